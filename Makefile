@@ -1,0 +1,34 @@
+EXTENSION = stream_beam
+EXTVERSION = 0.1.0
+MODULE_big = stream_beam
+PG_CONFIG ?= pg_config
+
+SRCS = $(wildcard src/*.c src/*/*.c)
+OBJS = $(SRCS:.c=.o)
+INSTALL_PARTS = $(sort $(wildcard src/install/[0-9]*.sql))
+
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql $(OBJS:.o=.bc)
+
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+REGRESS_OPTS = --inputdir=. --load-extension=stream_beam
+
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-declaration-after-statement -fvisibility=hidden
+ifdef SB_ASSERT
+PG_CFLAGS += -DUSE_ASSERT_CHECKING
+endif
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# The install script is the parts of src/install in the order of their numbers.
+$(EXTENSION)--$(EXTVERSION).sql: $(INSTALL_PARTS)
+	cat $^ > $@
+
+# Every object depends on every header: the tree is small, and a stale object costs more than it saves.
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+.PHONY: bench
+bench:
+	./scripts/bench $(BENCH)

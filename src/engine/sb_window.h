@@ -1,0 +1,54 @@
+/*
+ * sb_window.h: windows, and the pure part of window assignment.
+ *
+ * A window is [start, end) in int64 microseconds (TimestampTz). MIN and MAX are the watermark's infinities.
+ */
+#ifndef SB_WINDOW_H
+#define SB_WINDOW_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+
+#define SB_TIME_MIN PG_INT64_MIN /* -infinity */
+#define SB_TIME_MAX PG_INT64_MAX /* infinity */
+
+typedef struct SbWindow
+{
+	TimestampTz start;
+	TimestampTz end;
+} SbWindow;
+
+typedef enum SbWindowKind
+{
+	SB_WINDOW_GLOBAL,
+	SB_WINDOW_TUMBLE,
+	SB_WINDOW_HOP,
+	SB_WINDOW_CUMULATE,
+	SB_WINDOW_SESSION,
+	SB_WINDOW_CALENDAR,
+	SB_WINDOW_CUSTOM
+} SbWindowKind;
+
+/* The last instant that belongs to the window. End of window is reached when the watermark is strictly greater. */
+static inline TimestampTz
+sb_window_max_timestamp(SbWindow window)
+{
+	return window.end - 1;
+}
+
+static inline bool
+sb_window_equal(SbWindow a, SbWindow b)
+{
+	return a.start == b.start && a.end == b.end;
+}
+
+/* min(max_timestamp + allowed_lateness, MAX), without overflow */
+static inline TimestampTz
+sb_window_gc_time(SbWindow window, int64 allowed_lateness_us)
+{
+	TimestampTz max = sb_window_max_timestamp(window);
+
+	return max > SB_TIME_MAX - allowed_lateness_us ? SB_TIME_MAX : max + allowed_lateness_us;
+}
+
+#endif

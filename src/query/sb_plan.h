@@ -1,0 +1,93 @@
+/*
+ * sb_plan.h: what a pipeline's query means: source, filter, window, keys, aggregates, output.
+ *
+ * A plan is made from a Query, either fresh from the parser (at creation: errors then carry positions) or out of the stored view
+ * (at run time). It refuses what it cannot run, saying what, where, and what to write instead. Expressions are const-folded and
+ * planned (expression_planner), Vars of the source have varno 1. All in one memory context.
+ */
+#ifndef SB_PLAN_H
+#define SB_PLAN_H
+
+#include "postgres.h"
+#include "nodes/bitmapset.h"
+#include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
+#include "query/sb_window_fn.h"
+
+/*
+ * The row on which output expressions and HAVING are evaluated: these columns, then the keys, then the aggregates' results. Vars
+ * in output expressions have varno 1 and these attribute numbers (1-based).
+ */
+#define SB_OUT_WINDOW_START 1   /* timestamptz */
+#define SB_OUT_WINDOW_END 2     /* timestamptz */
+#define SB_OUT_PANE_TIMING 3    /* text: EARLY, ON_TIME, LATE */
+#define SB_OUT_PANE_INDEX 4     /* bigint */
+#define SB_OUT_IS_LAST_PANE 5   /* boolean */
+#define SB_OUT_PANE_TIMESTAMP 6 /* timestamptz */
+#define SB_OUT_FIRST_KEY 7
+
+typedef struct SbKeyDef
+{
+	Expr *expr; /* over the source */
+	Oid type;
+	int32 typmod;
+	Oid collation;
+} SbKeyDef;
+
+typedef enum SbColumnKind
+{
+	SB_COLUMN_WINDOW_START,
+	SB_COLUMN_WINDOW_END,
+	SB_COLUMN_KEY, /* a bare group key: part of the result's identity */
+	SB_COLUMN_VALUE
+} SbColumnKind;
+
+typedef struct SbColumn
+{
+	char *name;
+	SbColumnKind kind;
+	int key; /* index of the key, for SB_COLUMN_KEY */
+	Oid type;
+	int32 typmod;
+	Oid collation;
+	Expr *expr; /* over the output row */
+} SbColumn;
+
+typedef struct SbPlan
+{
+	Oid source;           /* relation */
+	Bitmapset *columns;   /* attribute numbers of the source that are used */
+	AttrNumber max_attno; /* the largest of them, 0: none */
+	List *filter;         /* implicit-AND list of Expr, NIL: none */
+
+	SbWindowKind window_kind; /* SB_WINDOW_GLOBAL: no window function */
+	Expr *event_time;         /* timestamptz over the source; NULL for the global window */
+	FuncExpr *window_call;    /* the whole call, arguments over the source; NULL for the global window */
+	SbWindowFn *window_fn;    /* bound; NULL for global and custom */
+
+	int nkeys;
+	SbKeyDef *keys;
+	int naggs;
+	Aggref **aggs; /* distinct calls (equal ones are shared); args, filter, order over the source */
+	List *having;  /* implicit-AND list over the output row */
+	int ncolumns;
+	SbColumn *columns_out; /* the result table's columns, in order: window_start, window_end first where there is a window function */
+	bool grouped;          /* false: one global group without GROUP BY, which has a row even for no input */
+} SbPlan;
+
+/*
+ * Builds the plan in the current memory context. Errors 0A000 (unsupported, with hint), 42P01, 42809, 42501 (RLS), 42P20 and others as
+ * fits; positions by errposition() relative to the text the Query came from (locations are -1 in a stored view's).
+ */
+extern SbPlan *sb_plan_build(Query *query);
+
+/* The plan as a tree a person can read, lines separated by newlines, without the pipeline's settings. */
+extern char *sb_plan_explain(const SbPlan *plan);
+
+/*
+ * Puts `w.window_start, w.window_end` in front of a raw SELECT's target list where its FROM has a window function and the list leaves
+ * them out. Works on the raw parse tree in place, so that the view that is made of it has them too.
+ */
+extern void sb_plan_add_window_columns(RawStmt *stmt);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * sb_query.h: a plan, compiled: it reads source rows, groups them, accumulates, and makes result rows.
+ *
+ * MEMORY. An SbQuery lives in the context current at open. `cells` holds by-reference accumulator values that outlive a bundle. The
+ * per-row memory is the query's own and is reset by sb_query_set_row(). `bundle` memory holds live internal-type states, until
+ * sb_query_park().
+ */
+#ifndef SB_QUERY_H
+#define SB_QUERY_H
+
+#include "postgres.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "engine/sb_reduce.h"
+#include "lib/stringinfo.h"
+#include "query/sb_plan.h"
+
+/* One aggregate's accumulator in a cell. */
+typedef struct SbAcc
+{
+	Datum value;
+	bool isnull;
+	uint8 form; /* private to query/: not yet started, plain value, live internal state, parked (serialized), bag */
+} SbAcc;
+
+typedef struct SbQuery SbQuery;
+
+extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle);
+extern void sb_query_close(SbQuery *query);
+
+/* ---- a source row ---- */
+/*
+ * Makes a tuple the current row. `layout` is the tuple's layout as of its time (only attlen, attalign, attbyval, attisdropped are
+ * trusted). The tuple's memory must live until the next call. Deforms only as far as needed, lazily.
+ */
+extern void sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout);
+extern bool sb_query_filter(SbQuery *query);
+/* Windows of the current row, 0 when the event time is null. *windows good until the next row. */
+extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows);
+/* Evaluates the group keys of the current row; they stay good until the next row. The hash respects the types' equality. */
+extern uint64 sb_query_keys(SbQuery *query, const Datum **values, const bool **nulls);
+
+/* ---- keys ---- */
+extern bool sb_query_keys_equal(SbQuery *query, const Datum *a, const bool *anulls, const Datum *b, const bool *bnulls);
+/* one varlena (bytea) in the current context; decode points by-reference values into the bytes, fills values[nkeys] */
+extern bytea *sb_query_keys_encode(SbQuery *query, const Datum *values, const bool *nulls);
+extern void sb_query_keys_decode(SbQuery *query, const bytea *bytes, Datum *values, bool *nulls);
+extern uint64 sb_query_keys_hash(SbQuery *query, const Datum *values, const bool *nulls);
+
+/* ---- accumulators: arrays of plan->naggs ---- */
+extern void sb_query_acc_init(SbQuery *query, SbAcc *accs);
+/* adds the current row (arguments are evaluated once a row, whatever the number of windows) */
+extern void sb_query_acc_add(SbQuery *query, SbAcc *accs);
+/* into += from; `from` is to be freed by the caller afterwards */
+extern void sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from);
+/* frees what the accumulators own; they must be initialised again before use */
+extern void sb_query_acc_free(SbQuery *query, SbAcc *accs);
+/* turns live internal states into a form that survives the reset of the bundle's memory */
+extern void sb_query_acc_park(SbQuery *query, SbAcc *accs);
+extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs); /* by-reference bytes held in `cells`, palloc overhead included */
+/* versioned bytes for the state table; parked or plain forms only (park first) */
+extern void sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out);
+extern void sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end);
+
+/* ---- a result row ---- */
+/*
+ * Evaluates HAVING and the select list for a pane. False: HAVING is not true, no row. The arrays have plan->ncolumns entries;
+ * by-reference values live until the next call or row. Accumulators are not changed (final functions get copies where they could).
+ */
+extern bool sb_query_output(SbQuery *query, SbWindow window, const SbPane *pane, const Datum *keys, const bool *key_nulls,
+                            SbAcc *accs, Datum *values, bool *nulls);
+
+/* Does the select list or HAVING use pane_timing() and its like (so that a pane without new elements still changes the row)? */
+extern bool sb_query_uses_pane(const SbQuery *query);
+
+#endif
