@@ -1,0 +1,242 @@
+/*
+ * sb_hooks.c: what stream_beam does in the backends of others.
+ *
+ * Three things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines or the extension tells the workers;
+ * a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "runtime/sb_hooks.h"
+#include "sb_compat.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+/* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
+#define SB_LEAVE_TIMEOUT_MS 10000
+
+static object_access_hook_type previous_object_access = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* what the end of this transaction has to do; all cleared there */
+static bool tell_runner;
+static bool probe;
+static bool pinned;
+static XLogRecPtr pinned_at;
+static Oid blocked_dbid = InvalidOid;
+
+SbDatabase *
+sb_my_database(void)
+{
+	SbDatabase *db;
+
+	if (sb_registry == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream_beam is not loaded by the server"),
+				 errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
+	db = sb_database_get(MyDatabaseId);
+	if (db == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
+				 errhint("Raise stream_beam.max_databases and restart the server.")));
+	return db;
+}
+
+void
+sb_at_commit_tell_runner(void)
+{
+	tell_runner = true;
+}
+
+void
+sb_at_commit_probe(void)
+{
+	probe = true;
+}
+
+XLogRecPtr
+sb_pin_until_end(void)
+{
+	if (pinned)
+		return GetXLogInsertRecPtr();
+	pinned_at = sb_pin_acquire(sb_my_database());
+	pinned = true;
+	return pinned_at;
+}
+
+static void
+hooks_end_of_transaction(bool committed)
+{
+	/* an entry without the extension may have been given back meanwhile */
+	SbDatabase *db = committed && probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
+
+	if (db && (pinned || (committed && (tell_runner || probe))))
+		sb_pin_release(db, pinned, committed);
+	if (db && committed && probe)
+		sb_database_event(db, SB_EVENT_PROBE);
+	if (OidIsValid(blocked_dbid))
+	{
+		SbDatabase *blocked = sb_database_find(blocked_dbid);
+
+		if (blocked)
+			sb_database_event(blocked, SB_EVENT_UNBLOCK);
+	}
+	tell_runner = probe = pinned = false;
+	blocked_dbid = InvalidOid;
+}
+
+static void
+hooks_wake_reader(void)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	if (db && pg_atomic_read_u32(&db->reader_sleeping))
+		sb_wake_worker(db, SB_ROLE_READER);
+}
+
+static void
+hooks_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+				hooks_wake_reader();
+			hooks_end_of_transaction(true);
+			break;
+		case XACT_EVENT_ABORT:
+			hooks_end_of_transaction(false);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (tell_runner || probe || pinned)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, class, object, sub, arg);
+	if (access == OAT_DROP && sb_registry && class == ExtensionRelationId && object == get_extension_oid("stream_beam", true))
+	{
+		sb_at_commit_probe();
+	}
+}
+
+/* The database that a command needs for itself, or InvalidOid. */
+static Oid
+hooks_exclusive_database(Node *statement)
+{
+	const char *name = NULL;
+	Oid dbid;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) statement)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) statement)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+		{
+			ListCell *lc;
+
+			foreach (lc, ((AlterDatabaseStmt *) statement)->options)
+			{
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+					name = ((AlterDatabaseStmt *) statement)->dbname;
+			}
+			break;
+		}
+		case T_CreatedbStmt:
+		{
+			ListCell *lc;
+
+			foreach (lc, ((CreatedbStmt *) statement)->options)
+			{
+				DefElem *option = lfirst_node(DefElem, lc);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg)
+					name = defGetString(option);
+			}
+			break;
+		}
+		default:
+			break;
+	}
+	if (name == NULL)
+		return InvalidOid;
+	dbid = get_database_oid(name, true);
+	/* who may not run the command shall not stop the workers with it */
+	if (!OidIsValid(dbid) || dbid == MyDatabaseId || !sb_database_ownercheck(dbid, GetUserId()))
+		return InvalidOid;
+	return dbid;
+}
+
+static void
+hooks_clear_database(Oid dbid)
+{
+	SbDatabase *db = sb_database_find(dbid);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_LEAVE_TIMEOUT_MS);
+
+	if (db == NULL)
+		return;
+	blocked_dbid = dbid;
+	sb_database_event(db, SB_EVENT_BLOCK);
+	ConditionVariablePrepareToSleep(&db->changed);
+	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		/* the command then says itself who is in its way */
+		if (left <= 0 || ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION))
+			break;
+	}
+	ConditionVariableCancelSleep();
+}
+
+static void
+hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+{
+	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
+	{
+		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
+
+		if (OidIsValid(dbid))
+			hooks_clear_database(dbid);
+	}
+	if (previous_utility)
+		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
+	else
+		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+}
+
+void
+sb_hooks_install(void)
+{
+	RegisterXactCallback(hooks_xact, NULL);
+	previous_object_access = object_access_hook;
+	object_access_hook = hooks_object_access;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = hooks_utility;
+}

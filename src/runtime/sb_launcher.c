@@ -1,0 +1,339 @@
+/*
+ * sb_launcher.c: one process for the server: starts reader and runner where they are wanted, restarts them with a back-off, stops
+ * them, and drops the slot of a database that no longer has the extension.
+ *
+ * It decides from the registry alone: sb_database_move() says what is wanted of a database, the workers say themselves whether
+ * they run. So it can be restarted at any time without losing its children.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "replication/slot.h"
+#include "runtime/sb_worker.h"
+#include "storage/ipc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A worker that lived this long is well: its back-off starts again. */
+#define SB_WELL_AFTER_MS 60000
+#define SB_BACKOFF_FIRST_MS 500
+#define SB_BACKOFF_MOST_MS 60000
+/* A worker that the postmaster was asked for but that has not reported; a launcher that restarted has no handle to ask. */
+#define SB_START_TIMEOUT_MS 10000
+
+static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner"};
+static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main"};
+
+/* handles of the workers asked for, [database * SB_NROLES + role]; NULL: none */
+static BackgroundWorkerHandle **handles;
+static MemoryContext scan_context;
+
+void
+sb_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	sb_worker_describe(&worker, "stream_beam_launcher_main", "stream_beam launcher");
+	worker.bgw_restart_time = 5;
+	RegisterBackgroundWorker(&worker);
+}
+
+static bool
+launcher_wants(SbDatabase *db, SbRole role)
+{
+	switch (db->state)
+	{
+		case SB_DB_PROBE:
+			return role == SB_ROLE_RUNNER;
+		case SB_DB_RUN:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Called once for each end of a worker that was running or starting. */
+static void
+launcher_set_backoff(SbWorker *worker, TimestampTz now)
+{
+	int delay_ms;
+
+	if (worker->started_at != 0 && TimestampDifferenceExceeds(worker->started_at, now, SB_WELL_AFTER_MS))
+		worker->failures = 0;
+	worker->failures++;
+	/* the first restart comes at once: one kill is an accident */
+	delay_ms = worker->failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(worker->failures - 2, 16), SB_BACKOFF_MOST_MS);
+	worker->restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
+}
+
+static void
+launcher_start_worker(int index, SbRole role, TimestampTz now)
+{
+	SbDatabase *db = &sb_registry->databases[index];
+	SbWorker *worker = &db->workers[role];
+	BackgroundWorkerHandle **handle = &handles[index * SB_NROLES + role];
+	BackgroundWorker description;
+	static TimestampTz warned_at = 0;
+
+	sb_worker_describe(&description, worker_functions[role], worker_types[role]);
+	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u", worker_types[role], db->dbid);
+	description.bgw_main_arg = Int32GetDatum(index);
+	description.bgw_notify_pid = MyProcPid;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	worker->state = SB_WORKER_STARTING;
+	worker->started_at = now;
+	LWLockRelease(sb_registry->lock);
+	if (*handle)
+		pfree(*handle);
+	*handle = NULL;
+	if (RegisterDynamicBackgroundWorker(&description, handle))
+		return;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	worker->state = SB_WORKER_STOPPED;
+	launcher_set_backoff(worker, now);
+	LWLockRelease(sb_registry->lock);
+	if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, SB_WELL_AFTER_MS))
+	{
+		warned_at = now;
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a %s: no background worker is free", worker_types[role]),
+				 errhint("Raise max_worker_processes and restart the server.")));
+	}
+}
+
+/* Brings one worker to what is wanted. Returns when it has to be looked at again, or DT_NOEND. */
+static TimestampTz
+launcher_tend_worker(int index, SbRole role, TimestampTz now)
+{
+	SbDatabase *db = &sb_registry->databases[index];
+	SbWorker *worker = &db->workers[role];
+	BackgroundWorkerHandle *handle = handles[index * SB_NROLES + role];
+	bool wanted = launcher_wants(db, role);
+	pid_t pid;
+
+	if (worker->state == SB_WORKER_STARTING)
+	{
+		bool gone = handle ? GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED
+						   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
+
+		if (!gone)
+			return TimestampTzPlusMilliseconds(now, SB_START_TIMEOUT_MS);
+		LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+		/* it may have reported between the two looks */
+		if (worker->state == SB_WORKER_STARTING)
+			worker->state = SB_WORKER_STOPPED;
+		LWLockRelease(sb_registry->lock);
+	}
+	if (worker->state == SB_WORKER_RUNNING)
+	{
+		pid = worker->pid;
+		if (!wanted && pid != 0)
+			kill(pid, SIGTERM);
+		worker->restart_at = 0; /* marks that its end is to be counted */
+		return DT_NOEND;
+	}
+	if (!wanted)
+	{
+		worker->failures = 0;
+		return DT_NOEND;
+	}
+	if (worker->restart_at == 0 && worker->started_at != 0)
+		launcher_set_backoff(worker, now);
+	if (worker->restart_at > now)
+		return worker->restart_at;
+	launcher_start_worker(index, role, now);
+	return TimestampTzPlusMilliseconds(now, SB_START_TIMEOUT_MS);
+}
+
+static void
+launcher_drop_slot(SbDatabase *db)
+{
+	char name[NAMEDATALEN];
+
+	sb_slot_name(db->dbid, name);
+	if (SearchNamedReplicationSlot(name, true) != NULL)
+	{
+		ereport(LOG, (errmsg("stream_beam: dropping replication slot \"%s\": its database no longer has the extension", name)));
+		ReplicationSlotDrop(name, true);
+	}
+	sb_database_event(db, SB_EVENT_CLEANED);
+}
+
+static bool
+launcher_database_exists(Oid dbid)
+{
+	HeapTuple tuple;
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(dbid));
+	scan = systable_beginscan(rel, DatabaseOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	return HeapTupleIsValid(tuple);
+}
+
+static TimestampTz
+launcher_tend_database(int index, TimestampTz now)
+{
+	SbDatabase *db = &sb_registry->databases[index];
+	TimestampTz next = DT_NOEND;
+	bool idle = true;
+
+	for (int role = 0; role < SB_NROLES; role++)
+	{
+		SbWorker *worker = &db->workers[role];
+
+		if (worker->state == SB_WORKER_STOPPED && launcher_wants(db, role) && worker->restart_at <= now && !launcher_database_exists(db->dbid))
+		{
+			LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+			db->state = SB_DB_NONE;
+			db->dbid = InvalidOid;
+			LWLockRelease(sb_registry->lock);
+			return DT_NOEND;
+		}
+		next = Min(next, launcher_tend_worker(index, role, now));
+		idle = idle && worker->state == SB_WORKER_STOPPED;
+	}
+	if (db->state == SB_DB_CLEAN && idle)
+		launcher_drop_slot(db);
+	return next;
+}
+
+/* At start: any database may have the extension; a runner looks. The databases take turns, so that few workers run at a time. */
+static List *
+launcher_list_databases(void)
+{
+	List *result = NIL;
+	Relation rel;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old;
+
+		if (!form->datallowconn)
+			continue;
+		old = MemoryContextSwitchTo(scan_context);
+		result = lappend_oid(result, form->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	return result;
+}
+
+/* Probes the next databases while few probes are under way. */
+static List *
+launcher_probe_some(List *databases)
+{
+	int probing = 0;
+
+	for (int i = 0; i < sb_registry->ndatabases; i++)
+		probing += sb_registry->databases[i].dbid != InvalidOid && sb_registry->databases[i].state == SB_DB_PROBE;
+	while (databases != NIL && probing < 2)
+	{
+		SbDatabase *db = sb_database_get(linitial_oid(databases));
+
+		if (db == NULL)
+			break;
+		if (db->state == SB_DB_NONE)
+		{
+			sb_database_event(db, SB_EVENT_PROBE);
+			probing++;
+		}
+		databases = list_delete_first(databases);
+	}
+	return databases;
+}
+
+/* A database without the extension gives its entry back when nobody needs it. */
+static void
+launcher_free_entries(void)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sb_registry->ndatabases; i++)
+	{
+		SbDatabase *db = &sb_registry->databases[i];
+
+		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 &&
+			db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
+			db->dbid = InvalidOid;
+	}
+	LWLockRelease(sb_registry->lock);
+}
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	sb_registry->launcher_pid = 0;
+	sb_registry->launcher_latch = NULL;
+}
+
+void
+stream_beam_launcher_main(Datum arg)
+{
+	List *unprobed;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	before_shmem_exit(launcher_exit, (Datum) 0);
+	sb_registry->launcher_pid = MyProcPid;
+	sb_registry->launcher_latch = MyLatch;
+
+	scan_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	handles = MemoryContextAllocZero(TopMemoryContext, sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
+	MemoryContextSwitchTo(TopMemoryContext);
+	unprobed = launcher_list_databases();
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz next = DT_NOEND;
+
+		sb_worker_check();
+		MemoryContextSwitchTo(scan_context);
+		unprobed = launcher_probe_some(unprobed);
+		MemoryContextSwitchTo(TopMemoryContext);
+		for (int i = 0; i < sb_registry->ndatabases; i++)
+		{
+			if (OidIsValid(sb_registry->databases[i].dbid))
+				next = Min(next, launcher_tend_database(i, now));
+		}
+		launcher_free_entries();
+		/* an entry was freed, or a probe ended: the next database may have its turn */
+		if (unprobed != NIL)
+			next = Min(next, TimestampTzPlusMilliseconds(now, 100));
+		sb_worker_sleep(next == DT_NOEND ? -1 : Max(1, TimestampDifferenceMilliseconds(now, next)));
+	}
+}

@@ -1,0 +1,278 @@
+/*
+ * sb_reader.c: the process that owns the slot of a database, decodes the WAL in-process and writes frames into the ring.
+ *
+ * RULES. It never runs a transaction of its own: a decoding context made outside a transaction marks the process
+ * PROC_IN_LOGICAL_DECODING, which hides its xids from others; right for a process that never writes. It never looks at a catalog
+ * under a current snapshot.
+ *
+ * A session is one decoding context. It ends when the runner asks for a rewind (it has started anew, or a pipeline goes on at an
+ * older position); the next one starts at what the slot has confirmed and says so with a RESET frame.
+ *
+ * It sleeps on its latch when all flushed WAL is read; commits of this database wake it (sb_hooks.c).
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlogreader.h"
+#include "access/xlogrecovery.h"
+#include "access/xlogutils.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/decode.h"
+#include "replication/logical.h"
+#include "replication/slot.h"
+#include "replication/snapbuild.h"
+#include "runtime/sb_worker.h"
+#include "sb_compat.h"
+#include "sb_guc.h"
+#include "source/sb_decode.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+/* Confirming writes the slot's file: at most so often, or when so much WAL could be given back. */
+#define SB_CONFIRM_INTERVAL_MS 1000
+#define SB_CONFIRM_BYTES (16 * 1024 * 1024)
+/* How long after a wake-up without anything to read the flush pointer is watched: an asynchronous commit is flushed within 3 wal_writer_delay. */
+#define SB_FLUSH_WATCH_MS 1000
+#define SB_FLUSH_POLL_MS 10
+/* Without commits in this database others may still write WAL, which is to be read and given back. */
+#define SB_NEIGHBOUR_POLL_MS 10000
+
+static SbDatabase *db;
+static SbRingWriter writer;
+static SbDecoder decoder;
+static uint64 session_epoch;
+static XLogRecPtr heartbeat_at;     /* position of the last heartbeat or commit sent */
+static TimestampTz confirmed_at;
+static TimestampTz watch_flush_until;
+
+static void
+reader_wake_runner(void)
+{
+	sb_wake_worker(db, SB_ROLE_RUNNER);
+}
+
+static void
+reader_wait_for_room(void)
+{
+	sb_worker_check();
+	sb_worker_sleep(100);
+}
+
+static bool
+reader_is_wanted(Oid relation)
+{
+	static Oid sources[SB_MAX_SOURCES];
+	static int nsources = 0;
+	static uint32 version = 0;
+	uint32 now = pg_atomic_read_u32(&db->sources_version);
+
+	if (now != version)
+	{
+		nsources = sb_sources_get(db, sources);
+		version = now;
+	}
+	for (int i = 0; i < nsources; i++)
+	{
+		if (sources[i] == relation)
+			return true;
+	}
+	return false;
+}
+
+static void
+reader_confirm(bool force)
+{
+	XLogRecPtr wanted = pg_atomic_read_u64(&db->confirmable);
+	XLogRecPtr confirmed = pg_atomic_read_u64(&db->confirmed);
+	TimestampTz now;
+
+	if (wanted == InvalidXLogRecPtr || wanted <= confirmed)
+		return;
+	now = GetCurrentTimestamp();
+	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
+		return;
+	LogicalConfirmReceivedLocation(wanted);
+	pg_atomic_write_u64(&db->confirmed, wanted);
+	confirmed_at = now;
+}
+
+static bool
+reader_session_over(void)
+{
+	return pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+}
+
+/* All WAL up to the end of the last record has been read: says so once, if anything was sent since. */
+static void
+reader_at_end(XLogReaderState *state)
+{
+	XLogRecPtr end = state->EndRecPtr;
+
+	pg_atomic_write_u64(&db->decoded, end);
+	pg_atomic_write_u64(&db->decoded_rows, decoder.rows);
+	if (end > heartbeat_at && pg_atomic_read_u32(&db->slot_ready))
+	{
+		heartbeat_at = end;
+		sb_decode_write_heartbeat(end, true);
+	}
+}
+
+/* Sleeps until there may be more WAL than `have`. */
+static void
+reader_sleep(XLogRecPtr have)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long timeout = SB_NEIGHBOUR_POLL_MS;
+
+	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
+		timeout = SB_CONFIRM_INTERVAL_MS;
+	if (now < watch_flush_until)
+		timeout = SB_FLUSH_POLL_MS;
+	pg_atomic_write_u32(&db->reader_sleeping, 1);
+	pg_memory_barrier();
+	/* a commit that came before the flag was up has not woken us */
+	if (GetFlushRecPtr(NULL) < have && !reader_session_over())
+	{
+		int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
+
+		ResetLatch(MyLatch);
+		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
+			watch_flush_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_FLUSH_WATCH_MS);
+	}
+	pg_atomic_write_u32(&db->reader_sleeping, 0);
+}
+
+/* XLogPageReadCB: waits for WAL to be flushed; -1 ends the session. */
+static int
+reader_page(XLogReaderState *state, XLogRecPtr page, int needed, XLogRecPtr target, char *buffer)
+{
+	XLogRecPtr want = page + needed;
+	XLogRecPtr flushed;
+	TimeLineID timeline;
+	WALReadError error;
+	int count;
+
+	for (;;)
+	{
+		flushed = GetFlushRecPtr(&timeline);
+		if (want <= flushed)
+			break;
+		sb_worker_check();
+		if (reader_session_over())
+			return -1;
+		reader_at_end(state);
+		if (pg_atomic_read_u32(&db->slot_ready))
+			reader_confirm(false);
+		reader_sleep(want);
+	}
+	count = page + XLOG_BLCKSZ <= flushed ? XLOG_BLCKSZ : (int) (flushed - page);
+	if (!WALRead(state, buffer, page, XLOG_BLCKSZ, timeline, &error))
+		WALReadRaiseError(&error);
+	return count;
+}
+
+/* Frames go straight into the ring: nothing is written through these. */
+static void
+reader_no_output(struct LogicalDecodingContext *ctx, XLogRecPtr lsn, TransactionId xid, bool last_write)
+{
+}
+
+/*
+ * Newer minor releases load only output plugins named in output_plugin_libraries. Where the setting exists it is made to name our
+ * library, for this process only.
+ */
+static void
+reader_allow_plugin(void)
+{
+	if (GetConfigOption("output_plugin_libraries", true, false) != NULL)
+		SetConfigOption("output_plugin_libraries", "stream_beam", PGC_SUSET, PGC_S_SESSION);
+}
+
+static XLogReaderRoutine routine = {.page_read = reader_page, .segment_open = wal_segment_open, .segment_close = wal_segment_close};
+
+static void
+reader_create_slot(const char *name)
+{
+	LogicalDecodingContext *ctx;
+
+	ereport(LOG, (errmsg("stream_beam: creating replication slot \"%s\"", name)));
+	sb_slot_create(name);
+	ctx = CreateInitDecodingContext("stream_beam", NIL, false, InvalidXLogRecPtr, &routine, reader_no_output,
+									reader_no_output, NULL);
+	/* waits for the transactions that are running now */
+	DecodingContextFindStartpoint(ctx);
+	FreeDecodingContext(ctx);
+	ReplicationSlotPersist();
+	ReplicationSlotRelease();
+}
+
+static void
+reader_run_session(const char *name)
+{
+	LogicalDecodingContext *ctx;
+
+	sb_slot_acquire(name, true);
+	session_epoch = pg_atomic_read_u64(&db->rewind_wanted);
+	reader_confirm(true);
+	ctx = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &routine, reader_no_output, reader_no_output, NULL);
+	XLogBeginRead(ctx->reader, MyReplicationSlot->data.restart_lsn);
+
+	sb_decode_start_session();
+	heartbeat_at = MyReplicationSlot->data.confirmed_flush;
+	pg_atomic_write_u64(&db->confirmed, heartbeat_at);
+	sb_decode_write_reset(session_epoch, heartbeat_at);
+	pg_atomic_write_u32(&db->slot_ready, 1);
+	ConditionVariableBroadcast(&db->changed);
+
+	while (!reader_session_over())
+	{
+		char *error = NULL;
+		XLogRecord *record = XLogReadRecord(ctx->reader, &error);
+
+		if (record == NULL)
+		{
+			if (reader_session_over())
+				break;
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
+		}
+		LogicalDecodingProcessRecord(ctx, ctx->reader);
+		sb_worker_check();
+		/* busy with large amounts of WAL, it never comes to its end */
+		if (pg_atomic_read_u64(&db->confirmable) - pg_atomic_read_u64(&db->confirmed) > SB_CONFIRM_BYTES)
+			reader_confirm(false);
+	}
+	FreeDecodingContext(ctx);
+	ReplicationSlotRelease();
+}
+
+void
+stream_beam_reader_main(Datum arg)
+{
+	char name[NAMEDATALEN];
+	char memory[32];
+	SbRing *ring;
+
+	db = sb_worker_begin(arg, SB_ROLE_READER);
+	sb_slot_name(db->dbid, name);
+	CurrentResourceOwner = ResourceOwnerCreate(NULL, "stream_beam reader");
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
+	reader_allow_plugin();
+	snprintf(memory, sizeof(memory), "%dkB", sb_guc_decoding_work_mem_kb);
+	SetConfigOption("logical_decoding_work_mem", memory, PGC_USERSET, PGC_S_SESSION);
+
+	ring = sb_ring_attach(db, false);
+	if (ring == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the ring of database %u has not been made", db->dbid)));
+	sb_ring_writer_init(&writer, ring, reader_wake_runner, reader_wait_for_room);
+	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version};
+	sb_decode_init(&decoder);
+
+	if (SearchNamedReplicationSlot(name, true) == NULL)
+		reader_create_slot(name);
+	for (;;)
+		reader_run_session(name);
+}

@@ -1,0 +1,349 @@
+/*
+ * sb_shmem.c: the registry in shared memory; see sb_shmem.h.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "runtime/sb_shmem.h"
+#include "sb_guc.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+SbRegistry *sb_registry = NULL;
+
+static shmem_request_hook_type previous_request = NULL;
+static shmem_startup_hook_type previous_startup = NULL;
+
+static Size
+shmem_size(void)
+{
+	return add_size(offsetof(SbRegistry, databases), mul_size(sizeof(SbDatabase), sb_guc_max_databases));
+}
+
+static void
+shmem_request(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(shmem_size());
+	RequestNamedLWLockTranche("stream_beam", 1);
+}
+
+static void
+shmem_database_init(SbDatabase *db)
+{
+	pg_atomic_init_u32(&db->sources_version, 0);
+	pg_atomic_init_u32(&db->generation, 0);
+	pg_atomic_init_u64(&db->rewind_wanted, 0);
+	pg_atomic_init_u32(&db->reader_sleeping, 0);
+	pg_atomic_init_u32(&db->slot_ready, 0);
+	pg_atomic_init_u64(&db->confirmable, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&db->confirmed, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&db->decoded, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&db->decoded_rows, 0);
+	ConditionVariableInit(&db->changed);
+}
+
+static void
+shmem_startup(void)
+{
+	bool found;
+
+	if (previous_startup)
+		previous_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	sb_registry = ShmemInitStruct("stream_beam registry", shmem_size(), &found);
+	if (!found)
+	{
+		memset(sb_registry, 0, shmem_size());
+		sb_registry->lock = &GetNamedLWLockTranche("stream_beam")->lock;
+		sb_registry->ndatabases = sb_guc_max_databases;
+		for (int i = 0; i < sb_guc_max_databases; i++)
+			shmem_database_init(&sb_registry->databases[i]);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+sb_shmem_install(void)
+{
+	previous_request = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+SbDatabase *
+sb_database_find(Oid dbid)
+{
+	if (sb_registry == NULL)
+		return NULL;
+	for (int i = 0; i < sb_registry->ndatabases; i++)
+	{
+		if (sb_registry->databases[i].dbid == dbid)
+			return &sb_registry->databases[i];
+	}
+	return NULL;
+}
+
+SbDatabase *
+sb_database_get(Oid dbid)
+{
+	SbDatabase *db;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	db = sb_database_find(dbid);
+	if (db == NULL)
+	{
+		db = sb_database_find(InvalidOid);
+		if (db)
+		{
+			db->dbid = dbid;
+			db->state = SB_DB_NONE;
+			db->probe_again = false;
+			db->blockers = 0;
+			db->pins = 0;
+			db->nsources = 0;
+			memset(db->workers, 0, sizeof(db->workers));
+			pg_atomic_write_u32(&db->slot_ready, 0);
+			pg_atomic_write_u64(&db->confirmable, InvalidXLogRecPtr);
+			pg_atomic_write_u64(&db->confirmed, InvalidXLogRecPtr);
+			pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
+		}
+	}
+	LWLockRelease(sb_registry->lock);
+	return db;
+}
+
+/* The states of a database and what moves them. What is not here leaves the state as it is. */
+static const struct
+{
+	SbDbState from;
+	SbDbEvent event;
+	SbDbState to;
+} moves[] = {
+	{SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
+	{SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+	{SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
+	{SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
+	{SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+	{SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
+	{SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+	{SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
+	{SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+	{SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
+};
+
+void
+sb_database_move(SbDatabase *db, SbDbEvent event)
+{
+	Assert(LWLockHeldByMeInMode(sb_registry->lock, LW_EXCLUSIVE));
+	if (event == SB_EVENT_BLOCK)
+		db->blockers++;
+	else if (event == SB_EVENT_UNBLOCK && --db->blockers > 0)
+		return;
+	else if (event == SB_EVENT_PROBE && db->state == SB_DB_CLEAN)
+		db->probe_again = true;
+
+	for (int i = 0; i < lengthof(moves); i++)
+	{
+		if (moves[i].from == db->state && moves[i].event == event)
+		{
+			db->state = moves[i].to;
+			break;
+		}
+	}
+	if (event == SB_EVENT_CLEANED && db->probe_again)
+	{
+		db->probe_again = false;
+		sb_database_move(db, SB_EVENT_PROBE);
+	}
+}
+
+void
+sb_database_event(SbDatabase *db, SbDbEvent event)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	sb_database_move(db, event);
+	LWLockRelease(sb_registry->lock);
+	ConditionVariableBroadcast(&db->changed);
+	sb_wake_launcher();
+}
+
+void
+sb_wake_launcher(void)
+{
+	Latch *latch = sb_registry->launcher_latch;
+
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+sb_wake_worker(SbDatabase *db, SbRole role)
+{
+	Latch *latch = db->workers[role].latch;
+
+	if (latch)
+		SetLatch(latch);
+}
+
+static SbDatabase *attached_database;
+
+static void
+worker_detach(int code, Datum role)
+{
+	SbDatabase *db = attached_database;
+	SbWorker *worker = &db->workers[DatumGetInt32(role)];
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	worker->state = SB_WORKER_STOPPED;
+	worker->pid = 0;
+	worker->latch = NULL;
+	LWLockRelease(sb_registry->lock);
+	if (DatumGetInt32(role) == SB_ROLE_READER)
+	{
+		pg_atomic_write_u32(&db->slot_ready, 0);
+		pg_atomic_write_u32(&db->reader_sleeping, 0);
+	}
+	ConditionVariableBroadcast(&db->changed);
+	sb_wake_launcher();
+}
+
+void
+sb_worker_attach(SbDatabase *db, SbRole role)
+{
+	SbWorker *worker = &db->workers[role];
+
+	attached_database = db;
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	worker->state = SB_WORKER_RUNNING;
+	worker->pid = MyProcPid;
+	worker->latch = MyLatch;
+	worker->started_at = GetCurrentTimestamp();
+	LWLockRelease(sb_registry->lock);
+	before_shmem_exit(worker_detach, Int32GetDatum(role));
+}
+
+/*
+ * Outside any resource owner the mapping stays until the process exits. The segment is pinned: it outlives its workers, so that they
+ * come and go without agreeing on who makes it.
+ */
+SbRing *
+sb_ring_attach(SbDatabase *db, bool create)
+{
+	Size data_size = (Size) sb_guc_ring_size_kb * 1024;
+	dsm_segment *segment;
+	SbRing *ring;
+
+	if (db->ring == 0)
+	{
+		if (!create)
+			return NULL;
+		segment = dsm_create(sb_ring_bytes(data_size), 0);
+		dsm_pin_mapping(segment);
+		ring = dsm_segment_address(segment);
+		sb_ring_init(ring, data_size);
+		dsm_pin_segment(segment);
+		db->ring = dsm_segment_handle(segment);
+		return ring;
+	}
+	segment = dsm_attach(db->ring);
+	if (segment == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", db->dbid)));
+	dsm_pin_mapping(segment);
+	return dsm_segment_address(segment);
+}
+
+XLogRecPtr
+sb_pin_acquire(SbDatabase *db)
+{
+	XLogRecPtr lsn;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	/* under the lock: a confirmation computed before this is not beyond it, one computed after sees the pin */
+	lsn = GetXLogInsertRecPtr();
+	if (db->pins++ == 0)
+		db->pin_lsn = lsn;
+	LWLockRelease(sb_registry->lock);
+	return lsn;
+}
+
+void
+sb_pin_release(SbDatabase *db, bool pinned, bool changed)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	Assert(!pinned || db->pins > 0);
+	if (changed)
+		pg_atomic_fetch_add_u32(&db->generation, 1);
+	if (pinned)
+		db->pins--;
+	LWLockRelease(sb_registry->lock);
+	if (changed)
+		sb_wake_worker(db, SB_ROLE_RUNNER);
+}
+
+/* Adds one with the lock held; false: no room. */
+static bool
+source_add(SbDatabase *db, Oid relation)
+{
+	for (int i = 0; i < db->nsources; i++)
+	{
+		if (db->sources[i] == relation)
+			return true;
+	}
+	if (db->nsources == SB_MAX_SOURCES)
+		return false;
+	db->sources[db->nsources++] = relation;
+	return true;
+}
+
+static void
+sources_changed(SbDatabase *db)
+{
+	pg_write_barrier();
+	pg_atomic_fetch_add_u32(&db->sources_version, 1);
+}
+
+void
+sb_source_add(SbDatabase *db, Oid relation)
+{
+	bool added;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	added = source_add(db, relation);
+	sources_changed(db);
+	LWLockRelease(sb_registry->lock);
+	if (!added)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a database cannot have more than %d source tables", SB_MAX_SOURCES)));
+}
+
+void
+sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	if (db->pins == 0 && pg_atomic_read_u32(&db->generation) == generation)
+		db->nsources = 0;
+	for (int i = 0; i < n; i++)
+		(void) source_add(db, relations[i]);
+	sources_changed(db);
+	LWLockRelease(sb_registry->lock);
+}
+
+int
+sb_sources_get(SbDatabase *db, Oid *out)
+{
+	int n;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	n = db->nsources;
+	memcpy(out, db->sources, sizeof(Oid) * n);
+	LWLockRelease(sb_registry->lock);
+	return n;
+}

@@ -1,0 +1,142 @@
+/*
+ * sb_shmem.h: the registry in shared memory: which databases have the extension, their workers, and what these tell each other.
+ *
+ * LOCKING. `sb_registry->lock` guards the allocation of entries and all plain fields of an entry. Atomics are read without it; who
+ * writes each is said beside it. Latches of workers may be set by anyone who holds the lock, or who read the pointer while its
+ * `pid` was not zero: PGPROC latches are never freed.
+ *
+ * LIFETIME. From server start to its stop; a crash of any process that had it attached makes the postmaster start all anew.
+ */
+#ifndef SB_SHMEM_H
+#define SB_SHMEM_H
+
+#include "postgres.h"
+#include "port/atomics.h"
+#include "source/sb_ring.h"
+#include "storage/condition_variable.h"
+#include "storage/dsm.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#define SB_MAX_SOURCES 1024 /* source tables in one database */
+
+typedef enum SbRole
+{
+	SB_ROLE_READER,
+	SB_ROLE_RUNNER
+} SbRole;
+
+#define SB_NROLES 2
+
+/* What the launcher is to have running for a database. Moves: the table in sb_registry.c. */
+typedef enum SbDbState
+{
+	SB_DB_NONE,    /* nothing; the entry can be reused */
+	SB_DB_PROBE,   /* a runner looks whether the extension is there */
+	SB_DB_RUN,     /* reader and runner */
+	SB_DB_CLEAN,   /* the extension is gone: no workers, then the launcher drops the slot */
+	SB_DB_BLOCKED  /* a command needs the database for itself: no workers */
+} SbDbState;
+
+typedef enum SbDbEvent
+{
+	SB_EVENT_PROBE,   /* the extension may be there: server start, CREATE EXTENSION, DROP EXTENSION */
+	SB_EVENT_FOUND,   /* the runner has found the extension */
+	SB_EVENT_MISSING, /* the runner has not */
+	SB_EVENT_CLEANED, /* the slot is dropped */
+	SB_EVENT_BLOCK,
+	SB_EVENT_UNBLOCK
+} SbDbEvent;
+
+typedef enum SbWorkerState
+{
+	SB_WORKER_STOPPED,
+	SB_WORKER_STARTING, /* asked of the postmaster */
+	SB_WORKER_RUNNING   /* has reported; reports again when it exits */
+} SbWorkerState;
+
+typedef struct SbWorker
+{
+	SbWorkerState state;
+	pid_t pid;
+	Latch *latch;
+	TimestampTz started_at;
+	TimestampTz restart_at; /* not before; set by the launcher */
+	int failures;           /* in a row: the back-off */
+} SbWorker;
+
+typedef struct SbDatabase
+{
+	Oid dbid; /* InvalidOid: a free entry */
+	SbDbState state;
+	bool probe_again; /* an event came while it could not be handled */
+	int blockers;     /* commands that want the workers gone */
+	SbWorker workers[SB_NROLES];
+	dsm_handle ring; /* 0: not yet made; by the first runner, pinned until server stop */
+
+	/* creation of pipelines: transactions that have fixed a start position but not ended hold back the confirmation */
+	int pins;
+	XLogRecPtr pin_lsn; /* the least of them, while pins > 0 */
+
+	/* the sources, written by creators (add) and the runner (set); readers take the lock and copy */
+	int nsources;
+	Oid sources[SB_MAX_SOURCES];
+	pg_atomic_uint32 sources_version;
+
+	pg_atomic_uint32 generation;     /* bumped by each committed change of pipelines */
+	pg_atomic_uint64 rewind_wanted;  /* by the runner: sessions of the reader it asked for */
+	pg_atomic_uint32 reader_sleeping; /* by the reader: commits are to wake it */
+	pg_atomic_uint32 slot_ready;     /* by the reader: the slot exists and decoding has begun */
+	pg_atomic_uint64 confirmable;    /* by the runner: flushed by all pipelines up to here */
+	pg_atomic_uint64 confirmed;      /* by the reader: told to the slot */
+	pg_atomic_uint64 applied;        /* by the runner: committed (not always flushed) up to here */
+	pg_atomic_uint64 decoded;        /* by the reader: read the WAL up to here */
+	pg_atomic_uint64 decoded_rows;   /* by the reader */
+	ConditionVariable changed;       /* applied, slot_ready or a worker's state has changed */
+} SbDatabase;
+
+typedef struct SbRegistry
+{
+	LWLock *lock;
+	pid_t launcher_pid;
+	Latch *launcher_latch;
+	int ndatabases; /* = stream_beam.max_databases */
+	SbDatabase databases[FLEXIBLE_ARRAY_MEMBER];
+} SbRegistry;
+
+extern SbRegistry *sb_registry; /* NULL: the library was not preloaded */
+
+extern void sb_shmem_install(void);
+
+/* The entry of a database, or NULL. Lock-free: for the commit callback. */
+extern SbDatabase *sb_database_find(Oid dbid);
+/* Makes one if there is room (NULL: all stream_beam.max_databases are in use). Takes the lock. */
+extern SbDatabase *sb_database_get(Oid dbid);
+/* Applies an event to a database's state, and wakes the launcher. Takes the lock. */
+extern void sb_database_event(SbDatabase *db, SbDbEvent event);
+/* The same with the lock held exclusively. */
+extern void sb_database_move(SbDatabase *db, SbDbEvent event);
+
+extern void sb_wake_launcher(void);
+extern void sb_wake_worker(SbDatabase *db, SbRole role);
+
+/* For a worker: reports that it runs, and arranges that its exit is reported too. */
+extern void sb_worker_attach(SbDatabase *db, SbRole role);
+/* Maps the ring; the runner makes it where it is missing. */
+extern SbRing *sb_ring_attach(SbDatabase *db, bool create);
+
+/* Holds the confirmation of the slot at the present position until sb_pin_release(); returns that position. */
+extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
+/* Ends the pin. `changed`: the transaction committed a change of pipelines: the runner is told in the same instant. */
+extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed);
+/* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
+extern void sb_source_add(SbDatabase *db, Oid relation);
+/*
+ * Makes these the sources, as of a reading of the catalog at `generation`. While a creation is under way, or has been committed
+ * since, nothing is taken away.
+ */
+extern void sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations);
+/* Copies the sources into out[SB_MAX_SOURCES]; returns how many. */
+extern int sb_sources_get(SbDatabase *db, Oid *out);
+
+#endif

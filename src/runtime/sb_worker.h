@@ -1,0 +1,28 @@
+/*
+ * sb_worker.h: what all background workers share.
+ */
+#ifndef SB_WORKER_H
+#define SB_WORKER_H
+
+#include "postgres.h"
+#include "postmaster/bgworker.h"
+#include "runtime/sb_shmem.h"
+
+/* Fills in what is the same for all: flags, library; `function` is the entry point. */
+extern void sb_worker_describe(BackgroundWorker *worker, const char *function, const char *type);
+/* Signal handlers, connection, attachment, for the entry points of reader and runner. The argument is the registry's index. */
+extern SbDatabase *sb_worker_begin(Datum arg, SbRole role);
+/* Interrupts and configuration reload: once in each turn of a worker's loop. */
+extern void sb_worker_check(void);
+/* Sleeps until the latch is set, or timeout_ms (-1: none) has passed. */
+extern void sb_worker_sleep(long timeout_ms);
+
+extern PGDLLEXPORT void stream_beam_launcher_main(Datum arg);
+extern PGDLLEXPORT void stream_beam_reader_main(Datum arg);
+extern PGDLLEXPORT void stream_beam_runner_main(Datum arg);
+
+extern void sb_launcher_register(void);
+/* name of a database's slot; out has NAMEDATALEN bytes */
+extern void sb_slot_name(Oid dbid, char *out);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * sb_compat.h: differences between PostgreSQL versions, as wrappers with the newest signature. Nowhere else is a version asked for.
+ */
+#ifndef SB_COMPAT_H
+#define SB_COMPAT_H
+
+#include "postgres.h"
+#include "replication/slot.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+
+#if PG_VERSION_NUM < 150000
+#error "stream_beam needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "utils/guc_hooks.h"
+#endif
+
+#if PG_VERSION_NUM < 160000
+/* 16 made one function of all the pg_*_aclcheck() */
+static inline AclResult
+object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
+{
+	if (classid == 1255) /* ProcedureRelationId */
+		return pg_proc_aclcheck(objectid, roleid, mode);
+	if (classid == 2615) /* NamespaceRelationId */
+		return pg_namespace_aclcheck(objectid, roleid, mode);
+	elog(ERROR, "object_aclcheck: class %u is not mapped", classid);
+}
+#endif
+
+static inline bool
+sb_database_ownercheck(Oid dbid, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(1262, dbid, roleid); /* DatabaseRelationId */
+#else
+	return pg_database_ownercheck(dbid, roleid);
+#endif
+}
+
+/* 17 gave ReplicationSlotAcquire an argument about invalidated slots */
+static inline void
+sb_slot_acquire(const char *name, bool nowait)
+{
+#if PG_VERSION_NUM >= 180000
+	ReplicationSlotAcquire(name, nowait, true);
+#else
+	ReplicationSlotAcquire(name, nowait);
+#endif
+}
+
+/* A slot made and kept for our reader: logical, ephemeral until it has found its starting point. */
+static inline void
+sb_slot_create(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false, false, false);
+#else
+	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false);
+#endif
+}
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * stream_beam.c: the library's entry points for the server.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "query/sb_session_batch.h"
+#include "replication/output_plugin.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_shmem.h"
+#include "runtime/sb_worker.h"
+#include "sb_guc.h"
+#include "source/sb_decode.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *callbacks);
+
+void
+_PG_init(void)
+{
+	sb_guc_define();
+	sb_session_batch_install();
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	sb_shmem_install();
+	sb_hooks_install();
+	sb_launcher_register();
+}
+
+void
+_PG_output_plugin_init(OutputPluginCallbacks *callbacks)
+{
+	sb_decode_plugin_callbacks(callbacks);
+}
