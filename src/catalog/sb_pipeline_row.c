@@ -1,0 +1,281 @@
+/*
+ * sb_pipeline_row.c: beam.pipeline and beam.progress; see sb_pipeline_row.h.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "catalog/sb_pipeline_row.h"
+#include "executor/spi.h"
+#include "sb_statement.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+static const char *const state_names[] = {"running", "paused", "failed"};
+
+const char *
+sb_pipeline_state_name(SbPipelineState state)
+{
+	return state_names[state];
+}
+
+#define SB_PIPELINE_COLUMNS \
+	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
+	" p.idle_timeout, p.trigger::text, p.accumulation, p.settings, p.state, p.error_code, p.error_message, p.revision," \
+	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
+	" g.dead, g.cells"
+#define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
+
+typedef struct SbColumnReader
+{
+	HeapTuple tuple;
+	int column;
+	bool isnull;
+} SbColumnReader;
+
+static Datum
+next_datum(SbColumnReader *reader)
+{
+	return SPI_getbinval(reader->tuple, SPI_tuptable->tupdesc, ++reader->column, &reader->isnull);
+}
+
+static char *
+next_text(SbColumnReader *reader)
+{
+	Datum value = next_datum(reader);
+
+	return reader->isnull ? NULL : TextDatumGetCString(value);
+}
+
+static int64
+next_int8(SbColumnReader *reader, int64 if_null)
+{
+	Datum value = next_datum(reader);
+
+	return reader->isnull ? if_null : DatumGetInt64(value);
+}
+
+static char **
+next_texts(SbColumnReader *reader, int *n)
+{
+	Datum *elements;
+	char **result;
+
+	deconstruct_array(DatumGetArrayTypeP(next_datum(reader)), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, n);
+	result = palloc(sizeof(char *) * (*n + 1));
+	for (int i = 0; i < *n; i++)
+		result[i] = TextDatumGetCString(elements[i]);
+	return result;
+}
+
+static SbPipelineState
+state_of_name(const char *name)
+{
+	for (int i = 0; i < lengthof(state_names); i++)
+	{
+		if (strcmp(state_names[i], name) == 0)
+			return i;
+	}
+	elog(ERROR, "unknown state \"%s\" of a pipeline", name);
+}
+
+static SbPipelineRow *
+read_row(HeapTuple tuple)
+{
+	SbPipelineRow *row = palloc0(sizeof(SbPipelineRow));
+	SbColumnReader reader = {.tuple = tuple};
+
+	row->id = DatumGetInt32(next_datum(&reader));
+	row->name = next_text(&reader);
+	row->owner = DatumGetObjectId(next_datum(&reader));
+	row->source = DatumGetObjectId(next_datum(&reader));
+	row->view = DatumGetObjectId(next_datum(&reader));
+	row->result = DatumGetObjectId(next_datum(&reader));
+	row->state_table = DatumGetObjectId(next_datum(&reader));
+	row->fingerprint = next_text(&reader);
+	row->watermark_delay_us = next_int8(&reader, 0);
+	row->allowed_lateness_us = next_int8(&reader, 0);
+	row->idle_timeout_us = next_int8(&reader, -1);
+	row->trigger = next_text(&reader);
+	row->accumulation = next_text(&reader);
+	row->settings = next_texts(&reader, &row->nsettings);
+	row->state = state_of_name(next_text(&reader));
+	row->error_code = next_text(&reader);
+	row->error_message = next_text(&reader);
+	row->revision = next_int8(&reader, 0);
+	row->progress.pipeline = row->id;
+	row->progress.position = DatumGetLSN(next_datum(&reader));
+	row->progress.input_watermark = next_int8(&reader, 0);
+	row->progress.output_watermark = next_int8(&reader, 0);
+	row->progress.max_event_time = next_int8(&reader, 0);
+	row->progress.commit_time = next_int8(&reader, 0);
+	row->progress.rows_in = next_int8(&reader, 0);
+	row->progress.bundles = next_int8(&reader, 0);
+	row->progress.panes = next_int8(&reader, 0);
+	row->progress.late = next_int8(&reader, 0);
+	row->progress.dead = next_int8(&reader, 0);
+	row->progress.cells = next_int8(&reader, 0);
+	return row;
+}
+
+static void
+run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
+{
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
+
+	if (code != expected)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+/* The caller's context is not SPI's: results are read into it. */
+static List *
+read_rows(const char *sql, const char *name)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[1];
+	MemoryContext context = CurrentMemoryContext;
+	List *rows = NIL;
+
+	values[0] = CStringGetTextDatum(name ? name : "");
+	run(sql, name ? 1 : 0, types, values, NULL, SPI_OK_SELECT);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		rows = lappend(rows, read_row(SPI_tuptable->vals[i]));
+	SPI_freetuptable(SPI_tuptable);
+	return rows;
+}
+
+List *
+sb_catalog_pipelines(void)
+{
+	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " ORDER BY p.id", NULL);
+}
+
+static SbPipelineRow *
+first_row(List *rows)
+{
+	return rows == NIL ? NULL : linitial(rows);
+}
+
+SbPipelineRow *
+sb_catalog_find(const char *name)
+{
+	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " WHERE p.name OPERATOR(pg_catalog.=) $1", name));
+}
+
+SbPipelineRow *
+sb_catalog_lock(const char *name)
+{
+	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
+							   " WHERE p.name OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE OF p",
+							   name));
+}
+
+static ArrayType *
+texts_to_array(char **texts, int n)
+{
+	Datum *elements = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(texts[i]);
+	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+void
+sb_catalog_insert(SbPipelineRow *row)
+{
+	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID};
+	char nulls[lengthof(types) + 1] = "            ";
+	Datum values[] = {
+		CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
+		ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
+		Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
+		CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings))};
+	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum progress[lengthof(progress_types)];
+	bool isnull;
+
+	if (row->idle_timeout_us < 0)
+		nulls[8] = 'n';
+	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
+		" idle_timeout, trigger, accumulation, settings, state)"
+		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, 'running') RETURNING id",
+		lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+
+	row->progress.pipeline = row->id;
+	progress[0] = Int32GetDatum(row->id);
+	progress[1] = LSNGetDatum(row->progress.position);
+	progress[2] = TimestampTzGetDatum(row->progress.input_watermark);
+	progress[3] = TimestampTzGetDatum(row->progress.output_watermark);
+	progress[4] = TimestampTzGetDatum(row->progress.max_event_time);
+	run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
+		lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
+}
+
+void
+sb_catalog_set_state_table(int32 id, Oid state_table)
+{
+	Oid types[] = {INT4OID, OIDOID};
+	Datum values[] = {Int32GetDatum(id), ObjectIdGetDatum(state_table)};
+
+	run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+void
+sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
+{
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
+	char nulls[] = "    ";
+	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(sb_pipeline_state_name(state)),
+					  CStringGetTextDatum(error ? unpack_sql_state(error->sqlerrcode) : ""),
+					  CStringGetTextDatum(error && error->message ? error->message : "")};
+
+	if (error == NULL)
+		nulls[2] = nulls[3] = 'n';
+	run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
+		" error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+}
+
+void
+sb_catalog_delete(int32 id)
+{
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(id)};
+
+	run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
+}
+
+void
+sb_catalog_put_progress(const SbProgress *progress)
+{
+	static SbStatement *statement = NULL;
+	Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+				   INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	char nulls[lengthof(types) + 1] = "            ";
+	Datum values[] = {
+		Int32GetDatum(progress->pipeline), LSNGetDatum(progress->position), TimestampTzGetDatum(progress->input_watermark),
+		TimestampTzGetDatum(progress->output_watermark), TimestampTzGetDatum(progress->max_event_time),
+		TimestampTzGetDatum(progress->commit_time), Int64GetDatum(progress->rows_in), Int64GetDatum(progress->bundles),
+		Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells)};
+
+	if (statement == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		statement = sb_statement_create(
+			"UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
+			" rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
+			" WHERE pipeline OPERATOR(pg_catalog.=) $1",
+			NULL, lengthof(types), types);
+		MemoryContextSwitchTo(old);
+	}
+	if (progress->commit_time == 0)
+		nulls[5] = 'n';
+	if (sb_statement_run(statement, values, nulls) != 1)
+		elog(ERROR, "pipeline %d has no row in beam.progress", progress->pipeline);
+}

@@ -1,0 +1,72 @@
+/*
+ * sb_pipeline_row.h: beam.pipeline and beam.progress: a struct for each, with get and put.
+ *
+ * All functions want SPI connected and the rights of the extension's owner. Results are in the current context.
+ */
+#ifndef SB_PIPELINE_ROW_H
+#define SB_PIPELINE_ROW_H
+
+#include "postgres.h"
+#include "access/xlogdefs.h"
+#include "nodes/pg_list.h"
+#include "datatype/timestamp.h"
+
+typedef struct SbProgress
+{
+	int32 pipeline;
+	XLogRecPtr position;
+	TimestampTz input_watermark;
+	TimestampTz output_watermark;
+	TimestampTz max_event_time;
+	TimestampTz commit_time; /* 0: none */
+	int64 rows_in;
+	int64 bundles;
+	int64 panes;
+	int64 late;
+	int64 dead;
+	int64 cells;
+} SbProgress;
+
+typedef enum SbPipelineState
+{
+	SB_PIPELINE_RUNNING,
+	SB_PIPELINE_PAUSED,
+	SB_PIPELINE_FAILED
+} SbPipelineState;
+
+typedef struct SbPipelineRow
+{
+	int32 id;
+	char *name;
+	Oid owner, source, view, result, state_table;
+	char *fingerprint;
+	int64 watermark_delay_us;
+	int64 allowed_lateness_us;
+	int64 idle_timeout_us; /* -1: none */
+	char *trigger;
+	char *accumulation;
+	int nsettings; /* name, value, name, value ... */
+	char **settings;
+	SbPipelineState state;
+	char *error_code, *error_message; /* NULL: none */
+	int64 revision;
+	SbProgress progress;
+} SbPipelineRow;
+
+extern const char *sb_pipeline_state_name(SbPipelineState state);
+
+/* all of them, by id */
+extern List *sb_catalog_pipelines(void);
+/* NULL: there is none of this name */
+extern SbPipelineRow *sb_catalog_find(const char *name);
+/* Locks the row and reads it; NULL: gone. */
+extern SbPipelineRow *sb_catalog_lock(const char *name);
+/* Inserts both rows and fills in the id. */
+extern void sb_catalog_insert(SbPipelineRow *row);
+extern void sb_catalog_set_state_table(int32 id, Oid state_table);
+/* `error` NULL clears the error. */
+extern void sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
+extern void sb_catalog_delete(int32 id);
+extern void sb_catalog_put_progress(const SbProgress *progress);
+
+#endif

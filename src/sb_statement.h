@@ -1,0 +1,31 @@
+/*
+ * sb_statement.h: one SQL statement over a set of rows that a worker made.
+ *
+ * The rows are put into a tuplestore and are the relation `rows` in the statement (an ephemeral named relation, as the transition
+ * tables of triggers are): set-based, any type, bounded memory. The plan is prepared once and kept.
+ *
+ * MEMORY. The statement lives in the context current at creation. The tuplestore lives from the first put to the run, within one
+ * transaction; after an abort sb_statements_abort() forgets all of them.
+ */
+#ifndef SB_STATEMENT_H
+#define SB_STATEMENT_H
+
+#include "postgres.h"
+#include "access/tupdesc.h"
+
+typedef struct SbStatement SbStatement;
+
+/*
+ * `rows`: description of the rows, or NULL for a statement without. `nargs` parameters $1... of these types. Prepared at the first run.
+ * All names in the text are qualified; SPI must be connected when it runs.
+ */
+extern SbStatement *sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types);
+extern void sb_statement_free(SbStatement *statement);
+extern void sb_statement_put(SbStatement *statement, const Datum *values, const bool *nulls);
+extern int64 sb_statement_rows(const SbStatement *statement);
+/* Runs it over the rows put so far and forgets these. Returns SPI_processed; results are in SPI_tuptable. */
+extern uint64 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls);
+/* after an aborted (sub)transaction: rows put and not run are gone */
+extern void sb_statements_abort(void);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * sb_letters.c: late events and dead letters; see sb_letters.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "sb_statement.h"
+#include "sink/sb_letters.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+static SbStatement *late;
+static SbStatement *dead;
+
+char *
+sb_row_to_json(Oid relation, HeapTuple tuple, TupleDesc layout)
+{
+	TupleDesc desc = CreateTupleDescCopy(layout);
+	Relation rel = table_open(relation, AccessShareLock);
+	Datum json;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (i < RelationGetDescr(rel)->natts)
+			namestrcpy(&att->attname, NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname));
+	}
+	table_close(rel, AccessShareLock);
+	desc->tdtypeid = RECORDOID;
+	desc->tdtypmod = -1;
+	assign_record_type_typmod(desc);
+	json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
+	return TextDatumGetCString(json);
+}
+
+static SbStatement *
+letters_statement(const char *sql, int n, const char *const *names, const Oid *types)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc desc = CreateTemplateTupleDesc(n);
+	SbStatement *statement;
+
+	for (int i = 0; i < n; i++)
+		TupleDescInitEntry(desc, i + 1, names[i], types[i], -1, 0);
+	statement = sb_statement_create(sql, desc, 0, NULL);
+	MemoryContextSwitchTo(old);
+	return statement;
+}
+
+void
+sb_letters_put_late(const SbLateEvent *event, const char *json)
+{
+	static const char *const names[] = {"pipeline", "position", "event_time", "window_start", "window_end", "reason", "watermark", "data"};
+	static const Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	bool nulls[lengthof(names)] = {false};
+	Datum values[] = {
+		Int32GetDatum(event->pipeline), LSNGetDatum(event->position), TimestampTzGetDatum(event->event_time),
+		TimestampTzGetDatum(event->window.start), TimestampTzGetDatum(event->window.end),
+		CStringGetTextDatum(event->closed ? "closed" : "expired"), TimestampTzGetDatum(event->watermark), CStringGetTextDatum(json)};
+
+	if (late == NULL)
+		late = letters_statement("INSERT INTO beam.late_event"
+								 " (pipeline, position, event_time, window_start, window_end, reason, watermark, data)"
+								 " SELECT pipeline, position, event_time, window_start, window_end, reason, watermark, data::pg_catalog.jsonb FROM rows",
+								 lengthof(names), names, types);
+	sb_statement_put(late, values, nulls);
+}
+
+void
+sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *json, const ErrorData *error)
+{
+	static const char *const names[] = {"pipeline", "position", "data", "sqlstate", "message", "context"};
+	static const Oid types[] = {INT4OID, PG_LSNOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	bool nulls[lengthof(names)] = {false};
+	Datum values[] = {Int32GetDatum(pipeline), LSNGetDatum(position), CStringGetTextDatum(json),
+					  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+					  CStringGetTextDatum(error->message ? error->message : ""),
+					  CStringGetTextDatum(error->context ? error->context : "")};
+
+	nulls[5] = error->context == NULL;
+	if (dead == NULL)
+		dead = letters_statement("INSERT INTO beam.dead_letter (pipeline, position, data, sqlstate, message, context)"
+								 " SELECT pipeline, position, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
+								 lengthof(names), names, types);
+	sb_statement_put(dead, values, nulls);
+}
+
+void
+sb_letters_write(void)
+{
+	if (late && sb_statement_rows(late) > 0)
+		sb_statement_run(late, NULL, NULL);
+	if (dead && sb_statement_rows(dead) > 0)
+		sb_statement_run(dead, NULL, NULL);
+}

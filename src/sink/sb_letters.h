@@ -1,0 +1,31 @@
+/*
+ * sb_letters.h: rows that do not reach a result: late events and dead letters, kept as jsonb.
+ */
+#ifndef SB_LETTERS_H
+#define SB_LETTERS_H
+
+#include "postgres.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "access/xlogdefs.h"
+#include "engine/sb_window.h"
+
+typedef struct SbLateEvent
+{
+	int32 pipeline;
+	XLogRecPtr position;
+	TimestampTz event_time;
+	SbWindow window;
+	bool closed; /* the window's trigger had finished; otherwise the window had expired */
+	TimestampTz watermark;
+} SbLateEvent;
+
+/* A source row, with its layout, as JSON text; column names are those that the relation has now. In the current context. */
+extern char *sb_row_to_json(Oid relation, HeapTuple tuple, TupleDesc layout);
+
+/* Collected; written by sb_letters_write() (SPI connected, as the extension's owner). */
+extern void sb_letters_put_late(const SbLateEvent *event, const char *json);
+extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *json, const ErrorData *error);
+extern void sb_letters_write(void);
+
+#endif

@@ -1,0 +1,266 @@
+/*
+ * sb_result.c: the result table of a pipeline; see sb_result.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "lib/stringinfo.h"
+#include "sb_statement.h"
+#include "sink/sb_result.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+struct SbResult
+{
+	const SbPlan *plan;
+	SbStatement *insert;
+	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
+	SbStatement *remove_nulls; /* the others */
+	int nidentity;
+	int *identity; /* columns of the plan that identify a row */
+};
+
+static bool
+result_identifies(const SbColumn *column)
+{
+	return column->kind != SB_COLUMN_VALUE;
+}
+
+static void
+result_append_identity(StringInfo sql, const SbPlan *plan)
+{
+	const char *separator = "";
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (!result_identifies(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(sql, "%s%s", separator, quote_identifier(plan->columns_out[i].name));
+		separator = ", ";
+	}
+	/* one group for the whole table: at most one row */
+	if (*separator == '\0')
+		appendStringInfoString(sql, "(true)");
+}
+
+static char *
+result_collation_name(Oid collation)
+{
+	HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	Form_pg_collation form;
+	char *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	form = (Form_pg_collation) GETSTRUCT(tuple);
+	result = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+char *
+sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", table);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(column->name),
+						 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
+			appendStringInfo(&sql, " COLLATE %s", result_collation_name(column->collation));
+	}
+	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op int2 NOT NULL)" : ")");
+	/* rows are updated in place as long as there is room on their page */
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70); CREATE UNIQUE INDEX ON " : "; CREATE INDEX ON ");
+	appendStringInfo(&sql, "%s (", table);
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	return sql.data;
+}
+
+static char *
+result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+	const char *separator = "";
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", table);
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
+	if (accumulation != SB_ACCUMULATING)
+		return sql.data;
+	appendStringInfoString(&sql, " ON CONFLICT (");
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, ") DO ");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		if (result_identifies(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(&sql, "%s%s = excluded.%s", *separator ? ", " : "UPDATE SET ", name, name);
+		separator = ", ";
+	}
+	if (*separator == '\0')
+		appendStringInfoString(&sql, "NOTHING");
+	return sql.data;
+}
+
+/* The type's own equality as `OPERATOR(schema.=)`: not what a search path would find. */
+static char *
+result_equality(Oid type)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
+	Form_pg_operator form;
+	char *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "type %s has no equality", format_type_be(type));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* `rows` has the identity's columns as c1, c2 ... */
+static char *
+result_remove_sql(const SbResult *result, const char *table, bool with_nulls)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "DELETE FROM %s t USING rows r WHERE true", table);
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
+		const char *name = quote_identifier(column->name);
+		bool key = column->kind == SB_COLUMN_KEY;
+
+		appendStringInfo(&sql, " AND (t.%s %s r.c%d", name, result_equality(column->type), i + 1);
+		if (key && with_nulls)
+			appendStringInfo(&sql, " OR t.%s IS NULL AND r.c%d IS NULL", name, i + 1);
+		appendStringInfoChar(&sql, ')');
+	}
+	return sql.data;
+}
+
+static TupleDesc
+result_row_desc(const SbPlan *plan)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns);
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		TupleDescInitEntry(desc, i + 1, column->name, column->type, column->typmod, 0);
+		TupleDescInitEntryCollation(desc, i + 1, column->collation);
+	}
+	return desc;
+}
+
+static TupleDesc
+result_identity_desc(const SbResult *result)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(result->nidentity);
+
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
+
+		TupleDescInitEntry(desc, i + 1, psprintf("c%d", i + 1), column->type, column->typmod, 0);
+		TupleDescInitEntryCollation(desc, i + 1, column->collation);
+	}
+	return desc;
+}
+
+SbResult *
+sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	SbResult *result = palloc0(sizeof(SbResult));
+
+	result->plan = plan;
+	result->identity = palloc(sizeof(int) * (plan->ncolumns + 1));
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (result_identifies(&plan->columns_out[i]))
+			result->identity[result->nidentity++] = i;
+	}
+	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan), 0, NULL);
+	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
+	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	return result;
+}
+
+void
+sb_result_close(SbResult *result)
+{
+	sb_statement_free(result->insert);
+	sb_statement_free(result->remove);
+	sb_statement_free(result->remove_nulls);
+}
+
+void
+sb_result_put(SbResult *result, const Datum *values, const bool *nulls)
+{
+	sb_statement_put(result->insert, values, nulls);
+}
+
+void
+sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
+	bool *isnull = palloc0(sizeof(bool) * (result->nidentity + 1));
+	bool any_null = false;
+
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
+
+		if (column->kind == SB_COLUMN_WINDOW_START)
+			values[i] = TimestampTzGetDatum(window.start);
+		else if (column->kind == SB_COLUMN_WINDOW_END)
+			values[i] = TimestampTzGetDatum(window.end);
+		else
+		{
+			values[i] = keys[column->key];
+			isnull[i] = nulls[column->key];
+			any_null = any_null || isnull[i];
+		}
+	}
+	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, isnull);
+	pfree(values);
+	pfree(isnull);
+}
+
+bool
+sb_result_pending(const SbResult *result)
+{
+	return sb_statement_rows(result->insert) > 0 || sb_statement_rows(result->remove) > 0 ||
+		   sb_statement_rows(result->remove_nulls) > 0;
+}
+
+void
+sb_result_write(SbResult *result)
+{
+	if (sb_statement_rows(result->remove) > 0)
+		sb_statement_run(result->remove, NULL, NULL);
+	if (sb_statement_rows(result->remove_nulls) > 0)
+		sb_statement_run(result->remove_nulls, NULL, NULL);
+	if (sb_statement_rows(result->insert) > 0)
+		sb_statement_run(result->insert, NULL, NULL);
+}

@@ -1,0 +1,680 @@
+/*
+ * sb_cells.c: the cells of one pipeline in memory; see sb_cells.h. The table is sb_state_table.c's.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "state/sb_cells_private.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+static inline uint32 cells_hash(const SbCells *cells, uint64 key_hash, SbWindow window);
+static bool cells_match(const SbCells *cells, SbEntry *entry);
+
+/* A lookup has no key (NULL): it compares with cells->probe. An insertion's key is the new entry, equal to none. */
+#define SH_PREFIX sb_cellhash
+#define SH_ELEMENT_TYPE SbSlotOfHash
+#define SH_KEY_TYPE SbEntry *
+#define SH_KEY entry
+#define SH_HASH_KEY(tb, key) ((key)->hash)
+#define SH_EQUAL(tb, a, b) ((b) == NULL ? cells_match((tb)->private_data, (a)) : (a) == (b))
+#define SH_SCOPE static inline
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, slot) ((slot)->hash)
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+Datum *
+sb_entry_keys(const SbCells *cells, SbEntry *entry)
+{
+	return (Datum *) ((char *) entry + cells->keys_offset);
+}
+
+Datum *
+sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls)
+{
+	*nulls = (bool *) ((char *) entry + cells->nulls_offset);
+	return sb_entry_keys(cells, entry);
+}
+
+SbAcc *
+sb_cells_accs(const SbCells *cells, SbEntry *entry)
+{
+	return (SbAcc *) ((char *) entry + cells->accs_offset);
+}
+
+SbCell *
+sb_cells_cell(const SbCells *cells, SbEntry *entry)
+{
+	return (SbCell *) ((char *) entry + cells->cell_offset);
+}
+
+/* Windows come in few, keys in many: the key's hash is good already, the window only has to spread it. */
+static inline uint32
+cells_hash(const SbCells *cells, uint64 key_hash, SbWindow window)
+{
+	uint64 h = key_hash;
+
+	if (!cells->merging)
+		h ^= (uint64) hash_combine64((uint64) window.start * UINT64CONST(0x9E3779B97F4A7C15), (uint64) window.end * UINT64CONST(0xC2B2AE3D27D4EB4F));
+	return (uint32) (h ^ (h >> 32));
+}
+
+static bool
+cells_match(const SbCells *cells, SbEntry *entry)
+{
+	const SbProbe *probe = cells->probe;
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &nulls);
+
+	if (entry->key_hash != probe->key_hash)
+		return false;
+	if (!cells->merging && !sb_window_equal(sb_cells_cell(cells, entry)->window, probe->window))
+		return false;
+	if (probe->by_seq)
+		return entry->seq == probe->seq;
+	return cells->nkeys == 0 || sb_query_keys_equal(cells->query, keys, nulls, probe->keys, probe->nulls);
+}
+
+static int
+cells_compare_event(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(SbEntry, event_node, a)->event_timer;
+	TimestampTz y = pairingheap_const_container(SbEntry, event_node, b)->event_timer;
+
+	return x < y ? 1 : x > y ? -1
+							 : 0;
+}
+
+static int
+cells_compare_processing(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(SbEntry, processing_node, a)->processing_timer;
+	TimestampTz y = pairingheap_const_container(SbEntry, processing_node, b)->processing_timer;
+
+	return x < y ? 1 : x > y ? -1
+							 : 0;
+}
+
+static int
+cells_compare_stored(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(SbStoredWindow, event_node, a)->event_timer;
+	TimestampTz y = pairingheap_const_container(SbStoredWindow, event_node, b)->event_timer;
+
+	return x < y ? 1 : x > y ? -1
+							 : 0;
+}
+
+static void
+cells_lay_out(SbCells *cells)
+{
+	const SbPlan *plan = cells->plan;
+
+	cells->nkeys = plan->nkeys;
+	cells->naggs = plan->naggs;
+	cells->key_length = palloc(sizeof(int16) * (plan->nkeys + 1));
+	cells->key_by_value = palloc(sizeof(bool) * (plan->nkeys + 1));
+	for (int i = 0; i < plan->nkeys; i++)
+		get_typlenbyval(plan->keys[i].type, &cells->key_length[i], &cells->key_by_value[i]);
+	cells->keys_offset = MAXALIGN(sizeof(SbEntry));
+	cells->accs_offset = cells->keys_offset + sizeof(Datum) * plan->nkeys;
+	cells->cell_offset = MAXALIGN(cells->accs_offset + sizeof(SbAcc) * plan->naggs);
+	cells->nulls_offset = cells->cell_offset + sb_cell_size(cells->strategy);
+	cells->entry_size = MAXALIGN(cells->nulls_offset + sizeof(bool) * plan->nkeys);
+}
+
+SbCells *
+sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
+				const char *state_table, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbCells *cells = palloc0(sizeof(SbCells));
+	HASHCTL ctl = {.keysize = sizeof(SbWindow), .entrysize = sizeof(SbStoredWindow), .hcxt = context};
+
+	cells->query = query;
+	cells->plan = plan;
+	cells->strategy = strategy;
+	cells->clocks = clocks;
+	cells->merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
+	cells->context = context;
+	cells_lay_out(cells);
+	cells->entries = SlabContextCreate(context, "stream_beam entries", 64 * 1024, cells->entry_size);
+	cells->values = context;
+	cells->scratch = AllocSetContextCreate(context, "stream_beam state scratch", ALLOCSET_DEFAULT_SIZES);
+	cells->hash = sb_cellhash_create(context, 1024, cells);
+	dlist_init(&cells->lru);
+	dlist_init(&cells->changed);
+	cells->event_heap = pairingheap_allocate(cells_compare_event, NULL);
+	cells->processing_heap = pairingheap_allocate(cells_compare_processing, NULL);
+	cells->stored = hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	cells->stored_heap = pairingheap_allocate(cells_compare_stored, NULL);
+	cells->stored_processing = SB_TIME_MAX;
+	sb_state_prepare(cells, state_table);
+	MemoryContextSwitchTo(old);
+	return cells;
+}
+
+void
+sb_cells_free(SbCells *cells)
+{
+	sb_state_release(cells);
+	/* the rest goes with the context */
+}
+
+/* ---- what is stored ---- */
+
+static TimestampTz
+stored_event_timer(const SbCells *cells, SbWindow window)
+{
+	TimestampTz max = sb_window_max_timestamp(window);
+
+	return max >= cells->clocks->input_watermark ? max : sb_window_gc_time(window, cells->strategy->allowed_lateness_us);
+}
+
+void
+sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz processing_timer)
+{
+	bool found;
+	SbStoredWindow *stored = hash_search(cells->stored, &window, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		stored->count = 0;
+		stored->scanning = false;
+		stored->event_timer = stored_event_timer(cells, window);
+		stored->processing_timer = SB_TIME_MAX;
+		pairingheap_add(cells->stored_heap, &stored->event_node);
+	}
+	stored->count += count;
+	stored->processing_timer = Min(stored->processing_timer, processing_timer);
+	cells->nstored += count;
+	cells->stored_processing = Min(cells->stored_processing, processing_timer);
+}
+
+void
+sb_stored_subtract(SbCells *cells, SbWindow window, int64 count)
+{
+	SbStoredWindow *stored = hash_search(cells->stored, &window, HASH_FIND, NULL);
+
+	if (stored == NULL)
+		return;
+	stored->count -= count;
+	cells->nstored -= count;
+	if (stored->count <= 0 && !stored->scanning)
+	{
+		pairingheap_remove(cells->stored_heap, &stored->event_node);
+		hash_search(cells->stored, &window, HASH_REMOVE, NULL);
+	}
+}
+
+void
+sb_stored_raise_processing(SbCells *cells, TimestampTz clock)
+{
+	HASH_SEQ_STATUS scan;
+	SbStoredWindow *stored;
+
+	cells->stored_processing = SB_TIME_MAX;
+	hash_seq_init(&scan, cells->stored);
+	while ((stored = hash_seq_search(&scan)) != NULL)
+	{
+		/* which of the window's later timers is the least is not known: it is looked for again a second later, while there is one */
+		if (stored->processing_timer < clock)
+			stored->processing_timer = clock + USECS_PER_SEC;
+		cells->stored_processing = Min(cells->stored_processing, stored->processing_timer);
+	}
+}
+
+static void
+cells_know_stored(SbCells *cells)
+{
+	if (cells->stored_known)
+		return;
+	sb_state_count(cells);
+	cells->stored_known = true;
+}
+
+bool
+sb_cells_maybe_stored(SbCells *cells, SbWindow window)
+{
+	cells_know_stored(cells);
+	if (cells->nstored == 0)
+		return false;
+	return cells->merging || hash_search(cells->stored, &window, HASH_FIND, NULL) != NULL;
+}
+
+/* ---- finding and making ---- */
+
+static SbEntry *
+cells_probe(SbCells *cells, const SbProbe *probe)
+{
+	SbSlotOfHash *slot;
+
+	cells->probe = probe;
+	slot = sb_cellhash_lookup_hash(cells->hash, NULL, cells_hash(cells, probe->key_hash, probe->window));
+	return slot ? slot->entry : NULL;
+}
+
+SbEntry *
+sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls)
+{
+	SbProbe probe = {.key_hash = key_hash, .keys = keys, .nulls = nulls};
+
+	Assert(cells->merging);
+	return cells_probe(cells, &probe);
+}
+
+SbEntry *
+sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+{
+	SbProbe probe = {.key_hash = key_hash, .keys = keys, .nulls = nulls, .window = window};
+	SbEntry *entry = cells_probe(cells, &probe);
+
+	if (cells->merging)
+	{
+		while (entry && !sb_window_equal(sb_cells_cell(cells, entry)->window, window))
+			entry = entry->next_of_key;
+	}
+	return entry;
+}
+
+/* The number that no other key with this hash (in this window) has. All those that are stored are in memory when it is asked. */
+static int16
+cells_free_seq(SbCells *cells, uint64 key_hash, SbWindow window)
+{
+	SbProbe probe = {.key_hash = key_hash, .window = window, .by_seq = true};
+
+	for (probe.seq = 0;; probe.seq++)
+	{
+		if (cells_probe(cells, &probe) == NULL)
+			return probe.seq;
+		if (probe.seq == PG_INT16_MAX)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many group keys have the same hash")));
+	}
+}
+
+SbEntry *
+sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+{
+	SbEntry *entry = MemoryContextAllocZero(cells->entries, cells->entry_size);
+	Datum *own = sb_entry_keys(cells, entry);
+	bool *own_nulls = (bool *) ((char *) entry + cells->nulls_offset);
+	MemoryContext old = MemoryContextSwitchTo(cells->values);
+
+	entry->key_hash = key_hash;
+	entry->hash = cells_hash(cells, key_hash, window);
+	entry->event_timer = entry->processing_timer = SB_TIME_MAX;
+	for (int i = 0; i < cells->nkeys; i++)
+	{
+		own_nulls[i] = nulls[i];
+		own[i] = nulls[i] ? (Datum) 0 : datumCopy(keys[i], cells->key_by_value[i], cells->key_length[i]);
+	}
+	sb_query_acc_init(cells->query, sb_cells_accs(cells, entry));
+	sb_cell_init(cells->strategy, sb_cells_cell(cells, entry), window);
+	MemoryContextSwitchTo(old);
+	return entry;
+}
+
+/* Into the hash, the list, and the count of bytes. */
+void
+sb_entry_link(SbCells *cells, SbEntry *entry)
+{
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &nulls);
+	SbEntry *head = cells->merging ? sb_cells_of_key(cells, entry->key_hash, keys, nulls) : NULL;
+
+	if (head)
+	{
+		entry->next_of_key = head->next_of_key;
+		head->next_of_key = entry;
+	}
+	else
+	{
+		bool found;
+		SbSlotOfHash *slot = sb_cellhash_insert_hash(cells->hash, entry, entry->hash, &found);
+
+		Assert(!found);
+		slot->entry = entry;
+	}
+	dlist_push_tail(&cells->lru, &entry->lru_node);
+	cells->nentries++;
+	cells->bytes += cells->entry_size;
+	sb_entry_count_bytes(cells, entry);
+}
+
+/* 16: a chunk's header; its size is rounded up to a power of two */
+static Size
+cells_chunk_bytes(Size size)
+{
+	return 16 + pg_nextpower2_size_t(Max(size, 8));
+}
+
+void
+sb_entry_count_bytes(SbCells *cells, SbEntry *entry)
+{
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &nulls);
+	Size bytes = sb_query_acc_bytes(cells->query, sb_cells_accs(cells, entry));
+
+	for (int i = 0; i < cells->nkeys; i++)
+	{
+		if (!nulls[i] && !cells->key_by_value[i])
+			bytes += cells_chunk_bytes(datumGetSize(keys[i], false, cells->key_length[i]));
+	}
+	cells->bytes += bytes;
+	cells->bytes -= entry->acc_bytes;
+	entry->acc_bytes = bytes;
+}
+
+static void
+entry_unlink_from_hash(SbCells *cells, SbEntry *entry)
+{
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &nulls);
+	SbEntry *head = cells->merging ? sb_cells_of_key(cells, entry->key_hash, keys, nulls) : entry;
+	SbSlotOfHash *slot;
+
+	if (head != entry)
+	{
+		while (head->next_of_key != entry)
+			head = head->next_of_key;
+		head->next_of_key = entry->next_of_key;
+		return;
+	}
+	slot = sb_cellhash_lookup_hash(cells->hash, entry, entry->hash);
+	if (entry->next_of_key)
+		slot->entry = entry->next_of_key;
+	else
+		sb_cellhash_delete_item(cells->hash, slot);
+}
+
+static void
+entry_unset_timers(SbCells *cells, SbEntry *entry)
+{
+	if (entry->event_timer != SB_TIME_MAX)
+		pairingheap_remove(cells->event_heap, &entry->event_node);
+	if (entry->processing_timer != SB_TIME_MAX)
+		pairingheap_remove(cells->processing_heap, &entry->processing_node);
+	entry->event_timer = entry->processing_timer = SB_TIME_MAX;
+}
+
+/* Out of memory, with all that it owns. It must not be on the list of touched cells. */
+void
+sb_entry_unlink(SbCells *cells, SbEntry *entry)
+{
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &nulls);
+
+	Assert(!entry->touched);
+	entry_unset_timers(cells, entry);
+	entry_unlink_from_hash(cells, entry);
+	dlist_delete(&entry->lru_node);
+	if (entry->changed)
+		dlist_delete(&entry->changed_node);
+	for (int i = 0; i < cells->nkeys; i++)
+	{
+		if (!nulls[i] && !cells->key_by_value[i])
+			pfree(DatumGetPointer(keys[i]));
+	}
+	sb_query_acc_free(cells->query, sb_cells_accs(cells, entry));
+	cells->nentries--;
+	cells->bytes -= cells->entry_size + entry->acc_bytes;
+	pfree(entry);
+}
+
+SbEntry *
+sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+{
+	SbEntry *sibling = cells->merging ? sb_cells_of_key(cells, key_hash, keys, nulls) : NULL;
+	int16 seq = sibling ? sibling->seq : cells_free_seq(cells, key_hash, window);
+	SbEntry *entry = sb_entry_make(cells, key_hash, keys, nulls, window);
+
+	entry->seq = seq;
+	sb_entry_link(cells, entry);
+	return entry;
+}
+
+/* ---- changing ---- */
+
+void
+sb_cells_change(SbCells *cells, SbEntry *entry)
+{
+	entry->dirty = true;
+	if (entry->changed)
+		return;
+	entry->changed = true;
+	dlist_push_tail(&cells->changed, &entry->changed_node);
+	dlist_move_tail(&cells->lru, &entry->lru_node);
+}
+
+void
+sb_cells_touch(SbCells *cells, SbEntry *entry)
+{
+	if (entry->touched)
+		return;
+	entry->touched = true;
+	entry->next_touched = cells->touched;
+	cells->touched = entry;
+	sb_cells_change(cells, entry);
+}
+
+SbEntry *
+sb_cells_take_touched(SbCells *cells)
+{
+	SbEntry *list = cells->touched;
+
+	for (SbEntry *entry = list; entry; entry = entry->next_touched)
+		entry->touched = false;
+	cells->touched = NULL;
+	return list;
+}
+
+void
+sb_cells_set_timers(SbCells *cells, SbEntry *entry)
+{
+	SbCell *cell = sb_cells_cell(cells, entry);
+	TimestampTz event = sb_reduce_event_timer(cells->strategy, cells->clocks, cell);
+	TimestampTz processing = sb_reduce_processing_timer(cells->strategy, cell);
+
+	if (event != entry->event_timer)
+	{
+		if (entry->event_timer != SB_TIME_MAX)
+			pairingheap_remove(cells->event_heap, &entry->event_node);
+		entry->event_timer = event;
+		if (event != SB_TIME_MAX)
+			pairingheap_add(cells->event_heap, &entry->event_node);
+	}
+	if (processing != entry->processing_timer)
+	{
+		if (entry->processing_timer != SB_TIME_MAX)
+			pairingheap_remove(cells->processing_heap, &entry->processing_node);
+		entry->processing_timer = processing;
+		if (processing != SB_TIME_MAX)
+			pairingheap_add(cells->processing_heap, &entry->processing_node);
+	}
+}
+
+static void
+cells_untouch(SbCells *cells, SbEntry *entry)
+{
+	SbEntry **link = &cells->touched;
+
+	if (!entry->touched)
+		return;
+	while (*link != entry)
+		link = &(*link)->next_touched;
+	*link = entry->next_touched;
+	entry->touched = false;
+}
+
+void
+sb_cells_remove(SbCells *cells, SbEntry *entry)
+{
+	cells_untouch(cells, entry);
+	if (entry->stored)
+		sb_state_delete(cells, entry);
+	sb_entry_unlink(cells, entry);
+}
+
+/* ---- timers ---- */
+
+static TimestampTz
+cells_first_stored(const SbCells *cells)
+{
+	if (pairingheap_is_empty(cells->stored_heap))
+		return SB_TIME_MAX;
+	return pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap))->event_timer;
+}
+
+static TimestampTz
+cells_first_event(const SbCells *cells)
+{
+	if (pairingheap_is_empty(cells->event_heap))
+		return SB_TIME_MAX;
+	return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap))->event_timer;
+}
+
+static TimestampTz
+cells_first_processing(const SbCells *cells)
+{
+	if (pairingheap_is_empty(cells->processing_heap))
+		return SB_TIME_MAX;
+	return pairingheap_container(SbEntry, processing_node, pairingheap_first(cells->processing_heap))->processing_timer;
+}
+
+/* A stored window is due: a batch of its cells comes in; when all have, those evicted again have a later timer. */
+static void
+cells_bring_due_window(SbCells *cells)
+{
+	SbStoredWindow *stored = pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap));
+	TimestampTz timer;
+
+	if (!stored->scanning)
+	{
+		stored->scanning = true;
+		stored->scan_hash = PG_INT64_MIN;
+		stored->scan_seq = -1;
+	}
+	if (sb_state_load_window(cells, stored))
+		return;
+	/* the scan is complete */
+	stored->scanning = false;
+	timer = stored_event_timer(cells, stored->window);
+	pairingheap_remove(cells->stored_heap, &stored->event_node);
+	/* what is due even now is no longer there: counted wrongly, or removed by hand */
+	if (stored->count <= 0 || timer < cells->clocks->input_watermark)
+	{
+		SbWindow window = stored->window;
+
+		cells->nstored -= stored->count;
+		hash_search(cells->stored, &window, HASH_REMOVE, NULL);
+		return;
+	}
+	stored->event_timer = timer;
+	pairingheap_add(cells->stored_heap, &stored->event_node);
+}
+
+SbEntry *
+sb_cells_due(SbCells *cells)
+{
+	cells_know_stored(cells);
+	for (;;)
+	{
+		TimestampTz event = cells_first_event(cells);
+		TimestampTz stored = cells_first_stored(cells);
+
+		if (stored < cells->clocks->input_watermark && stored <= event)
+			cells_bring_due_window(cells);
+		else if (event < cells->clocks->input_watermark)
+			return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap));
+		else if (cells->stored_processing < cells->clocks->processing_time)
+			sb_state_load_processing(cells);
+		else if (cells_first_processing(cells) < cells->clocks->processing_time)
+			return pairingheap_container(SbEntry, processing_node, pairingheap_first(cells->processing_heap));
+		else
+			return NULL;
+	}
+}
+
+TimestampTz
+sb_cells_next_event(SbCells *cells)
+{
+	cells_know_stored(cells);
+	return Min(cells_first_event(cells), cells_first_stored(cells));
+}
+
+TimestampTz
+sb_cells_next_processing(SbCells *cells)
+{
+	cells_know_stored(cells);
+	return Min(cells_first_processing(cells), cells->stored_processing);
+}
+
+/* ---- transactions and memory ---- */
+
+void
+sb_cells_keep(SbCells *cells)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cells->changed)
+	{
+		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
+
+		Assert(!entry->dirty);
+		entry->changed = false;
+		dlist_delete(iter.cur);
+	}
+}
+
+void
+sb_cells_rollback(SbCells *cells)
+{
+	HASH_SEQ_STATUS scan;
+	SbStoredWindow *stored;
+
+	(void) sb_cells_take_touched(cells);
+	while (!dlist_is_empty(&cells->changed))
+		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
+	/* cells may have left memory, or the table, in what is undone: counted anew before the next use */
+	hash_seq_init(&scan, cells->stored);
+	while ((stored = hash_seq_search(&scan)) != NULL)
+		hash_search(cells->stored, &stored->window, HASH_REMOVE, NULL);
+	pairingheap_reset(cells->stored_heap);
+	cells->nstored = 0;
+	cells->stored_processing = SB_TIME_MAX;
+	cells->stored_known = false;
+}
+
+Size
+sb_cells_bytes(const SbCells *cells)
+{
+	return cells->bytes + cells->hash->size * sizeof(SbSlotOfHash);
+}
+
+int64
+sb_cells_count(SbCells *cells)
+{
+	return cells->nentries + cells->nstored;
+}
+
+void
+sb_cells_evict(SbCells *cells, Size bytes)
+{
+	dlist_mutable_iter iter;
+
+	cells_know_stored(cells);
+	dlist_foreach_modify(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_cells_bytes(cells) <= bytes)
+			return;
+		if (entry->dirty || entry->touched)
+			continue;
+		Assert(entry->stored);
+		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->processing_timer);
+		sb_entry_unlink(cells, entry);
+	}
+}

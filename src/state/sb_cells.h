@@ -1,0 +1,102 @@
+/*
+ * sb_cells.h: the cells of one pipeline: a cache in memory over its state table.
+ *
+ * A cell is what a pipeline keeps for one (key, window). In memory it is one chunk: links and timers, the decoded key, the
+ * accumulators, and the engine's part. The state table holds the truth of the last commit, the cache what the running
+ * transaction has made of it.
+ *
+ * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says how much the cells use, and
+ * sb_cells_evict() makes room: clean cells leave, the least recently used first. What has left is remembered by window and
+ * count only (`stored`), so that a window nothing of which is stored needs no look into the table.
+ *
+ * TRANSACTIONS. A cell that is changed is on the list `changed` until sb_cells_keep() (the transaction, or the subtransaction, is
+ * committed) or sb_cells_rollback() (it is not: the changed cells leave the memory, and what is stored is counted anew).
+ */
+#ifndef SB_CELLS_H
+#define SB_CELLS_H
+
+#include "postgres.h"
+#include "engine/sb_reduce.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "query/sb_query.h"
+
+/* A cell as this layer keeps it; behind it, in the same chunk: keys, key nulls, accumulators, the engine's cell. */
+typedef struct SbEntry
+{
+	uint64 key_hash;
+	uint32 hash;  /* in memory: of key and window; for merging windows of the key alone */
+	int16 seq;    /* tells apart different keys with one hash in one window */
+	bool stored;  /* there is a row in the state table, as of the running transaction */
+	bool dirty;   /* differs from its row */
+	bool touched; /* got elements since the last fire; on the list `touched` */
+	bool emitted; /* its row is in the result table (accumulating); stored with the cell */
+	bool changed; /* on the list `changed` */
+	Size acc_bytes; /* by-reference bytes of key and accumulators, as last counted */
+	struct SbEntry *next_of_key; /* merging windows: the next window of this key */
+	struct SbEntry *next_touched;
+	dlist_node lru_node;     /* least recently used first */
+	dlist_node changed_node;
+	pairingheap_node event_node;
+	pairingheap_node processing_node;
+	TimestampTz event_timer;      /* SB_TIME_MAX: not in the heap */
+	TimestampTz processing_timer; /* likewise */
+} SbEntry;
+
+typedef struct SbCells SbCells;
+
+/* What is needed to find a cell that may be in the table. */
+typedef struct SbMiss
+{
+	uint64 key_hash;
+	SbWindow window;
+} SbMiss;
+
+extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
+								const char *state_table, MemoryContext context);
+extern void sb_cells_free(SbCells *cells);
+/* the parts of a cell */
+extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);
+extern SbAcc *sb_cells_accs(const SbCells *cells, SbEntry *entry);
+extern SbCell *sb_cells_cell(const SbCells *cells, SbEntry *entry);
+
+/* In memory only. Merging windows: sb_cells_of_key() gives the first of the key's cells. */
+extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
+extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
+/* Could a cell that is not in memory be in the table? SPI must be connected the first time after a rollback. */
+extern bool sb_cells_maybe_stored(SbCells *cells, SbWindow window);
+/* A new cell; keys are copied. Its accumulators and engine part are initialised. */
+extern SbEntry *sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
+/* Brings in what the table has of these (SPI connected). */
+extern void sb_cells_load(SbCells *cells, const SbMiss *misses, int n);
+
+/* It got elements: it is to be fired, and to be written. */
+extern void sb_cells_touch(SbCells *cells, SbEntry *entry);
+/* It was changed otherwise (timer, pane): it is to be written. */
+extern void sb_cells_change(SbCells *cells, SbEntry *entry);
+/* Takes the list of touched cells (linked by next_touched), leaving it empty. */
+extern SbEntry *sb_cells_take_touched(SbCells *cells);
+/* Sets the cell's timers anew from its state and the clocks. */
+extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry);
+/* The cell is over: leaves memory now and the table at the next write. */
+extern void sb_cells_remove(SbCells *cells, SbEntry *entry);
+
+/* The cell with the earliest timer that is due (strictly before the clock), or NULL; also brings in due windows that are stored. */
+extern SbEntry *sb_cells_due(SbCells *cells);
+/* the earliest timers of all cells, stored ones included */
+extern TimestampTz sb_cells_next_event(SbCells *cells);
+extern TimestampTz sb_cells_next_processing(SbCells *cells);
+
+/* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected, as the state's owner). */
+extern void sb_cells_write(SbCells *cells);
+extern void sb_cells_keep(SbCells *cells);
+extern void sb_cells_rollback(SbCells *cells);
+
+extern Size sb_cells_bytes(const SbCells *cells);
+extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included */
+/* Evicts clean cells until at most this many bytes are used, or none is left to evict. */
+extern void sb_cells_evict(SbCells *cells, Size bytes);
+/* The SQL that makes a state table of this qualified name. */
+extern char *sb_cells_table_sql(const char *state_table, bool merging);
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * sb_cells_private.h: what sb_cells.c (memory) and sb_state_table.c (table) share.
+ */
+#ifndef SB_CELLS_PRIVATE_H
+#define SB_CELLS_PRIVATE_H
+
+#include "sb_statement.h"
+#include "state/sb_cells.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+
+/* the columns of a state table, in order */
+enum
+{
+	SB_STATE_WINDOW_END,
+	SB_STATE_WINDOW_START,
+	SB_STATE_KEY_HASH,
+	SB_STATE_KEY_SEQ,
+	SB_STATE_PROCESSING_TIMER,
+	SB_STATE_KEY,
+	SB_STATE_STATE,
+	SB_STATE_NCOLUMNS
+};
+
+typedef struct SbSlotOfHash
+{
+	SbEntry *entry;
+	uint32 hash;
+	char status;
+} SbSlotOfHash;
+
+typedef struct SbProbe
+{
+	uint64 key_hash;
+	const Datum *keys;
+	const bool *nulls;
+	SbWindow window;
+	bool by_seq; /* looks for the number `seq` instead of the keys */
+	int16 seq;
+} SbProbe;
+
+/* Cells of a window that are in the table and not in memory. */
+typedef struct SbStoredWindow
+{
+	SbWindow window; /* hash key */
+	int64 count;
+	TimestampTz event_timer;
+	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
+	pairingheap_node event_node;  /* in the heap while in the hash */
+	bool scanning;   /* its cells are coming in by batches, in the order of (hash, seq) */
+	int64 scan_hash; /* the last that has come */
+	int16 scan_seq;
+} SbStoredWindow;
+
+struct SbCells
+{
+	SbQuery *query;
+	const SbPlan *plan;
+	const SbStrategy *strategy;
+	const SbClocks *clocks; /* the pipeline's: moved by it */
+	bool merging;
+	int nkeys, naggs;
+	int16 *key_length;
+	bool *key_by_value;
+
+	MemoryContext context; /* parent of all below */
+	MemoryContext entries; /* slab of entries */
+	MemoryContext values;  /* by-reference keys and accumulators */
+	MemoryContext scratch; /* of one call */
+	Size entry_size, keys_offset, nulls_offset, accs_offset, cell_offset;
+	Size bytes;      /* used by entries and their values */
+	int64 nentries;
+
+	struct sb_cellhash_hash *hash;
+	const SbProbe *probe; /* what the hash is being asked for */
+	dlist_head lru;
+	dlist_head changed;
+	SbEntry *touched;
+	pairingheap *event_heap;
+	pairingheap *processing_heap;
+
+	bool stored_known; /* false: `stored` has to be counted first */
+	int64 nstored;
+	HTAB *stored;
+	pairingheap *stored_heap;
+	TimestampTz stored_processing; /* a lower bound of the stored windows' processing timers */
+
+	SbStatement *upsert;
+	SbStatement *delete;
+	SbStatement *load_missed;
+	SbStatement *load_window;
+	SbStatement *load_processing;
+	SbStatement *count_windows;
+};
+
+/* ---- sb_cells.c ---- */
+extern Datum *sb_entry_keys(const SbCells *cells, SbEntry *entry);
+extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
+extern void sb_entry_link(SbCells *cells, SbEntry *entry);
+extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
+extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
+extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz processing_timer);
+extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
+/* No stored cell has a processing timer before this any more: sets the bounds anew. */
+extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);
+
+/* ---- sb_state_table.c ---- */
+extern void sb_state_prepare(SbCells *cells, const char *state_table);
+extern void sb_state_release(SbCells *cells);
+extern void sb_state_count(SbCells *cells);
+/* the next batch of a stored window's cells; false: no more */
+extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);
+/* all cells with a processing timer that is due */
+extern void sb_state_load_processing(SbCells *cells);
+extern void sb_state_delete(SbCells *cells, SbEntry *entry);
+
+#endif

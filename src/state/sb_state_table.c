@@ -1,0 +1,320 @@
+/*
+ * sb_state_table.c: the table behind the cells: load what is missed, write what changed, delete what is over; set-based.
+ *
+ * The table is keyed by (window, hash of the key, number): narrow, whatever the keys are; the number tells apart different keys that
+ * share a hash. The key itself and the state are opaque bytes, each with a version in front.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "state/sb_cells_private.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Cells brought in by one query: bounds the memory of its result. */
+#define SB_LOAD_BATCH 10000
+/* Rows written by one statement. */
+#define SB_WRITE_BATCH 50000
+
+#define SB_STATE_EMITTED 1 /* in the first byte of a state */
+
+char *
+sb_cells_table_sql(const char *state_table, bool merging)
+{
+	const char *columns = "CREATE TABLE %s (window_end int8 NOT NULL, window_start int8 NOT NULL, key_hash int8 NOT NULL,"
+						  " key_seq int2 NOT NULL, processing_timer int8, key bytea NOT NULL, state bytea NOT NULL,"
+						  " PRIMARY KEY (%s)) WITH (fillfactor = 70);"
+						  "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	/* sessions are looked for by key, other windows by window: what is looked for together stands together */
+	appendStringInfo(&sql, columns, state_table,
+					 merging ? "key_hash, key_seq, window_end, window_start" : "window_end, window_start, key_hash, key_seq",
+					 state_table, state_table);
+	if (merging)
+		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end, window_start, key_hash, key_seq);", state_table);
+	return sql.data;
+}
+
+static TupleDesc
+state_row_desc(void)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(SB_STATE_NCOLUMNS);
+
+	TupleDescInitEntry(desc, SB_STATE_WINDOW_END + 1, "window_end", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_WINDOW_START + 1, "window_start", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_KEY_HASH + 1, "key_hash", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_KEY_SEQ + 1, "key_seq", INT2OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_PROCESSING_TIMER + 1, "processing_timer", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_KEY + 1, "key", BYTEAOID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_STATE + 1, "state", BYTEAOID, -1, 0);
+	return desc;
+}
+
+#define SB_STATE_ROW "s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.key, s.state"
+#define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
+					  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
+
+void
+sb_state_prepare(SbCells *cells, const char *table)
+{
+	TupleDesc row = state_row_desc();
+	Oid window_args[] = {INT8OID, INT8OID, INT8OID, INT2OID};
+	Oid clock_args[] = {INT8OID};
+
+	cells->upsert = sb_statement_create(
+		psprintf("INSERT INTO %s SELECT * FROM rows ON CONFLICT (window_end, window_start, key_hash, key_seq)"
+				 " DO UPDATE SET processing_timer = excluded.processing_timer, state = excluded.state",
+				 table),
+		row, 0, NULL);
+	cells->delete = sb_statement_create(
+		psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
+		row, 0, NULL);
+	/* OFFSET 0: one index lookup for each row, whatever the planner thinks of the table's size */
+	cells->load_missed = sb_statement_create(
+		cells->merging
+			? psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE s.key_hash"
+					   " OPERATOR(pg_catalog.=) r.key_hash OFFSET 0) s",
+					   table)
+			: psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE " SB_STATE_SAME " OFFSET 0) s", table),
+		row, 0, NULL);
+	cells->load_window = sb_statement_create(
+		psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
+				 " AND s.window_start OPERATOR(pg_catalog.=) $2"
+				 " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
+				 " ORDER BY s.key_hash, s.key_seq LIMIT %d",
+				 table, SB_LOAD_BATCH),
+		NULL, lengthof(window_args), window_args);
+	cells->load_processing = sb_statement_create(
+		psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
+		NULL, lengthof(clock_args), clock_args);
+	cells->count_windows = sb_statement_create(
+		psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer) FROM %s GROUP BY 1, 2", table),
+		NULL, 0, NULL);
+}
+
+void
+sb_state_release(SbCells *cells)
+{
+	sb_statement_free(cells->upsert);
+	sb_statement_free(cells->delete);
+	sb_statement_free(cells->load_missed);
+	sb_statement_free(cells->load_window);
+	sb_statement_free(cells->load_processing);
+	sb_statement_free(cells->count_windows);
+}
+
+static Datum
+state_get(HeapTuple tuple, int column, bool *isnull)
+{
+	return SPI_getbinval(tuple, SPI_tuptable->tupdesc, column + 1, isnull);
+}
+
+static int64
+state_get_int8(HeapTuple tuple, int column)
+{
+	bool isnull;
+
+	return DatumGetInt64(state_get(tuple, column, &isnull));
+}
+
+void
+sb_state_count(SbCells *cells)
+{
+	dlist_iter iter;
+
+	sb_statement_run(cells->count_windows, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		SbWindow window = {.end = state_get_int8(tuple, 0), .start = state_get_int8(tuple, 1)};
+		bool isnull;
+		Datum processing = state_get(tuple, 3, &isnull);
+
+		sb_stored_add(cells, window, state_get_int8(tuple, 2), isnull ? SB_TIME_MAX : DatumGetInt64(processing));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	dlist_foreach(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (entry->stored)
+			sb_stored_subtract(cells, sb_cells_cell(cells, entry)->window, 1);
+	}
+}
+
+static void
+state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
+{
+	const char *data = VARDATA_ANY(state);
+	const char *end = data + VARSIZE_ANY_EXHDR(state);
+
+	if (data >= end)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell is empty")));
+	entry->emitted = (*data++ & SB_STATE_EMITTED) != 0;
+	sb_cell_decode(cells->strategy, sb_cells_cell(cells, entry), window, &data, end);
+	sb_query_acc_decode(cells->query, sb_cells_accs(cells, entry), &data, end);
+}
+
+/* A row of the table becomes a cell in memory, if it is not there already. */
+static void
+state_take(SbCells *cells, HeapTuple tuple)
+{
+	SbWindow window = {.end = state_get_int8(tuple, SB_STATE_WINDOW_END), .start = state_get_int8(tuple, SB_STATE_WINDOW_START)};
+	uint64 key_hash = (uint64) state_get_int8(tuple, SB_STATE_KEY_HASH);
+	Datum *keys = palloc(sizeof(Datum) * (cells->nkeys + 1));
+	bool *nulls = palloc(sizeof(bool) * (cells->nkeys + 1));
+	bool isnull;
+	SbEntry *entry;
+
+	sb_query_keys_decode(cells->query, DatumGetByteaPP(state_get(tuple, SB_STATE_KEY, &isnull)), keys, nulls);
+	if (sb_cells_find(cells, key_hash, keys, nulls, window) != NULL)
+		return;
+	entry = sb_entry_make(cells, key_hash, keys, nulls, window);
+	entry->seq = DatumGetInt16(state_get(tuple, SB_STATE_KEY_SEQ, &isnull));
+	entry->stored = true;
+	state_decode(cells, entry, window, DatumGetByteaPP(state_get(tuple, SB_STATE_STATE, &isnull)));
+	sb_entry_link(cells, entry);
+	sb_cells_set_timers(cells, entry);
+	sb_stored_subtract(cells, window, 1);
+}
+
+static void
+state_take_all(SbCells *cells)
+{
+	MemoryContext old = MemoryContextSwitchTo(cells->scratch);
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		state_take(cells, SPI_tuptable->vals[i]);
+		MemoryContextReset(cells->scratch);
+	}
+	MemoryContextSwitchTo(old);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 seq)
+{
+	Datum values[SB_STATE_NCOLUMNS] = {0};
+	bool nulls[SB_STATE_NCOLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[SB_STATE_WINDOW_END] = Int64GetDatum(window.end);
+	values[SB_STATE_WINDOW_START] = Int64GetDatum(window.start);
+	values[SB_STATE_KEY_HASH] = Int64GetDatum((int64) key_hash);
+	values[SB_STATE_KEY_SEQ] = Int16GetDatum(seq);
+	nulls[SB_STATE_WINDOW_END] = nulls[SB_STATE_WINDOW_START] = nulls[SB_STATE_KEY_HASH] = nulls[SB_STATE_KEY_SEQ] = false;
+	sb_statement_put(statement, values, nulls);
+}
+
+void
+sb_cells_load(SbCells *cells, const SbMiss *misses, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		state_put_place(cells->load_missed, misses[i].window, misses[i].key_hash, 0);
+		if (sb_statement_rows(cells->load_missed) >= SB_LOAD_BATCH || i == n - 1)
+		{
+			sb_statement_run(cells->load_missed, NULL, NULL);
+			state_take_all(cells);
+		}
+	}
+}
+
+bool
+sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
+{
+	SbWindow window = stored->window;
+	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start), Int64GetDatum(stored->scan_hash),
+					Int16GetDatum(stored->scan_seq)};
+	uint64 n = sb_statement_run(cells->load_window, args, NULL);
+
+	if (n > 0)
+	{
+		bool isnull;
+		HeapTuple last = SPI_tuptable->vals[n - 1];
+
+		stored->scan_hash = state_get_int8(last, SB_STATE_KEY_HASH);
+		stored->scan_seq = DatumGetInt16(state_get(last, SB_STATE_KEY_SEQ, &isnull));
+	}
+	state_take_all(cells);
+	return n == SB_LOAD_BATCH;
+}
+
+void
+sb_state_load_processing(SbCells *cells)
+{
+	Datum args[] = {Int64GetDatum(cells->clocks->processing_time)};
+
+	sb_statement_run(cells->load_processing, args, NULL);
+	state_take_all(cells);
+	sb_stored_raise_processing(cells, cells->clocks->processing_time);
+}
+
+void
+sb_state_delete(SbCells *cells, SbEntry *entry)
+{
+	state_put_place(cells->delete, sb_cells_cell(cells, entry)->window, entry->key_hash, entry->seq);
+}
+
+static void
+state_put_entry(SbCells *cells, SbEntry *entry)
+{
+	SbCell *cell = sb_cells_cell(cells, entry);
+	TimestampTz processing = sb_reduce_processing_timer(cells->strategy, cell);
+	const bool *key_nulls;
+	Datum *keys = sb_cells_keys(cells, entry, &key_nulls);
+	Datum values[SB_STATE_NCOLUMNS];
+	bool nulls[SB_STATE_NCOLUMNS] = {false};
+	StringInfoData state;
+
+	initStringInfo(&state);
+	appendStringInfoSpaces(&state, VARHDRSZ);
+	appendStringInfoChar(&state, entry->emitted ? SB_STATE_EMITTED : 0);
+	sb_cell_encode(cells->strategy, cell, &state);
+	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
+	SET_VARSIZE(state.data, state.len);
+
+	values[SB_STATE_WINDOW_END] = Int64GetDatum(cell->window.end);
+	values[SB_STATE_WINDOW_START] = Int64GetDatum(cell->window.start);
+	values[SB_STATE_KEY_HASH] = Int64GetDatum((int64) entry->key_hash);
+	values[SB_STATE_KEY_SEQ] = Int16GetDatum(entry->seq);
+	values[SB_STATE_PROCESSING_TIMER] = Int64GetDatum(processing);
+	nulls[SB_STATE_PROCESSING_TIMER] = processing == SB_TIME_MAX;
+	values[SB_STATE_KEY] = PointerGetDatum(sb_query_keys_encode(cells->query, keys, key_nulls));
+	values[SB_STATE_STATE] = PointerGetDatum(state.data);
+	sb_statement_put(cells->upsert, values, nulls);
+}
+
+void
+sb_cells_write(SbCells *cells)
+{
+	MemoryContext old = MemoryContextSwitchTo(cells->scratch);
+	dlist_iter iter;
+
+	/* first the deletions: a window that merged away may be there again */
+	if (sb_statement_rows(cells->delete) > 0)
+		sb_statement_run(cells->delete, NULL, NULL);
+	dlist_foreach(iter, &cells->changed)
+	{
+		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
+
+		if (!entry->dirty)
+			continue;
+		sb_query_acc_park(cells->query, sb_cells_accs(cells, entry));
+		sb_entry_count_bytes(cells, entry);
+		state_put_entry(cells, entry);
+		MemoryContextReset(cells->scratch);
+		entry->dirty = false;
+		entry->stored = true;
+		if (sb_statement_rows(cells->upsert) >= SB_WRITE_BATCH)
+			sb_statement_run(cells->upsert, NULL, NULL);
+	}
+	if (sb_statement_rows(cells->upsert) > 0)
+		sb_statement_run(cells->upsert, NULL, NULL);
+	MemoryContextSwitchTo(old);
+}
