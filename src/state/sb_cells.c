@@ -226,8 +226,8 @@ sb_stored_raise_processing(SbCells *cells, TimestampTz clock)
 	}
 }
 
-static void
-cells_know_stored(SbCells *cells)
+void
+sb_cells_know_stored(SbCells *cells)
 {
 	if (cells->stored_known)
 		return;
@@ -238,7 +238,7 @@ cells_know_stored(SbCells *cells)
 bool
 sb_cells_maybe_stored(SbCells *cells, SbWindow window)
 {
-	cells_know_stored(cells);
+	Assert(cells->stored_known);
 	if (cells->nstored == 0)
 		return false;
 	return cells->merging || hash_search(cells->stored, &window, HASH_FIND, NULL) != NULL;
@@ -471,12 +471,14 @@ sb_cells_take_touched(SbCells *cells)
 }
 
 void
-sb_cells_set_timers(SbCells *cells, SbEntry *entry)
+sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 {
 	SbCell *cell = sb_cells_cell(cells, entry);
 	TimestampTz event = sb_reduce_event_timer(cells->strategy, cells->clocks, cell);
 	TimestampTz processing = sb_reduce_processing_timer(cells->strategy, cell);
 
+	if (decided && processing < cells->clocks->processing_time)
+		processing = SB_TIME_MAX;
 	if (event != entry->event_timer)
 	{
 		if (entry->event_timer != SB_TIME_MAX)
@@ -578,7 +580,7 @@ cells_bring_due_window(SbCells *cells)
 SbEntry *
 sb_cells_due(SbCells *cells)
 {
-	cells_know_stored(cells);
+	sb_cells_know_stored(cells);
 	for (;;)
 	{
 		TimestampTz event = cells_first_event(cells);
@@ -600,14 +602,16 @@ sb_cells_due(SbCells *cells)
 TimestampTz
 sb_cells_next_event(SbCells *cells)
 {
-	cells_know_stored(cells);
+	if (!cells->stored_known)
+		return SB_TIME_MIN;
 	return Min(cells_first_event(cells), cells_first_stored(cells));
 }
 
 TimestampTz
 sb_cells_next_processing(SbCells *cells)
 {
-	cells_know_stored(cells);
+	if (!cells->stored_known)
+		return SB_TIME_MIN;
 	return Min(cells_first_processing(cells), cells->stored_processing);
 }
 
@@ -664,7 +668,7 @@ sb_cells_evict(SbCells *cells, Size bytes)
 {
 	dlist_mutable_iter iter;
 
-	cells_know_stored(cells);
+	sb_cells_know_stored(cells);
 	dlist_foreach_modify(iter, &cells->lru)
 	{
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);

@@ -63,7 +63,9 @@ extern SbCell *sb_cells_cell(const SbCells *cells, SbEntry *entry);
 /* In memory only. Merging windows: sb_cells_of_key() gives the first of the key's cells. */
 extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
 extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
-/* Could a cell that is not in memory be in the table? SPI must be connected the first time after a rollback. */
+/* Counts what is stored where that is not known: at first, and after a rollback. As the state's owner, SPI connected. */
+extern void sb_cells_know_stored(SbCells *cells);
+/* Could a cell that is not in memory be in the table? What is stored must be known. */
 extern bool sb_cells_maybe_stored(SbCells *cells, SbWindow window);
 /* A new cell; keys are copied. Its accumulators and engine part are initialised. */
 extern SbEntry *sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
@@ -76,14 +78,17 @@ extern void sb_cells_touch(SbCells *cells, SbEntry *entry);
 extern void sb_cells_change(SbCells *cells, SbEntry *entry);
 /* Takes the list of touched cells (linked by next_touched), leaving it empty. */
 extern SbEntry *sb_cells_take_touched(SbCells *cells);
-/* Sets the cell's timers anew from its state and the clocks. */
-extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry);
+/*
+ * Sets the cell's timers anew from its state and the clocks. `decided`: it has just been asked at these clocks, so a timer that they
+ * have passed has had its say.
+ */
+extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided);
 /* The cell is over: leaves memory now and the table at the next write. */
 extern void sb_cells_remove(SbCells *cells, SbEntry *entry);
 
 /* The cell with the earliest timer that is due (strictly before the clock), or NULL; also brings in due windows that are stored. */
 extern SbEntry *sb_cells_due(SbCells *cells);
-/* the earliest timers of all cells, stored ones included */
+/* the earliest timers of all cells, stored ones included; SB_TIME_MIN: not known before the next transaction */
 extern TimestampTz sb_cells_next_event(SbCells *cells);
 extern TimestampTz sb_cells_next_processing(SbCells *cells);
 

@@ -178,7 +178,7 @@ state_take(SbCells *cells, HeapTuple tuple)
 	entry->stored = true;
 	state_decode(cells, entry, window, DatumGetByteaPP(state_get(tuple, SB_STATE_STATE, &isnull)));
 	sb_entry_link(cells, entry);
-	sb_cells_set_timers(cells, entry);
+	sb_cells_set_timers(cells, entry, false);
 	sb_stored_subtract(cells, window, 1);
 }
 

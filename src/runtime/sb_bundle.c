@@ -1,0 +1,439 @@
+/*
+ * sb_bundle.c: one bundle; see sb_bundle.h.
+ *
+ * CRASH SAFETY. Results, state, watermarks, positions, late events and dead letters of a bundle commit together, asynchronously: what
+ * a crash loses of it, the slot replays, since it is confirmed only up to flushed positions (sb_runner.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_worker.h"
+#include "sb_guc.h"
+#include "sb_statement.h"
+#include "sink/sb_letters.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+void
+sb_transaction_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+void
+sb_transaction_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+bool
+sb_error_is_transient(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}
+
+/* Is it the row's fault? Otherwise the next row would fail in the same way: a missing function, a right that was taken away. */
+static bool
+bundle_error_is_of_row(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
+			return false;
+		default:
+			return true;
+	}
+}
+
+bool
+sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		fn(arg);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		sb_statements_abort();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* ---- the plain run ---- */
+
+static bool
+bundle_should_end(SbIntake *intake, TimestampTz started)
+{
+	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_full(intake) ||
+		   TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
+}
+
+/* Waits, within a source transaction, for more of its frames. */
+static void
+bundle_wait(void)
+{
+	sb_worker_check();
+	sb_worker_sleep(1000);
+}
+
+/* Is the source at rest as far as this pipeline is concerned, so that its watermark follows the clock? */
+static bool
+bundle_is_idle(const SbPipeline *pipeline, const SbIntake *intake, TimestampTz now)
+{
+	return intake->caught_up && pipeline->row->idle_timeout_us >= 0 && now - pipeline->last_row_at >= pipeline->row->idle_timeout_us;
+}
+
+typedef struct SbBundleRun
+{
+	SbIntake *intake;
+	List *pipelines;
+	TimestampTz started;
+	SbIntakeStop stop;
+	bool wrote;
+} SbBundleRun;
+
+static void
+bundle_take(SbBundleRun *run)
+{
+	SbIntake *intake = run->intake;
+
+	for (;;)
+	{
+		int done = intake->nrows;
+		ListCell *lc;
+
+		run->stop = sb_intake_take(intake);
+		if (run->stop == SB_INTAKE_RESET && intake->in_transaction)
+			return;
+		foreach (lc, run->pipelines)
+			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
+		{
+			if (sb_intake_is_full(intake))
+				sb_intake_spool(intake);
+			else if (run->stop == SB_INTAKE_WAIT)
+				bundle_wait();
+			sb_worker_check();
+			continue;
+		}
+		if (run->stop != SB_INTAKE_COMMIT || bundle_should_end(intake, run->started))
+			return;
+	}
+}
+
+static void
+bundle_run_plainly(SbBundleRun *run)
+{
+	SbIntake *intake = run->intake;
+	ListCell *lc;
+
+	sb_transaction_begin();
+	foreach (lc, run->pipelines)
+		sb_pipeline_begin_bundle(lfirst(lc), run->started);
+	bundle_take(run);
+	if (run->stop == SB_INTAKE_RESET && intake->in_transaction)
+	{
+		/* half a transaction: its rest comes again from its beginning */
+		SPI_finish();
+		AbortCurrentTransaction();
+		sb_statements_abort();
+		foreach (lc, run->pipelines)
+			sb_pipeline_rollback(lfirst(lc));
+		return;
+	}
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, bundle_is_idle(pipeline, intake, run->started));
+	}
+	sb_letters_write();
+	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
+	sb_transaction_commit();
+	foreach (lc, run->pipelines)
+		sb_pipeline_keep(lfirst(lc));
+}
+
+/* ---- the careful run ---- */
+
+typedef struct SbCareful
+{
+	SbIntake *intake;
+	SbPipeline *pipeline;
+	SbRow *rows;
+	int lo, hi;
+	int64 dead;
+	bool idle;
+} SbCareful;
+
+static void
+careful_range(void *arg)
+{
+	SbCareful *careful = arg;
+
+	sb_pipeline_rows(careful->pipeline, careful->rows, careful->lo, careful->hi);
+	sb_pipeline_flush(careful->pipeline);
+	sb_pipeline_write_state(careful->pipeline);
+	sb_letters_write();
+}
+
+static void
+careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
+{
+	SbPipeline *pipeline = careful->pipeline;
+	HeapTupleData tuple;
+
+	if (++careful->dead > sb_guc_max_dead_letters)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
+				 errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+	sb_row_tuple(row, &tuple);
+	sb_letters_put_dead(pipeline->row->id, row->position, sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
+	sb_letters_write();
+	pipeline->progress.dead++;
+	pipeline->progress.rows_in++;
+	pipeline->changed = true;
+	pipeline->row->progress = pipeline->progress;
+}
+
+static void careful_rows(SbCareful *careful, int lo, int hi);
+
+/* The two halves of what failed as a whole; a single row is the one that fails. */
+static void
+careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
+{
+	int middle = lo + (hi - lo) / 2;
+
+	if (sb_error_is_transient(error->sqlerrcode) || !bundle_error_is_of_row(error->sqlerrcode))
+		ReThrowError(error);
+	if (hi - lo == 1)
+	{
+		careful_bury(careful, &careful->rows[lo], error);
+		FreeErrorData(error);
+		return;
+	}
+	FreeErrorData(error);
+	careful_rows(careful, lo, middle);
+	careful_rows(careful, middle, hi);
+}
+
+static void
+careful_rows(SbCareful *careful, int lo, int hi)
+{
+	SbPipeline *pipeline = careful->pipeline;
+	bool changed = pipeline->changed;
+	ErrorData *error;
+
+	if (lo == hi)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	careful->lo = lo;
+	careful->hi = hi;
+	if (sb_try(careful_range, careful, &error))
+	{
+		sb_pipeline_keep(pipeline);
+		return;
+	}
+	sb_pipeline_rollback(pipeline);
+	pipeline->changed = changed;
+	careful_halves(careful, lo, hi, error);
+}
+
+/* The whole bundle for one pipeline. */
+static void
+careful_pipeline(void *arg)
+{
+	SbCareful *careful = arg;
+	SbPipeline *pipeline = careful->pipeline;
+	SbIntake *intake = careful->intake;
+	int part = 0;
+	int nrows;
+
+	while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
+		careful_rows(careful, 0, nrows);
+	sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, careful->idle);
+	sb_letters_write();
+}
+
+/* What failed in the middle of a source transaction needs its rest. */
+static bool
+careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
+{
+	while (intake->in_transaction)
+	{
+		*stop = sb_intake_take(intake);
+		if (*stop == SB_INTAKE_RESET)
+			return false;
+		if (sb_intake_is_full(intake) && intake->in_transaction)
+			sb_intake_spool(intake);
+		else if (*stop == SB_INTAKE_WAIT)
+			bundle_wait();
+		sb_worker_check();
+	}
+	return true;
+}
+
+static void
+careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
+{
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
+			 errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
+			 errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
+	sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error);
+}
+
+/* False: half a transaction was all there is, and a RESET comes. */
+static bool
+bundle_run_carefully(SbBundleRun *run, bool *failed)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	ListCell *lc;
+
+	if (!careful_take_rest(run->intake, &run->stop))
+		return false;
+	sb_transaction_begin();
+	old = MemoryContextSwitchTo(context);
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		ErrorData *error;
+
+		sb_pipeline_begin_bundle(pipeline, run->started);
+		if (sb_try(careful_pipeline, &careful, &error))
+		{
+			sb_pipeline_keep(pipeline);
+			continue;
+		}
+		if (sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		/* it is closed at the reload that this asks for; its memory is void */
+		careful_set_failed(pipeline, error);
+		*failed = true;
+	}
+	run->wrote = true;
+	MemoryContextSwitchTo(old);
+	sb_transaction_commit();
+	MemoryContextDelete(context);
+	return true;
+}
+
+/* True: committed. False: rolled back, to be run again carefully; what is passing goes up. */
+static bool
+bundle_try_plainly(SbBundleRun *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		bundle_run_plainly(run);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+		ListCell *lc;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (sb_error_is_transient(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		sb_statements_abort();
+		foreach (lc, run->pipelines)
+			sb_pipeline_rollback(lfirst(lc));
+		ereport(DEBUG1, (errmsg_internal("bundle is run again row by row: %s", error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return done;
+}
+
+static void
+bundle_error_context(void *arg)
+{
+	SbBundleRun *run = arg;
+	ListCell *lc;
+
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->current)
+			errcontext("pipeline \"%s\", source position %X/%X", pipeline->row->name, LSN_FORMAT_ARGS(pipeline->current->position));
+	}
+}
+
+SbBundleEnd
+sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn)
+{
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp()};
+	ErrorContextCallback context = {.callback = bundle_error_context, .arg = &run, .previous = error_context_stack};
+	bool failed = false;
+	bool complete = true;
+
+	*commit_lsn = InvalidXLogRecPtr;
+	error_context_stack = &context;
+	if (!bundle_try_plainly(&run))
+		complete = bundle_run_carefully(&run, &failed);
+	error_context_stack = context.previous;
+	if (run.wrote)
+		*commit_lsn = XactLastCommitEnd;
+	complete = complete && !(run.stop == SB_INTAKE_RESET && intake->in_transaction);
+	if (complete)
+		pgstat_report_stat(false);
+	sb_intake_release(intake);
+	if (!complete || run.stop == SB_INTAKE_RESET)
+		return SB_BUNDLE_RESET;
+	if (failed)
+		return SB_BUNDLE_FAILED;
+	return run.stop == SB_INTAKE_RELOAD ? SB_BUNDLE_RELOAD : SB_BUNDLE_DONE;
+}

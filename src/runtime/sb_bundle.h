@@ -1,0 +1,37 @@
+/*
+ * sb_bundle.h: one bundle: what the ring has, applied to all pipelines in one transaction.
+ *
+ * First it is run plainly, without subtransactions and without a per-row cost. If that fails, all is rolled back and the same rows are
+ * run again pipeline by pipeline, each in a subtransaction, in halves where a half fails, until the row is found that does: it goes to
+ * beam.dead_letter. A pipeline that cannot go on is set to failed, with its position as before the bundle; the others commit.
+ */
+#ifndef SB_BUNDLE_H
+#define SB_BUNDLE_H
+
+#include "postgres.h"
+#include "runtime/sb_intake.h"
+#include "runtime/sb_pipeline.h"
+
+typedef enum SbBundleEnd
+{
+	SB_BUNDLE_DONE,
+	SB_BUNDLE_RELOAD, /* done, and the pipelines have changed */
+	SB_BUNDLE_RESET,  /* a RESET frame is next; an unfinished transaction was rolled back */
+	SB_BUNDLE_FAILED  /* done, and a pipeline was set to failed */
+} SbBundleEnd;
+
+/*
+ * Runs a bundle over what the intake has, waiting for the end of a transaction once it has begun. *commit_lsn: of its own
+ * transaction, InvalidXLogRecPtr if it wrote nothing.
+ */
+extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn);
+
+/* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
+extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);
+/* Is it a passing trouble of the server rather than of the data: then the whole is tried again later. */
+extern bool sb_error_is_transient(int sqlerrcode);
+
+extern void sb_transaction_begin(void);
+extern void sb_transaction_commit(void);
+
+#endif

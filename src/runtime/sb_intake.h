@@ -1,0 +1,80 @@
+/*
+ * sb_intake.h: the runner's end of the ring: frames become rows.
+ *
+ * The rows of a bundle are an array of pointers into the ring. They stay readable until sb_intake_release(), so that a bundle that
+ * fails can be run again. A transaction that does not fit into the ring goes to a temporary file, part by part.
+ */
+#ifndef SB_INTAKE_H
+#define SB_INTAKE_H
+
+#include "postgres.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "source/sb_ring.h"
+
+typedef struct SbRow
+{
+	const SbRowFrame *frame;
+	TupleDesc layout;    /* of the row's time; NULL for a TRUNCATE */
+	XLogRecPtr position; /* of its transaction */
+	TimestampTz commit_time;
+} SbRow;
+
+typedef enum SbIntakeStop
+{
+	SB_INTAKE_EMPTY,  /* no more frames, between two transactions */
+	SB_INTAKE_WAIT,   /* no more frames, within a transaction: more will come */
+	SB_INTAKE_CHUNK,  /* a array has got many rows, within a transaction */
+	SB_INTAKE_COMMIT, /* a array has got many rows, between two transactions */
+	SB_INTAKE_RELOAD, /* pipelines have changed: nothing further is taken */
+	SB_INTAKE_RESET   /* a RESET frame comes next; what is taken of an unfinished transaction is void */
+} SbIntakeStop;
+
+typedef struct SbIntake
+{
+	SbRing *ring;
+	pg_atomic_uint32 *generation;
+	uint32 seen_generation; /* the one that the pipelines in memory are of */
+	uint64 read;            /* ring position of the next frame */
+	bool in_transaction;
+	XLogRecPtr transaction; /* position of the current one */
+	TimestampTz commit_time;
+
+	XLogRecPtr position;    /* everything up to here has been taken, and is in the bundle */
+	TimestampTz last_commit_time;
+	bool caught_up;         /* the last frame said that the WAL has been read to its end */
+
+	SbRow *rows; /* of the bundle, but for those that are spooled */
+	int nrows;
+	int max_rows;
+	int64 total_rows; /* of the bundle, spooled ones included */
+
+	MemoryContext context; /* of the bundle: split rows, rows read back */
+	MemoryContext keep;    /* of the process */
+	struct SbLayoutMap *layouts;
+	struct SbSpool *spool; /* NULL: the whole bundle is in the ring */
+	char *split;           /* a row in parts, so far; NULL: none */
+	Size split_size;
+} SbIntake;
+
+extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, MemoryContext keep);
+
+/* Adds rows to the array until it has to stop; SB_CHUNK_ROWS at the most. */
+extern SbIntakeStop sb_intake_take(SbIntake *intake);
+/* Is so much of the ring held by the bundle that it should end? */
+extern bool sb_intake_is_full(const SbIntake *intake);
+/* Within a transaction: moves the rows of the array, which have been processed, to the spool, and gives their part of the ring back. */
+extern void sb_intake_spool(SbIntake *intake);
+/* The bundle is over: gives its part of the ring back and drops its memory. */
+extern void sb_intake_release(SbIntake *intake);
+
+/*
+ * Runs through all rows of the bundle again, from the first, array by array: false when there is none left. *part starts as 0. The
+ * rows are good until the next call.
+ */
+extern bool sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows);
+
+/* Skips frames up to the RESET that answers `epoch`; true when it has come: *start is where the session starts. */
+extern bool sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start);
+
+#endif

@@ -1,0 +1,561 @@
+/*
+ * sb_pipeline.c: one pipeline at work; see sb_pipeline.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
+#include "runtime/sb_pipeline.h"
+#include "sb_guc.h"
+#include "sink/sb_letters.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* ---- roles and settings ---- */
+
+static const SbPipelineRow *settings_of = NULL; /* whose settings are in force */
+
+/* Expressions see the settings of the session that made the pipeline: they decide what text a timestamp has, and what a name means. */
+static void
+pipeline_apply_settings(SbPipeline *pipeline)
+{
+	if (settings_of == pipeline->row)
+		return;
+	for (int i = 0; i + 1 < pipeline->row->nsettings; i += 2)
+	{
+		const char *now = GetConfigOption(pipeline->row->settings[i], true, false);
+
+		if (now == NULL || strcmp(now, pipeline->row->settings[i + 1]) != 0)
+			SetConfigOption(pipeline->row->settings[i], pipeline->row->settings[i + 1], PGC_USERSET, PGC_S_SESSION);
+	}
+	settings_of = pipeline->row;
+}
+
+void
+sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	pipeline_apply_settings(pipeline);
+	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+sb_role_as_worker(SbSavedRole *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	SetUserIdAndSecContext(GetSessionUserId(), 0);
+}
+
+void
+sb_role_restore(const SbSavedRole *saved)
+{
+	SetUserIdAndSecContext(saved->user, saved->context);
+}
+
+/* ---- opening ---- */
+
+/* The stored tree names everything by OID and number: renaming changes nothing in it. */
+char *
+sb_view_fingerprint(Query *query)
+{
+	char *text = nodeToString(query);
+	uint64 hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
+
+	return psprintf(UINT64_FORMAT, hash);
+}
+
+static Query *
+pipeline_view_query(const SbPipelineRow *row)
+{
+	Relation view;
+	Query *query;
+
+	if (get_rel_relkind(row->view) != RELKIND_VIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the batch view of pipeline \"%s\" is gone", row->name),
+				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	view = table_open(row->view, AccessShareLock);
+	query = copyObject(get_view_query(view));
+	table_close(view, AccessShareLock);
+	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
+				 errdetail("Its state belongs to the old definition."),
+				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	return query;
+}
+
+static char *
+pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
+{
+	if (get_rel_relkind(relation) != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
+				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+}
+
+static SbAccumulation
+pipeline_accumulation(const char *name)
+{
+	if (strcmp(name, "accumulating") == 0)
+		return SB_ACCUMULATING;
+	if (strcmp(name, "discarding") == 0)
+		return SB_DISCARDING;
+	return SB_RETRACTING;
+}
+
+static SbPipelineRow *
+pipeline_copy_row(const SbPipelineRow *row)
+{
+	SbPipelineRow *copy = palloc(sizeof(SbPipelineRow));
+
+	*copy = *row;
+	copy->name = pstrdup(row->name);
+	copy->fingerprint = pstrdup(row->fingerprint);
+	copy->trigger = pstrdup(row->trigger);
+	copy->accumulation = pstrdup(row->accumulation);
+	copy->error_code = copy->error_message = NULL;
+	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
+	for (int i = 0; i < row->nsettings; i++)
+		copy->settings[i] = pstrdup(row->settings[i]);
+	return copy;
+}
+
+static void
+pipeline_set_strategy(SbPipeline *pipeline)
+{
+	pipeline->strategy = (SbStrategy){
+		.trigger = sb_trigger_parse(pipeline->row->trigger),
+		.allowed_lateness_us = pipeline->row->allowed_lateness_us,
+		.accumulation = pipeline_accumulation(pipeline->row->accumulation),
+		.combiner = SB_COMBINE_END_OF_WINDOW,
+		.on_time_always = true,
+		.closing_always = false};
+}
+
+static void
+pipeline_set_progress(SbPipeline *pipeline)
+{
+	pipeline->progress = pipeline->row->progress;
+	pipeline->persisted = pipeline->progress.position;
+	pipeline->max_event_time = pipeline->progress.max_event_time;
+	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
+	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
+	pipeline->clocks.processing_time = pipeline->last_row_at = GetCurrentTimestamp();
+	pipeline->kept_clocks = pipeline->clocks;
+}
+
+/* A permission taken from the owner stops the pipeline. */
+static void
+pipeline_check_owner(const SbPipelineRow *row)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->owner)))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the owner of pipeline \"%s\" is gone", row->name)));
+}
+
+SbPipeline *
+sb_pipeline_open(const SbPipelineRow *row)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
+	SbSavedRole saved;
+	char *result_name, *state_name;
+
+	pipeline->context = context;
+	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
+	pipeline->row = pipeline_copy_row(row);
+	pipeline_check_owner(row);
+	result_name = pipeline_relation_name(row, row->result, "result table");
+	state_name = pipeline_relation_name(row, row->state_table, "state table");
+	pipeline_set_strategy(pipeline);
+	pipeline_set_progress(pipeline);
+
+	/* expressions are folded at planning: as the owner, with the pipeline's settings */
+	sb_pipeline_as_owner(pipeline, &saved);
+	pipeline->plan = sb_plan_build(pipeline_view_query(row));
+	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle);
+	sb_role_restore(&saved);
+
+	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
+									  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
+	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
+	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
+	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
+	MemoryContextSwitchTo(old);
+	return pipeline;
+}
+
+void
+sb_pipeline_close(SbPipeline *pipeline)
+{
+	if (settings_of == pipeline->row)
+		settings_of = NULL;
+	sb_cells_free(pipeline->cells);
+	sb_result_close(pipeline->result);
+	sb_query_close(pipeline->query);
+	MemoryContextDelete(pipeline->context);
+}
+
+/* ---- rows ---- */
+
+void
+sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
+{
+	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, now);
+	pipeline->changed = false;
+}
+
+void
+sb_row_tuple(const SbRow *row, HeapTuple tuple)
+{
+	tuple->t_len = row->frame->new_length;
+	tuple->t_data = (HeapTupleHeader) unconstify(SbRowFrame *, row->frame)->data;
+	tuple->t_tableOid = row->frame->relation;
+	ItemPointerSetInvalid(&tuple->t_self);
+}
+
+void
+sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
+{
+	SbLateEvent event = {.pipeline = pipeline->row->id, .position = row->position, .event_time = event_time, .window = window, .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	HeapTupleData tuple;
+
+	sb_row_tuple(row, &tuple);
+	sb_letters_put_late(&event, sb_row_to_json(pipeline->plan->source, &tuple, row->layout));
+	pipeline->progress.late++;
+}
+
+void
+sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
+{
+	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
+	sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	sb_cells_touch(pipeline->cells, entry);
+}
+
+static void
+pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
+					TimestampTz event_time, SbWindow window)
+{
+	SbEntry *entry;
+
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window))
+	{
+		sb_pipeline_late(pipeline, row, event_time, window, false);
+		return;
+	}
+	entry = sb_cells_find(pipeline->cells, hash, keys, nulls, window);
+	if (entry == NULL)
+	{
+		if (sb_cells_maybe_stored(pipeline->cells, window))
+		{
+			sb_pipeline_defer(pipeline, row, hash, event_time, window);
+			return;
+		}
+		entry = sb_cells_insert(pipeline->cells, hash, keys, nulls, window);
+	}
+	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		sb_pipeline_late(pipeline, row, event_time, window, true);
+	else
+		sb_pipeline_add(pipeline, entry, event_time);
+}
+
+static void
+pipeline_refuse_change(SbPipeline *pipeline, const SbRow *row)
+{
+	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
+					get_rel_name(pipeline->plan->source), pipeline->row->name),
+			 errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
+			 errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
+}
+
+static void
+pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
+{
+	HeapTupleData tuple;
+	TimestampTz event_time;
+	SbWindow *windows;
+	const Datum *keys;
+	const bool *nulls;
+	uint64 hash;
+	int n;
+
+	if (unlikely(row->frame->kind != SB_ROW_INSERT))
+		pipeline_refuse_change(pipeline, row);
+	sb_row_tuple(row, &tuple);
+	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	if (!sb_query_filter(pipeline->query))
+		return;
+	n = sb_query_windows(pipeline->query, &event_time, &windows);
+	if (n == 0)
+		return;
+	hash = sb_query_keys(pipeline->query, &keys, &nulls);
+	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
+	if (!merging)
+	{
+		for (int i = 0; i < n; i++)
+			pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
+	}
+	/* for sessions the element's own window is tested, before any merging */
+	else if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, windows[0]))
+		sb_pipeline_late(pipeline, row, event_time, windows[0], false);
+	else
+		sb_pipeline_defer(pipeline, row, hash, event_time, windows[0]);
+}
+
+void
+sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
+{
+	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
+	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	SbSavedRole saved;
+
+	sb_cells_know_stored(pipeline->cells);
+	sb_pipeline_as_owner(pipeline, &saved);
+	for (int i = lo; i < hi; i++)
+	{
+		SbRow *row = &rows[i];
+
+		if (row->frame->relation != pipeline->plan->source || row->position <= pipeline->row->progress.position)
+			continue;
+		pipeline->current = row;
+		pipeline_row(pipeline, row, merging);
+		pipeline->progress.rows_in++;
+		pipeline->changed = true;
+	}
+	pipeline->current = NULL;
+	sb_role_restore(&saved);
+	/* more cells than the budget allows: they fire, are written and leave */
+	if (sb_cells_bytes(pipeline->cells) > budget)
+	{
+		sb_pipeline_flush(pipeline);
+		sb_pipeline_write_state(pipeline);
+		sb_cells_evict(pipeline->cells, budget / 2);
+	}
+}
+
+/* ---- panes ---- */
+
+static void
+pipeline_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
+{
+	SbAcc *accs = sb_cells_accs(pipeline->cells, entry);
+
+	sb_query_acc_free(pipeline->query, accs);
+	sb_query_acc_init(pipeline->query, accs);
+}
+
+/* A pane becomes a row of the result, or takes one away. Runs as the owner. */
+static void
+pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+{
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
+
+	pipeline->progress.panes++;
+	/* nothing came since the last pane, and the row does not tell panes apart: it stands already */
+	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query))
+		return;
+	if (sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
+						pipeline->out_nulls))
+	{
+		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls);
+		entry->emitted = true;
+	}
+	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+	{
+		sb_result_remove(pipeline->result, window, keys, nulls);
+		entry->emitted = false;
+	}
+	if (pipeline->strategy.accumulation == SB_DISCARDING)
+		pipeline_forget_accumulators(pipeline, entry);
+}
+
+static void
+pipeline_write_result(SbPipeline *pipeline)
+{
+	if (sb_result_pending(pipeline->result))
+		sb_result_write(pipeline->result);
+}
+
+void
+sb_pipeline_flush(SbPipeline *pipeline)
+{
+	SbSavedRole saved;
+	SbPane pane;
+
+	sb_pipeline_resolve(pipeline);
+	sb_pipeline_as_owner(pipeline, &saved);
+	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry; entry = entry->next_touched)
+	{
+		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane))
+			pipeline_emit(pipeline, entry, &pane);
+		sb_cells_set_timers(pipeline->cells, entry, true);
+	}
+	pipeline_write_result(pipeline);
+	sb_role_restore(&saved);
+}
+
+/* Rows of results and cells collected while many timers fire are written in between. */
+#define SB_TIMERS_AT_ONCE 20000
+
+static void
+pipeline_timers(SbPipeline *pipeline)
+{
+	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	SbSavedRole saved;
+	SbEntry *entry;
+	int64 fired = 0;
+	SbPane pane;
+
+	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
+	{
+		int action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
+
+		pipeline->changed = true;
+		if (action & SB_TIMER_EMIT)
+		{
+			sb_pipeline_as_owner(pipeline, &saved);
+			pipeline_emit(pipeline, entry, &pane);
+			sb_role_restore(&saved);
+		}
+		if (action & SB_TIMER_COLLECT)
+			sb_cells_remove(pipeline->cells, entry);
+		else
+		{
+			sb_cells_change(pipeline->cells, entry);
+			sb_cells_set_timers(pipeline->cells, entry, true);
+		}
+		if (++fired % SB_TIMERS_AT_ONCE != 0)
+			continue;
+		sb_pipeline_as_owner(pipeline, &saved);
+		pipeline_write_result(pipeline);
+		sb_role_restore(&saved);
+		sb_pipeline_write_state(pipeline);
+		if (sb_cells_bytes(pipeline->cells) > budget)
+			sb_cells_evict(pipeline->cells, budget / 2);
+	}
+	sb_pipeline_as_owner(pipeline, &saved);
+	pipeline_write_result(pipeline);
+	sb_role_restore(&saved);
+}
+
+/* ---- ends ---- */
+
+void
+sb_pipeline_write_state(SbPipeline *pipeline)
+{
+	sb_cells_write(pipeline->cells);
+}
+
+static void
+pipeline_advance(SbPipeline *pipeline, bool idle)
+{
+	int64 delay = pipeline->row->watermark_delay_us;
+	TimestampTz watermark = pipeline->clocks.input_watermark;
+
+	if (pipeline->plan->event_time == NULL)
+		return;
+	if (pipeline->max_event_time != SB_TIME_MIN)
+		watermark = Max(watermark, pipeline->max_event_time - delay);
+	if (idle)
+		watermark = Max(watermark, pipeline->clocks.processing_time - delay);
+	if (watermark > pipeline->clocks.input_watermark)
+	{
+		pipeline->clocks.input_watermark = watermark;
+		pipeline->changed = true;
+	}
+}
+
+void
+sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
+{
+	bool had_rows = pipeline->changed;
+	SbProgress *progress = &pipeline->progress;
+
+	if (had_rows)
+		pipeline->last_row_at = pipeline->clocks.processing_time;
+	sb_pipeline_flush(pipeline);
+	pipeline_advance(pipeline, idle);
+	pipeline_timers(pipeline);
+	/* holds of the end-of-window combiner lie at or after the input watermark: they never hold it back */
+	sb_clocks_advance_output(&pipeline->clocks, SB_TIME_MAX);
+	progress->position = Max(progress->position, position);
+	if (!pipeline->changed)
+		return;
+	sb_pipeline_write_state(pipeline);
+	progress->input_watermark = pipeline->clocks.input_watermark;
+	progress->output_watermark = pipeline->clocks.output_watermark;
+	progress->max_event_time = pipeline->max_event_time;
+	if (had_rows)
+		progress->commit_time = commit_time;
+	progress->bundles++;
+	progress->cells = sb_cells_count(pipeline->cells);
+	sb_catalog_put_progress(progress);
+}
+
+void
+sb_pipeline_keep(SbPipeline *pipeline)
+{
+	sb_cells_keep(pipeline->cells);
+	pipeline->kept_clocks = pipeline->clocks;
+	if (pipeline->changed)
+		pipeline->persisted = pipeline->progress.position;
+	pipeline->row->progress = pipeline->progress;
+	MemoryContextReset(pipeline->bundle);
+	sb_pipeline_forget_deferred(pipeline);
+}
+
+void
+sb_pipeline_rollback(SbPipeline *pipeline)
+{
+	settings_of = NULL;
+	pipeline->clocks.input_watermark = pipeline->kept_clocks.input_watermark;
+	pipeline->clocks.output_watermark = pipeline->kept_clocks.output_watermark;
+	pipeline->progress = pipeline->row->progress;
+	pipeline->max_event_time = pipeline->progress.max_event_time;
+	pipeline->current = NULL;
+	pipeline->changed = false;
+	sb_cells_rollback(pipeline->cells);
+	MemoryContextReset(pipeline->bundle);
+	sb_pipeline_forget_deferred(pipeline);
+}
+
+TimestampTz
+sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up)
+{
+	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
+	TimestampTz event = sb_cells_next_event(pipeline->cells);
+
+	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL)
+	{
+		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
+		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
+																					: event + pipeline->row->watermark_delay_us + 1;
+
+		wake = Min(wake, Max(idle_at, due));
+	}
+	return wake;
+}

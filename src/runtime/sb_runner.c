@@ -1,0 +1,510 @@
+/*
+ * sb_runner.c: the process that computes: keeps the pipelines of its database, runs their bundles, and says what the slot may
+ * forget.
+ *
+ * STATE. The list of open pipelines, as of a generation of the catalog (bumped by each committed change of pipelines). A pipeline
+ * is attached when the frames that come are complete for it: its position is not below the start of the reader's session. Where it is
+ * (a resumed one, or any after this process started), a rewind is asked for.
+ *
+ * CONFIRMATION. After a bundle the least position of all pipelines, running or not, is what the slot may forget, once the bundle's
+ * own commit is flushed: the bundle commits asynchronously.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_worker.h"
+#include "sb_guc.h"
+#include "sb_statement.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A position is written without any rows when so much WAL could be given back. */
+#define SB_PERSIST_BYTES (16 * 1024 * 1024)
+/* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
+#define SB_FLUSH_RETRY_MS 500
+#define SB_FLUSH_RETRIES 6
+
+static SbDatabase *db;
+static SbIntake *intake;
+static MemoryContext pipelines_context;
+static List *pipelines; /* of SbPipeline: the running ones */
+static XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
+static uint64 epoch;              /* of the session that frames are taken from */
+static bool awaiting_reset;
+static XLogRecPtr session_start;
+static Oid extension;
+
+/* what may be confirmed once the commit is flushed */
+static XLogRecPtr pending_commit;
+static XLogRecPtr pending_position;
+static int flush_retries;
+
+/* ---- confirmation ---- */
+
+static XLogRecPtr
+runner_least_position(void)
+{
+	XLogRecPtr least = detached_least != InvalidXLogRecPtr ? detached_least : PG_UINT64_MAX;
+	ListCell *lc;
+
+	if (pipelines == NIL)
+		return Min(least, intake->position);
+	foreach (lc, pipelines)
+		least = Min(least, ((SbPipeline *) lfirst(lc))->persisted);
+	return least;
+}
+
+static void
+runner_confirm(XLogRecPtr position)
+{
+	/* under the lock that a creation takes to fix its start */
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	if (db->pins > 0)
+		position = Min(position, db->pin_lsn);
+	if (position > pg_atomic_read_u64(&db->confirmable))
+		pg_atomic_write_u64(&db->confirmable, position);
+	LWLockRelease(sb_registry->lock);
+}
+
+static void
+runner_try_confirm(void)
+{
+	if (pending_position == InvalidXLogRecPtr)
+		return;
+	if (pending_commit > GetFlushRecPtr(NULL))
+		return;
+	runner_confirm(pending_position);
+	pending_position = InvalidXLogRecPtr;
+}
+
+static void
+runner_after_bundle(XLogRecPtr commit)
+{
+	runner_try_confirm();
+	if (pending_position == InvalidXLogRecPtr)
+	{
+		XLogRecPtr least = runner_least_position();
+
+		if (least > pg_atomic_read_u64(&db->confirmable))
+		{
+			pending_position = least;
+			pending_commit = XactLastCommitEnd;
+			flush_retries = SB_FLUSH_RETRIES;
+			runner_try_confirm();
+		}
+	}
+	pg_atomic_write_u64(&db->applied, intake->position);
+	ConditionVariableBroadcast(&db->changed);
+}
+
+/* ---- the list of pipelines ---- */
+
+static void
+runner_request_rewind(void)
+{
+	epoch = pg_atomic_add_fetch_u64(&db->rewind_wanted, 1);
+	awaiting_reset = true;
+	/* until the new session has come as far, nothing is known to be applied */
+	pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
+	intake->position = InvalidXLogRecPtr;
+	sb_wake_worker(db, SB_ROLE_READER);
+}
+
+static SbPipeline *
+runner_find(int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id == id)
+			return pipeline;
+	}
+	return NULL;
+}
+
+typedef struct SbOpening
+{
+	const SbPipelineRow *row;
+	SbPipeline *pipeline;
+} SbOpening;
+
+static void
+runner_open_one(void *arg)
+{
+	SbOpening *opening = arg;
+	MemoryContext old = MemoryContextSwitchTo(pipelines_context);
+
+	opening->pipeline = sb_pipeline_open(opening->row);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+runner_set_failed(const SbPipelineRow *row, const ErrorData *error)
+{
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+}
+
+/* Opens a pipeline that is to run; where it cannot, it is set to failed. */
+static SbPipeline *
+runner_open(const SbPipelineRow *row)
+{
+	SbOpening opening = {.row = row};
+	ErrorData *error;
+
+	if (sb_try(runner_open_one, &opening, &error))
+		return opening.pipeline;
+	if (sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	runner_set_failed(row, error);
+	return NULL;
+}
+
+/* Closes what is no longer to run, or was changed. */
+static void
+runner_close_stale(List *rows)
+{
+	ListCell *lc;
+	List *kept = NIL;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		bool keep = false;
+		ListCell *lc2;
+
+		foreach (lc2, rows)
+		{
+			SbPipelineRow *row = lfirst(lc2);
+
+			if (row->id == pipeline->row->id)
+				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
+		}
+		if (keep)
+			kept = lappend(kept, pipeline);
+		else
+			sb_pipeline_close(pipeline);
+	}
+	list_free(pipelines);
+	pipelines = kept;
+}
+
+static void
+runner_publish_sources(uint32 generation)
+{
+	Oid *sources = palloc(sizeof(Oid) * SB_MAX_SOURCES);
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		Oid source = ((SbPipeline *) lfirst(lc))->plan->source;
+		bool known = false;
+
+		for (int i = 0; i < n && !known; i++)
+			known = sources[i] == source;
+		if (!known && n < SB_MAX_SOURCES)
+			sources[n++] = source;
+	}
+	sb_sources_set(db, generation, n, sources);
+	pfree(sources);
+}
+
+/*
+ * A gap between a pipeline's position and what the slot still has: the slot was lost and made anew, or the database is a copy. The
+ * changes in between will not come.
+ */
+static void
+runner_check_gap(SbPipeline *pipeline)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
+					LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
+			 errdetail("The replication slot of this database does not reach back to the pipeline's position."),
+			 errhint("Drop the pipeline and create it again.")));
+}
+
+static void
+runner_check_gap_of(void *arg)
+{
+	runner_check_gap(arg);
+}
+
+static void
+runner_fail_gapped(void)
+{
+	ListCell *lc;
+	List *kept = NIL;
+	bool any = false;
+
+	foreach (lc, pipelines)
+		any = any || ((SbPipeline *) lfirst(lc))->persisted < session_start;
+	if (!any)
+		return;
+	sb_transaction_begin();
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		MemoryContext old = MemoryContextSwitchTo(pipelines_context);
+		ErrorData *error;
+
+		if (pipeline->persisted >= session_start)
+			kept = lappend(kept, pipeline);
+		else if (!sb_try(runner_check_gap_of, pipeline, &error))
+			runner_set_failed(pipeline->row, error);
+		MemoryContextSwitchTo(old);
+	}
+	pipelines = kept;
+	sb_transaction_commit();
+}
+
+/* The extension is gone, or is another one: the launcher decides what comes next. */
+static void
+runner_leave(void)
+{
+	sb_database_event(db, SB_EVENT_MISSING);
+	proc_exit(0);
+}
+
+static void
+runner_reload(void)
+{
+	uint32 generation = pg_atomic_read_u32(&db->generation);
+	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	Oid now;
+	bool rewind = false;
+	List *rows;
+	ListCell *lc;
+
+	sb_transaction_begin();
+	now = get_extension_oid("stream_beam", true);
+	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
+	{
+		sb_transaction_commit();
+		if (OidIsValid(now))
+			proc_exit(1); /* dropped and made again: start anew */
+		runner_leave();
+	}
+	extension = now;
+	old = MemoryContextSwitchTo(scratch);
+	rows = sb_catalog_pipelines();
+	MemoryContextSwitchTo(pipelines_context);
+	runner_close_stale(rows);
+	detached_least = InvalidXLogRecPtr;
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? runner_find(row->id) : NULL;
+
+		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL)
+		{
+			pipeline = runner_open(row);
+			if (pipeline)
+			{
+				pipelines = lappend(pipelines, pipeline);
+				/* frames that it needed may have passed by, or may never have been sent */
+				rewind = rewind || pipeline->persisted < intake->position;
+			}
+		}
+		if (pipeline == NULL)
+			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
+	}
+	runner_publish_sources(generation);
+	MemoryContextSwitchTo(old);
+	sb_transaction_commit();
+	MemoryContextDelete(scratch);
+	intake->seen_generation = generation;
+	if (rewind && !awaiting_reset)
+		runner_request_rewind();
+}
+
+/* ---- the loop ---- */
+
+static bool
+runner_persist_due(void)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (intake->position > pipeline->persisted && intake->position - pipeline->persisted > SB_PERSIST_BYTES)
+			return true;
+	}
+	return false;
+}
+
+/* Positions that have moved without rows are written now and then, so that the slot can move on. */
+static void
+runner_persist_positions(void)
+{
+	ListCell *lc;
+
+	sb_transaction_begin();
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		pipeline->progress.position = Max(pipeline->progress.position, intake->position);
+		pipeline->changed = true;
+		sb_catalog_put_progress(&pipeline->progress);
+	}
+	sb_transaction_commit();
+	foreach (lc, pipelines)
+		sb_pipeline_keep(lfirst(lc));
+}
+
+static TimestampTz
+runner_next_wake(void)
+{
+	TimestampTz wake = DT_NOEND;
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), intake->caught_up));
+	return wake;
+}
+
+static bool
+runner_has_frames(void)
+{
+	return pg_atomic_read_u64(&intake->ring->written) != intake->read;
+}
+
+static void
+runner_evict(void)
+{
+	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size total = 0;
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+		total += sb_cells_bytes(((SbPipeline *) lfirst(lc))->cells);
+	if (total <= budget)
+		return;
+	sb_transaction_begin();
+	/* each gives back its share */
+	foreach (lc, pipelines)
+	{
+		SbCells *cells = ((SbPipeline *) lfirst(lc))->cells;
+
+		sb_cells_evict(cells, (Size) (sb_cells_bytes(cells) * 0.75 * budget / total));
+	}
+	sb_transaction_commit();
+}
+
+static void
+runner_bundle(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end = sb_bundle_run(intake, pipelines, &commit);
+
+	runner_evict();
+	if (end == SB_BUNDLE_RESET)
+	{
+		/* the reader has started anew by itself: what it sends now begins at the slot's position */
+		awaiting_reset = true;
+		return;
+	}
+	if (runner_persist_due())
+		runner_persist_positions();
+	runner_after_bundle(commit);
+	if (end == SB_BUNDLE_FAILED)
+		pg_atomic_fetch_add_u32(&db->generation, 1);
+}
+
+/* Waits for the frame that starts the session asked for. */
+static bool
+runner_await_reset(void)
+{
+	if (!sb_intake_skip_to_reset(intake, epoch, &session_start))
+		return false;
+	awaiting_reset = false;
+	intake->position = session_start;
+	runner_fail_gapped();
+	runner_after_bundle(InvalidXLogRecPtr);
+	return true;
+}
+
+static long
+runner_timeout(TimestampTz wake)
+{
+	long timeout = -1;
+
+	if (wake != DT_NOEND)
+		timeout = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake));
+	if (pending_position != InvalidXLogRecPtr && flush_retries > 0)
+	{
+		flush_retries--;
+		timeout = timeout < 0 ? SB_FLUSH_RETRY_MS : Min(timeout, SB_FLUSH_RETRY_MS);
+	}
+	return timeout;
+}
+
+static void
+runner_turn(void)
+{
+	TimestampTz wake;
+
+	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
+		runner_reload();
+	if (awaiting_reset && !runner_await_reset())
+	{
+		sb_worker_sleep(-1);
+		return;
+	}
+	wake = runner_next_wake();
+	if (runner_has_frames() || wake <= GetCurrentTimestamp())
+	{
+		runner_bundle();
+		return;
+	}
+	runner_try_confirm();
+	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
+		sb_wake_worker(db, SB_ROLE_READER);
+	pgstat_report_stat(true);
+	sb_worker_sleep(runner_timeout(wake));
+}
+
+void
+stream_beam_runner_main(Datum arg)
+{
+	db = sb_worker_begin(arg, SB_ROLE_RUNNER);
+	pipelines_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+
+	StartTransactionCommand();
+	extension = get_extension_oid("stream_beam", true);
+	CommitTransactionCommand();
+	if (!OidIsValid(extension))
+		runner_leave();
+	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, pipelines_context);
+	sb_database_event(db, SB_EVENT_FOUND);
+	runner_request_rewind();
+	runner_reload();
+	for (;;)
+	{
+		sb_worker_check();
+		MemoryContextSwitchTo(pipelines_context);
+		runner_turn();
+	}
+}
