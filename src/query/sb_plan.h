@@ -81,6 +81,9 @@ typedef struct SbPlan
  */
 extern SbPlan *sb_plan_build(Query *query);
 
+/* The same with the text that the Query was parsed from (NULL: unknown), which error positions need where it is not ASCII. */
+extern SbPlan *sb_plan_build_text(Query *query, const char *text);
+
 /* The plan as a tree a person can read, lines separated by newlines, without the pipeline's settings. */
 extern char *sb_plan_explain(const SbPlan *plan);
 
