@@ -300,7 +300,8 @@ read_window(SbPlanBuild *build, Index rti)
 	if (!has_window_shape(function))
 		ereport(ERROR,
 		        (errcode(ERRCODE_WINDOWING_ERROR),
-		         errmsg("function \"%s\" in FROM is not a window function", entry->eref->aliasname),
+		         errmsg("function \"%s\" in FROM is not a window function",
+		                IsA(function->funcexpr, FuncExpr) ? get_func_name(((FuncExpr *) function->funcexpr)->funcid) : entry->eref->aliasname),
 		         errhint("%s", window_hint),
 		         sb_plan_position(build, location)));
 	if (build->window_rti != 0)

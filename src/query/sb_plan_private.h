@@ -25,10 +25,9 @@ typedef struct SbPlanBuild
 	const char *text; /* what the query was parsed from, NULL: not known */
 	Index source_rti; /* range table indexes; 0: none */
 	Index window_rti;
-	Node *quals;    /* WHERE and the conditions of inner joins */
-	List *key_refs; /* per key: its expression in the form of `query`, not yet planned */
-	List *key_exprs;
-	List *aggs; /* planned Aggrefs, no two equal */
+	Node *quals;     /* WHERE and the conditions of inner joins */
+	List *key_exprs; /* per key: its expression in the common form, not yet planned */
+	List *aggs;      /* planned Aggrefs, no two equal */
 } SbPlanBuild;
 
 /* Where an expression stands, for sb_plan_check_expr. */
