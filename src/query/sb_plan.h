@@ -71,15 +71,19 @@ typedef struct SbPlan
 	Aggref **aggs; /* distinct calls (equal ones are shared); args, filter, order over the source */
 	List *having;  /* implicit-AND list over the output row */
 	int ncolumns;
-	SbColumn *columns_out; /* the result table's columns, in order: window_start, window_end first where there is a window function */
+	SbColumn *columns_out; /* the result table's columns, in the order of the select list; with a window function both of its columns are among them */
 	bool grouped;          /* false: one global group without GROUP BY, which has a row even for no input */
 } SbPlan;
 
 /*
  * Builds the plan in the current memory context. Errors 0A000 (unsupported, with hint), 42P01, 42809, 42501 (RLS), 42P20 and others as
- * fits; positions by errposition() relative to the text the Query came from (locations are -1 in a stored view's).
+ * fits; 42P17 for volatile functions and those that read clock or session. Positions by errposition() relative to the text the Query
+ * came from (locations are -1 in a stored view's). Checks the current user's privileges. Locks the source (AccessShareLock, kept).
  */
 extern SbPlan *sb_plan_build(Query *query);
+
+/* The same with the text that the Query was parsed from (NULL: unknown), which error positions need where it is not ASCII. */
+extern SbPlan *sb_plan_build_text(Query *query, const char *text);
 
 /* The plan as a tree a person can read, lines separated by newlines, without the pipeline's settings. */
 extern char *sb_plan_explain(const SbPlan *plan);

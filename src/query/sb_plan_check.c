@@ -1,0 +1,410 @@
+/*
+ * sb_plan_check.c: what a pipeline's query must not contain, and what its owner must be allowed to read.
+ *
+ * RULES. A result row must be a function of the source rows in its window and of nothing else: only then is the stream's answer
+ * the batch's, and the replay after a crash the same as the first run. Hence no volatile functions, no clock, no session. Stable
+ * functions are let through: they depend on settings that the runner fixes (search_path, time zone).
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "commands/extension.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "query/sb_plan_private.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+
+/* Version differences; they belong into sb_compat.h. */
+#if PG_VERSION_NUM >= 160000
+#define sb_proc_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define sb_proc_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
+/* Stable functions whose value comes from the clock, the transaction or the session. The volatile ones need no list. */
+static const Oid session_functions[] = {
+    F_NOW, F_TRANSACTION_TIMESTAMP, F_STATEMENT_TIMESTAMP, F_AGE_TIMESTAMPTZ, F_AGE_TIMESTAMP, F_AGE_XID,
+    F_TXID_CURRENT, F_TXID_CURRENT_IF_ASSIGNED, F_TXID_CURRENT_SNAPSHOT,
+    F_PG_CURRENT_XACT_ID, F_PG_CURRENT_XACT_ID_IF_ASSIGNED, F_PG_CURRENT_SNAPSHOT,
+    F_CURRENT_SETTING_TEXT, F_CURRENT_SETTING_TEXT_BOOL,
+    F_CURRENT_USER, F_SESSION_USER, F_GETPGUSERNAME, F_CURRENT_SCHEMA, F_CURRENT_SCHEMAS, F_CURRENT_DATABASE,
+    F_PG_BACKEND_PID, F_PG_MY_TEMP_SCHEMA, F_PG_TRIGGER_DEPTH, F_PG_CLIENT_ENCODING, F_PG_POSTMASTER_START_TIME, F_PG_CONF_LOAD_TIME,
+    F_INET_CLIENT_ADDR, F_INET_CLIENT_PORT, F_INET_SERVER_ADDR, F_INET_SERVER_PORT};
+
+static const struct
+{
+	const char *name;
+	AttrNumber column;
+} pane_functions[] = {
+    {"pane_timing", SB_OUT_PANE_TIMING},
+    {"pane_index", SB_OUT_PANE_INDEX},
+    {"is_last_pane", SB_OUT_IS_LAST_PANE},
+    {"pane_timestamp", SB_OUT_PANE_TIMESTAMP}};
+
+static const char *const place_names[] = {
+    [SB_PLACE_SELECT] = "the select list",
+    [SB_PLACE_HAVING] = "HAVING",
+    [SB_PLACE_WHERE] = "WHERE",
+    [SB_PLACE_GROUP] = "GROUP BY",
+    [SB_PLACE_WINDOW] = "the window function's arguments",
+    [SB_PLACE_AGGREGATE] = "an aggregate's arguments"};
+
+typedef struct CheckContext
+{
+	const SbPlanBuild *build;
+	SbPlanPlace place;
+	Node *node; /* whose functions are being checked */
+} CheckContext;
+
+int
+sb_plan_position(const SbPlanBuild *build, int location)
+{
+	if (location < 0)
+		return 0;
+	/* Locations are bytes, error positions are characters. */
+	if (build->text == NULL)
+		return errposition(location + 1);
+	if ((size_t) location >= strlen(build->text))
+		return 0;
+	return errposition(pg_mbstrlen_with_len(build->text, location) + 1);
+}
+
+void
+sb_plan_refuse(const SbPlanBuild *build, int location, const char *what, const char *hint)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("%s is not supported in a pipeline's query", what),
+	         hint != NULL ? errhint("%s", hint) : 0,
+	         sb_plan_position(build, location)));
+}
+
+/* ---- clauses ---- */
+
+/* location of the expression that a sort or group clause stands for */
+static int
+clause_location(const Query *query, List *clauses)
+{
+	SortGroupClause *clause = linitial_node(SortGroupClause, clauses);
+	ListCell *cell;
+
+	foreach (cell, query->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (entry->ressortgroupref == clause->tleSortGroupRef)
+			return exprLocation((Node *) entry->expr);
+	}
+	return -1;
+}
+
+static bool
+find_sublink(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubLink))
+	{
+		*(int *) context = ((SubLink *) node)->location;
+		return true;
+	}
+	return expression_tree_walker(node, find_sublink, context);
+}
+
+static bool
+find_window_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, WindowFunc))
+	{
+		*(int *) context = ((WindowFunc *) node)->location;
+		return true;
+	}
+	return expression_tree_walker(node, find_window_function, context);
+}
+
+static bool
+find_set_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if ((IsA(node, FuncExpr) && ((FuncExpr *) node)->funcretset) || (IsA(node, OpExpr) && ((OpExpr *) node)->opretset))
+	{
+		*(int *) context = exprLocation(node);
+		return true;
+	}
+	return expression_tree_walker(node, find_set_function, context);
+}
+
+/* location of the first node that `find` stops at, or -1 */
+static int
+find_in_query(const Query *query, bool (*find)(Node *, void *))
+{
+	int location = -1;
+	ListCell *cell;
+
+	if (find((Node *) query->targetList, &location) || find((Node *) query->jointree, &location) || find(query->havingQual, &location))
+		return location;
+	foreach (cell, query->rtable)
+	{
+		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		if (entry->rtekind == RTE_FUNCTION && find((Node *) entry->functions, &location))
+			return location;
+	}
+	return -1;
+}
+
+/* Clauses that make a query more than one SELECT over rows. */
+static void
+check_query_shape(const SbPlanBuild *build)
+{
+	const Query *query = build->query;
+
+	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("a pipeline's query must be a SELECT"),
+		         errhint("Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
+	if (query->cteList != NIL)
+		sb_plan_refuse(build, linitial_node(CommonTableExpr, query->cteList)->location, "WITH",
+		               "Write the query as one SELECT over the table.");
+	if (query->setOperations != NULL)
+		sb_plan_refuse(build, -1, "UNION, INTERSECT or EXCEPT", "Create a pipeline for each SELECT, and combine their result tables in a view.");
+	if (query->rowMarks != NIL)
+		sb_plan_refuse(build, -1, "FOR UPDATE or FOR SHARE", "Leave it out: a pipeline locks no rows.");
+	if (query->hasSubLinks)
+		sb_plan_refuse(build, find_in_query(query, find_sublink), "a subquery",
+		               "Use only columns of the source table; a subquery would read other tables as of another time.");
+}
+
+/* Clauses that need all of the result at once. */
+static void
+check_result_clauses(const SbPlanBuild *build)
+{
+	const Query *query = build->query;
+
+	if (query->hasDistinctOn)
+		sb_plan_refuse(build, clause_location(query, query->distinctClause), "DISTINCT ON", "Use GROUP BY and an aggregate.");
+	if (query->distinctClause != NIL)
+		sb_plan_refuse(build, clause_location(query, query->distinctClause), "SELECT DISTINCT", "Use GROUP BY: the rows of a pipeline are distinct by window and keys.");
+	if (query->sortClause != NIL)
+		sb_plan_refuse(build, clause_location(query, query->sortClause), "ORDER BY", "Put ORDER BY into the queries that read the result table.");
+	if (query->limitCount != NULL || query->limitOffset != NULL)
+		sb_plan_refuse(build, exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset), "LIMIT or OFFSET",
+		               "Put LIMIT into the queries that read the result table.");
+	if (query->hasWindowFuncs || query->windowClause != NIL)
+		sb_plan_refuse(build, find_in_query(query, find_window_function), "a window function with OVER",
+		               "Use it in the queries that read the result table; event-time windows are functions in FROM, like beam.tumble().");
+	if (query->groupingSets != NIL)
+		sb_plan_refuse(build, exprLocation((Node *) query->groupingSets), "GROUPING SETS, ROLLUP or CUBE", "Create a pipeline for each set of group keys.");
+	if (query->hasTargetSRFs)
+		sb_plan_refuse(build, find_in_query(query, find_set_function), "a set-returning function in the select list",
+		               "An event-time window function stands in FROM: FROM table, beam.tumble(event_time, '1 minute') w.");
+}
+
+void
+sb_plan_check_clauses(const SbPlanBuild *build)
+{
+	check_query_shape(build);
+	check_result_clauses(build);
+	if (!build->query->hasAggs && build->query->groupClause == NIL)
+		sb_plan_refuse(build, exprLocation((Node *) build->query->targetList), "a query without aggregates and GROUP BY",
+		               "Add an aggregate such as count(*), or GROUP BY.");
+}
+
+/* ---- functions ---- */
+
+bool
+sb_plan_is_ours(Oid function)
+{
+	/* The schema alone does not do: others may have functions of the same name but other arguments there. */
+	return get_func_namespace(function) == get_namespace_oid("beam", true) &&
+	       getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("stream_beam", true);
+}
+
+AttrNumber
+sb_plan_pane_column(Oid function)
+{
+	const char *name;
+
+	if (get_func_namespace(function) != get_namespace_oid("beam", true) || get_func_nargs(function) != 0)
+		return 0;
+	name = get_func_name(function);
+	for (int i = 0; i < (int) lengthof(pane_functions); i++)
+	{
+		if (strcmp(name, pane_functions[i].name) == 0 && sb_plan_is_ours(function))
+			return pane_functions[i].column;
+	}
+	return 0;
+}
+
+static void
+refuse_session_function(const SbPlanBuild *build, int location, const char *name)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+	         errmsg("%s is not allowed in a pipeline's query", name),
+	         errdetail("It depends on the clock, the transaction or the session that happens to run it, so that the result could not be computed again."),
+	         errhint("Use columns of the source table; to look at recent windows only, filter in the queries that read the result table."),
+	         sb_plan_position(build, location)));
+}
+
+/* check_function_callback: never true, it reports itself */
+static bool
+refuse_function(Oid function, void *context)
+{
+	CheckContext *check = context;
+
+	if (func_volatile(function) == PROVOLATILE_VOLATILE)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+		         errmsg("volatile function %s() is not allowed in a pipeline's query", get_func_name(function)),
+		         errdetail("Its result may differ from call to call, so that the result could not be computed again."),
+		         errhint("Compute the value when the row is inserted and store it in a column; or, if the function depends on its arguments only, declare it IMMUTABLE or STABLE."),
+		         sb_plan_position(check->build, exprLocation(check->node))));
+	for (int i = 0; i < (int) lengthof(session_functions); i++)
+	{
+		if (function == session_functions[i])
+			refuse_session_function(check->build, exprLocation(check->node), psprintf("%s()", get_func_name(function)));
+	}
+	return false;
+}
+
+static const char *
+sql_value_name(SQLValueFunctionOp op)
+{
+	switch (op)
+	{
+		case SVFOP_CURRENT_DATE:
+			return "CURRENT_DATE";
+		case SVFOP_CURRENT_TIME:
+		case SVFOP_CURRENT_TIME_N:
+			return "CURRENT_TIME";
+		case SVFOP_CURRENT_TIMESTAMP:
+		case SVFOP_CURRENT_TIMESTAMP_N:
+			return "CURRENT_TIMESTAMP";
+		case SVFOP_LOCALTIME:
+		case SVFOP_LOCALTIME_N:
+			return "LOCALTIME";
+		case SVFOP_LOCALTIMESTAMP:
+		case SVFOP_LOCALTIMESTAMP_N:
+			return "LOCALTIMESTAMP";
+		case SVFOP_CURRENT_ROLE:
+			return "CURRENT_ROLE";
+		case SVFOP_CURRENT_USER:
+			return "CURRENT_USER";
+		case SVFOP_USER:
+			return "USER";
+		case SVFOP_SESSION_USER:
+			return "SESSION_USER";
+		case SVFOP_CURRENT_CATALOG:
+			return "CURRENT_CATALOG";
+		case SVFOP_CURRENT_SCHEMA:
+			return "CURRENT_SCHEMA";
+	}
+	return "a session value";
+}
+
+static void
+check_pane_function(CheckContext *check, FuncExpr *call)
+{
+	if (check->place == SB_PLACE_SELECT || check->place == SB_PLACE_HAVING)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("beam.%s() is not allowed in %s", get_func_name(call->funcid), place_names[check->place]),
+	         errhint("It describes the pane that is written: use it in the select list, outside of aggregates, or in HAVING."),
+	         sb_plan_position(check->build, call->location)));
+}
+
+static bool
+check_walker(Node *node, void *context)
+{
+	CheckContext *check = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && sb_plan_pane_column(((FuncExpr *) node)->funcid) != 0)
+	{
+		check_pane_function(check, (FuncExpr *) node);
+		return false;
+	}
+	if (IsA(node, SQLValueFunction))
+		refuse_session_function(check->build, exprLocation(node), sql_value_name(((SQLValueFunction *) node)->op));
+	if (IsA(node, NextValueExpr))
+		refuse_function(F_NEXTVAL, check);
+	if (IsA(node, GroupingFunc))
+		sb_plan_refuse(check->build, exprLocation(node), "GROUPING()", "Without grouping sets it is always 0.");
+	if (IsA(node, Param))
+		sb_plan_refuse(check->build, exprLocation(node), "a parameter", "Write the value into the query.");
+	check->node = node;
+	check_functions_in_node(node, refuse_function, check);
+	if (IsA(node, Aggref))
+	{
+		CheckContext inner = {check->build, SB_PLACE_AGGREGATE, NULL};
+
+		return expression_tree_walker(node, check_walker, &inner);
+	}
+	return expression_tree_walker(node, check_walker, context);
+}
+
+void
+sb_plan_check_expr(const SbPlanBuild *build, Node *expr, SbPlanPlace place)
+{
+	CheckContext check = {build, place, NULL};
+
+	check_walker(expr, &check);
+}
+
+/* ---- privileges ---- */
+
+static void
+check_execute(Oid function, ObjectType type)
+{
+	AclResult result = sb_proc_aclcheck(function, GetUserId());
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, type, get_func_name(function));
+}
+
+static void
+check_select(const SbPlan *plan)
+{
+	Oid user = GetUserId();
+	AclResult result;
+	int attno = -1;
+
+	if (pg_class_aclcheck(plan->source, user, ACL_SELECT) == ACLCHECK_OK)
+		return;
+	/* Like the executor: a query that uses no column at all, count(*), needs the right to any one of them. */
+	if (bms_is_empty(plan->columns))
+	{
+		result = pg_attribute_aclcheck_all(plan->source, user, ACL_SELECT, ACLMASK_ANY);
+		if (result != ACLCHECK_OK)
+			aclcheck_error(result, OBJECT_TABLE, get_rel_name(plan->source));
+	}
+	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
+	{
+		result = pg_attribute_aclcheck(plan->source, attno, user, ACL_SELECT);
+		if (result != ACLCHECK_OK)
+			aclcheck_error(result, OBJECT_TABLE, get_rel_name(plan->source));
+	}
+}
+
+void
+sb_plan_check_privileges(const SbPlan *plan)
+{
+	check_select(plan);
+	if (plan->window_call != NULL)
+		check_execute(plan->window_call->funcid, OBJECT_FUNCTION);
+	for (int i = 0; i < plan->naggs; i++)
+		check_execute(plan->aggs[i]->aggfnoid, OBJECT_AGGREGATE);
+}
