@@ -27,6 +27,8 @@ typedef struct SbQuery SbQuery;
 
 extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle);
 extern void sb_query_close(SbQuery *query);
+/* How an aggregate is computed, for explain: fast, transition, serialized, bag. */
+extern const char *sb_query_agg_method(const SbQuery *query, int agg);
 
 /* ---- a source row ---- */
 /*
