@@ -303,6 +303,23 @@ sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
 	MemoryContextReset(query->scratch);
 }
 
+/* Can an accumulator of this method have been written so? What comes from a table is not trusted with pointers. */
+static bool
+acc_form_valid(const SbAggMethod *method, uint8 form, bool isnull)
+{
+	switch (form)
+	{
+		case SB_ACC_NEW:
+			return isnull;
+		case SB_ACC_VALUE:
+			return isnull ? method->nulls : !method->parks;
+		case SB_ACC_PARKED:
+			return method->parks && !isnull;
+		default:
+			return false;
+	}
+}
+
 static void
 acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
@@ -311,7 +328,7 @@ acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 
 	if (tag >> 4 != agg->method->id)
 		sb_bytes_corrupted("An accumulator was written by another method than the one that reads it.");
-	if (form != SB_ACC_NEW && form != SB_ACC_VALUE && !(form == SB_ACC_PARKED && agg->method == &sb_agg_serialized))
+	if (!acc_form_valid(agg->method, form, (tag & 1) != 0))
 		sb_bytes_corrupted("An accumulator has an unknown form.");
 	acc_renew(acc);
 	if (form == SB_ACC_NEW)

@@ -488,6 +488,7 @@ serialized_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, con
 const SbAggMethod sb_agg_transition = {
     .id = 2,
     .name = "transition",
+    .nulls = true,
     .add = transition_add,
     .merge = transition_merge,
     .park = transition_park,
@@ -501,6 +502,8 @@ const SbAggMethod sb_agg_transition = {
 const SbAggMethod sb_agg_serialized = {
     .id = 3,
     .name = "serialized",
+    .nulls = true,
+    .parks = true,
     .add = transition_add,
     .merge = transition_merge,
     .park = transition_park,

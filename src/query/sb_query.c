@@ -76,6 +76,15 @@ query_open_filter(SbQuery *query)
 	query->filter = ExecInitQual(query->plan->filter, NULL);
 }
 
+static void
+query_refuse_custom(SbQuery *query)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATATYPE_MISMATCH),
+	         errmsg("function %s is not a window function", format_procedure(query->plan->window_call->funcid)),
+	         errdetail("A window function returns rows (window_start timestamptz, window_end timestamptz).")));
+}
+
 /* The columns of a custom window function's result: by their names, or the first two. Error 42804. */
 static void
 query_find_custom_columns(SbQuery *query)
@@ -94,38 +103,46 @@ query_find_custom_columns(SbQuery *query)
 	if (desc->natts < 2 ||
 	    TupleDescAttr(desc, query->custom_start - 1)->atttypid != TIMESTAMPTZOID ||
 	    TupleDescAttr(desc, query->custom_end - 1)->atttypid != TIMESTAMPTZOID)
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("function %s is not a window function", format_procedure(query->plan->window_call->funcid)),
-		         errdetail("A window function returns rows (window_start timestamptz, window_end timestamptz).")));
+		query_refuse_custom(query);
 }
 
+/*
+ * Makes a user's window function ready to be called, in memory of its own. Also after it has failed: the function may have left a
+ * half-finished set behind, which a next call would go on with.
+ */
 static void
-query_open_windows(SbQuery *query)
+query_open_custom(SbQuery *query)
 {
-	const SbPlan *plan = query->plan;
-	TypeFuncClass class;
+	FuncExpr *call = query->plan->window_call;
+	MemoryContext old;
 
-	query->global_window.start = SB_TIME_MIN;
-	query->global_window.end = SB_TIME_MAX;
-	if (plan->event_time != NULL)
-		sb_expr_open(query, &query->event_time, plan->event_time);
-	if (plan->window_kind != SB_WINDOW_CUSTOM)
-		return;
-	class = get_expr_result_type((Node *) plan->window_call, NULL, &query->custom_desc);
-	if (class != TYPEFUNC_COMPOSITE)
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("function %s is not a window function", format_procedure(plan->window_call->funcid)),
-		         errdetail("A window function returns rows (window_start timestamptz, window_end timestamptz).")));
+	if (query->custom_memory != NULL)
+		MemoryContextDelete(query->custom_memory);
+	query->custom_memory = AllocSetContextCreate(query->memory, "stream_beam window function", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(query->custom_memory);
+	if (get_expr_result_type((Node *) call, NULL, &query->custom_desc) != TYPEFUNC_COMPOSITE)
+		query_refuse_custom(query);
 	query->custom_desc = CreateTupleDescCopy(query->custom_desc);
 	query_find_custom_columns(query);
 	/* an ExprContext of its own: the executor resets the one it is given for each row that the function returns */
 	query->custom_econtext = CreateStandaloneExprContext();
 	query->custom_econtext->ecxt_scantuple = query->slot;
-	query->custom_args = AllocSetContextCreate(query->memory, "stream_beam window arguments", ALLOCSET_SMALL_SIZES);
+	query->custom_args = AllocSetContextCreate(query->custom_memory, "stream_beam window arguments", ALLOCSET_SMALL_SIZES);
 	query->custom_slot = MakeSingleTupleTableSlot(query->custom_desc, &TTSOpsMinimalTuple);
-	query->custom = ExecInitTableFunctionResult((Expr *) plan->window_call, query->custom_econtext, NULL);
+	query->custom = ExecInitTableFunctionResult((Expr *) call, query->custom_econtext, NULL);
+	query->custom_running = false;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+query_open_windows(SbQuery *query)
+{
+	query->global_window.start = SB_TIME_MIN;
+	query->global_window.end = SB_TIME_MAX;
+	if (query->plan->event_time != NULL)
+		sb_expr_open(query, &query->event_time, query->plan->event_time);
+	if (query->plan->window_kind == SB_WINDOW_CUSTOM)
+		query_open_custom(query);
 }
 
 SbQuery *
@@ -194,6 +211,9 @@ query_custom_windows(SbQuery *query, SbWindow **windows)
 	int max = 4;
 	SbWindow *result = MemoryContextAlloc(sb_row_memory(query), sizeof(SbWindow) * max);
 
+	if (query->custom_running)
+		query_open_custom(query);
+	query->custom_running = true;
 	MemoryContextReset(query->custom_args);
 	store = ExecMakeTableFunctionResult(query->custom, query->custom_econtext, query->custom_args, query->custom_desc, false);
 	while (tuplestore_gettupleslot(store, true, false, query->custom_slot))
@@ -211,6 +231,7 @@ query_custom_windows(SbQuery *query, SbWindow **windows)
 	}
 	ExecClearTuple(query->custom_slot);
 	tuplestore_end(store);
+	query->custom_running = false;
 	*windows = result;
 	return n;
 }

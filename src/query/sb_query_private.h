@@ -131,6 +131,8 @@ typedef struct SbAggMethod
 {
 	uint8 id; /* written to the state table: never reuse one */
 	const char *name;
+	bool nulls; /* a VALUE may be null */
+	bool parks; /* what is not null is PARKED at rest, never VALUE */
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	void (*merge)(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from);
 	void (*park)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: never live */
@@ -190,7 +192,9 @@ struct SbQuery
 	/* windows */
 	SbExpr event_time;
 	SbWindow global_window;
-	SetExprState *custom; /* a user's window function, or NULL */
+	SetExprState *custom; /* a user's window function, or NULL; it and what follows live in custom_memory */
+	MemoryContext custom_memory;
+	bool custom_running; /* still set when a call begins: the last one failed */
 	ExprContext *custom_econtext;
 	MemoryContext custom_args;
 	TupleDesc custom_desc;
