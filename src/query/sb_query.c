@@ -6,14 +6,10 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
 #include "query/sb_query_private.h"
-#include "utils/builtins.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -56,6 +52,8 @@ query_open_row(SbQuery *query)
 	TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(relation));
 
 	table_close(relation, NoLock);
+	if (query->plan->max_attno > desc->natts)
+		elog(ERROR, "plan uses attribute %d of relation %u, which has %d", query->plan->max_attno, query->plan->source, desc->natts);
 	query->slot = (TupleTableSlot *) sb_row_create(desc, query->plan->source);
 	query->econtext = CreateStandaloneExprContext();
 	query->econtext->ecxt_scantuple = query->slot;

@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
+#include "access/tupmacs.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "query/sb_query_private.h"

@@ -16,6 +16,12 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
+/* Sums are kept in Datums and in 128 bits. */
+StaticAssertDecl(SIZEOF_DATUM == 8, "stream_beam needs a 64-bit server");
+#ifndef HAVE_INT128
+#error "stream_beam needs a compiler with 128-bit integers"
+#endif
+
 /* ---- types and the bytes of values (sb_query_datum.c) ---- */
 
 typedef struct SbType
