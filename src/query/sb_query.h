@@ -27,6 +27,8 @@ typedef struct SbQuery SbQuery;
 
 extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle);
 extern void sb_query_close(SbQuery *query);
+/* How an aggregate is computed, for explain: fast, transition, serialized, bag. */
+extern const char *sb_query_agg_method(const SbQuery *query, int agg);
 
 /* ---- a source row ---- */
 /*
@@ -42,7 +44,11 @@ extern uint64 sb_query_keys(SbQuery *query, const Datum **values, const bool **n
 
 /* ---- keys ---- */
 extern bool sb_query_keys_equal(SbQuery *query, const Datum *a, const bool *anulls, const Datum *b, const bool *bnulls);
-/* one varlena (bytea) in the current context; decode points by-reference values into the bytes, fills values[nkeys] */
+/*
+ * One varlena (bytea) in the current context. Decode fills values[nkeys]; by-reference values point into the bytes, except for those
+ * that are not aligned there (bytes with a short header, or not palloc'd): these are copies in the current context. Equal keys may
+ * have different bytes (1.0 and 1.00): look stored keys up by hash and compare with sb_query_keys_equal().
+ */
 extern bytea *sb_query_keys_encode(SbQuery *query, const Datum *values, const bool *nulls);
 extern void sb_query_keys_decode(SbQuery *query, const bytea *bytes, Datum *values, bool *nulls);
 extern uint64 sb_query_keys_hash(SbQuery *query, const Datum *values, const bool *nulls);
@@ -53,11 +59,11 @@ extern void sb_query_acc_init(SbQuery *query, SbAcc *accs);
 extern void sb_query_acc_add(SbQuery *query, SbAcc *accs);
 /* into += from; `from` is to be freed by the caller afterwards */
 extern void sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from);
-/* frees what the accumulators own; they must be initialised again before use */
+/* Frees what the accumulators own and makes them new. Live states are left to the reset of the bundle's memory. */
 extern void sb_query_acc_free(SbQuery *query, SbAcc *accs);
 /* turns live internal states into a form that survives the reset of the bundle's memory */
 extern void sb_query_acc_park(SbQuery *query, SbAcc *accs);
-extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs); /* by-reference bytes held in `cells`, palloc overhead included */
+extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs); /* by-reference bytes held in `cells`, palloc overhead included; 0 for live */
 /* versioned bytes for the state table; parked or plain forms only (park first) */
 extern void sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out);
 extern void sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end);

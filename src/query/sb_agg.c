@@ -1,0 +1,356 @@
+/*
+ * sb_agg.c: aggregates: the choice of their method, and what all methods share.
+ *
+ * A class of aggregates is one SbAggMethod; agg_choose() picks it, and everything else here goes through it.
+ *   fast        count, sum, avg, min, max of the common types: arithmetic of our own, results identical to PostgreSQL's
+ *   transition  the catalog's transition function on a plain type
+ *   serialized  the catalog's transition function on an internal state, serialized when the bundle ends
+ *   bag         everything else: the inputs are kept and the executor aggregates them when a result is due
+ *
+ * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or parked. All methods start at the
+ * same new form, so that the first add, a merge into a new one and clearing need no function of the method.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "query/sb_query_private.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#define SB_ACCS_VERSION 1
+
+/* ---- opening ---- */
+
+static void
+agg_check_function(Oid function, Oid role)
+{
+	AclResult result;
+
+	if (!OidIsValid(function))
+		return;
+	result = sb_function_aclcheck(function, role);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+	InvokeFunctionExecuteHook(function);
+}
+
+/* The roles are those that the executor would ask for, so that the stream may do what the batch query may. */
+void
+sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
+{
+	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
+	AclResult result = sb_function_aclcheck(aggref->aggfnoid, GetUserId());
+	HeapTuple proc;
+	Oid owner;
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_AGGREGATE, get_func_name(aggref->aggfnoid));
+	InvokeFunctionExecuteHook(aggref->aggfnoid);
+	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggref->aggfnoid));
+	if (!HeapTupleIsValid(proc))
+		elog(ERROR, "cache lookup failed for function %u", aggref->aggfnoid);
+	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
+	ReleaseSysCache(proc);
+	agg_check_function(form->aggtransfn, owner);
+	agg_check_function(form->aggfinalfn, owner);
+	agg_check_function(form->aggcombinefn, owner);
+	agg_check_function(form->aggserialfn, owner);
+	agg_check_function(form->aggdeserialfn, owner);
+}
+
+static bool
+query_merges(const SbQuery *query)
+{
+	return query->plan->window_fn != NULL && sb_window_fn_merges(query->plan->window_fn);
+}
+
+/* The method of an aggregate that has no fast path. */
+static const SbAggMethod *
+agg_choose(const SbQuery *query, const Aggref *aggref, const FormData_pg_aggregate *form)
+{
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL)
+		return &sb_agg_bag;
+	if (form->aggtranstype == INTERNALOID)
+		return OidIsValid(form->aggcombinefn) && OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn) ? &sb_agg_serialized : &sb_agg_bag;
+	/* an anonymous record's type is known to this process only */
+	if (form->aggtranstype == RECORDOID || form->aggtranstype == RECORDARRAYOID)
+		return &sb_agg_bag;
+	if (!OidIsValid(form->aggcombinefn) && query_merges(query))
+		return &sb_agg_bag;
+	return &sb_agg_transition;
+}
+
+/* Arguments and sort expressions: what is evaluated once a row. */
+static void
+agg_open_args(SbQuery *query, SbAgg *agg)
+{
+	ListCell *lc;
+	int i = 0;
+
+	if (agg->aggref->aggfilter != NULL)
+		agg->filter = ExecInitQual(list_make1(agg->aggref->aggfilter), NULL);
+	agg->nargs = list_length(agg->aggref->args);
+	agg->args = palloc0(sizeof(SbExpr) * agg->nargs);
+	agg->arg_types = palloc0(sizeof(SbType) * agg->nargs);
+	agg->values = palloc0(sizeof(NullableDatum) * agg->nargs);
+	foreach (lc, agg->aggref->args)
+	{
+		Expr *expr = lfirst_node(TargetEntry, lc)->expr;
+
+		sb_expr_open(query, &agg->args[i], expr);
+		sb_type_init(&agg->arg_types[i], exprType((Node *) expr));
+		i++;
+	}
+}
+
+static void
+agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
+{
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
+	const void *fast = sb_agg_fast_find(aggref);
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
+	sb_agg_check_permissions(aggref, tuple);
+	agg->aggref = aggref;
+	agg_open_args(query, agg);
+	agg->method = fast != NULL ? &sb_agg_fast : agg_choose(query, aggref, (Form_pg_aggregate) GETSTRUCT(tuple));
+	agg->add = agg->method->add;
+	if (fast != NULL)
+		sb_agg_fast_open(query, agg, fast);
+	else if (agg->method == &sb_agg_bag)
+		sb_agg_bag_open(query, agg);
+	else
+		sb_agg_generic_open(query, agg, tuple);
+	ReleaseSysCache(tuple);
+}
+
+void
+sb_query_open_aggs(SbQuery *query)
+{
+	query->aggs = palloc0(sizeof(SbAgg) * query->plan->naggs);
+	for (int i = 0; i < query->plan->naggs; i++)
+		agg_open(query, &query->aggs[i], query->plan->aggs[i]);
+}
+
+const char *
+sb_query_agg_method(const SbQuery *query, int agg)
+{
+	return query->aggs[agg].method->name;
+}
+
+/* ---- the current row ---- */
+
+static inline void
+acc_renew(SbAcc *acc)
+{
+	acc->value = (Datum) 0;
+	acc->isnull = true;
+	acc->form = SB_ACC_NEW;
+}
+
+void
+sb_query_acc_init(SbQuery *query, SbAcc *accs)
+{
+	for (int i = 0; i < query->plan->naggs; i++)
+		acc_renew(&accs[i]);
+}
+
+static void
+query_eval_args(SbQuery *query)
+{
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		SbAgg *agg = &query->aggs[i];
+
+		agg->skip = agg->filter != NULL && !ExecQual(agg->filter, query->econtext);
+		for (int arg = 0; arg < agg->nargs && !agg->skip; arg++)
+			agg->values[arg].value = sb_expr_eval(query, &agg->args[arg], &agg->values[arg].isnull);
+	}
+	query->args_ready = true;
+}
+
+void
+sb_query_acc_add(SbQuery *query, SbAcc *accs)
+{
+	MemoryContext old = MemoryContextSwitchTo(sb_row_memory(query));
+
+	if (!query->args_ready)
+		query_eval_args(query);
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		SbAgg *agg = &query->aggs[i];
+
+		if (!agg->skip)
+			agg->add(query, agg, &accs[i]);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- the life of accumulators ---- */
+
+/* Has the accumulator a chunk of its own in `cells`? */
+static bool
+acc_owns(const SbAgg *agg, const SbAcc *acc)
+{
+	if (acc->form == SB_ACC_PARKED)
+		return true;
+	return acc->form == SB_ACC_VALUE && !acc->isnull && agg->method->owns(agg);
+}
+
+void
+sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from)
+{
+	MemoryContext old = MemoryContextSwitchTo(query->scratch);
+
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		if (from[i].form == SB_ACC_NEW)
+			continue;
+		if (into[i].form == SB_ACC_NEW)
+		{
+			into[i] = from[i];
+			acc_renew(&from[i]);
+			continue;
+		}
+		query->aggs[i].method->merge(query, &query->aggs[i], &into[i], &from[i]);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(query->scratch);
+}
+
+/* Live states are left to the reset of the bundle's memory: after a failed bundle they are gone already. */
+void
+sb_query_acc_free(SbQuery *query, SbAcc *accs)
+{
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		if (acc_owns(&query->aggs[i], &accs[i]))
+			pfree(DatumGetPointer(accs[i].value));
+		acc_renew(&accs[i]);
+	}
+}
+
+void
+sb_query_acc_park(SbQuery *query, SbAcc *accs)
+{
+	MemoryContext old = NULL;
+
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		if (accs[i].form != SB_ACC_LIVE)
+			continue;
+		if (old == NULL)
+			old = MemoryContextSwitchTo(query->scratch);
+		query->aggs[i].method->park(query, &query->aggs[i], &accs[i]);
+	}
+	if (old == NULL)
+		return;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(query->scratch);
+}
+
+Size
+sb_query_acc_bytes(SbQuery *query, const SbAcc *accs)
+{
+	Size bytes = 0;
+
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		if (acc_owns(&query->aggs[i], &accs[i]))
+			bytes += GetMemoryChunkSpace(DatumGetPointer(accs[i].value));
+	}
+	return bytes;
+}
+
+Datum
+sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull)
+{
+	*isnull = false;
+	return query->aggs[agg].method->result(query, &query->aggs[agg], acc, isnull);
+}
+
+/* ---- bytes for the state table ---- */
+
+/*
+ * A version; then for each accumulator a byte (method id << 4 | form << 1 | isnull) and, unless it is new or null, what the method
+ * writes. The method is there so that a later version that knows a better one can still tell what it reads.
+ */
+void
+sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
+{
+	MemoryContext old = MemoryContextSwitchTo(query->scratch);
+
+	appendStringInfoCharMacro(out, SB_ACCS_VERSION);
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		const SbAggMethod *method = query->aggs[i].method;
+
+		if (accs[i].form == SB_ACC_LIVE)
+			elog(ERROR, "accumulator %d is encoded before it is parked", i);
+		appendStringInfoCharMacro(out, (char) (method->id << 4 | accs[i].form << 1 | (accs[i].isnull ? 1 : 0)));
+		if (accs[i].form != SB_ACC_NEW && !accs[i].isnull)
+			method->encode(query, &query->aggs[i], &accs[i], out);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(query->scratch);
+}
+
+/* Can an accumulator of this method have been written so? What comes from a table is not trusted with pointers. */
+static bool
+acc_form_valid(const SbAggMethod *method, uint8 form, bool isnull)
+{
+	switch (form)
+	{
+		case SB_ACC_NEW:
+			return isnull;
+		case SB_ACC_VALUE:
+			return isnull ? method->nulls : !method->parks;
+		case SB_ACC_PARKED:
+			return method->parks && !isnull;
+		default:
+			return false;
+	}
+}
+
+static void
+acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+{
+	uint8 tag = (uint8) *sb_bytes_take(data, end, 1);
+	uint8 form = (tag >> 1) & 7;
+
+	if (tag >> 4 != agg->method->id)
+		sb_bytes_corrupted("An accumulator was written by another method than the one that reads it.");
+	if (!acc_form_valid(agg->method, form, (tag & 1) != 0))
+		sb_bytes_corrupted("An accumulator has an unknown form.");
+	acc_renew(acc);
+	if (form == SB_ACC_NEW)
+		return;
+	if ((tag & 1) == 0)
+	{
+		agg->method->decode(query, agg, acc, data, end);
+		acc->isnull = false;
+	}
+	acc->form = form;
+}
+
+void
+sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end)
+{
+	MemoryContext old = MemoryContextSwitchTo(query->scratch);
+
+	sb_query_acc_init(query, accs);
+	if (*sb_bytes_take(data, end, 1) != SB_ACCS_VERSION)
+		sb_bytes_corrupted("Accumulators have an unknown version.");
+	for (int i = 0; i < query->plan->naggs; i++)
+		acc_decode(query, &query->aggs[i], &accs[i], data, end);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(query->scratch);
+}

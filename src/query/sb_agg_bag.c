@@ -1,0 +1,473 @@
+/*
+ * sb_agg_bag.c: aggregates that keep their inputs: DISTINCT, ORDER BY, ordered-set ones, states that cannot be serialized.
+ *
+ * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they came, packed into one growing
+ * chunk. When a result is due, the executor runs `SELECT agg(...) FROM bag` with the aggregate as it stood in the query. So
+ * whatever PostgreSQL's Agg node can do is right here too; the price is an executor start for each result, and memory for each row.
+ * Constant arguments are left in the query, direct arguments that are group keys become its parameters.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "query/sb_query_private.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/queryenvironment.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#define SB_BAG_NAME "bag"
+#define SB_BAG_FIRST_SIZE 128
+/* Below the 1 GB that a chunk and a stored value may have, so that there is room for the cell's other accumulators. */
+#define SB_BAG_MAX_SIZE ((Size) 1000 * 1024 * 1024)
+
+/* An accumulator's value. Rows follow: a bitmap of nulls, the values that are not null. */
+typedef struct SbBag
+{
+	Size capacity; /* of the chunk */
+	Size used;     /* of the chunk, this head included */
+	int64 rows;
+} SbBag;
+
+/* What an aggregate's bags share. */
+typedef struct SbBagPlan
+{
+	int ncolumns;
+	int *args; /* column -> index of the aggregate's argument */
+	TupleDesc desc;
+	PlannedStmt *plan;
+	Datum *flat; /* scratch for one row: ncolumns */
+	bool *nulls;
+} SbBagPlan;
+
+static inline SbBagPlan *
+bag_plan_of(const SbAgg *agg)
+{
+	return agg->impl;
+}
+
+static inline SbBag *
+bag_of(const SbAcc *acc)
+{
+	return (SbBag *) DatumGetPointer(acc->value);
+}
+
+/* ---- opening ---- */
+
+/* Group keys in a direct argument become parameters, numbered like the keys. */
+static Node *
+bag_replace_keys(Node *node, void *context)
+{
+	SbQuery *query = context;
+
+	if (node == NULL)
+		return NULL;
+	for (int i = 0; i < query->plan->nkeys; i++)
+	{
+		const SbKeyDef *key = &query->plan->keys[i];
+		Param *param;
+
+		if (IsA(node, Const) || !equal(node, key->expr))
+			continue;
+		param = makeNode(Param);
+		param->paramkind = PARAM_EXTERN;
+		param->paramid = i + 1;
+		param->paramtype = key->type;
+		param->paramtypmod = key->typmod;
+		param->paramcollid = key->collation;
+		param->location = -1;
+		return (Node *) param;
+	}
+	if (IsA(node, Var))
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("a direct argument of an ordered-set aggregate may use only constants and group keys")));
+	return expression_tree_mutator(node, bag_replace_keys, context);
+}
+
+/* The types, and what of the arguments goes into the bag. */
+static void
+bag_open_columns(SbAgg *agg, SbBagPlan *bag)
+{
+	ListCell *lc;
+	int arg = 0;
+
+	bag->args = palloc0(sizeof(int) * agg->nargs);
+	foreach (lc, agg->aggref->args)
+	{
+		Expr *expr = lfirst_node(TargetEntry, lc)->expr;
+		Oid type = exprType((Node *) expr);
+
+		if (!IsA(expr, Const))
+			bag->args[bag->ncolumns++] = arg;
+		if (type == RECORDOID || type == RECORDARRAYOID)
+			ereport(ERROR,
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("aggregate %s cannot keep anonymous records in a pipeline", format_procedure(agg->aggref->aggfnoid)),
+			         errhint("Cast the record to a named composite type.")));
+		arg++;
+	}
+	bag->flat = palloc0(sizeof(Datum) * Max(bag->ncolumns, 1));
+	bag->nulls = palloc0(sizeof(bool) * Max(bag->ncolumns, 1));
+	/* a row is a row even where all of it is constant */
+	bag->desc = CreateTemplateTupleDesc(Max(bag->ncolumns, 1));
+	TupleDescInitEntry(bag->desc, 1, "always", BOOLOID, -1, 0);
+	for (int i = 0; i < bag->ncolumns; i++)
+	{
+		Node *expr = (Node *) list_nth_node(TargetEntry, agg->aggref->args, bag->args[i])->expr;
+		char name[NAMEDATALEN];
+
+		snprintf(name, sizeof(name), "column%d", i + 1);
+		TupleDescInitEntry(bag->desc, i + 1, name, exprType(expr), exprTypmod(expr), 0);
+		TupleDescInitEntryCollation(bag->desc, i + 1, exprCollation(expr));
+	}
+}
+
+/* The aggregate as it stands in the query, with its arguments taken from the bag. */
+static Aggref *
+bag_build_aggref(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
+{
+	Aggref *aggref = copyObject(unconstify(Aggref *, agg->aggref));
+
+	aggref->aggfilter = NULL; /* rows that do not pass are not in the bag */
+	aggref->aggtranstype = InvalidOid;
+	aggref->aggno = aggref->aggtransno = -1;
+	aggref->aggdirectargs = (List *) bag_replace_keys((Node *) aggref->aggdirectargs, query);
+	for (int i = 0; i < bag->ncolumns; i++)
+	{
+		TargetEntry *entry = list_nth_node(TargetEntry, aggref->args, bag->args[i]);
+		Node *expr = (Node *) entry->expr;
+
+		entry->expr = (Expr *) makeVar(1, i + 1, exprType(expr), exprTypmod(expr), exprCollation(expr), 0);
+	}
+	return aggref;
+}
+
+static RangeTblEntry *
+bag_build_rte(TupleDesc desc)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_NAMEDTUPLESTORE;
+	rte->enrname = SB_BAG_NAME;
+	rte->enrtuples = 100;
+	rte->inFromCl = true;
+	rte->eref = makeAlias(SB_BAG_NAME, NIL);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup(NameStr(att->attname))));
+		rte->coltypes = lappend_oid(rte->coltypes, att->atttypid);
+		rte->coltypmods = lappend_int(rte->coltypmods, att->atttypmod);
+		rte->colcollations = lappend_oid(rte->colcollations, att->attcollation);
+	}
+	return rte;
+}
+
+static Query *
+bag_build_query(Aggref *aggref, TupleDesc desc)
+{
+	Query *query = makeNode(Query);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+
+	ref->rtindex = 1;
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->hasAggs = true;
+	query->rtable = list_make1(bag_build_rte(desc));
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	query->targetList = list_make1(makeTargetEntry((Expr *) aggref, 1, "result", false));
+	return query;
+}
+
+/* Makes sure of an active snapshot; true: the caller is to pop it. */
+static bool
+bag_push_snapshot(void)
+{
+	if (ActiveSnapshotSet())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
+void
+sb_agg_bag_open(SbQuery *query, SbAgg *agg)
+{
+	SbBagPlan *bag = palloc0(sizeof(SbBagPlan));
+	MemoryContext old;
+	PlannedStmt *plan;
+	bool pop;
+
+	agg->impl = bag;
+	bag_open_columns(agg, bag);
+	/* the planner leaves much behind */
+	old = MemoryContextSwitchTo(query->scratch);
+	pop = bag_push_snapshot();
+	plan = planner(bag_build_query(bag_build_aggref(query, agg, bag), bag->desc), "", 0, NULL);
+	if (pop)
+		PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+	bag->plan = copyObject(plan);
+	MemoryContextReset(query->scratch);
+}
+
+/* ---- filling ---- */
+
+/* Room for `more` bytes at the end of the bag; makes the bag where there is none. */
+static SbBag *
+bag_reserve(SbQuery *query, SbAgg *agg, SbAcc *acc, Size more)
+{
+	SbBag *bag = bag_of(acc);
+	Size used = acc->form == SB_ACC_NEW ? sizeof(SbBag) : bag->used;
+	Size capacity = acc->form == SB_ACC_NEW ? SB_BAG_FIRST_SIZE : bag->capacity;
+
+	if (acc->form != SB_ACC_NEW && used + more <= capacity)
+		return bag;
+	if (used + more > SB_BAG_MAX_SIZE)
+		ereport(ERROR,
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("aggregate %s has too many values in one window", format_procedure(agg->aggref->aggfnoid)),
+		         errdetail("This aggregate keeps all its inputs, at most %zu MB for each group and window.", SB_BAG_MAX_SIZE / (1024 * 1024)),
+		         errhint("Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
+	while (capacity < used + more)
+		capacity = Min(capacity * 2, SB_BAG_MAX_SIZE);
+	if (acc->form == SB_ACC_NEW)
+	{
+		bag = MemoryContextAlloc(query->cells, capacity);
+		bag->used = sizeof(SbBag);
+		bag->rows = 0;
+	}
+	else
+		bag = repalloc(bag, capacity);
+	bag->capacity = capacity;
+	acc->value = PointerGetDatum(bag);
+	acc->isnull = false;
+	acc->form = SB_ACC_VALUE;
+	return bag;
+}
+
+static void
+bag_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
+{
+	SbBagPlan *plan = bag_plan_of(agg);
+	Size bitmap = (plan->ncolumns + 7) / 8;
+	Size size = bitmap;
+	SbBag *bag;
+	char *nulls;
+	char *to;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const NullableDatum *value = &agg->values[plan->args[i]];
+		const SbType *type = &agg->arg_types[plan->args[i]];
+
+		if (value->isnull)
+			continue;
+		plan->flat[i] = sb_datum_flatten(type, value->value);
+		size += sb_datum_size(type, plan->flat[i]);
+	}
+	bag = bag_reserve(query, agg, acc, size);
+	nulls = (char *) bag + bag->used;
+	to = nulls + bitmap;
+	memset(nulls, 0, bitmap);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (agg->values[plan->args[i]].isnull)
+			nulls[i / 8] |= 1 << (i % 8);
+		else
+			to = sb_datum_write(&agg->arg_types[plan->args[i]], plan->flat[i], to);
+	}
+	bag->used += size;
+	bag->rows++;
+}
+
+static void
+bag_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
+{
+	Size size = bag_of(from)->used - sizeof(SbBag);
+	SbBag *bag = bag_reserve(query, agg, into, size);
+
+	memcpy((char *) bag + bag->used, bag_of(from) + 1, size);
+	bag->used += size;
+	bag->rows += bag_of(from)->rows;
+}
+
+static bool
+bag_owns(const SbAgg *agg)
+{
+	return true;
+}
+
+static void
+bag_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
+{
+	SbBag *bag = bag_of(acc);
+	uint32 size = bag->used - sizeof(SbBag);
+
+	appendBinaryStringInfo(out, (const char *) &bag->rows, sizeof(bag->rows));
+	appendBinaryStringInfo(out, (const char *) &size, sizeof(size));
+	appendBinaryStringInfo(out, (const char *) (bag + 1), size);
+}
+
+static void
+bag_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+{
+	int64 rows;
+	uint32 size;
+	const char *from;
+	SbBag *bag;
+
+	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
+	memcpy(&size, sb_bytes_take(data, end, sizeof(size)), sizeof(size));
+	from = sb_bytes_take(data, end, size);
+	bag = bag_reserve(query, agg, acc, size);
+	memcpy((char *) bag + bag->used, from, size);
+	bag->used += size;
+	bag->rows = rows;
+}
+
+/* ---- results ---- */
+
+/* Takes the single value of the single row. */
+typedef struct SbBagReceiver
+{
+	DestReceiver base;
+	MemoryContext context;
+	Datum value;
+	bool isnull;
+	SbType type;
+} SbBagReceiver;
+
+static bool
+bag_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	SbBagReceiver *receiver = (SbBagReceiver *) self;
+
+	receiver->value = slot_getattr(slot, 1, &receiver->isnull);
+	if (!receiver->isnull)
+		receiver->value = sb_datum_copy(&receiver->type, receiver->value, receiver->context);
+	return true;
+}
+
+static void
+bag_receive_start(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+bag_receive_end(DestReceiver *self)
+{
+}
+
+static Tuplestorestate *
+bag_unpack(SbAgg *agg, const SbAcc *acc)
+{
+	SbBagPlan *plan = bag_plan_of(agg);
+	/* random access: the scan wants to rewind, and may not say so later */
+	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(row);
+	const SbBag *bag = bag_of(acc);
+	const char *data = acc->form == SB_ACC_NEW ? NULL : (const char *) (bag + 1);
+	const char *end = acc->form == SB_ACC_NEW ? NULL : (const char *) bag + bag->used;
+	int64 rows = acc->form == SB_ACC_NEW ? 0 : bag->rows;
+	Datum always = BoolGetDatum(true);
+	bool not_null = false;
+
+	for (int64 n = 0; n < rows; n++)
+	{
+		const char *nulls = sb_bytes_take(&data, end, (plan->ncolumns + 7) / 8);
+
+		for (int i = 0; i < plan->ncolumns; i++)
+		{
+			plan->nulls[i] = (nulls[i / 8] & (1 << (i % 8))) != 0;
+			plan->flat[i] = plan->nulls[i] ? (Datum) 0 : sb_datum_read(&agg->arg_types[plan->args[i]], &data, end);
+		}
+		if (plan->ncolumns > 0)
+			tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
+		else
+			tuplestore_putvalues(store, plan->desc, &always, &not_null);
+		MemoryContextReset(row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(row);
+	return store;
+}
+
+/* The group's keys, for direct arguments. */
+static ParamListInfo
+bag_params(const SbQuery *query)
+{
+	ParamListInfo params = makeParamList(query->plan->nkeys);
+
+	for (int i = 0; i < query->plan->nkeys; i++)
+	{
+		params->params[i].value = query->out_keys[i];
+		params->params[i].isnull = query->out_key_nulls[i];
+		params->params[i].pflags = 0;
+		params->params[i].ptype = query->plan->keys[i].type;
+	}
+	return params;
+}
+
+static void
+bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceiver *dest)
+{
+	EphemeralNamedRelationData relation = {
+	    .md = {.name = SB_BAG_NAME, .tupdesc = plan->desc, .enrtype = ENR_NAMED_TUPLESTORE},
+	    .reldata = store,
+	};
+	QueryEnvironment *environment = create_queryEnv();
+	bool pop = bag_push_snapshot();
+	QueryDesc *desc;
+
+	register_ENR(environment, &relation);
+	desc = CreateQueryDesc(plan->plan, "stream_beam: aggregate over a bag", GetActiveSnapshot(), InvalidSnapshot,
+	                       dest, bag_params(query), environment, 0);
+	ExecutorStart(desc, 0);
+	sb_executor_run(desc);
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	if (pop)
+		PopActiveSnapshot();
+}
+
+static Datum
+bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
+{
+	SbBagReceiver receiver = {
+	    .base = {bag_receive, bag_receive_start, bag_receive_end, bag_receive_end, DestNone},
+	    .context = CurrentMemoryContext,
+	    .isnull = true,
+	};
+	MemoryContext run = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag result", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(run);
+	Tuplestorestate *store = bag_unpack(agg, acc);
+
+	sb_type_init(&receiver.type, agg->aggref->aggtype);
+	bag_execute(query, bag_plan_of(agg), store, &receiver.base);
+	tuplestore_end(store);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(run);
+	*isnull = receiver.isnull;
+	return receiver.value;
+}
+
+const SbAggMethod sb_agg_bag = {
+    .id = 4,
+    .name = "bag",
+    .add = bag_add,
+    .merge = bag_merge,
+    .owns = bag_owns,
+    .encode = bag_encode,
+    .decode = bag_decode,
+    .result = bag_result,
+};

@@ -1,0 +1,276 @@
+/*
+ * sb_query_private.h: what the files of an open query share. Nobody outside query/ includes it.
+ *
+ * MEMORY. `memory` holds the query itself and dies with it. `econtext`'s per-tuple memory holds what belongs to the current row.
+ * `scratch` is reset at the end of each operation on accumulators that is not about a row. `out` holds one result row. `cells` and
+ * `bundle` are the caller's: see sb_query.h.
+ */
+#ifndef SB_QUERY_PRIVATE_H
+#define SB_QUERY_PRIVATE_H
+
+#include "postgres.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "query/sb_query.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+/* Sums are kept in Datums and in 128 bits. */
+StaticAssertDecl(SIZEOF_DATUM == 8, "stream_beam needs a 64-bit server");
+#ifndef HAVE_INT128
+#error "stream_beam needs a compiler with 128-bit integers"
+#endif
+
+/* ---- types and the bytes of values (sb_query_datum.c) ---- */
+
+typedef struct SbType
+{
+	Oid oid;
+	int16 len;
+	bool byval;
+	char align;
+	char storage;
+} SbType;
+
+extern void sb_type_init(SbType *type, Oid oid);
+/* A value without compression, expanded objects or pointers to elsewhere; copies into the current context only where it has to. */
+extern Datum sb_datum_flatten(const SbType *type, Datum value);
+/* A flattened copy in the given context, one chunk. */
+extern Datum sb_datum_copy(const SbType *type, Datum value, MemoryContext context);
+/* Padding that a flattened value wants before it at this offset. */
+extern Size sb_datum_padding(const SbType *type, Datum flat, Size offset);
+extern Size sb_datum_size(const SbType *type, Datum flat);
+/* Writes sb_datum_size() bytes, canonical: varlenas get a short header where they may. */
+extern char *sb_datum_write(const SbType *type, Datum flat, char *to);
+/*
+ * Reads what sb_datum_write() wrote and moves *data on. By-reference values point into the bytes where they are aligned there, and
+ * are copies in the current context otherwise. Error ERRCODE_DATA_CORRUPTED where the value does not end before `end`.
+ */
+extern Datum sb_datum_read(const SbType *type, const char **data, const char *end);
+/* The next n bytes, *data moved on; error ERRCODE_DATA_CORRUPTED where there are fewer. */
+extern const char *sb_bytes_take(const char **data, const char *end, Size n);
+extern void sb_bytes_corrupted(const char *detail) pg_attribute_noreturn();
+
+/* The bits of a pass-by-value value that count for equality, whatever the rest of the Datum holds. */
+static inline uint64
+sb_byval_bits(int16 len, Datum value)
+{
+	switch (len)
+	{
+		case 1:
+			return (uint8) value;
+		case 2:
+			return (uint16) value;
+		case 4:
+			return (uint32) value;
+		default:
+			return (uint64) value;
+	}
+}
+
+/* ---- the row (sb_query_row.c) ---- */
+
+typedef struct SbRowSlot
+{
+	VirtualTupleTableSlot base; /* so that the executor takes it for a slot */
+	HeapTupleHeader header;     /* the current row's bytes, the caller's */
+	TupleDesc layout;           /* the caller's */
+	uint32 offset;              /* where the first attribute not yet deformed may start */
+	AttrNumber stored;          /* attributes that the tuple has; later ones are null */
+	AttrNumber ahead;           /* deform at least to here when at it */
+} SbRowSlot;
+
+extern SbRowSlot *sb_row_create(TupleDesc desc, Oid relation);
+/* Makes attributes 1..natts valid. */
+extern void sb_row_deform(TupleTableSlot *slot, int natts);
+
+/* An expression over the source's row; bare columns need no executor. */
+typedef struct SbExpr
+{
+	AttrNumber attno; /* > 0: just this column */
+	ExprState *state; /* else */
+} SbExpr;
+
+/* ---- keys (sb_query_key.c) ---- */
+
+typedef enum SbKeyMethod
+{
+	SB_KEY_BITS,  /* by value, equal iff the bits are */
+	SB_KEY_BYTES, /* text and its like: equal iff the bytes are */
+	SB_KEY_UUID,
+	SB_KEY_FUNCTION
+} SbKeyMethod;
+
+typedef struct SbKey
+{
+	SbExpr expr;
+	SbType type;
+	Oid collation;
+	SbKeyMethod method;
+	bool hash_is_extended; /* else the 32-bit function */
+	FmgrInfo hash;
+	FmgrInfo equal;
+} SbKey;
+
+extern void sb_query_open_keys(SbQuery *query);
+
+/* ---- aggregates ---- */
+
+/* SbAcc.form */
+typedef enum SbAccForm
+{
+	SB_ACC_NEW,   /* nothing added; owns nothing */
+	SB_ACC_VALUE, /* plain value; by-reference ones are a chunk in `cells` */
+	SB_ACC_LIVE,  /* internal state or expanded object in `bundle` memory: gone when that is reset */
+	SB_ACC_PARKED /* a serialized internal state: bytea, a chunk in `cells` */
+} SbAccForm;
+
+typedef struct SbAgg SbAgg;
+
+/*
+ * How a class of aggregates is computed: sb_agg.c picks one. `add` sees the arguments of the row in agg->values, in
+ * the row's memory. `merge` is only called with two accumulators that are not new. `encode` and `decode` see non-null VALUE and
+ * PARKED forms. `result` runs in `out`.
+ */
+typedef struct SbAggMethod
+{
+	uint8 id; /* written to the state table: never reuse one */
+	const char *name;
+	bool nulls; /* a VALUE may be null */
+	bool parks; /* what is not null is PARKED at rest, never VALUE */
+	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
+	void (*merge)(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from);
+	void (*park)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: never live */
+	bool (*owns)(const SbAgg *agg);                       /* is a non-null VALUE a chunk in `cells` */
+	void (*encode)(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out);
+	void (*decode)(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end);
+	Datum (*result)(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull);
+} SbAggMethod;
+
+struct SbAgg
+{
+	const SbAggMethod *method;
+	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* method->add, or one made for the aggregate */
+	const Aggref *aggref;
+	ExprState *filter; /* FILTER, or NULL */
+	int nargs;         /* all of aggref->args, sort expressions included */
+	SbExpr *args;
+	SbType *arg_types;
+	NullableDatum *values; /* the current row's */
+	bool skip;             /* the current row does not pass the FILTER */
+	void *impl;            /* the method's: SbFast, SbTransition, SbBagPlan */
+};
+
+extern const SbAggMethod sb_agg_fast;
+extern const SbAggMethod sb_agg_transition;
+extern const SbAggMethod sb_agg_serialized;
+extern const SbAggMethod sb_agg_bag;
+
+extern void sb_query_open_aggs(SbQuery *query);
+extern Datum sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull);
+
+/* The fast path of this aggregate, or NULL. */
+extern const void *sb_agg_fast_find(const Aggref *aggref);
+extern void sb_agg_fast_open(SbQuery *query, SbAgg *agg, const void *fast);
+extern void sb_agg_generic_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple);
+extern void sb_agg_bag_open(SbQuery *query, SbAgg *agg);
+/* 42501 unless the current user may call the aggregate and the aggregate's owner its functions */
+extern void sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple);
+
+/* ---- the query ---- */
+
+struct SbQuery
+{
+	const SbPlan *plan;
+	MemoryContext memory;
+	MemoryContext cells;
+	MemoryContext bundle;
+	MemoryContext scratch;
+	MemoryContext out;
+
+	/* the row */
+	TupleTableSlot *slot; /* an SbRowSlot */
+	ExprContext *econtext;
+	ExprState *filter; /* NULL: all rows pass */
+	bool filter_false; /* no row passes */
+
+	/* windows */
+	SbExpr event_time;
+	SbWindow global_window;
+	SetExprState *custom; /* a user's window function, or NULL; it and what follows live in custom_memory */
+	MemoryContext custom_memory;
+	bool custom_running; /* still set when a call begins: the last one failed */
+	ExprContext *custom_econtext;
+	MemoryContext custom_args;
+	TupleDesc custom_desc;
+	TupleTableSlot *custom_slot;
+	AttrNumber custom_start, custom_end;
+
+	/* keys */
+	SbKey *keys;
+	Datum *key_values; /* of the current row */
+	bool *key_nulls;
+
+	/* aggregates */
+	SbAgg *aggs;
+	bool args_ready; /* the current row's arguments are in the aggs */
+
+	/* output */
+	TupleTableSlot *out_slot;
+	ExprContext *out_econtext;
+	ExprState *having;
+	ExprState **columns;
+	Datum timing[3]; /* text of each SbPaneTiming */
+	bool uses_pane;
+	const Datum *out_keys; /* while an output row is made: its keys, for direct arguments */
+	const bool *out_key_nulls;
+};
+
+extern void sb_query_open_output(SbQuery *query);
+/* Compiles an expression over the source's row. */
+extern void sb_expr_open(SbQuery *query, SbExpr *expr, Expr *node);
+
+static inline MemoryContext
+sb_row_memory(SbQuery *query)
+{
+	return query->econtext->ecxt_per_tuple_memory;
+}
+
+/* By-reference results point into the row or are in its memory. */
+static inline Datum
+sb_expr_eval(SbQuery *query, const SbExpr *expr, bool *isnull)
+{
+	if (expr->attno > 0)
+	{
+		TupleTableSlot *slot = query->slot;
+
+		if (slot->tts_nvalid < expr->attno)
+			sb_row_deform(slot, expr->attno);
+		*isnull = slot->tts_isnull[expr->attno - 1];
+		return slot->tts_values[expr->attno - 1];
+	}
+	return ExecEvalExprSwitchContext(expr->state, query->econtext, isnull);
+}
+
+/* ---- differences between PostgreSQL's versions, with the newest signature ---- */
+
+#if PG_VERSION_NUM < 160000
+#define sb_function_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#else
+#include "catalog/pg_proc.h"
+#define sb_function_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#endif
+
+/* Runs a started query to its end. */
+static inline void
+sb_executor_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM < 180000
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#endif
+}
+
+#endif
