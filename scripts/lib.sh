@@ -146,6 +146,7 @@ stop_server() {
 	fi
 }
 
+# A script may define on_exit, which gets the exit status and is called last.
 cleanup() {
 	local rc=$? file
 
@@ -158,6 +159,9 @@ cleanup() {
 			stop_server "${file%/postmaster.pid}"
 		done < <(find "$SB_WORK" -name postmaster.pid -type f 2>/dev/null)
 		rm -rf -- "$SB_WORK"
+	fi
+	if declare -F on_exit >/dev/null; then
+		on_exit "$rc"
 	fi
 	exit "$rc"
 }
@@ -190,7 +194,7 @@ apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 
 # Installs those of the named Debian packages that are missing. What cannot be had is named and left to fail where it is needed.
 install_packages() {
-	local package missing=() failed=() log
+	local package missing=() refused=() log
 
 	if ! have dpkg-query || ! have apt-get; then
 		warn "this is not Debian: nothing is installed; needed are the equivalents of: $*"
@@ -212,10 +216,10 @@ install_packages() {
 	if ! run apt_install "${missing[@]}" >"$log" 2>&1; then
 		# one package that does not exist must not cost the others
 		for package in "${missing[@]}"; do
-			run apt_install "$package" >"$log" 2>&1 || failed+=("$package")
+			run apt_install "$package" >"$log" 2>&1 || refused+=("$package")
 		done
 	fi
-	[[ ${#failed[@]} -eq 0 ]] || warn "could not install ${failed[*]}: $(tail -n 1 "$log")"
+	[[ ${#refused[@]} -eq 0 ]] || warn "could not install ${refused[*]}: $(tail -n 1 "$log")"
 	rm -f "$log"
 }
 
@@ -229,6 +233,7 @@ find_postgres() {
 	fi
 	PG_BIN=$("$PG_CONFIG" --bindir)
 	PG_LIB=$("$PG_CONFIG" --pkglibdir)
+	# shellcheck disable=SC2034 # scripts/test
 	PG_PGXS=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 	[[ -f $("$PG_CONFIG" --pgxs) ]] || die "there is no $("$PG_CONFIG" --pgxs): install postgresql-server-dev-$PG_MAJOR"
 	[[ -x $PG_BIN/initdb ]] || die "there is no $PG_BIN/initdb: install postgresql-$PG_MAJOR"
@@ -340,8 +345,9 @@ cluster_init() {
 
 	shift 3
 	if ! as_user "$PG_BIN/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C -N >"$SB_WORK/initdb.log" 2>&1; then
-		cat "$SB_WORK/initdb.log"
-		die "initdb failed"
+		cat "$SB_WORK/initdb.log" >&2
+		warn "initdb failed"
+		return 1
 	fi
 	{
 		echo "listen_addresses = ''"
@@ -360,7 +366,8 @@ cluster_init() {
 	} | as_user tee -a "$data/postgresql.conf" >/dev/null
 }
 
-# cluster_start NAME [SETTING...]: a new server in $SB_WORK/NAME; the PG variables lead to it. Returns when it accepts connections.
+# cluster_start NAME [SETTING...]: a new server in $SB_WORK/NAME; the PG variables lead to it. Returns when it accepts connections,
+# or false, having said why.
 cluster_start() {
 	local name=$1 dir port
 
@@ -368,11 +375,11 @@ cluster_start() {
 	work_dir
 	dir=$SB_WORK/$name
 	port=$(free_port)
-	as_user mkdir "$dir"
-	cluster_init "$dir/data" "$dir" "$port" "$@"
+	as_user mkdir "$dir" && cluster_init "$dir/data" "$dir" "$port" "$@" || return 1
 	if ! as_user "$PG_BIN/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 start >/dev/null 2>&1; then
 		tail -n 40 "$dir/log" >&2 || true
-		die "the server of $name did not start"
+		warn "the server of $name did not start"
+		return 1
 	fi
 	export PGHOST=$dir PGPORT=$port PGUSER=postgres PGDATABASE=postgres
 }
