@@ -194,7 +194,7 @@ apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 
 # Installs those of the named Debian packages that are missing. What cannot be had is named and left to fail where it is needed.
 install_packages() {
-	local package missing=() refused=() log
+	local package missing=() refused=() reason='' log
 
 	if ! have dpkg-query || ! have apt-get; then
 		warn "this is not Debian: nothing is installed; needed are the equivalents of: $*"
@@ -216,10 +216,13 @@ install_packages() {
 	if ! run apt_install "${missing[@]}" >"$log" 2>&1; then
 		# one package that does not exist must not cost the others
 		for package in "${missing[@]}"; do
-			run apt_install "$package" >"$log" 2>&1 || refused+=("$package")
+			if ! run apt_install "$package" >"$log" 2>&1; then
+				refused+=("$package")
+				reason=$(tail -n 1 "$log")
+			fi
 		done
 	fi
-	[[ ${#refused[@]} -eq 0 ]] || warn "could not install ${refused[*]}: $(tail -n 1 "$log")"
+	[[ ${#refused[@]} -eq 0 ]] || warn "could not install ${refused[*]}: $reason"
 	rm -f "$log"
 }
 
