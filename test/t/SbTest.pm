@@ -1,0 +1,152 @@
+# SbTest.pm: what the tests of crashes, restarts and life cycles share.
+#
+#   use SbTest;
+#   my $node = new_node('main');                      # preloaded, wal_level logical, started, with the extension in postgres
+#   $node->safe_psql('postgres', "SELECT beam.create_pipeline(...)");
+#   wait_for($node, 'revenue');                       # all that is committed now is in the result
+#   equal_to_batch($node, 'revenue', 'nothing is lost');   # a test: the result is the batch answer
+#   my $pid = pid_of($node, 'runner');
+#   kill9($node, 'runner');                           # and returns when another one has taken its place
+#
+# Functions that take a database take it last, default postgres. Waiting means polling for a condition, never letting time pass.
+package SbTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use Test::More;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+our @EXPORT = qw(new_node create_extension wait_until wait_for equal_to_batch pid_of wait_for_worker wait_for_no_worker kill9
+  crash_and_start differences);
+
+# new_node(NAME, conf => "lines of postgresql.conf", preload => 0, extension => 0, start => 0)
+sub new_node
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 'logical', extra => [ '--locale=C', '--encoding=UTF8' ]);
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'stream_beam'") if $options{preload} // 1;
+	# Over the harness's own: room for the workers and connections of several databases. It switches a restart after a crash off, which
+	# for us would turn a killed worker into a stopped server.
+	$node->append_conf(
+		'postgresql.conf', q{
+max_connections = 40
+max_worker_processes = 40
+max_replication_slots = 20
+shared_buffers = 16MB
+timezone = 'UTC'
+restart_after_crash = on
+});
+	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
+	return $node unless $options{start} // 1;
+	$node->start;
+	create_extension($node) if ($options{preload} // 1) && ($options{extension} // 1);
+	return $node;
+}
+
+sub create_extension
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql($db // 'postgres', 'CREATE EXTENSION stream_beam');
+}
+
+# Polls until the query's output is what is expected ('t' where nothing is said); the test file dies where that does not happen.
+sub wait_until
+{
+	my ($node, $sql, $expected, $db) = @_;
+
+	$node->poll_query_until($db // 'postgres', $sql, $expected // 't') or die "this never became true: $sql";
+}
+
+# Until all that is committed now is in the pipeline's result
+sub wait_for
+{
+	my ($node, $pipeline, $db) = @_;
+
+	$node->safe_psql($db // 'postgres', "CALL beam.wait_for('$pipeline')", timeout => $PostgreSQL::Test::Utils::timeout_default);
+}
+
+# The rows in which a result and its batch view differ, '+' for those only the result has: an empty string means equal
+sub differences
+{
+	my ($node, $pipeline, $db) = @_;
+
+	return $node->safe_psql(
+		$db // 'postgres', qq{
+		(SELECT '+' AS side, x::text FROM (TABLE $pipeline EXCEPT ALL TABLE ${pipeline}_batch) x)
+		UNION ALL
+		(SELECT '-', x::text FROM (TABLE ${pipeline}_batch EXCEPT ALL TABLE $pipeline) x)
+		ORDER BY 1, 2 LIMIT 20});
+}
+
+# One test: once everything committed is in, the result is the batch answer. Says how many rows, since empty equals empty too.
+sub equal_to_batch
+{
+	my ($node, $pipeline, $name, $db) = @_;
+	my $rows;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_for($node, $pipeline, $db);
+	$rows = $node->safe_psql($db // 'postgres', "SELECT count(*) FROM $pipeline");
+	return is(differences($node, $pipeline, $db), '', ($name // "$pipeline equals its batch view") . " ($rows rows)");
+}
+
+# The process id of a database's reader or runner, or of the server's launcher; undef while there is none
+sub pid_of
+{
+	my ($node, $kind, $db) = @_;
+	my $pid = $node->safe_psql('postgres', _workers('min(pid)', $kind, $db));
+
+	return $pid eq '' ? undef : $pid;
+}
+
+sub wait_for_worker
+{
+	my ($node, $kind, $db) = @_;
+
+	wait_until($node, _workers('count(*) > 0', $kind, $db));
+	return pid_of($node, $kind, $db);
+}
+
+sub wait_for_no_worker
+{
+	my ($node, $kind, $db) = @_;
+
+	wait_until($node, _workers('count(*) = 0', $kind, $db));
+}
+
+sub _workers
+{
+	my ($what, $kind, $db) = @_;
+	my $where = "backend_type = 'stream_beam $kind'";
+
+	$db //= 'postgres';
+	$where .= " AND datname = '$db'" unless $kind eq 'launcher';
+	return "SELECT $what FROM pg_stat_activity WHERE $where";
+}
+
+# Kills a worker. The postmaster takes this for a crash and restarts all its children; returns the new worker's pid once it is there.
+sub kill9
+{
+	my ($node, $kind, $db) = @_;
+	my $pid = wait_for_worker($node, $kind, $db);
+
+	kill('KILL', $pid) or die "could not kill the $kind, process $pid: $!";
+	wait_until($node, _workers("count(*) FILTER (WHERE pid <> $pid) > 0 AND count(*) FILTER (WHERE pid = $pid) = 0", $kind, $db));
+	return pid_of($node, $kind, $db);
+}
+
+# The server dies where it stands, and comes back
+sub crash_and_start
+{
+	my ($node) = @_;
+
+	$node->stop('immediate');
+	$node->start;
+}
+
+1;
