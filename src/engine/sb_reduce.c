@@ -113,12 +113,17 @@ sb_reduce_fire(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell,
 int
 sb_reduce_timer(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, SbPane *pane)
 {
+	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 	bool emitted;
 
-	if (!sb_reduce_expired(strategy, clocks, cell->window))
-		return sb_reduce_fire(strategy, clocks, cell, pane) ? SB_TIMER_EMIT : 0;
-	emitted = !sb_reduce_closed(cell) && sb_reduce_emit(strategy, clocks, cell, true, pane);
-	return SB_TIMER_COLLECT | (emitted ? SB_TIMER_EMIT : 0);
+	if (sb_reduce_expired(strategy, clocks, cell->window))
+	{
+		emitted = !sb_reduce_closed(cell) && sb_reduce_emit(strategy, clocks, cell, true, pane);
+		return SB_TIMER_COLLECT | (emitted ? SB_TIMER_EMIT : 0);
+	}
+	emitted = sb_reduce_fire(strategy, clocks, cell, pane);
+	sb_trigger_processing_timers_done(&run);
+	return emitted ? SB_TIMER_EMIT : 0;
 }
 
 TimestampTz

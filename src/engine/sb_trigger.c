@@ -47,10 +47,29 @@ sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *stat
 	/* A node that has finished, or that nobody waits for, has been cleared, and its slot says SB_TIME_MAX. */
 	for (int i = 0; i < trigger->nnodes; i++)
 	{
-		if (trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME)
-			earliest = Min(earliest, state->slots[trigger->nodes[i].slot]);
+		TimestampTz target;
+
+		if (trigger->nodes[i].kind != SB_TRIGGER_AFTER_PROCESSING_TIME)
+			continue;
+		target = state->slots[trigger->nodes[i].slot];
+		if (target != SB_TARGET_PASSED)
+			earliest = Min(earliest, target);
 	}
 	return earliest;
+}
+
+/*
+ * The trigger need not fire when a target passes (after_all may wait for more). Without this its timer would be due for ever.
+ * A mark in the state, and not a look at the clock, since a target may pass while the server is down.
+ */
+void
+sb_trigger_processing_timers_done(const SbTriggerRun *run)
+{
+	for (int i = 0; i < run->trigger->nnodes; i++)
+	{
+		if (run->trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME && *sb_trigger_slot(run, i) < run->now)
+			*sb_trigger_slot(run, i) = SB_TARGET_PASSED;
+	}
 }
 
 void

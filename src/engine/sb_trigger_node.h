@@ -170,6 +170,11 @@ extern void sb_trigger_clear(const SbTriggerRun *run, int node);
 extern void sb_trigger_reset(const SbTriggerRun *run, int node);
 /* The earliest processing time at which a node wants to be asked again (strictly later), or SB_TIME_MAX. */
 extern TimestampTz sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *state);
+/* Makes timers that are due no longer wanted: the nodes have been asked, and keep in mind that their time has passed. */
+extern void sb_trigger_processing_timers_done(const SbTriggerRun *run);
+
+/* A target time that has passed, and whose timer has fired. It is earlier than all others. */
+#define SB_TARGET_PASSED (SB_TIME_MIN + 1)
 
 /* Answers that several kinds share. */
 extern void sb_trigger_fire_nothing(const SbTriggerRun *run, int node);
