@@ -178,7 +178,7 @@ sb_trigger_when_any(const SbTrigger *trigger, int node)
 	return SB_TRIGGER_WHEN_ANY;
 }
 
-/* Palloc'd. A node finishes with its first or last firing at the earliest, so may_be_ready and may_finish say when. */
+/* The result is palloc'd. */
 const char *
 sb_trigger_unsafe_reason(const SbTrigger *trigger, bool late_data)
 {

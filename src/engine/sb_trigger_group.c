@@ -45,13 +45,10 @@ sb_after_any_fire(const SbTriggerRun *run, int node)
 {
 	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node)
 	{
-		if (sb_trigger_is_finished(run->state, child))
-			continue;
-		if (sb_trigger_ready(run, child))
+		if (!sb_trigger_is_finished(run->state, child) && sb_trigger_ready(run, child))
 			sb_trigger_fire(run, child);
-		else
-			sb_trigger_clear(run, child); /* the pane it was counting for is gone */
 	}
+	/* This clears the others, too: the pane they were counting for is gone. */
 	sb_trigger_fire_finish(run, node);
 }
 

@@ -59,6 +59,7 @@ test_empty_panes(void)
 	runner.strategy.allowed_lateness_us = 5 * SECOND;
 	unit_seconds(&runner, 1, 1);
 	unit_watermark(&runner, 10 * SECOND);
+	unit_ok(sb_reduce_hold(&runner.strategy, unit_cell(&runner, 0, 10)->cell) == 15 * SECOND - 1, "an empty last pane that is wanted has a hold");
 	unit_watermark(&runner, 15 * SECOND);
 	unit_same_text(unit_last_pane(&runner), "[0,10) LATE 1/1 last @9999999 {1}", "an empty last pane where wanted");
 	unit_ok(runner.npanes == 2 && runner.ncells == 0, "and only one");
@@ -91,6 +92,13 @@ test_holds(void)
 	unit_ok(sb_reduce_hold(&runner.strategy, unit_cell(&runner, 0, 10)->cell) == 110 * SECOND - 1, "what is too late for a hold holds at gc_time");
 	unit_seconds(&runner, 1, 9);
 	unit_same_text(unit_last_pane(&runner), "[0,10) EARLY 1/-1 @9000000 {2,3,4,9}", "the next pane has its own timestamp");
+	unit_runner_close(&runner);
+
+	unit_runner_open(&runner, "default", SB_WINDOW_TUMBLE, 10 * SECOND);
+	runner.strategy.combiner = SB_COMBINE_EARLIEST;
+	unit_watermark(&runner, 8 * SECOND);
+	unit_seconds(&runner, 1, 8);
+	unit_ok(sb_reduce_hold(&runner.strategy, unit_cell(&runner, 0, 10)->cell) == 8 * SECOND, "an element at the output watermark can still hold it");
 	unit_runner_close(&runner);
 
 	unit_runner_open(&runner, "default", SB_WINDOW_SESSION, 10 * SECOND);
