@@ -11,7 +11,8 @@
  *      ("closed"); otherwise sb_reduce_add(), and the caller adds to the accumulators;
  *   3. after the bundle: sb_reduce_fire() once for each cell touched;
  *   4. when clocks moved: sb_reduce_timer() for each cell whose timer is due (strictly: timer < clock), in the order of the
- *      timers, then sb_clocks_advance_output().
+ *      timers, then sb_clocks_advance_output(). A cell's event timer depends on the clocks: it is asked for whenever the cell was
+ *      touched, with the clocks of that moment, and kept until it is due.
  */
 #ifndef SB_REDUCE_H
 #define SB_REDUCE_H
@@ -105,10 +106,12 @@ extern bool sb_reduce_closed(const SbCell *cell);
 /* Precondition: neither expired nor closed. Per element: this is the hot path. */
 extern void sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);
 /* End of bundle: true: a pane is to be emitted, *pane says which. With SB_DISCARDING the caller clears its accumulators then. */
+/* False, too, if an empty pane was left out; the cell may be closed then. */
 extern bool sb_reduce_fire(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, SbPane *pane);
 
 #define SB_TIMER_EMIT 1    /* emit *pane (and clear, when discarding) */
 #define SB_TIMER_COLLECT 2 /* the window is past gc_time: forget the cell, all of it */
+/* Changes the cell also where it says 0: a timer that is done is not due again. */
 extern int sb_reduce_timer(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, SbPane *pane);
 
 /* When the cell next wants sb_reduce_timer(): fires when the clock is strictly greater. SB_TIME_MAX: never. */
