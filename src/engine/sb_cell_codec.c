@@ -1,0 +1,154 @@
+/*
+ * sb_cell_codec.c: a cell as bytes.
+ *
+ * FORMAT. A version byte, the flags byte (with SB_FLAG_HOLD where there is an element hold), then numbers as base-128 varints,
+ * least significant group first: pane_elements, last_index + 1, last_ns_index + 1, hold if there is one (how far before
+ * max_timestamp, zigzag), finished bits, number of slots, the slots. A slot is 0 for SB_TIME_MAX, else its zigzag value + 1; it
+ * is never SB_TIME_MIN. A new version gets a new first byte, and decode goes on to read the old ones.
+ */
+#include "postgres.h"
+#include "engine/sb_cell.h"
+#include "engine/sb_trigger_node.h"
+
+#define SB_CELL_VERSION 1
+#define SB_FLAG_HOLD 0x80 /* in the stored flags only */
+
+typedef struct SbReader
+{
+	const char *at;
+	const char *end;
+} SbReader;
+
+static void
+sb_write_number(StringInfo out, uint64 value)
+{
+	while (value >= 0x80)
+	{
+		appendStringInfoCharMacro(out, (char) (value | 0x80));
+		value >>= 7;
+	}
+	appendStringInfoCharMacro(out, (char) value);
+}
+
+static uint64
+sb_zigzag(int64 value)
+{
+	return ((uint64) value << 1) ^ (value < 0 ? ~UINT64CONST(0) : 0);
+}
+
+static int64
+sb_unzigzag(uint64 zigzag)
+{
+	return (int64) ((zigzag >> 1) ^ (~(zigzag & 1) + 1));
+}
+
+static void
+sb_write_slot(StringInfo out, int64 value)
+{
+	Assert(value != SB_TIME_MIN);
+	sb_write_number(out, value == SB_TIME_MAX ? 0 : sb_zigzag(value) + 1);
+}
+
+static void
+sb_read_fail(const char *what)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATA_CORRUPTED),
+	         errmsg("the stored state of a window is corrupted"),
+	         errdetail("%s", what),
+	         errhint("Drop and create the pipeline, or restore the state from a backup.")));
+}
+
+static uint8
+sb_read_byte(SbReader *in)
+{
+	if (in->at >= in->end)
+		sb_read_fail("It ends too early.");
+	return (uint8) *in->at++;
+}
+
+static uint64
+sb_read_number(SbReader *in)
+{
+	uint64 value = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		uint8 byte = sb_read_byte(in);
+
+		value |= (uint64) (byte & 0x7f) << shift;
+		if (!(byte & 0x80))
+			return value;
+	}
+	sb_read_fail("A number is too long.");
+	return 0;
+}
+
+static int64
+sb_read_slot(SbReader *in)
+{
+	uint64 coded = sb_read_number(in);
+
+	return coded == 0 ? SB_TIME_MAX : sb_unzigzag(coded - 1);
+}
+
+/* Its own inverse. In unsigned arithmetic, for the windows that reach the ends of time. */
+static int64
+sb_hold_before_end(SbWindow window, int64 hold)
+{
+	return (int64) ((uint64) sb_window_max_timestamp(window) - (uint64) hold);
+}
+
+void
+sb_cell_encode(const SbStrategy *strategy, const SbCell *cell, StringInfo out)
+{
+	int nslots = sb_trigger_slots(strategy->trigger);
+
+	appendStringInfoCharMacro(out, SB_CELL_VERSION);
+	appendStringInfoCharMacro(out, (char) (cell->flags | (cell->hold != SB_TIME_MAX ? SB_FLAG_HOLD : 0)));
+	sb_write_number(out, cell->pane_elements);
+	sb_write_number(out, cell->last_index + 1);
+	sb_write_number(out, cell->last_ns_index + 1);
+	if (cell->hold != SB_TIME_MAX)
+		sb_write_number(out, sb_zigzag(sb_hold_before_end(cell->window, cell->hold)));
+	sb_write_number(out, cell->trigger.finished);
+	sb_write_number(out, nslots);
+	for (int i = 0; i < nslots; i++)
+		sb_write_slot(out, cell->trigger.slots[i]);
+}
+
+static void
+sb_read_trigger(const SbStrategy *strategy, SbTriggerState *state, SbReader *in)
+{
+	int nnodes = strategy->trigger->nnodes;
+	int nslots = sb_trigger_slots(strategy->trigger);
+
+	state->finished = sb_read_number(in);
+	if (nnodes < 64 && state->finished >> nnodes)
+		sb_read_fail("It is that of another trigger.");
+	if (sb_read_number(in) != nslots)
+		sb_read_fail("It is that of another trigger.");
+	for (int i = 0; i < nslots; i++)
+		state->slots[i] = sb_read_slot(in);
+}
+
+void
+sb_cell_decode(const SbStrategy *strategy, SbCell *cell, SbWindow window, const char **data, const char *end)
+{
+	SbReader in = {.at = *data, .end = end};
+	uint8 flags;
+
+	if (sb_read_byte(&in) != SB_CELL_VERSION)
+		sb_read_fail("Its version is unknown.");
+	cell->window = window;
+	flags = sb_read_byte(&in);
+	cell->flags = flags & SB_CELL_ALL_FLAGS;
+	if (flags & ~(SB_CELL_ALL_FLAGS | SB_FLAG_HOLD))
+		sb_read_fail("Its flags are unknown.");
+	cell->pane_elements = sb_read_number(&in);
+	cell->last_index = (int64) sb_read_number(&in) - 1;
+	cell->last_ns_index = (int64) sb_read_number(&in) - 1;
+	cell->hold = flags & SB_FLAG_HOLD ? sb_hold_before_end(window, sb_unzigzag(sb_read_number(&in))) : SB_TIME_MAX;
+	sb_read_trigger(strategy, &cell->trigger, &in);
+	*data = in.at;
+}

@@ -1,0 +1,176 @@
+/*
+ * sb_trigger.c: the table of triggers, and what does not depend on the kind of a node.
+ *
+ * STATE. All of a trigger's state is in the cell's SbTriggerState, which is plain memory; a trigger itself never changes.
+ */
+#include "postgres.h"
+#include "engine/sb_trigger_node.h"
+
+/* One line for each SbTriggerKind. */
+const SbTriggerOps *const sb_trigger_ops[] = {
+    [SB_TRIGGER_DEFAULT] = &sb_trigger_default_ops,
+    [SB_TRIGGER_CONTINUOUS] = &sb_trigger_continuous_ops,
+    [SB_TRIGGER_NEVER] = &sb_trigger_never_ops,
+    [SB_TRIGGER_AFTER_WATERMARK] = &sb_trigger_after_watermark_ops,
+    [SB_TRIGGER_EARLY_LATE] = &sb_trigger_early_late_ops,
+    [SB_TRIGGER_AFTER_PROCESSING_TIME] = &sb_trigger_after_processing_time_ops,
+    [SB_TRIGGER_AFTER_COUNT] = &sb_trigger_after_count_ops,
+    [SB_TRIGGER_AFTER_ANY] = &sb_trigger_after_any_ops,
+    [SB_TRIGGER_AFTER_ALL] = &sb_trigger_after_all_ops,
+    [SB_TRIGGER_AFTER_EACH] = &sb_trigger_after_each_ops,
+    [SB_TRIGGER_OR_FINALLY] = &sb_trigger_or_finally_ops,
+    [SB_TRIGGER_REPEATEDLY] = &sb_trigger_repeatedly_ops,
+};
+
+int
+sb_trigger_slots(const SbTrigger *trigger)
+{
+	return trigger->nslots;
+}
+
+bool
+sb_trigger_uses_processing_time(const SbTrigger *trigger)
+{
+	for (int i = 0; i < trigger->nnodes; i++)
+	{
+		if (trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME)
+			return true;
+	}
+	return false;
+}
+
+TimestampTz
+sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *state)
+{
+	TimestampTz earliest = SB_TIME_MAX;
+
+	/* A node that has finished, or that nobody waits for, has been cleared, and its slot says SB_TIME_MAX. */
+	for (int i = 0; i < trigger->nnodes; i++)
+	{
+		if (trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME)
+			earliest = Min(earliest, state->slots[trigger->nodes[i].slot]);
+	}
+	return earliest;
+}
+
+void
+sb_trigger_state_init(const SbTrigger *trigger, SbTriggerState *state)
+{
+	const SbTriggerRun run = {.trigger = trigger, .state = state};
+
+	state->finished = 0;
+	sb_trigger_clear(&run, 0);
+}
+
+void
+sb_trigger_clear(const SbTriggerRun *run, int node)
+{
+	for (int i = node; i < (int) run->trigger->nodes[node].end; i++)
+	{
+		if (run->trigger->nodes[i].slot >= 0)
+			*sb_trigger_slot(run, i) = sb_trigger_node_ops(run->trigger, i)->slot_initial;
+	}
+}
+
+void
+sb_trigger_reset(const SbTriggerRun *run, int node)
+{
+	sb_trigger_clear(run, node);
+	for (int i = node; i < (int) run->trigger->nodes[node].end; i++)
+		run->state->finished &= ~(UINT64CONST(1) << i);
+}
+
+void
+sb_trigger_fire_nothing(const SbTriggerRun *run, int node)
+{
+}
+
+void
+sb_trigger_fire_finish(const SbTriggerRun *run, int node)
+{
+	sb_trigger_clear(run, node);
+	sb_trigger_finish(run, node);
+}
+
+void
+sb_trigger_merge_nothing(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
+{
+}
+
+bool
+sb_trigger_any_child_finished(const SbTriggerRun *run, int node)
+{
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node)
+	{
+		if (sb_trigger_is_finished(run->state, child))
+			return true;
+	}
+	return false;
+}
+
+bool
+sb_trigger_all_children_finished(const SbTriggerRun *run, int node)
+{
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node)
+	{
+		if (!sb_trigger_is_finished(run->state, child))
+			return false;
+	}
+	return true;
+}
+
+bool
+sb_trigger_finished_in_any(const SbTriggerState *const *from, int n, int node)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (sb_trigger_is_finished(from[i], node))
+			return true;
+	}
+	return false;
+}
+
+bool
+sb_trigger_finished_in_all(const SbTriggerState *const *from, int n, int node)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!sb_trigger_is_finished(from[i], node))
+			return false;
+	}
+	return true;
+}
+
+SbTriggerWhen
+sb_trigger_when_never(const SbTrigger *trigger, int node)
+{
+	return SB_TRIGGER_WHEN_NEVER;
+}
+
+SbTriggerWhen
+sb_trigger_when_end(const SbTrigger *trigger, int node)
+{
+	return SB_TRIGGER_WHEN_END;
+}
+
+SbTriggerWhen
+sb_trigger_when_any(const SbTrigger *trigger, int node)
+{
+	return SB_TRIGGER_WHEN_ANY;
+}
+
+/* Palloc'd. A node finishes with its first or last firing at the earliest, so may_be_ready and may_finish say when. */
+const char *
+sb_trigger_unsafe_reason(const SbTrigger *trigger, bool late_data)
+{
+	SbTriggerWhen when = sb_trigger_may_finish(trigger, 0);
+
+	if (when == SB_TRIGGER_WHEN_ANY)
+		return psprintf("%s can finish before the end of the window, and rows that come after that are not counted",
+		                sb_trigger_format(trigger));
+	/* Without allowed lateness a window ends and expires at the same moment: nothing comes after its end. */
+	if (when == SB_TRIGGER_WHEN_END && late_data)
+		return psprintf("%s finishes at the end of the window, and late rows, which allowed_lateness lets in, are not counted",
+		                sb_trigger_format(trigger));
+	return NULL;
+}
