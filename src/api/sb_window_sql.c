@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
@@ -127,7 +128,7 @@ stream_beam_window_max_timestamp(PG_FUNCTION_ARGS)
 typedef struct WindowSet
 {
 	SbWindowFn *fn;
-	bool stable;      /* fn is good for all rows */
+	bool stable;       /* fn is good for all rows */
 	SbWindow *windows; /* of the current row, owned by fn */
 	int count;
 	int next; /* 0: no row under way */
@@ -179,8 +180,8 @@ next_window(FunctionCallInfo fcinfo, SbWindowKind kind)
 
 	if (info == NULL || !IsA(info, ReturnSetInfo) || (info->allowedModes & SFRM_ValuePerCall) == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("set-valued function called in context that cannot accept a set")));
 	if (set->next == 0)
 		start_set(fcinfo, set, kind, info->econtext);
 	if (set->next < set->count)
@@ -275,9 +276,9 @@ PGDLLEXPORT Datum
 stream_beam_pane_timestamp(PG_FUNCTION_ARGS)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("beam.pane_timestamp() has no window here"),
-			 errdetail("It stands for the end of the window in the select list or HAVING of a query that groups by the columns of a window function."),
-			 errhint("Use it beside FROM ..., beam.tumble(...) w GROUP BY w.window_start, w.window_end.")));
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("beam.pane_timestamp() has no window here"),
+	         errdetail("It stands for the end of the window in the select list or HAVING of a query that groups by the columns of a window function."),
+	         errhint("Use it beside FROM ..., beam.tumble(...) w GROUP BY w.window_start, w.window_end.")));
 	PG_RETURN_NULL();
 }

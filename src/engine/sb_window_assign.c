@@ -50,7 +50,7 @@ bool
 sb_window_tumble(TimestampTz timestamp, int64 size_us, int64 origin, SbWindow *window)
 {
 	return sb_window_floor(timestamp, size_us, origin, &window->start) &&
-		   sb_window_end(window->start, size_us, &window->end);
+	       sb_window_end(window->start, size_us, &window->end);
 }
 
 int64

@@ -34,11 +34,11 @@ static const struct
 	int months;
 	int epoch;
 } units[] = {
-	{"day", 1, 0, UNIX_EPOCH_JDATE},
-	{"week", 7, 0, UNIX_EPOCH_MONDAY},
-	{"month", 0, 1, 0},
-	{"quarter", 0, 3, 0},
-	{"year", 0, 12, 0},
+    {"day", 1, 0, UNIX_EPOCH_JDATE},
+    {"week", 7, 0, UNIX_EPOCH_MONDAY},
+    {"month", 0, 1, 0},
+    {"quarter", 0, 3, 0},
+    {"year", 0, 12, 0},
 };
 
 static inline int64
@@ -54,9 +54,9 @@ find_zone(const char *name)
 
 	if (zone == NULL || !pg_tz_acceptable(zone))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("time zone \"%s\" of beam.calendar is not recognized", name),
-				 errhint("Use a full name such as 'Europe/Berlin'; SELECT name FROM pg_timezone_names lists them.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("time zone \"%s\" of beam.calendar is not recognized", name),
+		         errhint("Use a full name such as 'Europe/Berlin'; SELECT name FROM pg_timezone_names lists them.")));
 	return zone;
 }
 
@@ -70,14 +70,14 @@ sb_calendar_make(const char *unit, int n, const char *time_zone)
 		i++;
 	if (i == lengthof(units))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unit \"%s\" of beam.calendar is not recognized", unit),
-				 errhint("Use day, week, month, quarter or year; for fixed lengths use beam.tumble.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("unit \"%s\" of beam.calendar is not recognized", unit),
+		         errhint("Use day, week, month, quarter or year; for fixed lengths use beam.tumble.")));
 	if (n < 1 || n > SB_CALENDAR_MOST_UNITS)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the number of units of beam.calendar must be between 1 and %d", SB_CALENDAR_MOST_UNITS),
-				 errdetail("It is %d.", n)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the number of units of beam.calendar must be between 1 and %d", SB_CALENDAR_MOST_UNITS),
+		         errdetail("It is %d.", n)));
 	calendar->days = units[i].days * n;
 	calendar->months = units[i].months * n;
 	calendar->epoch = units[i].epoch;

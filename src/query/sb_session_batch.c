@@ -30,12 +30,17 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
 #include "parser/parse_oper.h"
+#include "parser/parse_relation.h"
+#include "parser/parsetree.h"
 #include "query/sb_session_batch.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
@@ -115,7 +120,7 @@ find_objects(void)
 	objects.pane_timestamp = find_function(schema, "pane_timestamp", "stream_beam_pane_timestamp", 0, time_gap);
 	objects.max_timestamp = find_function(schema, "window_max_timestamp", "stream_beam_window_max_timestamp", 1, time_gap);
 	if (OidIsValid(objects.session_start) && OidIsValid(objects.session_end) &&
-		OidIsValid(objects.pane_timestamp) && OidIsValid(objects.max_timestamp))
+	    OidIsValid(objects.pane_timestamp) && OidIsValid(objects.max_timestamp))
 		objects.session = find_function(schema, "session", NULL, 2, time_gap);
 }
 
@@ -151,9 +156,9 @@ is_window_function(const RangeTblEntry *rte)
 		return false;
 	columns = get_expr_result_tupdesc((Node *) call, true);
 	return columns != NULL && columns->natts >= 2 &&
-		   strcmp(NameStr(TupleDescAttr(columns, 0)->attname), "window_start") == 0 &&
-		   strcmp(NameStr(TupleDescAttr(columns, 1)->attname), "window_end") == 0 &&
-		   TupleDescAttr(columns, 1)->atttypid == TIMESTAMPTZOID;
+	       strcmp(NameStr(TupleDescAttr(columns, 0)->attname), "window_start") == 0 &&
+	       strcmp(NameStr(TupleDescAttr(columns, 1)->attname), "window_end") == 0 &&
+	       TupleDescAttr(columns, 1)->atttypid == TIMESTAMPTZOID;
 }
 
 /* The argument with that number, whichever way the call was written (names are resolved only in planning). */
@@ -230,27 +235,27 @@ find_references(Node *node, const Bitmapset *wanted)
 typedef struct Rewrite
 {
 	Query *outer;
-	Index window;           /* range table index of the session function */
-	Node *time;             /* its arguments */
+	Index window; /* range table index of the session function */
+	Node *time;   /* its arguments */
 	Node *gap;
-	List *keys;             /* Expr of each group key that is not the window's */
-	List *key_clauses;      /* their SortGroupClauses in the outer query */
-	List *outer_quals;      /* conditions on the window */
-	Bitmapset *gone;        /* range table indexes that the inner query does not have: the window's, dissolved joins' */
+	List *keys;        /* Expr of each group key that is not the window's */
+	List *key_clauses; /* their SortGroupClauses in the outer query */
+	List *outer_quals; /* conditions on the window */
+	Bitmapset *gone;   /* range table indexes that the inner query does not have: the window's, dissolved joins' */
 	Query *inner;
-	AttrNumber start;       /* the inner query's columns */
+	AttrNumber start; /* the inner query's columns */
 	AttrNumber end;
-	int depth;              /* of the mapper, in subqueries of the outer query */
+	int depth; /* of the mapper, in subqueries of the outer query */
 } Rewrite;
 
 static void
 report_unsupported(const char *reason)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("this query groups by the windows of beam.session in a way that is not supported"),
-			 errdetail("%s", reason),
-			 errhint("Write it as FROM source, beam.session(ts, gap) w GROUP BY w.window_start, w.window_end and keys of the source, with the rest in a subquery.")));
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("this query groups by the windows of beam.session in a way that is not supported"),
+	         errdetail("%s", reason),
+	         errhint("Write it as FROM source, beam.session(ts, gap) w GROUP BY w.window_start, w.window_end and keys of the source, with the rest in a subquery.")));
 }
 
 /*
@@ -363,7 +368,7 @@ groups_by_window(Query *query, Index window)
 		Node *key = get_sortgroupclause_expr(lfirst(cell), query->targetList);
 
 		if (IsA(key, Var) && ((Var *) key)->varno == window && ((Var *) key)->varlevelsup == 0 &&
-			(((Var *) key)->varattno == WINDOW_START || ((Var *) key)->varattno == WINDOW_END))
+		    (((Var *) key)->varattno == WINDOW_START || ((Var *) key)->varattno == WINDOW_END))
 			return true;
 	}
 	return false;
@@ -403,7 +408,7 @@ inner_column(Rewrite *rewrite, const Node *expr, const char *name)
 		if (equal(((TargetEntry *) lfirst(cell))->expr, expr))
 			return lfirst(cell);
 	column = makeTargetEntry((Expr *) copyObject(expr), list_length(rewrite->inner->targetList) + 1,
-							 name != NULL ? pstrdup(name) : psprintf("column%d", list_length(rewrite->inner->targetList) + 1), false);
+	                         name != NULL ? pstrdup(name) : psprintf("column%d", list_length(rewrite->inner->targetList) + 1), false);
 	rewrite->inner->targetList = lappend(rewrite->inner->targetList, column);
 	return column;
 }
@@ -516,7 +521,7 @@ add_session_columns(Rewrite *rewrite)
 	rewrite->start = inner_column(rewrite, (Node *) session_call(rewrite, objects.session_start), "window_start")->resno;
 	rewrite->end = inner_column(rewrite, (Node *) session_call(rewrite, objects.session_end), "window_end")->resno;
 	forboth(key, rewrite->keys, clause, rewrite->key_clauses)
-		window->partitionClause = lappend(window->partitionClause, window_sort(rewrite, lfirst(key), lfirst(clause)));
+	    window->partitionClause = lappend(window->partitionClause, window_sort(rewrite, lfirst(key), lfirst(clause)));
 	window->orderClause = list_make1(window_sort(rewrite, rewrite->time, NULL));
 	rewrite->inner->windowClause = list_make1(window);
 	rewrite->inner->hasWindowFuncs = true;
@@ -655,7 +660,7 @@ rewrite_session(Query *query, Index window)
 	build_source(&rewrite);
 	build_range_table(&rewrite);
 	if (find_references((Node *) inner->jointree, rewrite.gone).found ||
-		find_references((Node *) list_make2(rewrite.time, rewrite.gap), rewrite.gone).found)
+	    find_references((Node *) list_make2(rewrite.time, rewrite.gap), rewrite.gone).found)
 		report_unsupported("A join condition inside an outer join uses the window.");
 	{
 		References lateral = {.wanted = rewrite.gone};

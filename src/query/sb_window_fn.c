@@ -70,10 +70,10 @@ allocate_windows(SbWindowFn *fn, int64 most, const char *hint)
 {
 	if (most > SB_WINDOW_MOST_WINDOWS)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("beam.%s would put each element into " INT64_FORMAT " windows", fn->def->name, most),
-				 errdetail("At most %d are allowed.", SB_WINDOW_MOST_WINDOWS),
-				 errhint("%s", hint)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("beam.%s would put each element into " INT64_FORMAT " windows", fn->def->name, most),
+		         errdetail("At most %d are allowed.", SB_WINDOW_MOST_WINDOWS),
+		         errhint("%s", hint)));
 	fn->windows = palloc(sizeof(SbWindow) * most);
 }
 
@@ -113,9 +113,9 @@ bind_cumulate(SbWindowFn *fn, const WindowValue *values)
 	fn->step_us = values[1].us;
 	if (fn->size_us % fn->step_us != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the step of beam.cumulate must divide its max_size"),
-				 errhint("For example, beam.cumulate(ts, '1 day', '1 hour').")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the step of beam.cumulate must divide its max_size"),
+		         errhint("For example, beam.cumulate(ts, '1 day', '1 hour').")));
 	fn->origin = UNIX_EPOCH_US + values[2].us % fn->size_us;
 	allocate_windows(fn, fn->size_us / fn->step_us, "Use a longer step or a smaller max_size.");
 }
@@ -154,11 +154,11 @@ assign_calendar(SbWindowFn *fn, TimestampTz timestamp)
 }
 
 static const WindowDef functions[] = {
-	{"tumble", SB_WINDOW_TUMBLE, 2, {{"size", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_tumble, assign_tumble},
-	{"hop", SB_WINDOW_HOP, 3, {{"size", ARG_LENGTH}, {"slide", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_hop, assign_hop},
-	{"cumulate", SB_WINDOW_CUMULATE, 3, {{"max_size", ARG_LENGTH}, {"step", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_cumulate, assign_cumulate},
-	{"session", SB_WINDOW_SESSION, 1, {{"gap", ARG_LENGTH}}, bind_session, assign_session},
-	{"calendar", SB_WINDOW_CALENDAR, 3, {{"unit", ARG_NAME}, {"n", ARG_COUNT}, {"time_zone", ARG_NAME}}, bind_calendar, assign_calendar},
+    {"tumble", SB_WINDOW_TUMBLE, 2, {{"size", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_tumble, assign_tumble},
+    {"hop", SB_WINDOW_HOP, 3, {{"size", ARG_LENGTH}, {"slide", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_hop, assign_hop},
+    {"cumulate", SB_WINDOW_CUMULATE, 3, {{"max_size", ARG_LENGTH}, {"step", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_cumulate, assign_cumulate},
+    {"session", SB_WINDOW_SESSION, 1, {{"gap", ARG_LENGTH}}, bind_session, assign_session},
+    {"calendar", SB_WINDOW_CALENDAR, 3, {{"unit", ARG_NAME}, {"n", ARG_COUNT}, {"time_zone", ARG_NAME}}, bind_calendar, assign_calendar},
 };
 
 static const WindowDef *
@@ -203,29 +203,29 @@ fixed_length(const WindowDef *def, const WindowArg *arg, const Interval *interva
 
 	if (interval->month != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the %s of beam.%s must not contain months or years", arg->name, def->name),
-				 errdetail("It is %s, and months differ in length.", interval_text(interval)),
-				 errhint("For months, use beam.calendar(ts, 'month').")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the %s of beam.%s must not contain months or years", arg->name, def->name),
+		         errdetail("It is %s, and months differ in length.", interval_text(interval)),
+		         errhint("For months, use beam.calendar(ts, 'month').")));
 	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
-		pg_add_s64_overflow(us, interval->time, &us))
+	    pg_add_s64_overflow(us, interval->time, &us))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the %s of beam.%s is out of range", arg->name, def->name),
-				 errdetail("It is %s.", interval_text(interval)),
-				 errhint("Use an interval of at most 290,000 years' worth of days.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the %s of beam.%s is out of range", arg->name, def->name),
+		         errdetail("It is %s.", interval_text(interval)),
+		         errhint("Use an interval of at most 290,000 years' worth of days.")));
 	if (arg->type == ARG_LENGTH && us <= 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the %s of beam.%s must be positive", arg->name, def->name),
-				 errdetail("It is %s.", interval_text(interval)),
-				 errhint("Use an interval such as '1 minute'.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the %s of beam.%s must be positive", arg->name, def->name),
+		         errdetail("It is %s.", interval_text(interval)),
+		         errhint("Use an interval such as '1 minute'.")));
 	return us;
 }
 
 /* Checks one argument by itself and appends it to the readable form. */
 static WindowValue
-check_value(const WindowDef *def, int i, Datum arg, StringInfo text)
+check_value(const WindowDef *def, int i, Datum arg, StringInfo out)
 {
 	WindowValue value = {0};
 	const char *separator = i == 0 ? "" : ", ";
@@ -234,20 +234,20 @@ check_value(const WindowDef *def, int i, Datum arg, StringInfo text)
 	{
 		case ARG_LENGTH:
 			value.us = fixed_length(def, &def->args[i], DatumGetIntervalP(arg));
-			appendStringInfo(text, "%s%s", separator, interval_text(DatumGetIntervalP(arg)));
+			appendStringInfo(out, "%s%s", separator, interval_text(DatumGetIntervalP(arg)));
 			break;
 		case ARG_OFFSET:
 			value.us = fixed_length(def, &def->args[i], DatumGetIntervalP(arg));
 			if (value.us != 0)
-				appendStringInfo(text, "%s%s %s", separator, def->args[i].name, interval_text(DatumGetIntervalP(arg)));
+				appendStringInfo(out, "%s%s %s", separator, def->args[i].name, interval_text(DatumGetIntervalP(arg)));
 			break;
 		case ARG_COUNT:
 			value.count = DatumGetInt32(arg);
-			appendStringInfo(text, "%s%d", separator, value.count);
+			appendStringInfo(out, "%s%d", separator, value.count);
 			break;
 		case ARG_NAME:
 			value.name = TextDatumGetCString(arg);
-			appendStringInfo(text, "%s%s", separator, value.name);
+			appendStringInfo(out, "%s%s", separator, value.name);
 			break;
 	}
 	return value;
@@ -269,9 +269,9 @@ sb_window_fn_bind(SbWindowKind kind, int nargs, const Datum *args, const bool *n
 	{
 		if (nulls != NULL && nulls[i])
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the %s of beam.%s must not be null", def->args[i].name, def->name),
-					 errhint("Give a constant, or leave it out where it has a default.")));
+			        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			         errmsg("the %s of beam.%s must not be null", def->args[i].name, def->name),
+			         errhint("Give a constant, or leave it out where it has a default.")));
 		values[i] = check_value(def, i, args[i], &text);
 	}
 	appendStringInfoChar(&text, ')');
@@ -294,14 +294,14 @@ report_out_of_range(const SbWindowFn *fn, TimestampTz timestamp)
 {
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("beam.%s cannot assign a window to an infinite timestamp", fn->def->name),
-				 errhint("Leave such rows out: WHERE isfinite(ts).")));
+		        (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+		         errmsg("beam.%s cannot assign a window to an infinite timestamp", fn->def->name),
+		         errhint("Leave such rows out: WHERE isfinite(ts).")));
 	ereport(ERROR,
-			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-			 errmsg("window of %s is out of range", fn->text),
-			 errdetail("The event time is %s.", timestamptz_to_str(timestamp)),
-			 errhint("Leave out rows whose time is that far away, or use a smaller window.")));
+	        (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+	         errmsg("window of %s is out of range", fn->text),
+	         errdetail("The event time is %s.", timestamptz_to_str(timestamp)),
+	         errhint("Leave out rows whose time is that far away, or use a smaller window.")));
 }
 
 int
@@ -314,7 +314,7 @@ sb_window_fn_assign(SbWindowFn *fn, TimestampTz timestamp, SbWindow **windows)
 	count = fn->def->assign(fn, timestamp);
 	/* the first has the earliest start, the last the latest end */
 	if (unlikely(count < 0 ||
-				 (count > 0 && (!IS_VALID_TIMESTAMP(fn->windows[0].start) || !IS_VALID_TIMESTAMP(fn->windows[count - 1].end)))))
+	             (count > 0 && (!IS_VALID_TIMESTAMP(fn->windows[0].start) || !IS_VALID_TIMESTAMP(fn->windows[count - 1].end)))))
 		report_out_of_range(fn, timestamp);
 	*windows = fn->windows;
 	return count;
