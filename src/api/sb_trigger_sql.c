@@ -45,6 +45,8 @@ trigger_text(Datum trigger)
 static char *
 quoted_interval(const Interval *interval)
 {
+	if (interval->month == 0 && interval->day == 0)
+		return psprintf("'" INT64_FORMAT " us'", interval->time);
 	return psprintf("'%d mons %d days " INT64_FORMAT " us'", interval->month, interval->day, interval->time);
 }
 

@@ -81,7 +81,8 @@ CREATE FUNCTION beam.cumulate(ts timestamptz, max_size interval, step interval, 
 	RETURNS TABLE (window_start timestamptz, window_end timestamptz)
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10
 BEGIN ATOMIC
-	SELECT beam.tumble_start(ts, max_size, "offset"), s.window_end
+	-- the start from the end, not from ts: so the step is checked first, and errors name the right function
+	SELECT beam.tumble_start(beam.window_max_timestamp(s.window_end), max_size, "offset"), s.window_end
 	  FROM (SELECT beam.cumulate_ends(ts, max_size, step, "offset") AS window_end) s
 	 WHERE ts IS NOT NULL AND max_size IS NOT NULL AND step IS NOT NULL AND "offset" IS NOT NULL;
 END;
