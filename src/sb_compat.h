@@ -5,6 +5,7 @@
 #define SB_COMPAT_H
 
 #include "postgres.h"
+#include "replication/message.h"
 #include "replication/slot.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
@@ -30,6 +31,17 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	elog(ERROR, "object_aclcheck: class %u is not mapped", classid);
 }
 #endif
+
+/* A non-transactional logical message; returns the end of its record. */
+static inline XLogRecPtr
+sb_log_message(const char *prefix, const char *message, Size size)
+{
+#if PG_VERSION_NUM >= 170000
+	return LogLogicalMessage(prefix, message, size, false, false);
+#else
+	return LogLogicalMessage(prefix, message, size, false);
+#endif
+}
 
 static inline bool
 sb_database_ownercheck(Oid dbid, Oid roleid)

@@ -230,20 +230,16 @@ runner_publish_sources(uint32 generation)
  * changes in between will not come.
  */
 static void
-runner_check_gap(SbPipeline *pipeline)
+runner_raise_gap(void *arg)
 {
+	SbPipeline *pipeline = arg;
+
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
 					LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
 			 errdetail("The replication slot of this database does not reach back to the pipeline's position."),
 			 errhint("Drop the pipeline and create it again.")));
-}
-
-static void
-runner_check_gap_of(void *arg)
-{
-	runner_check_gap(arg);
 }
 
 static void
@@ -266,8 +262,11 @@ runner_fail_gapped(void)
 
 		if (pipeline->persisted >= session_start)
 			kept = lappend(kept, pipeline);
-		else if (!sb_try(runner_check_gap_of, pipeline, &error))
+		else if (!sb_try(runner_raise_gap, pipeline, &error))
+		{
 			runner_set_failed(pipeline->row, error);
+			sb_pipeline_close(pipeline);
+		}
 		MemoryContextSwitchTo(old);
 	}
 	pipelines = kept;
@@ -319,8 +318,11 @@ runner_reload(void)
 			if (pipeline)
 			{
 				pipelines = lappend(pipelines, pipeline);
-				/* frames that it needed may have passed by, or may never have been sent */
-				rewind = rewind || pipeline->persisted < intake->position;
+				/*
+				 * What a resumed one needs has passed by. A new one needs nothing yet: its source was locked against writers until
+				 * its creation was committed and this reload was asked for, and frames are taken only after that.
+				 */
+				rewind = rewind || (row->revision > 1 && pipeline->persisted < intake->position);
 			}
 		}
 		if (pipeline == NULL)

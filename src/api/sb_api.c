@@ -1,0 +1,75 @@
+/*
+ * sb_api.c: what the SQL functions share.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "api/sb_api.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+
+Oid
+sb_api_extension_owner(void)
+{
+	HeapTuple tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum("beam_state"));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"beam_state\" does not exist"),
+						errhint("Run CREATE EXTENSION stream_beam.")));
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+sb_api_enter(SbElevated *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	SetUserIdAndSecContext(sb_api_extension_owner(), saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+}
+
+void
+sb_api_leave(const SbElevated *saved)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(saved->user, saved->context);
+}
+
+SbPipelineRow *
+sb_api_find(const char *name, Oid user, bool lock)
+{
+	SbPipelineRow *row = lock ? sb_catalog_lock(name) : sb_catalog_find(name);
+
+	if (row == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline \"%s\" does not exist", name),
+				 errhint("SELECT name FROM beam.pipelines lists those that you own.")));
+	if (!has_privs_of_role(user, row->owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", name)));
+	return row;
+}
+
+SbDatabase *
+sb_api_require_server(void)
+{
+	SbDatabase *db = sb_my_database();
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipelines cannot be changed during recovery"),
+				 errhint("Call this function on the primary.")));
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipelines need wal_level = logical"),
+				 errhint("Set wal_level to logical and restart the server. SELECT * FROM beam.check() shows all that is needed.")));
+	return db;
+}

@@ -1,0 +1,28 @@
+/*
+ * sb_api.h: what the SQL functions share.
+ */
+#ifndef SB_API_H
+#define SB_API_H
+
+#include "postgres.h"
+#include "catalog/sb_pipeline_row.h"
+#include "runtime/sb_hooks.h"
+
+/* From here to sb_api_leave() with the rights of the extension's owner and SPI connected; an error ends both. */
+typedef struct SbElevated
+{
+	Oid user;
+	int context;
+} SbElevated;
+
+extern void sb_api_enter(SbElevated *saved);
+extern void sb_api_leave(const SbElevated *saved);
+extern Oid sb_api_extension_owner(void);
+
+/* The pipeline of this name, for its owner only: errors 42704, 42501. In the caller's context; to be called between enter and leave. */
+extern SbPipelineRow *sb_api_find(const char *name, Oid user, bool lock);
+
+/* Raises an error where the server is not set up for pipelines (wal_level, preload, recovery); returns this database's entry. */
+extern SbDatabase *sb_api_require_server(void);
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * sb_api_check.c: beam.check(): what the set-up needs, a row a thing; and the call that the install script ends with.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "api/sb_api.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker_internals.h"
+#include "replication/slot.h"
+#include "runtime/sb_worker.h"
+#include "sb_compat.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "access/htup_details.h"
+#include "utils/catcache.h"
+#include "utils/syscache.h"
+
+static void
+check_put(ReturnSetInfo *result, const char *item, bool ok, const char *value, const char *hint)
+{
+	Datum values[] = {CStringGetTextDatum(item), BoolGetDatum(ok), CStringGetTextDatum(value), CStringGetTextDatum(hint)};
+	bool nulls[] = {false, false, false, ok};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void
+check_worker(ReturnSetInfo *result, const char *item, pid_t pid, const char *hint)
+{
+	check_put(result, item, pid != 0, pid != 0 ? psprintf("pid %d", (int) pid) : "not running", hint);
+}
+
+static void
+check_slot(ReturnSetInfo *result)
+{
+	char name[NAMEDATALEN];
+	ReplicationSlot *slot;
+
+	sb_slot_name(MyDatabaseId, name);
+	slot = SearchNamedReplicationSlot(name, true);
+	check_put(result, "replication slot", slot != NULL, slot ? name : "missing",
+			  "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
+}
+
+static void
+check_workers(ReturnSetInfo *result)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	check_worker(result, "launcher", sb_registry->launcher_pid, "see the server log");
+	check_worker(result, "reader", db ? db->workers[SB_ROLE_READER].pid : 0, "see the server log, and raise max_worker_processes where no worker is free");
+	check_worker(result, "runner", db ? db->workers[SB_ROLE_RUNNER].pid : 0, "see the server log, and raise max_worker_processes where no worker is free");
+	check_slot(result);
+}
+
+static bool
+check_may_create(void)
+{
+	Oid schema = get_namespace_oid("beam", false);
+	CatCList *functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum("create_pipeline"));
+	bool may = false;
+
+	for (int i = 0; i < functions->n_members; i++)
+	{
+		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&functions->members[i]->tuple);
+
+		if (function->pronamespace == schema)
+			may = may || object_aclcheck(ProcedureRelationId, function->oid, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+	}
+	ReleaseSysCacheList(functions);
+	return may;
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_check);
+
+/* check(): TABLE(item, ok, value, hint) */
+PGDLLEXPORT Datum
+stream_beam_check(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	check_put(result, "shared_preload_libraries", sb_registry != NULL, GetConfigOption("shared_preload_libraries", false, false),
+			  "add stream_beam and restart the server");
+	check_put(result, "wal_level", wal_level >= WAL_LEVEL_LOGICAL, GetConfigOption("wal_level", false, false),
+			  "set it to logical and restart the server");
+	check_put(result, "max_replication_slots", max_replication_slots >= 1, psprintf("%d", max_replication_slots),
+			  "one for each database with pipelines; raise it and restart the server");
+	check_put(result, "max_worker_processes", max_worker_processes >= 3, psprintf("%d", max_worker_processes),
+			  "one for the server and two for each database with pipelines, besides those of others; raise it and restart the server");
+	check_put(result, "privilege to create pipelines", check_may_create(), GetUserNameFromId(GetUserId(), false),
+			  "GRANT EXECUTE ON FUNCTION beam.create_pipeline TO the role");
+	if (sb_registry)
+		check_workers(result);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_installed);
+
+/* Called by the install script: when it commits, the launcher looks for the extension in this database. */
+PGDLLEXPORT Datum
+stream_beam_installed(PG_FUNCTION_ARGS)
+{
+	if (!superuser())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the install script calls this function")));
+	if (sb_registry)
+	{
+		(void) sb_my_database();
+		sb_at_commit_probe();
+	}
+	else
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream_beam is not loaded by the server: pipelines will not run"),
+				 errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,401 @@
+/*
+ * sb_api_create.c: beam.create_pipeline().
+ *
+ * START OF A PIPELINE. The source is locked against writers for the rest of the transaction; it is empty, and every transaction that
+ * will write to it commits after that. So the end of the WAL, taken under the lock, is an exact start. The slot cannot move past it
+ * before this transaction has ended (the pin), and the reader sends the source's rows from before it on (sb_source_add).
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "api/sb_api.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "commands/view.h"
+#include "engine/sb_reduce.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "parser/parse_relation.h"
+#include "pgstat.h"
+#include "query/sb_plan.h"
+#include "query/sb_query.h"
+#include "rewrite/rewriteHandler.h"
+#include "runtime/sb_pipeline.h"
+#include "sb_guc.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#define SB_BATCH_SUFFIX "_batch"
+
+/* Settings of the creating session that the value of an expression can depend on. */
+static const char *const kept_settings[] = {
+	"bytea_output", "DateStyle", "default_text_search_config", "extra_float_digits", "IntervalStyle",
+	"lc_monetary", "lc_numeric", "lc_time", "search_path", "TimeZone", "xmlbinary", "xmloption"};
+
+typedef struct SbCreation
+{
+	char *name;
+	char *text;
+	SbPipelineRow row;
+	SbTrigger *trigger;
+	SbAccumulation accumulation;
+	bool allow_unsafe;
+	Oid namespace;
+	const char *schema;
+	SbPlan *plan;
+	RawStmt *raw;
+} SbCreation;
+
+/* ---- arguments ---- */
+
+/* An interval of fixed length, in microseconds. */
+static int64
+create_interval_us(const Interval *interval, const char *argument, bool zero_allowed)
+{
+	int64 us;
+
+	if (interval->month != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not contain months or years: their length is not fixed", argument),
+				 errhint("Give it in days or smaller units.")));
+	us = interval->time + (int64) interval->day * USECS_PER_DAY;
+	if (us < 0 || (us == 0 && !zero_allowed))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be positive")));
+	return us;
+}
+
+static SbAccumulation
+create_accumulation(const char *name)
+{
+	if (strcmp(name, "accumulating") == 0)
+		return SB_ACCUMULATING;
+	if (strcmp(name, "discarding") == 0)
+		return SB_DISCARDING;
+	if (strcmp(name, "retracting") == 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("accumulation \"retracting\" is not available yet"),
+						errhint("Use \"accumulating\" or \"discarding\".")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown accumulation \"%s\"", name),
+			 errhint("Use \"accumulating\" or \"discarding\".")));
+}
+
+static void
+create_check_name(SbCreation *creation)
+{
+	List *names = textToQualifiedNameList(cstring_to_text(creation->name));
+	RangeVar *range = makeRangeVarFromNameList(names);
+
+	if (range->catalogname)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("improper pipeline name \"%s\"", creation->name),
+						errhint("Write name or schema.name.")));
+	if (strlen(range->relname) + strlen(SB_BATCH_SUFFIX) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("pipeline name \"%s\" is too long", range->relname),
+				 errdetail("It may have %d bytes: its batch view is called like it, with \"%s\" behind.",
+						   (int) (NAMEDATALEN - 1 - strlen(SB_BATCH_SUFFIX)), SB_BATCH_SUFFIX)));
+	creation->namespace = RangeVarGetCreationNamespace(range);
+	if (isAnyTempNamespace(creation->namespace))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION), errmsg("a pipeline's result cannot be a temporary table"),
+						errhint("Name a schema: schema.name.")));
+	creation->schema = get_namespace_name(creation->namespace);
+	creation->name = range->relname;
+}
+
+static void
+create_check_free(SbCreation *creation)
+{
+	char *view = psprintf("%s%s", creation->name, SB_BATCH_SUFFIX);
+	const char *taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
+						: OidIsValid(get_relname_relid(view, creation->namespace))		   ? view
+																						   : NULL;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	if (sb_catalog_find(creation->name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("pipeline \"%s\" already exists", creation->name),
+				 errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+	sb_api_leave(&saved);
+	if (taken)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" already exists", taken),
+				 errdetail("The pipeline's result table would be called \"%s\", its batch view \"%s\".", creation->name, view),
+				 errhint("Choose another name.")));
+}
+
+/* Waits until the reader has its slot. Not with an own transaction id: the slot would wait for this very transaction. */
+static void
+create_await_slot(SbDatabase *db)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_start_timeout_ms);
+
+	if (pg_atomic_read_u32(&db->slot_ready))
+		return;
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the workers of this database have not started yet, and cannot finish that while this transaction is open"),
+				 errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
+	sb_database_event(db, SB_EVENT_PROBE);
+	ConditionVariablePrepareToSleep(&db->changed);
+	while (!pg_atomic_read_u32(&db->slot_ready))
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		CHECK_FOR_INTERRUPTS();
+		if (left <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the workers of this database have not started within stream_beam.start_timeout"),
+					 errdetail("A new replication slot waits for all transactions that were running when it was begun."),
+					 errhint("SELECT * FROM beam.check() shows what is missing; look into the server log, and for old transactions in pg_stat_activity.")));
+		(void) ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+}
+
+/* ---- the query ---- */
+
+/* Positions in the pipeline's query are shown in that query, not in the statement that called us. */
+static void
+create_error_position(void *arg)
+{
+	int position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(arg);
+	}
+	errcontext("query of the pipeline");
+}
+
+static RawStmt *
+create_parse(const char *text)
+{
+	List *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+
+	if (list_length(statements) != 1 || !IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the query of a pipeline must be one SELECT"),
+				 errhint("See beam.create_pipeline() in the reference for the form of the query.")));
+	return linitial_node(RawStmt, statements);
+}
+
+static void
+create_plan(SbCreation *creation)
+{
+	ErrorContextCallback context = {.callback = create_error_position, .arg = creation->text, .previous = error_context_stack};
+	Query *query;
+
+	error_context_stack = &context;
+	creation->raw = create_parse(creation->text);
+	sb_plan_add_window_columns(creation->raw);
+	query = parse_analyze_fixedparams(copyObject(creation->raw), creation->text, NULL, 0, NULL);
+	creation->plan = sb_plan_build_text(query, creation->text);
+	/* finds aggregates and types that cannot be run, before anything is made */
+	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext));
+	error_context_stack = context.previous;
+}
+
+static void
+create_check_trigger(SbCreation *creation)
+{
+	const char *reason = sb_trigger_unsafe_reason(creation->trigger, creation->row.allowed_lateness_us > 0);
+
+	if (reason && !creation->allow_unsafe)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
+				 errhint("Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
+}
+
+/* ---- the source ---- */
+
+static bool
+create_source_has_rows(Oid source)
+{
+	Relation rel = table_open(source, NoLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return found;
+}
+
+static void
+create_fix_start(SbCreation *creation, SbDatabase *db)
+{
+	Oid source = creation->plan->source;
+
+	LockRelationOid(source, ShareLock);
+	if (create_source_has_rows(source))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("source table \"%s\" has rows already", get_rel_name(source)),
+				 errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
+				 errhint("Create the pipeline before the first row is inserted.")));
+	(void) sb_pin_until_end();
+	sb_source_add(db, source);
+	creation->row.progress.position = sb_pin_until_end();
+}
+
+/* ---- the objects ---- */
+
+static void
+create_run(const char *sql)
+{
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+}
+
+static void
+create_view(SbCreation *creation)
+{
+	ViewStmt *statement = makeNode(ViewStmt);
+	ObjectAddress address;
+	Relation view;
+
+	statement->view = makeRangeVar(pstrdup(creation->schema), psprintf("%s%s", creation->name, SB_BATCH_SUFFIX), -1);
+	statement->query = creation->raw->stmt;
+	statement->withCheckOption = NO_CHECK_OPTION;
+	address = DefineView(statement, creation->text, creation->raw->stmt_location, creation->raw->stmt_len);
+	CommandCounterIncrement();
+	creation->row.view = address.objectId;
+	view = table_open(address.objectId, AccessShareLock);
+	creation->row.fingerprint = sb_view_fingerprint(get_view_query(view));
+	table_close(view, NoLock);
+}
+
+static void
+create_result(SbCreation *creation)
+{
+	char *table = quote_qualified_identifier(creation->schema, creation->name);
+
+	SPI_connect();
+	create_run(sb_result_table_sql(creation->plan, table, creation->accumulation));
+	/* an aggregate over nothing is a row too */
+	if (!creation->plan->grouped && creation->plan->window_kind == SB_WINDOW_GLOBAL && creation->accumulation == SB_ACCUMULATING)
+		create_run(psprintf("INSERT INTO %s SELECT * FROM %s", table,
+							quote_qualified_identifier(creation->schema, psprintf("%s%s", creation->name, SB_BATCH_SUFFIX))));
+	SPI_finish();
+	creation->row.result = get_relname_relid(creation->name, creation->namespace);
+}
+
+/* The state table belongs to the extension and goes with it. */
+static void
+create_state_table(SbCreation *creation)
+{
+	char *name = psprintf("cells_%d", creation->row.id);
+	char *table = quote_qualified_identifier("beam_state", name);
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
+	ObjectAddress state, extension;
+
+	create_run(sb_cells_table_sql(table, merging));
+	creation->row.state_table = get_relname_relid(name, get_namespace_oid("beam_state", false));
+	ObjectAddressSet(state, RelationRelationId, creation->row.state_table);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
+	recordDependencyOn(&state, &extension, DEPENDENCY_AUTO);
+	sb_catalog_set_state_table(creation->row.id, creation->row.state_table);
+}
+
+static void
+create_keep_settings(SbPipelineRow *row)
+{
+	row->settings = palloc(sizeof(char *) * lengthof(kept_settings) * 2);
+	row->nsettings = 0;
+	for (int i = 0; i < lengthof(kept_settings); i++)
+	{
+		const char *value = GetConfigOption(kept_settings[i], true, false);
+
+		if (value == NULL)
+			continue;
+		row->settings[row->nsettings++] = pstrdup(kept_settings[i]);
+		row->settings[row->nsettings++] = pstrdup(value);
+	}
+}
+
+static void
+create_catalog_rows(SbCreation *creation)
+{
+	SbPipelineRow *row = &creation->row;
+	SbElevated saved;
+
+	row->name = creation->name;
+	row->owner = GetUserId();
+	row->source = creation->plan->source;
+	row->trigger = sb_trigger_format(creation->trigger);
+	row->accumulation = creation->accumulation == SB_ACCUMULATING ? "accumulating" : "discarding";
+	create_keep_settings(row);
+	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time = SB_TIME_MIN;
+	sb_api_enter(&saved);
+	sb_catalog_insert(row);
+	create_state_table(creation);
+	sb_api_leave(&saved);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
+
+/* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, allow_unsafe_trigger) */
+PGDLLEXPORT Datum
+stream_beam_create_pipeline(PG_FUNCTION_ARGS)
+{
+	SbCreation creation = {0};
+	SbDatabase *db;
+
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i) && i != 6)
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument %d of beam.create_pipeline() must not be null", i + 1)));
+	}
+	creation.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	creation.row.watermark_delay_us = create_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
+	creation.row.allowed_lateness_us = create_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
+	creation.trigger = sb_trigger_parse(text_to_cstring(PG_GETARG_TEXT_PP(4)));
+	creation.accumulation = create_accumulation(text_to_cstring(PG_GETARG_TEXT_PP(5)));
+	creation.row.idle_timeout_us = PG_ARGISNULL(6) ? -1 : create_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", false);
+	creation.allow_unsafe = PG_GETARG_BOOL(7);
+
+	db = sb_api_require_server();
+	create_check_trigger(&creation);
+	create_check_name(&creation);
+	create_check_free(&creation);
+	create_plan(&creation);
+	create_await_slot(db);
+	create_fix_start(&creation, db);
+	create_view(&creation);
+	create_result(&creation);
+	create_catalog_rows(&creation);
+	sb_at_commit_tell_runner();
+	PG_RETURN_OID(creation.row.result);
+}

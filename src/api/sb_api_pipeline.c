@@ -1,0 +1,259 @@
+/*
+ * sb_api_pipeline.c: the life of a pipeline after its creation: pause, resume, drop, explain, wait.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xlog.h"
+#include "api/sb_api.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "query/sb_query.h"
+#include "replication/message.h"
+#include "rewrite/rewriteHandler.h"
+#include "sb_compat.h"
+#include "source/sb_decode.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+static void
+api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2, SbPipelineState to, const char *what)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	sb_api_require_server();
+	sb_api_enter(&saved);
+	row = sb_api_find(name, saved.user, true);
+	if (row->state != to)
+	{
+		if (row->state != from && row->state != from2)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
+					 row->error_message ? errdetail("%s", row->error_message) : 0,
+					 errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
+		sb_catalog_set_state(row->id, to, NULL);
+		sb_at_commit_tell_runner();
+	}
+	sb_api_leave(&saved);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_pause_pipeline);
+
+/* pause_pipeline(name): it stops after the current bundle; its position is kept and holds back the slot */
+PGDLLEXPORT Datum
+stream_beam_pause_pipeline(PG_FUNCTION_ARGS)
+{
+	api_set_state(fcinfo, SB_PIPELINE_RUNNING, SB_PIPELINE_RUNNING, SB_PIPELINE_PAUSED, "paused");
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_resume_pipeline);
+
+/* resume_pipeline(name): goes on exactly at its position */
+PGDLLEXPORT Datum
+stream_beam_resume_pipeline(PG_FUNCTION_ARGS)
+{
+	api_set_state(fcinfo, SB_PIPELINE_PAUSED, SB_PIPELINE_FAILED, SB_PIPELINE_RUNNING, "resumed");
+	PG_RETURN_VOID();
+}
+
+static void
+drop_relation(Oid relation, char relkind)
+{
+	ObjectAddress address;
+
+	if (get_rel_relkind(relation) != relkind)
+		return; /* dropped by hand */
+	ObjectAddressSet(address, RelationRelationId, relation);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
+
+/*
+ * drop_pipeline(name, keep_result). The order is the one in which a bundle takes its locks (result, state, catalog), so that the two
+ * wait for each other and do not deadlock.
+ */
+PGDLLEXPORT Datum
+stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool keep_result = PG_GETARG_BOOL(1);
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	sb_my_database();
+	sb_api_enter(&saved);
+	row = sb_api_find(name, saved.user, false);
+	drop_relation(row->view, RELKIND_VIEW);
+	if (!keep_result)
+		drop_relation(row->result, RELKIND_RELATION);
+	drop_relation(row->state_table, RELKIND_RELATION);
+	sb_catalog_delete(row->id);
+	sb_api_leave(&saved);
+	sb_at_commit_tell_runner();
+	PG_RETURN_VOID();
+}
+
+/* ---- explain ---- */
+
+static void
+explain_put(ReturnSetInfo *result, char *text)
+{
+	char *line;
+
+	while ((line = strsep(&text, "\n")) != NULL)
+	{
+		Datum value = CStringGetTextDatum(line);
+		bool isnull = false;
+
+		if (*line)
+			tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+	}
+}
+
+static char *
+explain_interval(int64 us)
+{
+	Interval interval = {.time = us};
+
+	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
+}
+
+static void
+explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
+{
+	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
+	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
+	explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
+								 row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
+	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_explain_pipeline);
+
+/* explain_pipeline(name): the plan as a tree, a line a row */
+PGDLLEXPORT Datum
+stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context = CurrentMemoryContext;
+	SbPipelineRow *row;
+	SbElevated saved;
+	SbPlan *plan;
+	SbQuery *query;
+	Relation view;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	row = sb_api_find(name, saved.user, false);
+	sb_api_leave(&saved);
+	explain_settings(result, row);
+	if (get_rel_relkind(row->view) != RELKIND_VIEW)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the batch view of pipeline \"%s\" is gone", name)));
+	view = table_open(row->view, AccessShareLock);
+	plan = sb_plan_build(copyObject(get_view_query(view)));
+	table_close(view, AccessShareLock);
+	explain_put(result, sb_plan_explain(plan));
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext);
+	for (int i = 0; i < plan->naggs; i++)
+		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
+	sb_query_close(query);
+	return (Datum) 0;
+}
+
+/* ---- wait ---- */
+
+/* Must be running, and stay so while it is waited for. */
+static void
+wait_check(const char *name, Oid user)
+{
+	SbElevated saved;
+	SbPipelineRow *row;
+
+	sb_api_enter(&saved);
+	row = sb_catalog_find(name);
+	if (row == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
+	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
+	if (row->state != SB_PIPELINE_RUNNING)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
+				 row->error_message ? errdetail("%s", row->error_message) : 0,
+				 errhint("Call beam.resume_pipeline().")));
+	sb_api_leave(&saved);
+}
+
+/*
+ * A marker in the WAL: what was committed before is before it, and the reader, when it comes to it, says so with a heartbeat. Flushed,
+ * since only flushed WAL is decoded.
+ */
+static XLogRecPtr
+wait_write_marker(SbDatabase *db)
+{
+	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0);
+
+	XLogFlush(marker);
+	sb_wake_worker(db, SB_ROLE_READER);
+	return marker;
+}
+
+/* The state is looked at so often, for a pipeline that fails while it is waited for. */
+#define SB_WAIT_CHECK_MS 500
+
+PG_FUNCTION_INFO_V1(stream_beam_wait_for);
+
+/* wait_for(name, timeout): returns when all that was committed at the call is in the result */
+PGDLLEXPORT Datum
+stream_beam_wait_for(PG_FUNCTION_ARGS)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	SbDatabase *db = sb_api_require_server();
+	TimestampTz deadline = DT_NOEND;
+	XLogRecPtr marker;
+
+	if (!PG_ARGISNULL(1))
+		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+	wait_check(name, GetUserId());
+	marker = wait_write_marker(db);
+	ConditionVariablePrepareToSleep(&db->changed);
+	while (pg_atomic_read_u64(&db->applied) < marker)
+	{
+		long timeout = SB_WAIT_CHECK_MS;
+
+		if (deadline != DT_NOEND)
+			timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
+		if (timeout <= 0)
+		{
+			ConditionVariableCancelSleep();
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("pipeline \"%s\" has not come to %X/%X within the timeout", name, LSN_FORMAT_ARGS(marker)),
+					 errhint("beam.stat_pipelines shows how far it is.")));
+		}
+		if (ConditionVariableTimedSleep(&db->changed, timeout, PG_WAIT_EXTENSION))
+		{
+			ConditionVariableCancelSleep();
+			wait_check(name, GetUserId());
+			ConditionVariablePrepareToSleep(&db->changed);
+		}
+	}
+	ConditionVariableCancelSleep();
+	wait_check(name, GetUserId());
+	PG_RETURN_VOID();
+}

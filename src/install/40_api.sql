@@ -1,0 +1,45 @@
+CREATE FUNCTION beam.create_pipeline(
+    name                 text,
+    query                text,
+    watermark            interval DEFAULT '10 seconds',
+    allowed_lateness     interval DEFAULT '1 hour',
+    trigger              beam.trigger DEFAULT 'continuous()',
+    accumulation         text DEFAULT 'accumulating',
+    idle_timeout         interval DEFAULT '1 minute',
+    allow_unsafe_trigger boolean DEFAULT false)
+RETURNS regclass LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_create_pipeline';
+COMMENT ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, boolean) IS
+'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating or discarding, idle_timeout after how long a resting source lets the watermark follow the clock (null: never). Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
+REVOKE ALL ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, boolean) FROM PUBLIC;
+
+CREATE FUNCTION beam.pause_pipeline(name text) RETURNS void LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_pause_pipeline';
+COMMENT ON FUNCTION beam.pause_pipeline(text) IS
+'stops a pipeline after its current bundle; its position is kept, and the WAL from there on, until it is resumed or dropped';
+
+CREATE FUNCTION beam.resume_pipeline(name text) RETURNS void LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_resume_pipeline';
+COMMENT ON FUNCTION beam.resume_pipeline(text) IS
+'sets a paused or failed pipeline running again, exactly at its position';
+
+CREATE FUNCTION beam.drop_pipeline(name text, keep_result boolean DEFAULT false) RETURNS void LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_drop_pipeline';
+COMMENT ON FUNCTION beam.drop_pipeline(text, boolean) IS
+'drops a pipeline with its state and its batch view, and with its result table unless keep_result; error where other objects depend on them';
+
+CREATE FUNCTION beam.explain_pipeline(name text) RETURNS SETOF text LANGUAGE c STABLE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_explain_pipeline';
+COMMENT ON FUNCTION beam.explain_pipeline(text) IS 'the plan of a pipeline as a tree, a line a row';
+
+CREATE PROCEDURE beam.wait_for(name text, timeout interval DEFAULT NULL) LANGUAGE c
+AS 'MODULE_PATHNAME', 'stream_beam_wait_for';
+COMMENT ON PROCEDURE beam.wait_for(text, interval) IS
+'returns when all that was committed at the call is in the result of the pipeline; error when it is not running, or after timeout';
+
+CREATE FUNCTION beam.check(OUT item text, OUT ok boolean, OUT value text, OUT hint text) RETURNS SETOF record
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'stream_beam_check';
+COMMENT ON FUNCTION beam.check() IS 'what stream_beam needs of the server: a row for each thing, whether it is so, and what to do where it is not';
+
+CREATE FUNCTION beam._installed() RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_installed';
+REVOKE ALL ON FUNCTION beam._installed() FROM PUBLIC;
+SELECT beam._installed();
