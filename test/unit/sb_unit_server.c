@@ -16,7 +16,6 @@ ErrorContextCallback *error_context_stack = NULL;
 UnitError unit_error;
 sigjmp_buf *unit_catch = NULL;
 
-/* PostgreSQL's own int codes fit: 0 so that a chain of calls in ereport() is an expression. */
 #define UNIT_FORMAT(target)                             \
 	do                                                  \
 	{                                                   \
@@ -109,7 +108,11 @@ errfinish(const char *filename, int lineno, const char *funcname)
 }
 
 void
+#if PG_VERSION_NUM >= 160000
+ExceptionalCondition(const char *condition, const char *filename, int line)
+#else
 ExceptionalCondition(const char *condition, const char *type, const char *filename, int line)
+#endif
 {
 	fprintf(stderr, "%s:%d: assertion failed: %s\n", filename, line, condition);
 	abort();
