@@ -393,6 +393,14 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_forget_accumulators(pipeline, entry);
 }
 
+/* A closed window takes no more elements and makes no more panes: only the fact is kept, until gc_time. */
+static void
+pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
+{
+	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		pipeline_forget_accumulators(pipeline, entry);
+}
+
 static void
 pipeline_write_result(SbPipeline *pipeline)
 {
@@ -412,6 +420,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 	{
 		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane))
 			pipeline_emit(pipeline, entry, &pane);
+		pipeline_release_closed(pipeline, entry);
 		sb_cells_set_timers(pipeline->cells, entry, true);
 	}
 	pipeline_write_result(pipeline);
@@ -445,6 +454,7 @@ pipeline_timers(SbPipeline *pipeline)
 			sb_cells_remove(pipeline->cells, entry);
 		else
 		{
+			pipeline_release_closed(pipeline, entry);
 			sb_cells_change(pipeline->cells, entry);
 			sb_cells_set_timers(pipeline->cells, entry, true);
 		}

@@ -172,7 +172,13 @@ static void
 merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window, SbEntry **sources, int n)
 {
 	SbCell **cells = palloc(sizeof(SbCell *) * n);
-	SbEntry *into = sb_cells_insert(pipeline->cells, key_hash, keys, nulls, window);
+	SbEntry *closed = sb_cells_find(pipeline->cells, key_hash, keys, nulls, window);
+	SbEntry *into;
+
+	/* a closed cell of just this window gives way; an active one is among the sources */
+	if (closed && sb_reduce_closed(sb_cells_cell(pipeline->cells, closed)))
+		sb_cells_remove(pipeline->cells, closed);
+	into = sb_cells_insert(pipeline->cells, key_hash, keys, nulls, window);
 
 	for (int i = 0; i < n; i++)
 		cells[i] = sb_cells_cell(pipeline->cells, sources[i]);
@@ -210,9 +216,7 @@ merge_key(SbPipeline *pipeline, SbDeferredRow **rows, int n, const Datum *keys, 
 		SbWindow window = (*windows)[i];
 		int m = merge_sources(pipeline, sb_cells_of_key(pipeline->cells, rows[0]->key_hash, keys, nulls), window, &sources);
 
-		/* a closed cell of just this window stands in the way: its rows are late, what is active is as it was */
-		if (m > 0 && (m > 1 || !sb_window_equal(sb_cells_cell(pipeline->cells, sources[0])->window, window)) &&
-			sb_cells_find(pipeline->cells, rows[0]->key_hash, keys, nulls, window) == NULL)
+		if (m > 1 || (m == 1 && !sb_window_equal(sb_cells_cell(pipeline->cells, sources[0])->window, window)))
 			merge_cells(pipeline, rows[0]->key_hash, keys, nulls, window, sources, m);
 		pfree(sources);
 	}

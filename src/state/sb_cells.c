@@ -165,8 +165,9 @@ sb_cells_free(SbCells *cells)
 
 /* ---- what is stored ---- */
 
-static TimestampTz
-stored_event_timer(const SbCells *cells, SbWindow window)
+/* When the window's cells are due, if they have been asked at the present watermark. */
+TimestampTz
+sb_stored_event_timer(const SbCells *cells, SbWindow window)
 {
 	TimestampTz max = sb_window_max_timestamp(window);
 
@@ -174,7 +175,7 @@ stored_event_timer(const SbCells *cells, SbWindow window)
 }
 
 void
-sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz processing_timer)
+sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer)
 {
 	bool found;
 	SbStoredWindow *stored = hash_search(cells->stored, &window, HASH_ENTER, &found);
@@ -183,8 +184,14 @@ sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz processi
 	{
 		stored->count = 0;
 		stored->scanning = false;
-		stored->event_timer = stored_event_timer(cells, window);
+		stored->event_timer = event_timer;
 		stored->processing_timer = SB_TIME_MAX;
+		pairingheap_add(cells->stored_heap, &stored->event_node);
+	}
+	else if (event_timer < stored->event_timer)
+	{
+		pairingheap_remove(cells->stored_heap, &stored->event_node);
+		stored->event_timer = event_timer;
 		pairingheap_add(cells->stored_heap, &stored->event_node);
 	}
 	stored->count += count;
@@ -497,6 +504,17 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 	}
 }
 
+void
+sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer)
+{
+	if (event_timer >= entry->event_timer)
+		return;
+	if (entry->event_timer != SB_TIME_MAX)
+		pairingheap_remove(cells->event_heap, &entry->event_node);
+	entry->event_timer = event_timer;
+	pairingheap_add(cells->event_heap, &entry->event_node);
+}
+
 static void
 cells_untouch(SbCells *cells, SbEntry *entry)
 {
@@ -562,7 +580,7 @@ cells_bring_due_window(SbCells *cells)
 		return;
 	/* the scan is complete */
 	stored->scanning = false;
-	timer = stored_event_timer(cells, stored->window);
+	timer = sb_stored_event_timer(cells, stored->window);
 	pairingheap_remove(cells->stored_heap, &stored->event_node);
 	/* what is due even now is no longer there: counted wrongly, or removed by hand */
 	if (stored->count <= 0 || timer < cells->clocks->input_watermark)
@@ -678,7 +696,7 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
-		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->processing_timer);
+		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer);
 		sb_entry_unlink(cells, entry);
 	}
 }

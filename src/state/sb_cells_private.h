@@ -44,7 +44,7 @@ typedef struct SbStoredWindow
 {
 	SbWindow window; /* hash key */
 	int64 count;
-	TimestampTz event_timer;
+	TimestampTz event_timer;      /* the least */
 	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
 	pairingheap_node event_node;  /* in the heap while in the hash */
 	bool scanning;   /* its cells are coming in by batches, in the order of (hash, seq) */
@@ -99,7 +99,10 @@ extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
-extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz processing_timer);
+extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer);
+extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
+/* The cell was stored with this event timer, which the watermark may have passed since. */
+extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
 extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
 /* No stored cell has a processing timer before this any more: sets the bounds anew. */
 extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);

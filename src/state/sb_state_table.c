@@ -134,7 +134,8 @@ sb_state_count(SbCells *cells)
 		bool isnull;
 		Datum processing = state_get(tuple, 3, &isnull);
 
-		sb_stored_add(cells, window, state_get_int8(tuple, 2), isnull ? SB_TIME_MAX : DatumGetInt64(processing));
+		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window),
+					  isnull ? SB_TIME_MAX : DatumGetInt64(processing));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	dlist_foreach(iter, &cells->lru)
@@ -169,6 +170,7 @@ state_take(SbCells *cells, HeapTuple tuple)
 	bool *nulls = palloc(sizeof(bool) * (cells->nkeys + 1));
 	bool isnull;
 	SbEntry *entry;
+	SbStoredWindow *stored;
 
 	sb_query_keys_decode(cells->query, DatumGetByteaPP(state_get(tuple, SB_STATE_KEY, &isnull)), keys, nulls);
 	if (sb_cells_find(cells, key_hash, keys, nulls, window) != NULL)
@@ -179,6 +181,9 @@ state_take(SbCells *cells, HeapTuple tuple)
 	state_decode(cells, entry, window, DatumGetByteaPP(state_get(tuple, SB_STATE_STATE, &isnull)));
 	sb_entry_link(cells, entry);
 	sb_cells_set_timers(cells, entry, false);
+	stored = hash_search(cells->stored, &window, HASH_FIND, NULL);
+	if (stored)
+		sb_entry_hasten(cells, entry, stored->event_timer);
 	sb_stored_subtract(cells, window, 1);
 }
 
