@@ -480,6 +480,9 @@ sb_pipeline_write_state(SbPipeline *pipeline)
 	sb_cells_write(pipeline->cells);
 }
 
+/* How finely the watermark of a resting source follows the clock. */
+#define SB_IDLE_STEP_US USECS_PER_SEC
+
 static void
 pipeline_advance(SbPipeline *pipeline, bool idle)
 {
@@ -491,7 +494,13 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
-		watermark = Max(watermark, pipeline->clocks.processing_time - delay);
+	{
+		TimestampTz clock = pipeline->clocks.processing_time - delay;
+
+		/* in steps, but for a timer that waits for it: each step is a write */
+		if (clock > sb_cells_next_event(pipeline->cells) || clock - watermark >= SB_IDLE_STEP_US)
+			watermark = Max(watermark, clock);
+	}
 	if (watermark > pipeline->clocks.input_watermark)
 	{
 		pipeline->clocks.input_watermark = watermark;
