@@ -16,6 +16,8 @@
 struct SbStatement
 {
 	dlist_node node; /* of `statements` */
+	MemoryContextCallback callback; /* takes it off the list when its context goes */
+	bool released;
 	char *sql;
 	TupleDesc desc;
 	int nargs;
@@ -26,6 +28,19 @@ struct SbStatement
 };
 
 static dlist_head statements = DLIST_STATIC_INIT(statements);
+
+static void
+statement_release(void *arg)
+{
+	SbStatement *statement = arg;
+
+	if (statement->released)
+		return;
+	statement->released = true;
+	dlist_delete(&statement->node);
+	if (statement->plan)
+		SPI_freeplan(statement->plan);
+}
 
 SbStatement *
 sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types)
@@ -41,17 +56,10 @@ sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types
 		memcpy(statement->types, types, sizeof(Oid) * nargs);
 	}
 	dlist_push_tail(&statements, &statement->node);
+	statement->callback.func = statement_release;
+	statement->callback.arg = statement;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &statement->callback);
 	return statement;
-}
-
-void
-sb_statement_free(SbStatement *statement)
-{
-	dlist_delete(&statement->node);
-	if (statement->plan)
-		SPI_freeplan(statement->plan);
-	pfree(statement->sql);
-	pfree(statement);
 }
 
 static void

@@ -4,7 +4,7 @@
  * The rows are put into a tuplestore and are the relation `rows` in the statement (an ephemeral named relation, as the transition
  * tables of triggers are): set-based, any type, bounded memory. The plan is prepared once and kept.
  *
- * MEMORY. The statement lives in the context current at creation. The tuplestore lives from the first put to the run, within one
+ * MEMORY. The statement lives in the context current at creation, and goes with it, its plan too. The tuplestore lives from the first put to the run, within one
  * transaction; after an abort sb_statements_abort() forgets all of them.
  */
 #ifndef SB_STATEMENT_H
@@ -20,7 +20,6 @@ typedef struct SbStatement SbStatement;
  * All names in the text are qualified; SPI must be connected when it runs.
  */
 extern SbStatement *sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types);
-extern void sb_statement_free(SbStatement *statement);
 extern void sb_statement_put(SbStatement *statement, const Datum *values, const bool *nulls);
 extern int64 sb_statement_rows(const SbStatement *statement);
 /* Runs it over the rows put so far and forgets these. Returns SPI_processed; results are in SPI_tuptable. */

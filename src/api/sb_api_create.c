@@ -82,20 +82,16 @@ create_interval_us(const Interval *interval, const char *argument, bool zero_all
 	return us;
 }
 
-static SbAccumulation
-create_accumulation(const char *name)
+/* fire_always or fire_if_non_empty */
+static char *
+create_behavior(const char *argument, char *name)
 {
-	if (strcmp(name, "accumulating") == 0)
-		return SB_ACCUMULATING;
-	if (strcmp(name, "discarding") == 0)
-		return SB_DISCARDING;
-	if (strcmp(name, "retracting") == 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("accumulation \"retracting\" is not available yet"),
-						errhint("Use \"accumulating\" or \"discarding\".")));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown accumulation \"%s\"", name),
-			 errhint("Use \"accumulating\" or \"discarding\".")));
+	if (strcmp(name, SB_FIRE_ALWAYS) != 0 && strcmp(name, SB_FIRE_IF_NON_EMPTY) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown behavior \"%s\" for %s", name, argument),
+				 errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
+	return name;
 }
 
 static void
@@ -354,7 +350,6 @@ create_catalog_rows(SbCreation *creation)
 	row->owner = GetUserId();
 	row->source = creation->plan->source;
 	row->trigger = sb_trigger_format(creation->trigger);
-	row->accumulation = creation->accumulation == SB_ACCUMULATING ? "accumulating" : "discarding";
 	create_keep_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time = SB_TIME_MIN;
 	sb_api_enter(&saved);
@@ -365,7 +360,8 @@ create_catalog_rows(SbCreation *creation)
 
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
-/* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, allow_unsafe_trigger) */
+/* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, timestamp_combiner, on_time, closing,
+ * allow_unsafe_trigger) */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
@@ -382,9 +378,14 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	creation.row.watermark_delay_us = create_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
 	creation.row.allowed_lateness_us = create_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
 	creation.trigger = sb_trigger_parse(text_to_cstring(PG_GETARG_TEXT_PP(4)));
-	creation.accumulation = create_accumulation(text_to_cstring(PG_GETARG_TEXT_PP(5)));
+	creation.row.accumulation = text_to_cstring(PG_GETARG_TEXT_PP(5));
+	creation.accumulation = sb_accumulation_of_name(creation.row.accumulation);
 	creation.row.idle_timeout_us = PG_ARGISNULL(6) ? -1 : create_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", false);
-	creation.allow_unsafe = PG_GETARG_BOOL(7);
+	creation.row.timestamp_combiner = text_to_cstring(PG_GETARG_TEXT_PP(7));
+	(void) sb_combiner_of_name(creation.row.timestamp_combiner);
+	creation.row.on_time = create_behavior("on_time", text_to_cstring(PG_GETARG_TEXT_PP(8)));
+	creation.row.closing = create_behavior("closing", text_to_cstring(PG_GETARG_TEXT_PP(9)));
+	creation.allow_unsafe = PG_GETARG_BOOL(10);
 
 	db = sb_api_require_server();
 	create_check_trigger(&creation);

@@ -18,6 +18,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "sb_compat.h"
 #include "source/sb_decode.h"
+#include "storage/ipc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -177,12 +178,13 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 
 /* ---- wait ---- */
 
-/* Must be running, and stay so while it is waited for. */
-static void
+/* Must be running, and stay so while it is waited for. Returns its output watermark. */
+static TimestampTz
 wait_check(const char *name, Oid user)
 {
 	SbElevated saved;
 	SbPipelineRow *row;
+	TimestampTz watermark;
 
 	sb_api_enter(&saved);
 	row = sb_catalog_find(name);
@@ -196,7 +198,9 @@ wait_check(const char *name, Oid user)
 				 errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
 				 row->error_message ? errdetail("%s", row->error_message) : 0,
 				 errhint("Call beam.resume_pipeline().")));
+	watermark = row->progress.output_watermark;
 	sb_api_leave(&saved);
+	return watermark;
 }
 
 /*
@@ -216,44 +220,88 @@ wait_write_marker(SbDatabase *db)
 /* The state is looked at so often, for a pipeline that fails while it is waited for. */
 #define SB_WAIT_CHECK_MS 500
 
+typedef struct SbWait
+{
+	SbDatabase *db;
+	const char *name;
+	Oid user;
+	XLogRecPtr marker;       /* until this is applied ... */
+	TimestampTz watermark;   /* ... or the output watermark is here; DT_NOBEGIN: not asked for */
+	TimestampTz deadline;
+} SbWait;
+
+static bool
+wait_is_over(SbWait *wait)
+{
+	if (wait->watermark != DT_NOBEGIN)
+		return wait_check(wait->name, wait->user) >= wait->watermark;
+	return pg_atomic_read_u64(&wait->db->applied) >= wait->marker;
+}
+
+/* Sleeps until something has changed; error at the deadline. */
+static void
+wait_sleep(SbWait *wait)
+{
+	long timeout = SB_WAIT_CHECK_MS;
+
+	if (wait->deadline != DT_NOEND)
+		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline));
+	if (timeout <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
+				 errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
+	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
+		(void) wait_check(wait->name, wait->user);
+}
+
+static void
+wait_stop(int code, Datum db)
+{
+	pg_atomic_fetch_sub_u32(&((SbDatabase *) DatumGetPointer(db))->watermark_waiters, 1);
+}
+
+static void
+wait_loop(SbWait *wait)
+{
+	/* on the list before the first look, so that no change is missed in between */
+	ConditionVariablePrepareToSleep(&wait->db->changed);
+	while (!wait_is_over(wait))
+		wait_sleep(wait);
+	ConditionVariableCancelSleep();
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_wait_for);
 
-/* wait_for(name, timeout): returns when all that was committed at the call is in the result */
+/* wait_for(name, timeout, watermark) */
 PGDLLEXPORT Datum
 stream_beam_wait_for(PG_FUNCTION_ARGS)
 {
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	SbDatabase *db = sb_api_require_server();
-	TimestampTz deadline = DT_NOEND;
-	XLogRecPtr marker;
+	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND};
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the pipeline's name must not be null")));
+	wait.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
-		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
-	wait_check(name, GetUserId());
-	marker = wait_write_marker(db);
-	ConditionVariablePrepareToSleep(&db->changed);
-	while (pg_atomic_read_u64(&db->applied) < marker)
+		wait.deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+	if (!PG_ARGISNULL(2))
+		wait.watermark = PG_GETARG_TIMESTAMPTZ(2);
+	(void) wait_check(wait.name, wait.user);
+	if (wait.watermark == DT_NOBEGIN)
 	{
-		long timeout = SB_WAIT_CHECK_MS;
-
-		if (deadline != DT_NOEND)
-			timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
-		if (timeout <= 0)
-		{
-			ConditionVariableCancelSleep();
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("pipeline \"%s\" has not come to %X/%X within the timeout", name, LSN_FORMAT_ARGS(marker)),
-					 errhint("beam.stat_pipelines shows how far it is.")));
-		}
-		if (ConditionVariableTimedSleep(&db->changed, timeout, PG_WAIT_EXTENSION))
-		{
-			ConditionVariableCancelSleep();
-			wait_check(name, GetUserId());
-			ConditionVariablePrepareToSleep(&db->changed);
-		}
+		wait.marker = wait_write_marker(wait.db);
+		wait_loop(&wait);
+		(void) wait_check(wait.name, wait.user);
+		PG_RETURN_VOID();
 	}
-	ConditionVariableCancelSleep();
-	wait_check(name, GetUserId());
+	/* a resting source moves its watermark for those who wait for it */
+	pg_atomic_fetch_add_u32(&wait.db->watermark_waiters, 1);
+	PG_ENSURE_ERROR_CLEANUP(wait_stop, PointerGetDatum(wait.db));
+	{
+		sb_wake_worker(wait.db, SB_ROLE_RUNNER);
+		wait_loop(&wait);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(wait_stop, PointerGetDatum(wait.db));
+	wait_stop(0, PointerGetDatum(wait.db));
 	PG_RETURN_VOID();
 }

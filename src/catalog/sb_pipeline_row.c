@@ -23,7 +23,7 @@ sb_pipeline_state_name(SbPipelineState state)
 
 #define SB_PIPELINE_COLUMNS \
 	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
-	" p.idle_timeout, p.trigger::text, p.accumulation, p.settings, p.state, p.error_code, p.error_message, p.revision," \
+	" p.idle_timeout, p.trigger::text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.state, p.error_code, p.error_message, p.revision," \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
@@ -100,6 +100,9 @@ read_row(HeapTuple tuple)
 	row->idle_timeout_us = next_int8(&reader, -1);
 	row->trigger = next_text(&reader);
 	row->accumulation = next_text(&reader);
+	row->timestamp_combiner = next_text(&reader);
+	row->on_time = next_text(&reader);
+	row->closing = next_text(&reader);
 	row->settings = next_texts(&reader, &row->nsettings);
 	row->state = state_of_name(next_text(&reader));
 	row->error_code = next_text(&reader);
@@ -186,13 +189,15 @@ texts_to_array(char **texts, int n)
 void
 sb_catalog_insert(SbPipelineRow *row)
 {
-	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID};
-	char nulls[lengthof(types) + 1] = "            ";
+	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID,
+				   TEXTOID, TEXTOID, TEXTOID};
+	char nulls[lengthof(types) + 1] = "               ";
 	Datum values[] = {
 		CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
 		ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
 		Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
-		CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings))};
+		CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
+		CStringGetTextDatum(row->timestamp_combiner), CStringGetTextDatum(row->on_time), CStringGetTextDatum(row->closing)};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
 	bool isnull;
@@ -200,8 +205,8 @@ sb_catalog_insert(SbPipelineRow *row)
 	if (row->idle_timeout_us < 0)
 		nulls[8] = 'n';
 	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-		" idle_timeout, trigger, accumulation, settings, state)"
-		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, 'running') RETURNING id",
+		" idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, state)"
+		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, 'running') RETURNING id",
 		lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 

@@ -45,6 +45,8 @@ typedef struct SbPipelineRow
 	int64 idle_timeout_us; /* -1: none */
 	char *trigger;
 	char *accumulation;
+	char *timestamp_combiner;
+	char *on_time, *closing;
 	int nsettings; /* name, value, name, value ... */
 	char **settings;
 	SbPipelineState state;

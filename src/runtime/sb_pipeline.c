@@ -110,14 +110,39 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
 }
 
-static SbAccumulation
-pipeline_accumulation(const char *name)
+/* The names of the arguments of beam.create_pipeline(), which the catalog keeps. */
+static const char *const accumulation_names[] = {"accumulating", "discarding", "retracting"};
+static const char *const combiner_names[] = {"end_of_window", "earliest", "latest"};
+
+static int
+name_index(const char *argument, const char *name, const char *const *names, int n)
 {
-	if (strcmp(name, "accumulating") == 0)
-		return SB_ACCUMULATING;
-	if (strcmp(name, "discarding") == 0)
-		return SB_DISCARDING;
-	return SB_RETRACTING;
+	StringInfoData list;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(names[i], name) == 0)
+			return i;
+	}
+	initStringInfo(&list);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : i == n - 1 ? " or " : ", ", names[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown %s \"%s\"", argument, name),
+			 errhint("Use %s.", list.data)));
+}
+
+SbAccumulation
+sb_accumulation_of_name(const char *name)
+{
+	return name_index("accumulation", name, accumulation_names, lengthof(accumulation_names));
+}
+
+SbTimestampCombiner
+sb_combiner_of_name(const char *name)
+{
+	return name_index("timestamp_combiner", name, combiner_names, lengthof(combiner_names));
 }
 
 static SbPipelineRow *
@@ -130,6 +155,9 @@ pipeline_copy_row(const SbPipelineRow *row)
 	copy->fingerprint = pstrdup(row->fingerprint);
 	copy->trigger = pstrdup(row->trigger);
 	copy->accumulation = pstrdup(row->accumulation);
+	copy->timestamp_combiner = pstrdup(row->timestamp_combiner);
+	copy->on_time = pstrdup(row->on_time);
+	copy->closing = pstrdup(row->closing);
 	copy->error_code = copy->error_message = NULL;
 	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
 	for (int i = 0; i < row->nsettings; i++)
@@ -143,21 +171,23 @@ pipeline_set_strategy(SbPipeline *pipeline)
 	pipeline->strategy = (SbStrategy){
 		.trigger = sb_trigger_parse(pipeline->row->trigger),
 		.allowed_lateness_us = pipeline->row->allowed_lateness_us,
-		.accumulation = pipeline_accumulation(pipeline->row->accumulation),
-		.combiner = SB_COMBINE_END_OF_WINDOW,
-		.on_time_always = true,
-		.closing_always = false};
+		.accumulation = sb_accumulation_of_name(pipeline->row->accumulation),
+		.combiner = sb_combiner_of_name(pipeline->row->timestamp_combiner),
+		.on_time_always = strcmp(pipeline->row->on_time, SB_FIRE_ALWAYS) == 0,
+		.closing_always = strcmp(pipeline->row->closing, SB_FIRE_ALWAYS) == 0};
 }
 
 static void
 pipeline_set_progress(SbPipeline *pipeline)
 {
+	if (pipeline->observer)
+		pipeline->row->progress = (SbProgress){.pipeline = pipeline->row->id, .input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	pipeline->progress = pipeline->row->progress;
 	pipeline->persisted = pipeline->progress.position;
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -170,9 +200,10 @@ pipeline_check_owner(const SbPipelineRow *row)
 }
 
 SbPipeline *
-sb_pipeline_open(const SbPipelineRow *row)
+sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
+	/* an error on the way frees what has been made */
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbSavedRole saved;
@@ -184,7 +215,8 @@ sb_pipeline_open(const SbPipelineRow *row)
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
 	result_name = pipeline_relation_name(row, row->result, "result table");
-	state_name = pipeline_relation_name(row, row->state_table, "state table");
+	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
+	pipeline->observer = observer;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
@@ -200,6 +232,7 @@ sb_pipeline_open(const SbPipelineRow *row)
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, old);
 	return pipeline;
 }
 
@@ -220,8 +253,6 @@ sb_pipeline_close(SbPipeline *pipeline)
 {
 	if (settings_of == pipeline->row)
 		settings_of = NULL;
-	sb_cells_free(pipeline->cells);
-	sb_result_close(pipeline->result);
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
 }
@@ -251,8 +282,14 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	HeapTupleData tuple;
 
+	char *json;
+
 	sb_row_tuple(row, &tuple);
-	sb_letters_put_late(&event, sb_row_to_json(pipeline->plan->source, &tuple, row->layout));
+	json = sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
+	if (pipeline->observer)
+		pipeline->observer->late(pipeline->observer->arg, event_time, window, closed, json);
+	else
+		sb_letters_put_late(&event, json);
 	pipeline->progress.late++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
@@ -382,6 +419,56 @@ pipeline_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
 	sb_query_acc_init(pipeline->query, accs);
 }
 
+/* The row in out_values, to the result table or to the observer. */
+static void
+pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
+{
+	const SbObserver *observer = pipeline->observer;
+
+	if (observer)
+		observer->emit(observer->arg, pane, sb_cells_cell(pipeline->cells, entry)->window, pipeline->out_values, pipeline->out_nulls, op);
+	else if (op != 0)
+		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, op);
+}
+
+/* Retracts what was emitted for the cell, and for the windows merged into it: packed rows, one behind the other. */
+static void
+pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+{
+	const char *at, *end;
+
+	if (entry->emitted_rows == NULL)
+		return;
+	end = (char *) entry->emitted_rows + VARSIZE(entry->emitted_rows);
+	for (at = VARDATA(entry->emitted_rows); at < end;)
+	{
+		bytea *packed;
+		uint32 head;
+
+		memcpy(&head, at, sizeof(head));
+		packed = palloc(VARSIZE(&head));
+		memcpy(packed, at, VARSIZE(&head));
+		at += VARSIZE(&head);
+		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
+		pipeline_put(pipeline, entry, pane, -1);
+	}
+	sb_cells_clear_emitted_rows(pipeline->cells, entry);
+}
+
+/* A pane with a row. */
+static void
+pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+{
+	bytea *packed;
+
+	pipeline_put(pipeline, entry, pane, 1);
+	entry->emitted = true;
+	if (pipeline->strategy.accumulation != SB_RETRACTING)
+		return;
+	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
+	sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+}
+
 /* A pane becomes a row of the result, or takes one away. Runs as the owner. */
 static void
 pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
@@ -389,22 +476,26 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	const bool *nulls;
 	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
 	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
+	MemoryContext old;
 
 	pipeline->progress.panes++;
 	/* nothing came since the last pane, and the row does not tell panes apart: it stands already */
-	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query))
+	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
 		return;
+	old = MemoryContextSwitchTo(pipeline->element);
+	pipeline_retract(pipeline, entry, pane);
 	if (sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 						pipeline->out_nulls))
-	{
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls);
-		entry->emitted = true;
-	}
+		pipeline_emit_row(pipeline, entry, pane);
+	else if (pipeline->observer)
+		pipeline_put(pipeline, entry, pane, 0);
 	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_result_remove(pipeline->result, window, keys, nulls);
 		entry->emitted = false;
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
 	if (pipeline->strategy.accumulation == SB_DISCARDING)
 		pipeline_forget_accumulators(pipeline, entry);
 }
@@ -505,7 +596,7 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	int64 delay = pipeline->row->watermark_delay_us;
 	TimestampTz watermark = pipeline->clocks.input_watermark;
 
-	if (pipeline->plan->event_time == NULL)
+	if (pipeline->plan->event_time == NULL || pipeline->observer)
 		return;
 	if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
@@ -524,6 +615,28 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	}
 }
 
+/* A new output watermark alone is worth a write: who waits for it reads it in the catalog. */
+static void
+pipeline_advance_output(SbPipeline *pipeline)
+{
+	TimestampTz before = pipeline->clocks.output_watermark;
+
+	sb_clocks_advance_output(&pipeline->clocks, sb_cells_earliest_hold(pipeline->cells));
+	if (pipeline->clocks.output_watermark != before)
+		pipeline->changed = true;
+}
+
+void
+sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time)
+{
+	pipeline->clocks.input_watermark = Max(pipeline->clocks.input_watermark, watermark);
+	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, processing_time);
+	pipeline_timers(pipeline);
+	pipeline_advance_output(pipeline);
+	sb_pipeline_write_state(pipeline);
+	sb_pipeline_keep(pipeline);
+}
+
 void
 sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
 {
@@ -535,8 +648,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	sb_pipeline_flush(pipeline);
 	pipeline_advance(pipeline, idle);
 	pipeline_timers(pipeline);
-	/* holds of the end-of-window combiner lie at or after the input watermark: they never hold it back */
-	sb_clocks_advance_output(&pipeline->clocks, SB_TIME_MAX);
+	pipeline_advance_output(pipeline);
 	progress->position = Max(progress->position, position);
 	if (!pipeline->changed)
 		return;
@@ -548,7 +660,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->commit_time = commit_time;
 	progress->bundles++;
 	progress->cells = sb_cells_count(pipeline->cells);
-	sb_catalog_put_progress(progress);
+	if (pipeline->observer == NULL)
+		sb_catalog_put_progress(progress);
 }
 
 void
@@ -579,11 +692,13 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 }
 
 TimestampTz
-sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up)
+sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_cells_next_event(pipeline->cells);
 
+	if (awaited)
+		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
 	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL)
 	{
 		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;

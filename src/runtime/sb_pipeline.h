@@ -19,6 +19,17 @@
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
 
+/*
+ * Sees what a pipeline does instead of its tables: then the cells live in memory only, and nothing is written. `op`: 1 a row, -1 its
+ * retraction, 0 a pane without a row (HAVING is not true: values are not set).
+ */
+typedef struct SbObserver
+{
+	void (*emit)(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op);
+	void (*late)(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json);
+	void *arg;
+} SbObserver;
+
 typedef struct SbPipeline
 {
 	MemoryContext context; /* of the pipeline: all of this */
@@ -33,6 +44,7 @@ typedef struct SbPipeline
 	SbClocks kept_clocks;  /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
+	const SbObserver *observer; /* NULL: tables */
 	Datum *out_values;     /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
@@ -43,8 +55,11 @@ typedef struct SbPipeline
 	const SbRow *current;  /* the row being worked on, for the error context */
 } SbPipeline;
 
-/* Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. */
-extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row);
+/*
+ * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. With an observer (which
+ * outlives it) it starts from nothing, at processing time 2000-01-01 UTC.
+ */
+extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer);
 /* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
@@ -56,13 +71,18 @@ extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
 extern void sb_pipeline_flush(SbPipeline *pipeline);
 /* Flush; watermark; timers; results; state; progress. `idle`: the source is at rest, the watermark follows the clock. */
 extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle);
+/* Moves the clocks (never back) by hand and fires what is due: for a pipeline that is observed. */
+extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time);
 /* State only: makes what is done so far safe from a rollback to here. */
 extern void sb_pipeline_write_state(SbPipeline *pipeline);
 extern void sb_pipeline_keep(SbPipeline *pipeline);
 extern void sb_pipeline_rollback(SbPipeline *pipeline);
 
-/* When it wants an (empty) bundle next: processing time, DT_NOEND: not before a row comes. */
-extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up);
+/*
+ * When it wants an (empty) bundle next: processing time, DT_NOEND: not before a row comes. `awaited`: somebody waits for its
+ * watermark, so that it moves even where no timer is due.
+ */
+extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited);
 
 /* ---- for the files of the pipeline ---- */
 
@@ -85,6 +105,12 @@ extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
+
+/* The names that create_pipeline() takes; errors 22023. */
+#define SB_FIRE_ALWAYS "fire_always"
+#define SB_FIRE_IF_NON_EMPTY "fire_if_non_empty"
+extern SbAccumulation sb_accumulation_of_name(const char *name);
+extern SbTimestampCombiner sb_combiner_of_name(const char *name);
 
 /* md5-like identity of a view's definition: the same as long as the query means the same */
 extern char *sb_view_fingerprint(Query *query);

@@ -186,8 +186,11 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 	for (int i = 0; i < n; i++)
 	{
 		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into), sb_cells_accs(pipeline->cells, sources[i]));
+		/* retracted with the merged window's first pane, so that no reader sees a hole */
+		if (sources[i]->emitted_rows)
+			sb_cells_add_emitted_rows(pipeline->cells, into, VARDATA(sources[i]->emitted_rows), VARSIZE(sources[i]->emitted_rows) - VARHDRSZ);
 		/* the smaller windows are no longer part of the answer */
-		if (sources[i]->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+		if (sources[i]->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING && pipeline->observer == NULL)
 			sb_result_remove(pipeline->result, cells[i]->window, keys, nulls);
 		sb_cells_remove(pipeline->cells, sources[i]);
 	}

@@ -145,7 +145,7 @@ runner_open_one(void *arg)
 	SbOpening *opening = arg;
 	MemoryContext old = MemoryContextSwitchTo(pipelines_context);
 
-	opening->pipeline = sb_pipeline_open(opening->row);
+	opening->pipeline = sb_pipeline_open(opening->row, NULL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -407,10 +407,11 @@ static TimestampTz
 runner_next_wake(void)
 {
 	TimestampTz wake = DT_NOEND;
+	bool awaited = pg_atomic_read_u32(&db->watermark_waiters) > 0;
 	ListCell *lc;
 
 	foreach (lc, pipelines)
-		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), intake->caught_up));
+		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), intake->caught_up, awaited));
 	return wake;
 }
 

@@ -92,6 +92,7 @@ typedef struct SbDatabase
 	pg_atomic_uint64 applied;        /* by the runner: committed (not always flushed) up to here */
 	pg_atomic_uint64 decoded;        /* by the reader: read the WAL up to here */
 	pg_atomic_uint64 decoded_rows;   /* by the reader */
+	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
 	ConditionVariable changed;       /* applied, slot_ready or a worker's state has changed */
 } SbDatabase;
 

@@ -7,6 +7,7 @@
 #include "access/tupdesc.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
@@ -19,6 +20,10 @@
 struct SbResult
 {
 	const SbPlan *plan;
+	SbAccumulation accumulation;
+	TupleDesc desc; /* of the plan's columns */
+	Datum *values;  /* scratch: of one row, with op */
+	bool *nulls;
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
 	SbStatement *remove_nulls; /* the others */
@@ -99,7 +104,7 @@ result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumula
 	appendStringInfo(&sql, "INSERT INTO %s (", table);
 	for (int i = 0; i < plan->ncolumns; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
-	appendStringInfoString(&sql, ") SELECT * FROM rows");
+	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op) SELECT * FROM rows" : ") SELECT * FROM rows");
 	if (accumulation != SB_ACCUMULATING)
 		return sql.data;
 	appendStringInfoString(&sql, " ON CONFLICT (");
@@ -159,9 +164,9 @@ result_remove_sql(const SbResult *result, const char *table, bool with_nulls)
 }
 
 static TupleDesc
-result_row_desc(const SbPlan *plan)
+result_row_desc(const SbPlan *plan, bool with_op)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns);
+	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns + (with_op ? 1 : 0));
 
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
@@ -170,6 +175,8 @@ result_row_desc(const SbPlan *plan)
 		TupleDescInitEntry(desc, i + 1, column->name, column->type, column->typmod, 0);
 		TupleDescInitEntryCollation(desc, i + 1, column->collation);
 	}
+	if (with_op)
+		TupleDescInitEntry(desc, plan->ncolumns + 1, "op", INT2OID, -1, 0);
 	return desc;
 }
 
@@ -194,30 +201,74 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	SbResult *result = palloc0(sizeof(SbResult));
 
 	result->plan = plan;
+	result->accumulation = accumulation;
+	result->desc = result_row_desc(plan, false);
+	result->values = palloc(sizeof(Datum) * (plan->ncolumns + 1));
+	result->nulls = palloc(sizeof(bool) * (plan->ncolumns + 1));
 	result->identity = palloc(sizeof(int) * (plan->ncolumns + 1));
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		if (result_identifies(&plan->columns_out[i]))
 			result->identity[result->nidentity++] = i;
 	}
-	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan), 0, NULL);
+	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
 	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
 	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
 	return result;
 }
 
 void
-sb_result_close(SbResult *result)
+sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
 {
-	sb_statement_free(result->insert);
-	sb_statement_free(result->remove);
-	sb_statement_free(result->remove_nulls);
+	int n = result->plan->ncolumns;
+
+	if (result->accumulation != SB_RETRACTING)
+	{
+		sb_statement_put(result->insert, values, nulls);
+		return;
+	}
+	memcpy(result->values, values, sizeof(Datum) * n);
+	memcpy(result->nulls, nulls, sizeof(bool) * n);
+	result->values[n] = Int16GetDatum(op);
+	result->nulls[n] = false;
+	sb_statement_put(result->insert, result->values, result->nulls);
+}
+
+bytea *
+sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls)
+{
+	Datum *flat = palloc(sizeof(Datum) * result->desc->natts);
+	MinimalTuple tuple;
+	bytea *packed;
+
+	for (int i = 0; i < result->desc->natts; i++)
+	{
+		flat[i] = values[i];
+		/* nothing outside the row that may be gone when it is retracted */
+		if (!nulls[i] && TupleDescAttr(result->desc, i)->attlen == -1)
+			flat[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
+	}
+	tuple = heap_form_minimal_tuple(result->desc, flat, unconstify(bool *, nulls));
+	packed = palloc(VARHDRSZ + tuple->t_len);
+	SET_VARSIZE(packed, VARHDRSZ + tuple->t_len);
+	memcpy(VARDATA(packed), tuple, tuple->t_len);
+	pfree(tuple);
+	pfree(flat);
+	return packed;
 }
 
 void
-sb_result_put(SbResult *result, const Datum *values, const bool *nulls)
+sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nulls)
 {
-	sb_statement_put(result->insert, values, nulls);
+	Size size = VARSIZE(packed) - VARHDRSZ;
+	MinimalTuple tuple = palloc(size);
+	HeapTupleData head;
+
+	/* bytes behind a varlena header are not aligned for a tuple */
+	memcpy(tuple, VARDATA(packed), size);
+	head.t_len = size + MINIMAL_TUPLE_OFFSET;
+	head.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 
 void

@@ -1,7 +1,8 @@
 /*
  * sb_result.h: the result table of a pipeline: panes become rows.
  *
- * Accumulating panes are upserted: one row for each window and key. Discarding ones are appended. Rows are collected and written by one
+ * Accumulating panes are upserted: one row for each window and key. Discarding and retracting ones are appended, the latter with a
+ * column op, +1 or -1. Rows are collected and written by one
  * statement; the caller is then the owner of the table. Within one write a (window, key) may be put once only.
  */
 #ifndef SB_RESULT_H
@@ -18,9 +19,11 @@ extern char *sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumu
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
-extern void sb_result_close(SbResult *result);
-/* values of the plan's columns */
-extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls);
+/* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */
+extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op);
+/* A row as self-contained bytes in the current context, to be retracted later; and a row made of such bytes. */
+extern bytea *sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls);
+extern void sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nulls);
 /* The row of a (window, key) is to vanish (accumulating only). */
 extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls);
 extern bool sb_result_pending(const SbResult *result);

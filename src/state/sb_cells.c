@@ -98,6 +98,16 @@ cells_compare_processing(const pairingheap_node *a, const pairingheap_node *b, v
 }
 
 static int
+cells_compare_hold(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(SbEntry, hold_node, a)->hold;
+	TimestampTz y = pairingheap_const_container(SbEntry, hold_node, b)->hold;
+
+	return x < y ? 1 : x > y ? -1
+							 : 0;
+}
+
+static int
 cells_compare_stored(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
 	TimestampTz x = pairingheap_const_container(SbStoredWindow, event_node, a)->event_timer;
@@ -148,19 +158,16 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, 
 	dlist_init(&cells->changed);
 	cells->event_heap = pairingheap_allocate(cells_compare_event, NULL);
 	cells->processing_heap = pairingheap_allocate(cells_compare_processing, NULL);
+	cells->hold_heap = pairingheap_allocate(cells_compare_hold, NULL);
+	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW;
+	cells->in_memory = cells->stored_known = state_table == NULL;
 	cells->stored = hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	cells->stored_heap = pairingheap_allocate(cells_compare_stored, NULL);
 	cells->stored_processing = SB_TIME_MAX;
-	sb_state_prepare(cells, state_table);
+	if (state_table)
+		sb_state_prepare(cells, state_table);
 	MemoryContextSwitchTo(old);
 	return cells;
-}
-
-void
-sb_cells_free(SbCells *cells)
-{
-	sb_state_release(cells);
-	/* the rest goes with the context */
 }
 
 /* ---- what is stored ---- */
@@ -175,7 +182,8 @@ sb_stored_event_timer(const SbCells *cells, SbWindow window)
 }
 
 void
-sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer)
+sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
+			  TimestampTz hold)
 {
 	bool found;
 	SbStoredWindow *stored = hash_search(cells->stored, &window, HASH_ENTER, &found);
@@ -185,7 +193,7 @@ sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_ti
 		stored->count = 0;
 		stored->scanning = false;
 		stored->event_timer = event_timer;
-		stored->processing_timer = SB_TIME_MAX;
+		stored->processing_timer = stored->hold = SB_TIME_MAX;
 		pairingheap_add(cells->stored_heap, &stored->event_node);
 	}
 	else if (event_timer < stored->event_timer)
@@ -196,6 +204,7 @@ sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_ti
 	}
 	stored->count += count;
 	stored->processing_timer = Min(stored->processing_timer, processing_timer);
+	stored->hold = Min(stored->hold, hold);
 	cells->nstored += count;
 	cells->stored_processing = Min(cells->stored_processing, processing_timer);
 }
@@ -311,7 +320,7 @@ sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nu
 
 	entry->key_hash = key_hash;
 	entry->hash = cells_hash(cells, key_hash, window);
-	entry->event_timer = entry->processing_timer = SB_TIME_MAX;
+	entry->event_timer = entry->processing_timer = entry->hold = SB_TIME_MAX;
 	for (int i = 0; i < cells->nkeys; i++)
 	{
 		own_nulls[i] = nulls[i];
@@ -364,6 +373,9 @@ sb_entry_count_bytes(SbCells *cells, SbEntry *entry)
 	Datum *keys = sb_cells_keys(cells, entry, &nulls);
 	Size bytes = sb_query_acc_bytes(cells->query, sb_cells_accs(cells, entry));
 
+	if (entry->emitted_rows)
+		bytes += cells_chunk_bytes(VARSIZE(entry->emitted_rows));
+
 	for (int i = 0; i < cells->nkeys; i++)
 	{
 		if (!nulls[i] && !cells->key_by_value[i])
@@ -403,7 +415,9 @@ entry_unset_timers(SbCells *cells, SbEntry *entry)
 		pairingheap_remove(cells->event_heap, &entry->event_node);
 	if (entry->processing_timer != SB_TIME_MAX)
 		pairingheap_remove(cells->processing_heap, &entry->processing_node);
-	entry->event_timer = entry->processing_timer = SB_TIME_MAX;
+	if (entry->hold != SB_TIME_MAX)
+		pairingheap_remove(cells->hold_heap, &entry->hold_node);
+	entry->event_timer = entry->processing_timer = entry->hold = SB_TIME_MAX;
 }
 
 /* Out of memory, with all that it owns. It must not be on the list of touched cells. */
@@ -425,6 +439,8 @@ sb_entry_unlink(SbCells *cells, SbEntry *entry)
 			pfree(DatumGetPointer(keys[i]));
 	}
 	sb_query_acc_free(cells->query, sb_cells_accs(cells, entry));
+	if (entry->emitted_rows)
+		pfree(entry->emitted_rows);
 	cells->nentries--;
 	cells->bytes -= cells->entry_size + entry->acc_bytes;
 	pfree(entry);
@@ -483,6 +499,7 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 	SbCell *cell = sb_cells_cell(cells, entry);
 	TimestampTz event = sb_reduce_event_timer(cells->strategy, cells->clocks, cell);
 	TimestampTz processing = sb_reduce_processing_timer(cells->strategy, cell);
+	TimestampTz hold = cells->holds ? sb_reduce_hold(cells->strategy, cell) : SB_TIME_MAX;
 
 	if (decided && processing < cells->clocks->processing_time)
 		processing = SB_TIME_MAX;
@@ -502,6 +519,35 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 		if (processing != SB_TIME_MAX)
 			pairingheap_add(cells->processing_heap, &entry->processing_node);
 	}
+	if (hold != entry->hold)
+	{
+		if (entry->hold != SB_TIME_MAX)
+			pairingheap_remove(cells->hold_heap, &entry->hold_node);
+		entry->hold = hold;
+		if (hold != SB_TIME_MAX)
+			pairingheap_add(cells->hold_heap, &entry->hold_node);
+	}
+}
+
+void
+sb_cells_add_emitted_rows(SbCells *cells, SbEntry *entry, const char *rows, Size size)
+{
+	Size have = entry->emitted_rows ? VARSIZE(entry->emitted_rows) : VARHDRSZ;
+
+	if (entry->emitted_rows)
+		entry->emitted_rows = repalloc(entry->emitted_rows, have + size);
+	else
+		entry->emitted_rows = MemoryContextAlloc(cells->values, have + size);
+	memcpy((char *) entry->emitted_rows + have, rows, size);
+	SET_VARSIZE(entry->emitted_rows, have + size);
+}
+
+void
+sb_cells_clear_emitted_rows(SbCells *cells, SbEntry *entry)
+{
+	if (entry->emitted_rows)
+		pfree(entry->emitted_rows);
+	entry->emitted_rows = NULL;
 }
 
 void
@@ -532,7 +578,7 @@ void
 sb_cells_remove(SbCells *cells, SbEntry *entry)
 {
 	cells_untouch(cells, entry);
-	if (entry->stored)
+	if (entry->stored && !cells->in_memory)
 		sb_state_delete(cells, entry);
 	sb_entry_unlink(cells, entry);
 }
@@ -633,6 +679,33 @@ sb_cells_next_processing(SbCells *cells)
 	return Min(cells_first_processing(cells), cells->stored_processing);
 }
 
+TimestampTz
+sb_cells_earliest_hold(SbCells *cells)
+{
+	TimestampTz hold = SB_TIME_MAX;
+	HASH_SEQ_STATUS scan;
+	SbStoredWindow *stored;
+
+	if (!cells->holds)
+		return SB_TIME_MAX;
+	if (!pairingheap_is_empty(cells->hold_heap))
+		hold = pairingheap_container(SbEntry, hold_node, pairingheap_first(cells->hold_heap))->hold;
+	hash_seq_init(&scan, cells->stored);
+	while ((stored = hash_seq_search(&scan)) != NULL)
+		hold = Min(hold, stored->hold);
+	return hold;
+}
+
+SbEntry *
+sb_cells_next(SbCells *cells, SbEntry *entry)
+{
+	if (entry == NULL)
+		return dlist_is_empty(&cells->lru) ? NULL : dlist_head_element(SbEntry, lru_node, &cells->lru);
+	if (!dlist_has_next(&cells->lru, &entry->lru_node))
+		return NULL;
+	return dlist_container(SbEntry, lru_node, dlist_next_node(&cells->lru, &entry->lru_node));
+}
+
 /* ---- transactions and memory ---- */
 
 void
@@ -666,7 +739,7 @@ sb_cells_rollback(SbCells *cells)
 	pairingheap_reset(cells->stored_heap);
 	cells->nstored = 0;
 	cells->stored_processing = SB_TIME_MAX;
-	cells->stored_known = false;
+	cells->stored_known = cells->in_memory;
 }
 
 Size
@@ -696,7 +769,7 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
-		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer);
+		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer, entry->hold);
 		sb_entry_unlink(cells, entry);
 	}
 }

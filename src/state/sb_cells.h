@@ -32,6 +32,7 @@ typedef struct SbEntry
 	bool touched; /* got elements since the last fire; on the list `touched` */
 	bool emitted; /* its row is in the result table (accumulating); stored with the cell */
 	bool changed; /* on the list `changed` */
+	bytea *emitted_rows; /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
 	Size acc_bytes; /* by-reference bytes of key and accumulators, as last counted */
 	struct SbEntry *next_of_key; /* merging windows: the next window of this key */
 	struct SbEntry *next_touched;
@@ -39,6 +40,8 @@ typedef struct SbEntry
 	dlist_node changed_node;
 	pairingheap_node event_node;
 	pairingheap_node processing_node;
+	pairingheap_node hold_node;
+	TimestampTz hold;             /* as in the heap; SB_TIME_MAX: not in it */
 	TimestampTz event_timer;      /* SB_TIME_MAX: not in the heap */
 	TimestampTz processing_timer; /* likewise */
 } SbEntry;
@@ -52,9 +55,9 @@ typedef struct SbMiss
 	SbWindow window;
 } SbMiss;
 
+/* All of it goes with the context. state_table NULL: the cells live in memory only, and writing them is nothing. */
 extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
 								const char *state_table, MemoryContext context);
-extern void sb_cells_free(SbCells *cells);
 /* the parts of a cell */
 extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);
 extern SbAcc *sb_cells_accs(const SbCells *cells, SbEntry *entry);
@@ -76,6 +79,9 @@ extern void sb_cells_load(SbCells *cells, const SbMiss *misses, int n);
 extern void sb_cells_touch(SbCells *cells, SbEntry *entry);
 /* It was changed otherwise (timer, pane): it is to be written. */
 extern void sb_cells_change(SbCells *cells, SbEntry *entry);
+/* Adds packed rows to what is to be retracted with the cell's next pane; and forgets them. */
+extern void sb_cells_add_emitted_rows(SbCells *cells, SbEntry *entry, const char *rows, Size size);
+extern void sb_cells_clear_emitted_rows(SbCells *cells, SbEntry *entry);
 /* Takes the list of touched cells (linked by next_touched), leaving it empty. */
 extern SbEntry *sb_cells_take_touched(SbCells *cells);
 /*
@@ -91,11 +97,16 @@ extern SbEntry *sb_cells_due(SbCells *cells);
 /* the earliest timers of all cells, stored ones included; SB_TIME_MIN: not known before the next transaction */
 extern TimestampTz sb_cells_next_event(SbCells *cells);
 extern TimestampTz sb_cells_next_processing(SbCells *cells);
+/* The earliest hold of all cells on the output watermark; where cells are stored, it may be earlier than their true one. */
+extern TimestampTz sb_cells_earliest_hold(SbCells *cells);
 
 /* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected, as the state's owner). */
 extern void sb_cells_write(SbCells *cells);
 extern void sb_cells_keep(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
+
+/* All cells in memory, one after the other: NULL starts, NULL ends. */
+extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);
 
 extern Size sb_cells_bytes(const SbCells *cells);
 extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included */

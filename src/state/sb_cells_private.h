@@ -17,6 +17,7 @@ enum
 	SB_STATE_KEY_HASH,
 	SB_STATE_KEY_SEQ,
 	SB_STATE_PROCESSING_TIMER,
+	SB_STATE_HOLD,
 	SB_STATE_KEY,
 	SB_STATE_STATE,
 	SB_STATE_NCOLUMNS
@@ -46,6 +47,7 @@ typedef struct SbStoredWindow
 	int64 count;
 	TimestampTz event_timer;      /* the least */
 	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
+	TimestampTz hold;             /* the least, SB_TIME_MAX: none */
 	pairingheap_node event_node;  /* in the heap while in the hash */
 	bool scanning;   /* its cells are coming in by batches, in the order of (hash, seq) */
 	int64 scan_hash; /* the last that has come */
@@ -78,6 +80,9 @@ struct SbCells
 	SbEntry *touched;
 	pairingheap *event_heap;
 	pairingheap *processing_heap;
+	pairingheap *hold_heap; /* used where a hold can lie before the input watermark: not for end_of_window */
+	bool holds;
+	bool in_memory; /* there is no table */
 
 	bool stored_known; /* false: `stored` has to be counted first */
 	int64 nstored;
@@ -100,7 +105,8 @@ extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
-extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer);
+extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
+						  TimestampTz hold);
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
 /* The cell was stored with this event timer, which the watermark may have passed since. */
 extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
@@ -110,7 +116,6 @@ extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);
 
 /* ---- sb_state_table.c ---- */
 extern void sb_state_prepare(SbCells *cells, const char *state_table);
-extern void sb_state_release(SbCells *cells);
 extern void sb_state_count(SbCells *cells);
 /* the next batch of a stored window's cells; false: no more */
 extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);

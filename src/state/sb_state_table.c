@@ -18,13 +18,15 @@
 /* Rows written by one statement. */
 #define SB_WRITE_BATCH 50000
 
-#define SB_STATE_EMITTED 1 /* in the first byte of a state */
+/* in the first byte of a state */
+#define SB_STATE_EMITTED 1
+#define SB_STATE_EMITTED_ROWS 2 /* their length and bytes follow */
 
 char *
 sb_cells_table_sql(const char *state_table, bool merging)
 {
 	const char *columns = "CREATE TABLE %s (window_end int8 NOT NULL, window_start int8 NOT NULL, key_hash int8 NOT NULL,"
-						  " key_seq int2 NOT NULL, processing_timer int8, key bytea NOT NULL, state bytea NOT NULL,"
+						  " key_seq int2 NOT NULL, processing_timer int8, hold int8, key bytea NOT NULL, state bytea NOT NULL,"
 						  " PRIMARY KEY (%s)) WITH (fillfactor = 70);"
 						  "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
 	StringInfoData sql;
@@ -49,12 +51,13 @@ state_row_desc(void)
 	TupleDescInitEntry(desc, SB_STATE_KEY_HASH + 1, "key_hash", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_KEY_SEQ + 1, "key_seq", INT2OID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_PROCESSING_TIMER + 1, "processing_timer", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, SB_STATE_HOLD + 1, "hold", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_KEY + 1, "key", BYTEAOID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_STATE + 1, "state", BYTEAOID, -1, 0);
 	return desc;
 }
 
-#define SB_STATE_ROW "s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.key, s.state"
+#define SB_STATE_ROW "s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.hold, s.key, s.state"
 #define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
 					  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
 
@@ -69,7 +72,7 @@ sb_state_prepare(SbCells *cells, const char *table)
 	/* as an upsert: one index lookup for each row, whatever the planner thinks of the table's size */
 	cells->update = sb_statement_create(
 		psprintf("INSERT INTO %s SELECT * FROM rows ON CONFLICT (window_end, window_start, key_hash, key_seq)"
-				 " DO UPDATE SET processing_timer = excluded.processing_timer, state = excluded.state",
+				 " DO UPDATE SET processing_timer = excluded.processing_timer, hold = excluded.hold, state = excluded.state",
 				 table),
 		row, 0, NULL);
 	cells->delete = sb_statement_create(
@@ -94,20 +97,8 @@ sb_state_prepare(SbCells *cells, const char *table)
 		psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
 		NULL, lengthof(clock_args), clock_args);
 	cells->count_windows = sb_statement_create(
-		psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer) FROM %s GROUP BY 1, 2", table),
+		psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
 		NULL, 0, NULL);
-}
-
-void
-sb_state_release(SbCells *cells)
-{
-	sb_statement_free(cells->insert);
-	sb_statement_free(cells->update);
-	sb_statement_free(cells->delete);
-	sb_statement_free(cells->load_missed);
-	sb_statement_free(cells->load_window);
-	sb_statement_free(cells->load_processing);
-	sb_statement_free(cells->count_windows);
 }
 
 static Datum
@@ -124,6 +115,15 @@ state_get_int8(HeapTuple tuple, int column)
 	return DatumGetInt64(state_get(tuple, column, &isnull));
 }
 
+static TimestampTz
+state_get_timer(HeapTuple tuple, int column)
+{
+	bool isnull;
+	Datum value = state_get(tuple, column, &isnull);
+
+	return isnull ? SB_TIME_MAX : DatumGetInt64(value);
+}
+
 void
 sb_state_count(SbCells *cells)
 {
@@ -134,11 +134,9 @@ sb_state_count(SbCells *cells)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		SbWindow window = {.end = state_get_int8(tuple, 0), .start = state_get_int8(tuple, 1)};
-		bool isnull;
-		Datum processing = state_get(tuple, 3, &isnull);
 
-		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window),
-					  isnull ? SB_TIME_MAX : DatumGetInt64(processing));
+		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window), state_get_timer(tuple, 3),
+					  state_get_timer(tuple, 4));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	dlist_foreach(iter, &cells->lru)
@@ -151,14 +149,33 @@ sb_state_count(SbCells *cells)
 }
 
 static void
+state_decode_emitted_rows(SbCells *cells, SbEntry *entry, const char **data, const char *end)
+{
+	uint32 size;
+
+	if (end - *data < sizeof(size))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
+	memcpy(&size, *data, sizeof(size));
+	*data += sizeof(size);
+	if (end - *data < size)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
+	sb_cells_add_emitted_rows(cells, entry, *data, size);
+	*data += size;
+}
+
+static void
 state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
 {
 	const char *data = VARDATA_ANY(state);
 	const char *end = data + VARSIZE_ANY_EXHDR(state);
+	char flags;
 
 	if (data >= end)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell is empty")));
-	entry->emitted = (*data++ & SB_STATE_EMITTED) != 0;
+	flags = *data++;
+	entry->emitted = (flags & SB_STATE_EMITTED) != 0;
+	if (flags & SB_STATE_EMITTED_ROWS)
+		state_decode_emitted_rows(cells, entry, &data, end);
 	sb_cell_decode(cells->strategy, sb_cells_cell(cells, entry), window, &data, end);
 	sb_query_acc_decode(cells->query, sb_cells_accs(cells, entry), &data, end);
 }
@@ -282,7 +299,14 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
-	appendStringInfoChar(&state, entry->emitted ? SB_STATE_EMITTED : 0);
+	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) | (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0));
+	if (entry->emitted_rows)
+	{
+		uint32 size = VARSIZE(entry->emitted_rows) - VARHDRSZ;
+
+		appendBinaryStringInfo(&state, (char *) &size, sizeof(size));
+		appendBinaryStringInfo(&state, VARDATA(entry->emitted_rows), size);
+	}
 	sb_cell_encode(cells->strategy, cell, &state);
 	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
 	SET_VARSIZE(state.data, state.len);
@@ -293,6 +317,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	values[SB_STATE_KEY_SEQ] = Int16GetDatum(entry->seq);
 	values[SB_STATE_PROCESSING_TIMER] = Int64GetDatum(processing);
 	nulls[SB_STATE_PROCESSING_TIMER] = processing == SB_TIME_MAX;
+	values[SB_STATE_HOLD] = Int64GetDatum(entry->hold);
+	nulls[SB_STATE_HOLD] = entry->hold == SB_TIME_MAX;
 	values[SB_STATE_KEY] = PointerGetDatum(sb_query_keys_encode(cells->query, keys, key_nulls));
 	values[SB_STATE_STATE] = PointerGetDatum(state.data);
 	sb_statement_put(entry->stored ? cells->update : cells->insert, values, nulls);
@@ -306,12 +332,33 @@ state_flush(SbStatement *statement, int64 rows)
 		sb_statement_run(statement, NULL, NULL);
 }
 
+/* There is no table: the cells are only parked. */
+static void
+state_write_nothing(SbCells *cells)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &cells->changed)
+	{
+		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
+
+		sb_query_acc_park(cells->query, sb_cells_accs(cells, entry));
+		entry->dirty = false;
+	}
+}
+
 void
 sb_cells_write(SbCells *cells)
 {
-	MemoryContext old = MemoryContextSwitchTo(cells->scratch);
+	MemoryContext old;
 	dlist_iter iter;
 
+	if (cells->in_memory)
+	{
+		state_write_nothing(cells);
+		return;
+	}
+	old = MemoryContextSwitchTo(cells->scratch);
 	/* first the deletions: a window that merged away may be there again */
 	state_flush(cells->delete, 1);
 	dlist_foreach(iter, &cells->changed)

@@ -1,0 +1,362 @@
+/*
+ * sb_api_test.c: beam.test_stream(): a pipeline's query and engine over a scripted input.
+ *
+ * The pipeline is opened with an observer: its cells live in memory, its panes become rows of the function's result. Its clocks stand
+ * still but for the script: processing time starts at 2000-01-01 00:00 UTC, the watermark at -infinity.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "api/sb_api.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "runtime/sb_pipeline.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+typedef struct SbScript
+{
+	ReturnSetInfo *result;
+	SbObserver observer;
+	SbPipeline *pipeline;
+	TupleDesc out_desc; /* of the plan's columns */
+	TupleDesc key_desc; /* of the group keys */
+	int step;
+} SbScript;
+
+static const char *const timings[] = {"EARLY", "ON_TIME", "LATE"};
+
+static Datum
+script_record_to_jsonb(TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	HeapTuple tuple = heap_form_tuple(desc, unconstify(Datum *, values), unconstify(bool *, nulls));
+	Datum json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
+
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
+}
+
+/* ---- what is observed ---- */
+
+enum
+{
+	OUT_STEP,
+	OUT_KIND,
+	OUT_WINDOW_START,
+	OUT_WINDOW_END,
+	OUT_TIMING,
+	OUT_INDEX,
+	OUT_NS_INDEX,
+	OUT_IS_FIRST,
+	OUT_IS_LAST,
+	OUT_TIMESTAMP,
+	OUT_ELEMENTS,
+	OUT_DATA,
+	OUT_REASON,
+	OUT_NCOLUMNS
+};
+
+static void
+script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, bool *nulls)
+{
+	values[OUT_STEP] = Int32GetDatum(script->step);
+	values[OUT_KIND] = CStringGetTextDatum(kind);
+	values[OUT_WINDOW_START] = TimestampTzGetDatum(window.start);
+	values[OUT_WINDOW_END] = TimestampTzGetDatum(window.end);
+	nulls[OUT_STEP] = nulls[OUT_KIND] = nulls[OUT_WINDOW_START] = nulls[OUT_WINDOW_END] = false;
+	tuplestore_putvalues(script->result->setResult, script->result->setDesc, values, nulls);
+}
+
+static void
+script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op)
+{
+	SbScript *script = arg;
+	Datum out[OUT_NCOLUMNS] = {0};
+	bool isnull[OUT_NCOLUMNS];
+
+	if (script->result == NULL)
+		return;
+	memset(isnull, true, sizeof(isnull));
+	if (op >= 0)
+	{
+		out[OUT_TIMING] = CStringGetTextDatum(timings[pane->timing]);
+		out[OUT_INDEX] = Int64GetDatum(pane->index);
+		out[OUT_NS_INDEX] = Int64GetDatum(pane->nonspeculative_index);
+		out[OUT_IS_FIRST] = BoolGetDatum(pane->is_first);
+		out[OUT_IS_LAST] = BoolGetDatum(pane->is_last);
+		out[OUT_TIMESTAMP] = TimestampTzGetDatum(pane->timestamp);
+		out[OUT_ELEMENTS] = Int64GetDatum(pane->elements);
+		memset(&isnull[OUT_TIMING], false, sizeof(bool) * (OUT_ELEMENTS - OUT_TIMING + 1));
+	}
+	if (op != 0)
+	{
+		out[OUT_DATA] = script_record_to_jsonb(script->out_desc, values, nulls);
+		isnull[OUT_DATA] = false;
+	}
+	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
+												: "none",
+			   window, out, isnull);
+}
+
+static void
+script_late(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json)
+{
+	SbScript *script = arg;
+	Datum out[OUT_NCOLUMNS] = {0};
+	bool isnull[OUT_NCOLUMNS];
+
+	if (script->result == NULL)
+		return;
+	memset(isnull, true, sizeof(isnull));
+	out[OUT_DATA] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+	out[OUT_REASON] = CStringGetTextDatum(closed ? "closed" : "expired");
+	isnull[OUT_DATA] = isnull[OUT_REASON] = false;
+	script_put(script, "late", window, out, isnull);
+}
+
+/* ---- the script ---- */
+
+/* A row of the source, as a row out of the ring would be. */
+static void
+script_add_row(SbRow *row, HeapTuple tuple, Oid source, TupleDesc layout)
+{
+	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + tuple->t_len);
+
+	frame->relation = source;
+	frame->new_length = tuple->t_len;
+	frame->kind = SB_ROW_INSERT;
+	memcpy(frame->data, tuple->t_data, tuple->t_len);
+	*row = (SbRow){.frame = frame, .layout = layout, .position = 1};
+}
+
+static char *
+script_source_name(Oid source)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source));
+}
+
+/* A row of the query's columns, which leave dropped ones out, in the table's layout. */
+static HeapTuple
+script_to_layout(HeapTuple tuple, TupleDesc desc, TupleDesc layout)
+{
+	Datum *values = palloc0(sizeof(Datum) * layout->natts);
+	bool *nulls = palloc(sizeof(bool) * layout->natts);
+	int from = 0;
+
+	for (int i = 0; i < layout->natts; i++)
+	{
+		nulls[i] = true;
+		if (!TupleDescAttr(layout, i)->attisdropped)
+			values[i] = SPI_getbinval(tuple, desc, ++from, &nulls[i]);
+	}
+	return heap_form_tuple(layout, values, nulls);
+}
+
+/* {"rows": [...]}: one bundle. */
+static void
+script_rows(SbScript *script, Datum rows)
+{
+	SbPipeline *pipeline = script->pipeline;
+	Oid source = pipeline->plan->source;
+	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", script_source_name(source));
+	Oid types[] = {JSONBOID};
+	Relation rel = table_open(source, AccessShareLock);
+	TupleDesc layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	MemoryContext context = CurrentMemoryContext;
+	SbRow *batch;
+	uint64 n;
+
+	table_close(rel, AccessShareLock);
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, &rows, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the rows of a step");
+	n = SPI_processed;
+	MemoryContextSwitchTo(context);
+	batch = palloc(sizeof(SbRow) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+		script_add_row(&batch[i], script_to_layout(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, layout), source, layout);
+	SPI_finish();
+	sb_pipeline_begin_bundle(pipeline, pipeline->clocks.processing_time);
+	sb_pipeline_rows(pipeline, batch, 0, n);
+	sb_pipeline_flush(pipeline);
+	sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, SB_TIME_MIN);
+}
+
+static void
+script_bad_step(SbScript *script, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("step %d of the events %s", script->step, what),
+			 errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+}
+
+static void
+script_step_object(SbScript *script, Jsonb *step)
+{
+	SbPipeline *pipeline = script->pipeline;
+	JsonbIterator *iterator = JsonbIteratorInit(&step->root);
+	JsonbValue key, value;
+	char *name;
+
+	if (JB_ROOT_COUNT(step) != 1)
+		script_bad_step(script, "does not have exactly one key");
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	name = pnstrdup(key.val.string.val, key.val.string.len);
+	if (strcmp(name, "rows") == 0)
+	{
+		if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+			script_bad_step(script, "has rows that are not an array");
+		script_rows(script, JsonbPGetDatum(JsonbValueToJsonb(&value)));
+		return;
+	}
+	if (value.type != jbvString)
+		script_bad_step(script, "has a value that is not a string");
+	if (strcmp(name, "watermark") == 0)
+	{
+		Datum ts = DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
+									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+		sb_pipeline_move_clocks(pipeline, DatumGetTimestampTz(ts), SB_TIME_MIN);
+	}
+	else if (strcmp(name, "processing_time") == 0)
+	{
+		Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
+											 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		Datum ts = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(pipeline->clocks.processing_time), interval);
+
+		sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, DatumGetTimestampTz(ts));
+	}
+	else
+		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
+}
+
+static void
+script_run(SbScript *script, Jsonb *events)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&events->root);
+	JsonbValue value;
+	JsonbIteratorToken token;
+
+	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the events are not an array")));
+	(void) JsonbIteratorNext(&iterator, &value, false);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_ELEM)
+	{
+		script->step++;
+		if (value.type == jbvString && value.val.string.len == 3 && memcmp(value.val.string.val, "end", 3) == 0)
+			sb_pipeline_move_clocks(script->pipeline, SB_TIME_MAX, SB_TIME_MIN);
+		else if (value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
+			script_step_object(script, JsonbValueToJsonb(&value));
+		else
+			script_bad_step(script, "is neither an object nor \"end\"");
+	}
+}
+
+/* ---- the functions ---- */
+
+static void
+script_describe(SbScript *script)
+{
+	const SbPlan *plan = script->pipeline->plan;
+	TupleDesc out = CreateTemplateTupleDesc(plan->ncolumns);
+	TupleDesc keys = CreateTemplateTupleDesc(plan->nkeys);
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		TupleDescInitEntry(out, i + 1, column->name, column->type, column->typmod, 0);
+		if (column->kind == SB_COLUMN_KEY)
+			TupleDescInitEntry(keys, column->key + 1, column->name, column->type, column->typmod, 0);
+	}
+	assign_record_type_typmod(out);
+	assign_record_type_typmod(keys);
+	script->out_desc = out;
+	script->key_desc = keys;
+}
+
+/* Opens the pipeline named by the first argument and runs the script in the second. */
+static void
+script_start(SbScript *script, FunctionCallInfo fcinfo)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	MemoryContext context = CurrentMemoryContext;
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	row = sb_api_find(name, saved.user, false);
+	sb_api_leave(&saved);
+	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .arg = script};
+	script->pipeline = sb_pipeline_open(row, &script->observer);
+	script_describe(script);
+	script_run(script, PG_GETARG_JSONB_P(1));
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_test_stream);
+
+PGDLLEXPORT Datum
+stream_beam_test_stream(PG_FUNCTION_ARGS)
+{
+	SbScript script = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
+
+	InitMaterializedSRF(fcinfo, 0);
+	script_start(&script, fcinfo);
+	sb_pipeline_close(script.pipeline);
+	return (Datum) 0;
+}
+
+static Datum
+script_timer(TimestampTz timer, bool *isnull)
+{
+	*isnull = timer == SB_TIME_MAX;
+	return TimestampTzGetDatum(timer);
+}
+
+static void
+script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
+{
+	SbPipeline *pipeline = script->pipeline;
+	SbCell *cell = sb_cells_cell(pipeline->cells, entry);
+	const bool *key_nulls;
+	Datum *keys = sb_cells_keys(pipeline->cells, entry, &key_nulls);
+	bool nulls[10] = {false};
+	Datum values[] = {
+		TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
+		script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
+		script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
+		script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
+		TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_test_stream_state);
+
+PGDLLEXPORT Datum
+stream_beam_test_stream_state(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	SbScript script = {.result = NULL};
+
+	InitMaterializedSRF(fcinfo, 0);
+	script_start(&script, fcinfo);
+	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry; entry = sb_cells_next(script.pipeline->cells, entry))
+		script_put_cell(&script, result, entry);
+	sb_pipeline_close(script.pipeline);
+	return (Datum) 0;
+}
