@@ -248,12 +248,37 @@ create_source_has_rows(Oid source)
 	return found;
 }
 
+/* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
+static void
+create_find_upstream(SbCreation *creation)
+{
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
+	SbPipelineRow *upstream;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	upstream = sb_catalog_find_by_result(creation->plan->source);
+	if (upstream)
+	{
+		creation->row.upstream = upstream->id;
+		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
+		if (creation->row.retractable && merging)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
+					 errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
+					 errhint("Make that pipeline discarding, or use another window.")));
+	}
+	sb_api_leave(&saved);
+}
+
 static void
 create_fix_start(SbCreation *creation, SbDatabase *db)
 {
 	Oid source = creation->plan->source;
 
 	LockRelationOid(source, ShareLock);
+	create_find_upstream(creation);
 	if (create_source_has_rows(source))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -261,7 +286,10 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 				 errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
 				 errhint("Create the pipeline before the first row is inserted.")));
 	(void) sb_pin_until_end();
-	sb_source_add(db, source);
+	if (creation->row.upstream == 0)
+		sb_source_add(db, source);
+	else
+		sb_at_commit_chain();
 	creation->row.progress.position = sb_pin_until_end();
 }
 
@@ -322,6 +350,13 @@ create_state_table(SbCreation *creation)
 	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
 	recordDependencyOn(&state, &extension, DEPENDENCY_AUTO);
 	sb_catalog_set_state_table(creation->row.id, creation->row.state_table);
+	if (creation->row.upstream != 0)
+	{
+		name = sb_chain_queue_name(creation->row.id);
+		create_run(sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
+		ObjectAddressSet(state, RelationRelationId, get_relname_relid(name, get_namespace_oid("beam_state", false)));
+		recordDependencyOn(&state, &extension, DEPENDENCY_AUTO);
+	}
 }
 
 static void

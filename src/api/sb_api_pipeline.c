@@ -7,6 +7,7 @@
 #include "access/xlog.h"
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -16,6 +17,7 @@
 #include "query/sb_query.h"
 #include "replication/message.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_pipeline.h"
 #include "sb_compat.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
@@ -101,6 +103,8 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
 	drop_relation(row->state_table, RELKIND_RELATION);
+	if (row->upstream != 0)
+		drop_relation(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)), RELKIND_RELATION);
 	sb_catalog_delete(row->id);
 	sb_api_leave(&saved);
 	sb_at_commit_tell_runner();

@@ -23,7 +23,7 @@ sb_pipeline_state_name(SbPipelineState state)
 
 #define SB_PIPELINE_COLUMNS \
 	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
-	" p.idle_timeout, p.trigger::text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.state, p.error_code, p.error_message, p.revision," \
+	" p.idle_timeout, p.trigger::text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
@@ -108,6 +108,8 @@ read_row(HeapTuple tuple)
 	row->error_code = next_text(&reader);
 	row->error_message = next_text(&reader);
 	row->revision = next_int8(&reader, 0);
+	row->upstream = DatumGetInt32(next_datum(&reader));
+	row->retractable = DatumGetBool(next_datum(&reader));
 	row->progress.pipeline = row->id;
 	row->progress.position = DatumGetLSN(next_datum(&reader));
 	row->progress.input_watermark = next_int8(&reader, 0);
@@ -169,6 +171,22 @@ sb_catalog_find(const char *name)
 }
 
 SbPipelineRow *
+sb_catalog_find_by_result(Oid result)
+{
+	List *rows = sb_catalog_pipelines();
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->result == result)
+			return row;
+	}
+	return NULL;
+}
+
+SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
 	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
@@ -190,14 +208,15 @@ void
 sb_catalog_insert(SbPipelineRow *row)
 {
 	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID,
-				   TEXTOID, TEXTOID, TEXTOID};
-	char nulls[lengthof(types) + 1] = "               ";
+				   TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID};
+	char nulls[lengthof(types) + 1] = "                 ";
 	Datum values[] = {
 		CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
 		ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
 		Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
 		CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
-		CStringGetTextDatum(row->timestamp_combiner), CStringGetTextDatum(row->on_time), CStringGetTextDatum(row->closing)};
+		CStringGetTextDatum(row->timestamp_combiner), CStringGetTextDatum(row->on_time), CStringGetTextDatum(row->closing),
+		Int32GetDatum(row->upstream), BoolGetDatum(row->retractable)};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
 	bool isnull;
@@ -205,8 +224,8 @@ sb_catalog_insert(SbPipelineRow *row)
 	if (row->idle_timeout_us < 0)
 		nulls[8] = 'n';
 	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-		" idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, state)"
-		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, 'running') RETURNING id",
+		" idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, state)"
+		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, 'running') RETURNING id",
 		lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 

@@ -52,6 +52,8 @@ typedef struct SbPipelineRow
 	SbPipelineState state;
 	char *error_code, *error_message; /* NULL: none */
 	int64 revision;
+	int32 upstream;   /* id of the pipeline whose result it reads, 0: none */
+	bool retractable; /* the rows it reads may be taken back */
 	SbProgress progress;
 } SbPipelineRow;
 
@@ -61,6 +63,8 @@ extern const char *sb_pipeline_state_name(SbPipelineState state);
 extern List *sb_catalog_pipelines(void);
 /* NULL: there is none of this name */
 extern SbPipelineRow *sb_catalog_find(const char *name);
+/* the one whose result table this is, or NULL */
+extern SbPipelineRow *sb_catalog_find_by_result(Oid result);
 /* Locks the row and reads it; NULL: gone. */
 extern SbPipelineRow *sb_catalog_lock(const char *name);
 /* Inserts both rows and fills in the id. */

@@ -23,6 +23,8 @@ CREATE TABLE beam.pipeline (
     error_message    text,
     error_at         timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
+    upstream         int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
+    retractable      boolean NOT NULL DEFAULT false, -- rows it reads may be taken back
     revision         int8 NOT NULL DEFAULT 1 -- grows with each change that the runner has to see
 );
 

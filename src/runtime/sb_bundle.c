@@ -130,6 +130,8 @@ typedef struct SbBundleRun
 	List *pipelines;
 	TimestampTz started;
 	SbIntakeStop stop;
+	pg_atomic_uint32 *chain_generation;
+	uint32 seen_chain_generation;
 	bool wrote;
 } SbBundleRun;
 
@@ -162,6 +164,19 @@ bundle_take(SbBundleRun *run)
 	}
 }
 
+/*
+ * A pipeline was made that reads the result of one that this bundle has written to: its rows would be missed. The creation held the
+ * result locked, so it was committed before our first row there. Rare; the worker starts anew, with both.
+ */
+static void
+bundle_check_chains(SbBundleRun *run)
+{
+	if (pg_atomic_read_u32(run->chain_generation) != run->seen_chain_generation)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a pipeline has been chained to another while a bundle was run: the bundle is run again")));
+}
+
 static void
 bundle_run_plainly(SbBundleRun *run)
 {
@@ -186,9 +201,14 @@ bundle_run_plainly(SbBundleRun *run)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
+		if (pipeline->queue_pending && pipeline->upstream)
+			sb_chain_take_queue(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, bundle_is_idle(pipeline, intake, run->started));
+		/* those that read its result come later in the list */
+		sb_chain_hand_on(pipeline, true);
 	}
 	sb_letters_write();
+	bundle_check_chains(run);
 	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
 	sb_transaction_commit();
 	foreach (lc, run->pipelines)
@@ -230,7 +250,7 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 				 errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
 				 errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
 	sb_row_tuple(row, &tuple);
-	sb_letters_put_dead(pipeline->row->id, row->position, sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
+	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
 	sb_letters_write();
 	pipeline->progress.dead++;
 	pipeline->progress.rows_in++;
@@ -291,8 +311,18 @@ careful_pipeline(void *arg)
 	int part = 0;
 	int nrows;
 
-	while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
+	if (pipeline->upstream)
+	{
+		if (pipeline->queue_pending)
+			sb_chain_take_queue(pipeline);
+		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
 		careful_rows(careful, 0, nrows);
+	}
+	else
+	{
+		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
+			careful_rows(careful, 0, nrows);
+	}
 	sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, careful->idle);
 	sb_letters_write();
 }
@@ -339,6 +369,8 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	sb_transaction_begin();
 	old = MemoryContextSwitchTo(context);
 	foreach (lc, run->pipelines)
+		((SbPipeline *) lfirst(lc))->chain_held = true;
+	foreach (lc, run->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
@@ -354,8 +386,17 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 			ReThrowError(error);
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_set_failed(pipeline, error);
+		sb_chain_forget(pipeline);
+		if (pipeline->upstream)
+			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
 		*failed = true;
 	}
+	foreach (lc, run->pipelines)
+	{
+		sb_chain_finish_held(lfirst(lc));
+		((SbPipeline *) lfirst(lc))->chain_held = false;
+	}
+	bundle_check_chains(run);
 	run->wrote = true;
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
@@ -413,9 +454,9 @@ bundle_error_context(void *arg)
 }
 
 SbBundleEnd
-sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn)
+sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp()};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 	ErrorContextCallback context = {.callback = bundle_error_context, .arg = &run, .previous = error_context_stack};
 	bool failed = false;
 	bool complete = true;

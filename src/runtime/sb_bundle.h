@@ -21,10 +21,12 @@ typedef enum SbBundleEnd
 } SbBundleEnd;
 
 /*
- * Runs a bundle over what the intake has, waiting for the end of a transaction once it has begun. *commit_lsn: of its own
- * transaction, InvalidXLogRecPtr if it wrote nothing.
+ * Runs a bundle over what the intake has, waiting for the end of a transaction once it has begun. `pipelines`: each after the one
+ * whose result it reads. Error if *chain_generation is not what was seen when they were opened. *commit_lsn: of its own transaction,
+ * InvalidXLogRecPtr if it wrote nothing.
  */
-extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn);
+extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation,
+								 XLogRecPtr *commit_lsn);
 
 /* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
 extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);

@@ -30,6 +30,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 /* what the end of this transaction has to do; all cleared there */
 static bool tell_runner;
+static bool chained;
 static bool probe;
 static bool pinned;
 static XLogRecPtr pinned_at;
@@ -61,6 +62,12 @@ sb_at_commit_tell_runner(void)
 }
 
 void
+sb_at_commit_chain(void)
+{
+	chained = true;
+}
+
+void
 sb_at_commit_probe(void)
 {
 	probe = true;
@@ -83,7 +90,7 @@ hooks_end_of_transaction(bool committed)
 	SbDatabase *db = committed && probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
 
 	if (db && (pinned || (committed && (tell_runner || probe))))
-		sb_pin_release(db, pinned, committed);
+		sb_pin_release(db, pinned, committed, committed && chained);
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -93,7 +100,7 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = probe = pinned = false;
+	tell_runner = chained = probe = pinned = false;
 	blocked_dbid = InvalidOid;
 }
 

@@ -217,13 +217,16 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
+	pipeline->retractable = row->retractable;
+	pipeline->queue_pending = pipeline->kept_queue_pending = row->upstream != 0 && observer == NULL;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
 	/* expressions are folded at planning: as the owner, with the pipeline's settings */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = sb_plan_build(pipeline_view_query(row));
-	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle);
+	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
+									pipeline->retractable);
 	sb_role_restore(&saved);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
@@ -269,19 +272,35 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 void
 sb_row_tuple(const SbRow *row, HeapTuple tuple)
 {
-	tuple->t_len = row->frame->new_length;
-	tuple->t_data = (HeapTupleHeader) unconstify(SbRowFrame *, row->frame)->data;
+	char *data = unconstify(SbRowFrame *, row->frame)->data;
+
+	/* of a deletion there is the old tuple only */
+	if (row->frame->new_length > 0)
+	{
+		tuple->t_len = row->frame->new_length;
+		tuple->t_data = (HeapTupleHeader) data;
+	}
+	else
+	{
+		tuple->t_len = row->frame->old_length;
+		tuple->t_data = (HeapTupleHeader) data;
+	}
 	tuple->t_tableOid = row->frame->relation;
 	ItemPointerSetInvalid(&tuple->t_self);
+}
+
+XLogRecPtr
+sb_row_position(const SbPipeline *pipeline, const SbRow *row)
+{
+	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
 }
 
 void
 sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
 {
-	SbLateEvent event = {.pipeline = pipeline->row->id, .position = row->position, .event_time = event_time, .window = window, .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	SbLateEvent event = {.pipeline = pipeline->row->id, .position = sb_row_position(pipeline, row), .event_time = event_time, .window = window, .closed = closed, .watermark = pipeline->clocks.input_watermark};
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	HeapTupleData tuple;
-
 	char *json;
 
 	sb_row_tuple(row, &tuple);
@@ -296,10 +315,19 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 }
 
 void
-sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
+sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
 {
 	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
-	sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	if (likely(row->frame->kind == SB_ROW_INSERT))
+	{
+		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+		entry->rows++;
+	}
+	else
+	{
+		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+		entry->rows--;
+	}
 	sb_cells_touch(pipeline->cells, entry);
 }
 
@@ -327,7 +355,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
 		sb_pipeline_late(pipeline, row, event_time, window, true);
 	else
-		sb_pipeline_add(pipeline, entry, event_time);
+		sb_pipeline_add(pipeline, entry, row, event_time);
 }
 
 static void
@@ -354,7 +382,7 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	uint64 hash;
 	int n;
 
-	if (unlikely(row->frame->kind != SB_ROW_INSERT))
+	if (unlikely(row->frame->kind != SB_ROW_INSERT) && !pipeline->retractable)
 		pipeline_refuse_change(pipeline, row);
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
@@ -426,9 +454,15 @@ pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 	const SbObserver *observer = pipeline->observer;
 
 	if (observer)
+	{
 		observer->emit(observer->arg, pane, sb_cells_cell(pipeline->cells, entry)->window, pipeline->out_values, pipeline->out_nulls, op);
-	else if (op != 0)
+		return;
+	}
+	/* an accumulating result has the new row in the old one's place */
+	if (op > 0 || pipeline->strategy.accumulation == SB_RETRACTING)
 		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, op);
+	if (pipeline->chain && op != 0)
+		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
 }
 
 /* Retracts what was emitted for the cell, and for the windows merged into it: packed rows, one behind the other. */
@@ -463,7 +497,7 @@ pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 
 	pipeline_put(pipeline, entry, pane, 1);
 	entry->emitted = true;
-	if (pipeline->strategy.accumulation != SB_RETRACTING)
+	if (pipeline->strategy.accumulation != SB_RETRACTING && !sb_chain_wants_retractions(pipeline))
 		return;
 	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 	sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
@@ -484,7 +518,9 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
 	pipeline_retract(pipeline, entry, pane);
-	if (sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
+	/* a group whose rows have all been taken back is no group any more */
+	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
+		sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 						pipeline->out_nulls))
 		pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
@@ -532,6 +568,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 	}
 	pipeline_write_result(pipeline);
 	sb_role_restore(&saved);
+	sb_chain_hand_on(pipeline, false);
 }
 
 /* Rows of results and cells collected while many timers fire are written in between. */
@@ -571,6 +608,7 @@ pipeline_timers(SbPipeline *pipeline)
 		pipeline_write_result(pipeline);
 		sb_role_restore(&saved);
 		sb_pipeline_write_state(pipeline);
+		sb_chain_hand_on(pipeline, false);
 		if (sb_cells_bytes(pipeline->cells) > budget)
 			sb_cells_evict(pipeline->cells, budget / 2);
 	}
@@ -598,6 +636,16 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 
 	if (pipeline->plan->event_time == NULL || pipeline->observer)
 		return;
+	/* what it reads has a watermark of its own */
+	if (pipeline->row->upstream != 0)
+	{
+		if (pipeline->upstream && pipeline->upstream->clocks.output_watermark > watermark)
+		{
+			pipeline->clocks.input_watermark = pipeline->upstream->clocks.output_watermark;
+			pipeline->changed = true;
+		}
+		return;
+	}
 	if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
@@ -672,6 +720,8 @@ sb_pipeline_keep(SbPipeline *pipeline)
 	if (pipeline->changed)
 		pipeline->persisted = pipeline->progress.position;
 	pipeline->row->progress = pipeline->progress;
+	pipeline->kept_queue_pending = pipeline->queue_pending;
+	sb_chain_keep(pipeline);
 	MemoryContextReset(pipeline->bundle);
 	sb_pipeline_forget_deferred(pipeline);
 }
@@ -687,6 +737,8 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 	pipeline->current = NULL;
 	pipeline->changed = false;
 	sb_cells_rollback(pipeline->cells);
+	sb_chain_rollback(pipeline);
+	pipeline->queue_pending = pipeline->kept_queue_pending;
 	MemoryContextReset(pipeline->bundle);
 	sb_pipeline_forget_deferred(pipeline);
 }
@@ -697,9 +749,10 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_cells_next_event(pipeline->cells);
 
-	if (awaited)
+	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
-	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL)
+	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL &&
+		pipeline->row->upstream == 0)
 	{
 		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX

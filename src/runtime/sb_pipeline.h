@@ -30,6 +30,8 @@ typedef struct SbObserver
 	void *arg;
 } SbObserver;
 
+typedef struct SbChain SbChain;
+
 typedef struct SbPipeline
 {
 	MemoryContext context; /* of the pipeline: all of this */
@@ -45,6 +47,13 @@ typedef struct SbPipeline
 	SbCells *cells;
 	SbResult *result;
 	const SbObserver *observer; /* NULL: tables */
+	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
+	List *readers;               /* of SbPipeline: those running that read its result */
+	SbChain *chain;              /* rows for the readers; NULL: it has none */
+	bool retractable;            /* its rows may be taken back */
+	bool chain_held;             /* rows are not handed on as they come: the bundle is run carefully */
+	bool kept_queue_pending;     /* as of the last keep */
+	bool queue_pending;          /* rows may have been queued while it did not run */
 	Datum *out_values;     /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
@@ -84,6 +93,30 @@ extern void sb_pipeline_rollback(SbPipeline *pipeline);
  */
 extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited);
 
+/* ---- chained pipelines (sb_pipeline_chain.c) ---- */
+
+/* Says who reads the pipeline's result: running readers, and ids of those that do not run. Needs a transaction. */
+extern void sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting);
+extern bool sb_chain_wants_retractions(const SbPipeline *pipeline);
+extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op);
+/* Gives the rows so far to the readers, or (`all` false) only when there are many. */
+extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
+/* In a careful run: the rows held; their readers take them one by one; what then is not taken is queued. */
+extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
+extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
+extern void sb_chain_take_queue(SbPipeline *reader);
+extern void sb_chain_finish_held(SbPipeline *pipeline);
+extern void sb_chain_keep(SbPipeline *pipeline);
+extern void sb_chain_rollback(SbPipeline *pipeline);
+/* The pipeline has failed: its rows of this bundle are void. */
+extern void sb_chain_forget(SbPipeline *pipeline);
+/* The reader with this id has failed: the rows held are queued for it. */
+extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
+/* The position to tell of a row: one from an upstream has none of its own. */
+extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
+extern char *sb_chain_queue_name(int32 pipeline);
+extern char *sb_chain_queue_sql(const char *table);
+
 /* ---- for the files of the pipeline ---- */
 
 typedef struct SbSavedRole
@@ -98,8 +131,8 @@ extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
 /* The tuple of a row, pointing into its frame. */
 extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
-/* Adds the current row of the query to a cell that is neither expired nor closed. */
-extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time);
+/* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out: by the kind of the row. */
+extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
 /* Puts the current row aside, for one window; resolves when much is put aside. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);

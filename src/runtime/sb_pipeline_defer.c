@@ -68,7 +68,7 @@ defer_slot(SbDeferred *deferred)
 void
 sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window)
 {
-	Size size = offsetof(SbRowFrame, data) + row->frame->new_length;
+	Size size = offsetof(SbRowFrame, data) + MAXALIGN(row->frame->new_length) + row->frame->old_length;
 	SbDeferredRow *slot;
 	char *copy;
 
@@ -141,7 +141,7 @@ defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const 
 	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
 		sb_pipeline_late(pipeline, &deferred->row, deferred->event_time, window, true);
 	else
-		sb_pipeline_add(pipeline, entry, deferred->event_time);
+		sb_pipeline_add(pipeline, entry, &deferred->row, deferred->event_time);
 }
 
 /* ---- merging windows ---- */
@@ -185,6 +185,7 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, into), window, cells, n);
 	for (int i = 0; i < n; i++)
 	{
+		into->rows += sources[i]->rows;
 		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into), sb_cells_accs(pipeline->cells, sources[i]));
 		/* retracted with the merged window's first pane, so that no reader sees a hole */
 		if (sources[i]->emitted_rows)

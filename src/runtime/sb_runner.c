@@ -41,6 +41,7 @@ static uint64 epoch;              /* of the session that frames are taken from *
 static bool awaiting_reset;
 static XLogRecPtr session_start;
 static Oid extension;
+static uint32 chain_generation; /* as of the reading of the catalog */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
@@ -55,11 +56,15 @@ runner_least_position(void)
 	XLogRecPtr least = detached_least != InvalidXLogRecPtr ? detached_least : PG_UINT64_MAX;
 	ListCell *lc;
 
-	if (pipelines == NIL)
-		return Min(least, intake->position);
+	/* one that reads another's result needs nothing of the WAL */
 	foreach (lc, pipelines)
-		least = Min(least, ((SbPipeline *) lfirst(lc))->persisted);
-	return least;
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->upstream == 0)
+			least = Min(least, pipeline->persisted);
+	}
+	return least == PG_UINT64_MAX ? intake->position : least;
 }
 
 static void
@@ -233,6 +238,45 @@ runner_close_stale(List *rows)
 	pipelines = kept;
 }
 
+static int
+runner_compare(const ListCell *a, const ListCell *b)
+{
+	int32 x = ((SbPipeline *) lfirst(a))->row->id;
+	int32 y = ((SbPipeline *) lfirst(b))->row->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
+static void
+runner_link(List *rows)
+{
+	ListCell *lc, *lc2;
+
+	list_sort(pipelines, runner_compare);
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		List *running = NIL;
+		List *waiting = NIL;
+
+		foreach (lc2, rows)
+		{
+			SbPipelineRow *row = lfirst(lc2);
+			SbPipeline *reader = row->upstream == pipeline->row->id ? runner_find(row->id) : NULL;
+
+			if (reader)
+				running = lappend(running, reader);
+			else if (row->upstream == pipeline->row->id)
+				waiting = lappend_int(waiting, row->id);
+		}
+		sb_chain_set_readers(pipeline, running, waiting);
+		list_free(running);
+		list_free(waiting);
+		pipeline->upstream = pipeline->row->upstream ? runner_find(pipeline->row->upstream) : NULL;
+	}
+}
+
 static void
 runner_publish_sources(uint32 generation)
 {
@@ -243,7 +287,7 @@ runner_publish_sources(uint32 generation)
 	foreach (lc, pipelines)
 	{
 		Oid source = ((SbPipeline *) lfirst(lc))->plan->source;
-		bool known = false;
+		bool known = ((SbPipeline *) lfirst(lc))->row->upstream != 0;
 
 		for (int i = 0; i < n && !known; i++)
 			known = sources[i] == source;
@@ -271,6 +315,12 @@ runner_raise_gap(void *arg)
 			 errhint("Drop the pipeline and create it again.")));
 }
 
+static bool
+runner_has_gap(const SbPipeline *pipeline)
+{
+	return pipeline->row->upstream == 0 && pipeline->persisted < session_start;
+}
+
 static void
 runner_fail_gapped(void)
 {
@@ -279,7 +329,7 @@ runner_fail_gapped(void)
 	bool any = false;
 
 	foreach (lc, pipelines)
-		any = any || ((SbPipeline *) lfirst(lc))->persisted < session_start;
+		any = any || runner_has_gap(lfirst(lc));
 	if (!any)
 		return;
 	sb_transaction_begin();
@@ -289,7 +339,7 @@ runner_fail_gapped(void)
 		MemoryContext old = MemoryContextSwitchTo(pipelines_context);
 		ErrorData *error;
 
-		if (pipeline->persisted >= session_start)
+		if (!runner_has_gap(pipeline))
 			kept = lappend(kept, pipeline);
 		else if (!sb_try(runner_raise_gap, pipeline, &error))
 		{
@@ -314,6 +364,7 @@ static void
 runner_reload(void)
 {
 	uint32 generation = pg_atomic_read_u32(&db->generation);
+	uint32 chains = pg_atomic_read_u32(&db->chain_generation);
 	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	Oid now;
@@ -351,17 +402,19 @@ runner_reload(void)
 				 * What a resumed one needs has passed by. A new one needs nothing yet: its source was locked against writers until
 				 * its creation was committed and this reload was asked for, and frames are taken only after that.
 				 */
-				rewind = rewind || (row->revision > 1 && pipeline->persisted < intake->position);
+				rewind = rewind || (row->revision > 1 && row->upstream == 0 && pipeline->persisted < intake->position);
 			}
 		}
-		if (pipeline == NULL)
+		if (pipeline == NULL && row->upstream == 0)
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
+	runner_link(rows);
 	runner_publish_sources(generation);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
+	chain_generation = chains;
 	if (rewind && !awaiting_reset)
 		runner_request_rewind();
 }
@@ -447,7 +500,7 @@ static void
 runner_bundle(void)
 {
 	XLogRecPtr commit;
-	SbBundleEnd end = sb_bundle_run(intake, pipelines, &commit);
+	SbBundleEnd end = sb_bundle_run(intake, pipelines, &db->chain_generation, chain_generation, &commit);
 
 	runner_evict();
 	if (end == SB_BUNDLE_RESET)

@@ -37,6 +37,7 @@ shmem_database_init(SbDatabase *db)
 {
 	pg_atomic_init_u32(&db->sources_version, 0);
 	pg_atomic_init_u32(&db->generation, 0);
+	pg_atomic_init_u32(&db->chain_generation, 0);
 	pg_atomic_init_u64(&db->rewind_wanted, 0);
 	pg_atomic_init_u32(&db->reader_sleeping, 0);
 	pg_atomic_init_u32(&db->slot_ready, 0);
@@ -275,12 +276,14 @@ sb_pin_acquire(SbDatabase *db)
 }
 
 void
-sb_pin_release(SbDatabase *db, bool pinned, bool changed)
+sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
 {
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	Assert(!pinned || db->pins > 0);
 	if (changed)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
+	if (chained)
+		pg_atomic_fetch_add_u32(&db->chain_generation, 1);
 	if (pinned)
 		db->pins--;
 	LWLockRelease(sb_registry->lock);

@@ -84,6 +84,7 @@ typedef struct SbDatabase
 	pg_atomic_uint32 sources_version;
 
 	pg_atomic_uint32 generation;     /* bumped by each committed change of pipelines */
+	pg_atomic_uint32 chain_generation; /* bumped by each committed creation of a pipeline over another's result */
 	pg_atomic_uint64 rewind_wanted;  /* by the runner: sessions of the reader it asked for */
 	pg_atomic_uint32 reader_sleeping; /* by the reader: commits are to wake it */
 	pg_atomic_uint32 slot_ready;     /* by the reader: the slot exists and decoding has begun */
@@ -129,7 +130,7 @@ extern SbRing *sb_ring_attach(SbDatabase *db, bool create);
 /* Holds the confirmation of the slot at the present position until sb_pin_release(); returns that position. */
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 /* Ends the pin. `changed`: the transaction committed a change of pipelines: the runner is told in the same instant. */
-extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed);
+extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*

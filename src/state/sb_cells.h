@@ -32,6 +32,7 @@ typedef struct SbEntry
 	bool touched; /* got elements since the last fire; on the list `touched` */
 	bool emitted; /* its row is in the result table (accumulating); stored with the cell */
 	bool changed; /* on the list `changed` */
+	int64 rows;          /* added and not taken back */
 	bytea *emitted_rows; /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
 	Size acc_bytes; /* by-reference bytes of key and accumulators, as last counted */
 	struct SbEntry *next_of_key; /* merging windows: the next window of this key */

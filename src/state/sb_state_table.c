@@ -173,6 +173,10 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
 	if (data >= end)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell is empty")));
 	flags = *data++;
+	if (end - data < sizeof(entry->rows))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
+	memcpy(&entry->rows, data, sizeof(entry->rows));
+	data += sizeof(entry->rows);
 	entry->emitted = (flags & SB_STATE_EMITTED) != 0;
 	if (flags & SB_STATE_EMITTED_ROWS)
 		state_decode_emitted_rows(cells, entry, &data, end);
@@ -300,6 +304,7 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
 	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) | (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0));
+	appendBinaryStringInfo(&state, (char *) &entry->rows, sizeof(entry->rows));
 	if (entry->emitted_rows)
 	{
 		uint32 size = VARSIZE(entry->emitted_rows) - VARHDRSZ;

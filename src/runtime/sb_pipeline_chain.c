@@ -1,0 +1,311 @@
+/*
+ * sb_pipeline_chain.c: chained pipelines: one reads the result of another as a stream, in the same bundle.
+ *
+ * The rows that a pipeline writes to its result are kept, while the bundle runs, for those that read it; these take them after it in
+ * the same transaction and have its output watermark. Rows of an accumulating pipeline replace each other: the old one goes first as a
+ * retraction, so that a sum of sums stays right. Discarding and retracting results are appended to: their readers see rows added.
+ *
+ * A reader that does not run (paused, failed) has the rows queued in a table, in the same transaction, and takes them from there first
+ * when it runs again.
+ *
+ * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all have taken them.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "runtime/sb_pipeline.h"
+#include "sb_statement.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Rows handed on at a time, while a large bundle runs. */
+#define SB_CHAIN_ROWS 20000
+
+struct SbChain
+{
+	MemoryContext rows_context;
+	SbRow *rows;
+	int n, max;
+	int kept;          /* of them, those that a rollback leaves */
+	TupleDesc layout;  /* of the result table */
+	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them */
+	int32 *waiting;    /* ids of the readers that do not run */
+	int nwaiting;
+	SbStatement **queue; /* for each of them */
+};
+
+char *
+sb_chain_queue_sql(const char *table)
+{
+	return psprintf("CREATE TABLE %s (seq int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op int2 NOT NULL, data bytea NOT NULL);"
+					"REVOKE ALL ON %s FROM PUBLIC;",
+					table, table);
+}
+
+char *
+sb_chain_queue_name(int32 pipeline)
+{
+	return psprintf("queue_%d", pipeline);
+}
+
+static void
+chain_lay_out(SbPipeline *pipeline, SbChain *chain)
+{
+	Relation rel = table_open(pipeline->row->result, AccessShareLock);
+
+	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	table_close(rel, AccessShareLock);
+	chain->attno = palloc(sizeof(AttrNumber) * (pipeline->plan->ncolumns + 1));
+	/* one that is gone fails the pipeline when it writes its result */
+	for (int i = 0; i < pipeline->plan->ncolumns; i++)
+		chain->attno[i] = get_attnum(pipeline->row->result, pipeline->plan->columns_out[i].name);
+	chain->attno[pipeline->plan->ncolumns] = get_attnum(pipeline->row->result, "op");
+}
+
+static SbStatement *
+chain_queue_statement(int32 reader)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(2);
+
+	TupleDescInitEntry(desc, 1, "op", INT2OID, -1, 0);
+	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
+	return sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)),
+							   desc, 0, NULL);
+}
+
+void
+sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting)
+{
+	MemoryContext context = AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbChain *chain = NULL;
+	ListCell *lc;
+
+	if (pipeline->chain)
+		MemoryContextDelete(MemoryContextGetParent(pipeline->chain->rows_context));
+	pipeline->chain = NULL;
+	if (running != NIL || waiting != NIL)
+	{
+		chain = palloc0(sizeof(SbChain));
+		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
+		chain_lay_out(pipeline, chain);
+		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
+		chain->queue = palloc(sizeof(SbStatement *) * (list_length(waiting) + 1));
+		foreach (lc, waiting)
+		{
+			chain->waiting[chain->nwaiting] = lfirst_int(lc);
+			chain->queue[chain->nwaiting++] = chain_queue_statement(lfirst_int(lc));
+		}
+		pipeline->readers = list_copy(running);
+		pipeline->chain = chain;
+	}
+	else
+		pipeline->readers = NIL;
+	MemoryContextSwitchTo(old);
+	if (chain == NULL)
+		MemoryContextDelete(context);
+}
+
+bool
+sb_chain_wants_retractions(const SbPipeline *pipeline)
+{
+	return pipeline->chain != NULL && pipeline->strategy.accumulation == SB_ACCUMULATING;
+}
+
+static void
+chain_append(SbChain *chain, HeapTuple tuple, Oid relation, int op)
+{
+	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + tuple->t_len);
+	bool insert = op > 0;
+
+	if (chain->n == chain->max)
+	{
+		chain->max = chain->max ? chain->max * 2 : 1024;
+		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max) : palloc(sizeof(SbRow) * chain->max);
+	}
+	frame->relation = relation;
+	frame->kind = insert ? SB_ROW_INSERT : SB_ROW_DELETE;
+	frame->new_length = insert ? tuple->t_len : 0;
+	frame->old_length = insert ? 0 : tuple->t_len;
+	memcpy(frame->data, tuple->t_data, tuple->t_len);
+	/* a position beyond any: it is not what tells whether the reader has had the row */
+	chain->rows[chain->n++] = (SbRow){.frame = frame, .layout = chain->layout, .position = PG_UINT64_MAX};
+}
+
+void
+sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op)
+{
+	SbChain *chain = pipeline->chain;
+	MemoryContext old = MemoryContextSwitchTo(chain->rows_context);
+	Datum *row = palloc0(sizeof(Datum) * chain->layout->natts);
+	bool *isnull = palloc(sizeof(bool) * chain->layout->natts);
+	bool appended = pipeline->strategy.accumulation == SB_RETRACTING;
+	HeapTuple tuple;
+
+	memset(isnull, true, sizeof(bool) * chain->layout->natts);
+	for (int i = 0; i < pipeline->plan->ncolumns; i++)
+	{
+		if (chain->attno[i] == InvalidAttrNumber)
+			continue;
+		row[chain->attno[i] - 1] = values[i];
+		isnull[chain->attno[i] - 1] = nulls[i];
+	}
+	if (appended)
+	{
+		row[chain->attno[pipeline->plan->ncolumns] - 1] = Int16GetDatum(op);
+		isnull[chain->attno[pipeline->plan->ncolumns] - 1] = false;
+	}
+	tuple = heap_form_tuple(chain->layout, row, isnull);
+	chain_append(chain, tuple, pipeline->row->result, appended ? 1 : op);
+	heap_freetuple(tuple);
+	pfree(row);
+	pfree(isnull);
+	MemoryContextSwitchTo(old);
+}
+
+/* Rows for a reader that does not run: into its queue, whole tuples as bytes. */
+static void
+chain_queue_rows(SbChain *chain)
+{
+	for (int w = 0; w < chain->nwaiting; w++)
+	{
+		for (int i = 0; i < chain->n; i++)
+		{
+			const SbRowFrame *frame = chain->rows[i].frame;
+			bool insert = frame->kind == SB_ROW_INSERT;
+			Size size = insert ? frame->new_length : frame->old_length;
+			bytea *data = palloc(VARHDRSZ + size);
+			Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
+			bool nulls[] = {false, false};
+
+			SET_VARSIZE(data, VARHDRSZ + size);
+			memcpy(VARDATA(data), frame->data, size);
+			sb_statement_put(chain->queue[w], values, nulls);
+			pfree(data);
+		}
+		if (chain->n > 0)
+			sb_statement_run(chain->queue[w], NULL, NULL);
+	}
+}
+
+static void
+chain_forget_rows(SbChain *chain)
+{
+	chain->rows = NULL;
+	chain->n = chain->max = chain->kept = 0;
+	MemoryContextReset(chain->rows_context);
+}
+
+void
+sb_chain_hand_on(SbPipeline *pipeline, bool all)
+{
+	SbChain *chain = pipeline->chain;
+	ListCell *lc;
+
+	if (chain == NULL || chain->n == 0 || pipeline->chain_held || (!all && chain->n < SB_CHAIN_ROWS))
+		return;
+	foreach (lc, pipeline->readers)
+		sb_chain_take(lfirst(lc), chain->rows, chain->n);
+	chain_queue_rows(chain);
+	chain_forget_rows(chain);
+}
+
+void
+sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n)
+{
+	*rows = pipeline->chain ? pipeline->chain->rows : NULL;
+	*n = pipeline->chain ? pipeline->chain->n : 0;
+}
+
+void
+sb_chain_finish_held(SbPipeline *pipeline)
+{
+	if (pipeline->chain == NULL)
+		return;
+	chain_queue_rows(pipeline->chain);
+	chain_forget_rows(pipeline->chain);
+}
+
+void
+sb_chain_keep(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		pipeline->chain->kept = pipeline->chain->n;
+}
+
+void
+sb_chain_rollback(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		pipeline->chain->n = pipeline->chain->kept;
+}
+
+void
+sb_chain_forget(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		chain_forget_rows(pipeline->chain);
+}
+
+void
+sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
+{
+	SbChain *chain = pipeline->chain;
+	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(chain->rows_context));
+
+	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
+	chain->queue = repalloc(chain->queue, sizeof(SbStatement *) * (chain->nwaiting + 1));
+	chain->waiting[chain->nwaiting] = reader;
+	chain->queue[chain->nwaiting++] = chain_queue_statement(reader);
+	MemoryContextSwitchTo(old);
+}
+
+/* What was queued while the reader did not run comes before what is new. */
+void
+sb_chain_take_queue(SbPipeline *reader)
+{
+	SbPipeline *writer = reader->upstream;
+	char *table = psprintf("beam_state.%s", sb_chain_queue_name(reader->row->id));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	SbChain rows = {.layout = writer->chain->layout};
+
+	/* set again by a rollback */
+	reader->queue_pending = false;
+	if (SPI_execute(psprintf("SELECT op, data FROM %s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read %s", table);
+	old = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+		Datum op = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		bytea *data = DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		HeapTupleData tuple = {.t_len = VARSIZE(data) - VARHDRSZ};
+
+		tuple.t_data = palloc(tuple.t_len);
+		memcpy(tuple.t_data, VARDATA(data), tuple.t_len);
+		chain_append(&rows, &tuple, reader->plan->source, DatumGetInt16(op));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(old);
+	if (rows.n > 0)
+	{
+		sb_chain_take(reader, rows.rows, rows.n);
+		if (SPI_execute(psprintf("DELETE FROM %s", table), false, 0) != SPI_OK_DELETE)
+			elog(ERROR, "could not empty %s", table);
+	}
+	MemoryContextDelete(context);
+}
+
+void
+sb_chain_take(SbPipeline *reader, SbRow *rows, int n)
+{
+	if (reader->queue_pending)
+		sb_chain_take_queue(reader);
+	sb_pipeline_rows(reader, rows, 0, n);
+}
