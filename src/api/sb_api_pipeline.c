@@ -195,7 +195,7 @@ wait_check(const char *name, Oid user)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
 		         row->error_message ? errdetail("%s", row->error_message) : 0,
-		         errhint("Call beam.resume_pipeline().")));
+		         errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 	sb_api_leave(&saved);
 }
 
