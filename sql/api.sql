@@ -211,19 +211,21 @@ INSERT INTO orders VALUES (9, '2024-01-01', 'east', 9);
 CALL beam.wait_for('per_region'); \echo :SQLSTATE
 SELECT state, error_code FROM beam.pipelines;
 SELECT beam.drop_pipeline('per_region');
-SELECT * FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace;
+SELECT relname FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace;
 TRUNCATE orders;
 SELECT beam.create_pipeline('per_region', :q);
+SELECT beam.pause_pipeline('per_region');
 DROP VIEW per_region_batch; \echo :SQLSTATE
-INSERT INTO orders VALUES (9, '2024-01-01', 'east', 9);
+SELECT beam.resume_pipeline('per_region');
 CALL beam.wait_for('per_region'); \echo :SQLSTATE
 SELECT beam.explain_pipeline('per_region'); \echo :SQLSTATE
 SELECT beam.drop_pipeline('per_region');
 TRUNCATE orders;
 -- another query behind its back
 SELECT beam.create_pipeline('per_region', :q);
+SELECT beam.pause_pipeline('per_region');
 CREATE OR REPLACE VIEW per_region_batch AS SELECT region, count(*) + 1 AS count FROM orders GROUP BY region;
-INSERT INTO orders VALUES (9, '2024-01-01', 'east', 9);
+SELECT beam.resume_pipeline('per_region');
 CALL beam.wait_for('per_region'); \echo :SQLSTATE
 SELECT beam.drop_pipeline('per_region');
 TRUNCATE orders;
