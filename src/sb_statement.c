@@ -81,14 +81,18 @@ sb_statement_rows(const SbStatement *statement)
 	return statement->nrows;
 }
 
+/* SPI's list of named relations is made in the current memory context, and kept as long as the connection. */
 static void
 statement_register_rows(SbStatement *statement)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	EphemeralNamedRelation enr;
 
 	/* a run without rows still needs the relation, to be prepared */
 	if (statement->store == NULL)
 		statement_begin_rows(statement);
+	/* a run that failed in a subtransaction has left its own */
+	(void) SPI_unregister_relation("rows");
 	enr = palloc0(sizeof(EphemeralNamedRelationData));
 	enr->md.name = "rows";
 	enr->md.reliddesc = InvalidOid;
@@ -98,6 +102,7 @@ statement_register_rows(SbStatement *statement)
 	enr->reldata = statement->store;
 	if (SPI_register_relation(enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register the rows of a statement");
+	MemoryContextSwitchTo(old);
 }
 
 uint64
