@@ -23,3 +23,6 @@ SELECT * FROM resume ORDER BY k;
 
 SELECT beam.drop_pipeline('resume');
 DROP TABLE resume_source;
+
+-- a procedure is called with nulls too
+CALL beam.wait_for(NULL);

@@ -222,11 +222,15 @@ PG_FUNCTION_INFO_V1(stream_beam_wait_for);
 PGDLLEXPORT Datum
 stream_beam_wait_for(PG_FUNCTION_ARGS)
 {
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SbDatabase *db = sb_api_require_server();
 	TimestampTz deadline = DT_NOEND;
 	XLogRecPtr marker;
+	char *name;
 
+	/* a procedure cannot be STRICT */
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
 		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 	wait_check(name, GetUserId());
