@@ -12,6 +12,8 @@
 
 /* Rows beyond this go to a temporary file. */
 #define SB_STATEMENT_MEMORY_KB (16 * 1024)
+/* What the SQL calls them. */
+#define SB_STATEMENT_ROWS "rows"
 
 struct SbStatement
 {
@@ -23,6 +25,7 @@ struct SbStatement
 	SPIPlanPtr plan; /* NULL: not yet prepared; owned */
 	Tuplestorestate *store; /* NULL: no rows; owned by the transaction */
 	int64 nrows;
+	EphemeralNamedRelationData relation; /* the rows, as SPI is told of them while the statement runs */
 };
 
 static dlist_head statements = DLIST_STATIC_INIT(statements);
@@ -84,20 +87,24 @@ sb_statement_rows(const SbStatement *statement)
 static void
 statement_register_rows(SbStatement *statement)
 {
-	EphemeralNamedRelation enr;
+	EphemeralNamedRelation relation = &statement->relation;
+	MemoryContext old;
 
 	/* a run without rows still needs the relation, to be prepared */
 	if (statement->store == NULL)
 		statement_begin_rows(statement);
-	enr = palloc0(sizeof(EphemeralNamedRelationData));
-	enr->md.name = "rows";
-	enr->md.reliddesc = InvalidOid;
-	enr->md.tupdesc = statement->desc;
-	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
-	enr->md.enrtuples = statement->nrows;
-	enr->reldata = statement->store;
-	if (SPI_register_relation(enr) != SPI_OK_REL_REGISTER)
+	memset(relation, 0, sizeof(*relation));
+	relation->md.name = SB_STATEMENT_ROWS;
+	relation->md.reliddesc = InvalidOid;
+	relation->md.tupdesc = statement->desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = statement->nrows;
+	relation->reldata = statement->store;
+	/* what SPI makes for it at the first time lives as long as the connection, that is, the transaction */
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register the rows of a statement");
+	MemoryContextSwitchTo(old);
 }
 
 uint64
@@ -119,7 +126,7 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(code));
 	if (statement->desc)
 	{
-		SPI_unregister_relation("rows");
+		SPI_unregister_relation(SB_STATEMENT_ROWS);
 		tuplestore_end(statement->store);
 		statement->store = NULL;
 		statement->nrows = 0;
@@ -132,6 +139,8 @@ sb_statements_abort(void)
 {
 	dlist_iter iter;
 
+	/* after a subtransaction the connection goes on: of a statement that failed, it still knows the rows */
+	SPI_unregister_relation(SB_STATEMENT_ROWS);
 	dlist_foreach(iter, &statements)
 	{
 		SbStatement *statement = dlist_container(SbStatement, node, iter.cur);
