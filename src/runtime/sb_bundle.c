@@ -105,7 +105,7 @@ sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
-	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_full(intake) ||
+	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
 		   TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
 }
 

@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
@@ -129,6 +130,21 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+static bool
+hooks_is_source(Oid relation)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+	bool found = false;
+
+	if (db == NULL || db->nsources == 0)
+		return false;
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	for (int i = 0; i < db->nsources && !found; i++)
+		found = db->sources[i] == relation;
+	LWLockRelease(sb_registry->lock);
+	return found;
+}
+
 static void
 hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
@@ -138,6 +154,9 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	{
 		sb_at_commit_probe();
 	}
+	/* a source that is altered: the runner looks whether its pipelines can go on */
+	if (sb_registry && (access == OAT_POST_ALTER || access == OAT_DROP) && class == RelationRelationId && hooks_is_source(object))
+		sb_at_commit_tell_runner();
 }
 
 /* The database that a command needs for itself, or InvalidOid. */

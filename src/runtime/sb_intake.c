@@ -217,7 +217,7 @@ sb_intake_take(SbIntake *intake)
 		}
 		intake->read += frame->length;
 		/* asked for between transactions, so that a bundle can end on time */
-		if (frame->type == SB_FRAME_COMMIT && sb_intake_is_full(intake))
+		if (frame->type == SB_FRAME_COMMIT && sb_intake_is_large(intake))
 			return SB_INTAKE_COMMIT;
 		if (frame->type == SB_FRAME_ROW && sb_intake_is_full(intake))
 			return SB_INTAKE_CHUNK;
@@ -225,11 +225,24 @@ sb_intake_take(SbIntake *intake)
 	return intake->in_transaction ? SB_INTAKE_WAIT : SB_INTAKE_EMPTY;
 }
 
+static uint64
+intake_held(const SbIntake *intake)
+{
+	return intake->read - pg_atomic_read_u64(&intake->ring->freed);
+}
+
 /* Half: the reader fills the other half while the bundle is being finished. */
+bool
+sb_intake_is_large(const SbIntake *intake)
+{
+	return intake_held(intake) > intake->ring->size / 2;
+}
+
+/* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool
 sb_intake_is_full(const SbIntake *intake)
 {
-	return intake->read - pg_atomic_read_u64(&intake->ring->freed) > intake->ring->size / 2;
+	return intake_held(intake) > intake->ring->size / 4 * 3;
 }
 
 static Size

@@ -61,7 +61,9 @@ extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, Me
 
 /* Adds rows to the array until it has to stop; SB_CHUNK_ROWS at the most. */
 extern SbIntakeStop sb_intake_take(SbIntake *intake);
-/* Is so much of the ring held by the bundle that it should end? */
+/* Does the bundle hold so much of the ring that it should end with this transaction? */
+extern bool sb_intake_is_large(const SbIntake *intake);
+/* Does it hold so much, within a transaction, that it has to be spooled for the rest to have room? */
 extern bool sb_intake_is_full(const SbIntake *intake);
 /* Within a transaction: moves the rows of the array, which have been processed, to the spool, and gives their part of the ring back. */
 extern void sb_intake_spool(SbIntake *intake);

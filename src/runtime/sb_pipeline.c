@@ -180,6 +180,7 @@ sb_pipeline_open(const SbPipelineRow *row)
 
 	pipeline->context = context;
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
+	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
 	result_name = pipeline_relation_name(row, row->result, "result table");
@@ -200,6 +201,18 @@ sb_pipeline_open(const SbPipelineRow *row)
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	MemoryContextSwitchTo(old);
 	return pipeline;
+}
+
+void
+sb_pipeline_verify(SbPipeline *pipeline)
+{
+	SbSavedRole saved;
+
+	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
+	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
+	sb_pipeline_as_owner(pipeline, &saved);
+	(void) sb_plan_build(pipeline_view_query(pipeline->row));
+	sb_role_restore(&saved);
 }
 
 void
@@ -235,11 +248,14 @@ void
 sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
 {
 	SbLateEvent event = {.pipeline = pipeline->row->id, .position = row->position, .event_time = event_time, .window = window, .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	HeapTupleData tuple;
 
 	sb_row_tuple(row, &tuple);
 	sb_letters_put_late(&event, sb_row_to_json(pipeline->plan->source, &tuple, row->layout));
 	pipeline->progress.late++;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
 }
 
 void
@@ -480,6 +496,9 @@ sb_pipeline_write_state(SbPipeline *pipeline)
 	sb_cells_write(pipeline->cells);
 }
 
+/* How finely the watermark of a resting source follows the clock. */
+#define SB_IDLE_STEP_US USECS_PER_SEC
+
 static void
 pipeline_advance(SbPipeline *pipeline, bool idle)
 {
@@ -491,7 +510,13 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
-		watermark = Max(watermark, pipeline->clocks.processing_time - delay);
+	{
+		TimestampTz clock = pipeline->clocks.processing_time - delay;
+
+		/* in steps, but for a timer that waits for it: each step is a write */
+		if (clock > sb_cells_next_event(pipeline->cells) || clock - watermark >= SB_IDLE_STEP_US)
+			watermark = Max(watermark, clock);
+	}
 	if (watermark > pipeline->clocks.input_watermark)
 	{
 		pipeline->clocks.input_watermark = watermark;

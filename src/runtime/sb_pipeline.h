@@ -23,6 +23,7 @@ typedef struct SbPipeline
 {
 	MemoryContext context; /* of the pipeline: all of this */
 	MemoryContext bundle;  /* of a bundle: live states, rows put aside */
+	MemoryContext element; /* of a few rows or panes: what is made on the way */
 	SbPipelineRow *row;    /* as last read; its progress is as of the last keep */
 	SbProgress progress;   /* as of the running transaction */
 	SbPlan *plan;
@@ -44,6 +45,8 @@ typedef struct SbPipeline
 
 /* Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. */
 extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row);
+/* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
+extern void sb_pipeline_verify(SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
 extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);

@@ -175,6 +175,35 @@ runner_open(const SbPipelineRow *row)
 	return NULL;
 }
 
+static void
+runner_verify_one(void *arg)
+{
+	sb_pipeline_verify(arg);
+}
+
+/*
+ * The catalog may have changed under a running pipeline in a way that lets it see no more changes, or that it may not see: a source
+ * made unlogged, row security switched on, a view replaced. False: it is set to failed.
+ */
+static bool
+runner_verify(SbPipeline *pipeline)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	ErrorData *error;
+	bool valid = sb_try(runner_verify_one, pipeline, &error);
+
+	if (!valid)
+	{
+		if (sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		runner_set_failed(pipeline->row, error);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return valid;
+}
+
 /* Closes what is no longer to run, or was changed. */
 static void
 runner_close_stale(List *rows)
@@ -195,7 +224,7 @@ runner_close_stale(List *rows)
 			if (row->id == pipeline->row->id)
 				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
 		}
-		if (keep)
+		if (keep && runner_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else
 			sb_pipeline_close(pipeline);
@@ -491,8 +520,12 @@ stream_beam_runner_main(Datum arg)
 {
 	db = sb_worker_begin(arg, SB_ROLE_RUNNER);
 	pipelines_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	/* whatever the server, the database or the role has set for its clients */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
 
 	StartTransactionCommand();
 	extension = get_extension_oid("stream_beam", true);

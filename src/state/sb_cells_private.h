@@ -85,7 +85,8 @@ struct SbCells
 	pairingheap *stored_heap;
 	TimestampTz stored_processing; /* a lower bound of the stored windows' processing timers */
 
-	SbStatement *upsert;
+	SbStatement *insert; /* cells that have no row yet */
+	SbStatement *update; /* those that have */
 	SbStatement *delete;
 	SbStatement *load_missed;
 	SbStatement *load_window;

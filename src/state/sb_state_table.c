@@ -65,7 +65,9 @@ sb_state_prepare(SbCells *cells, const char *table)
 	Oid window_args[] = {INT8OID, INT8OID, INT8OID, INT2OID};
 	Oid clock_args[] = {INT8OID};
 
-	cells->upsert = sb_statement_create(
+	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
+	/* as an upsert: one index lookup for each row, whatever the planner thinks of the table's size */
+	cells->update = sb_statement_create(
 		psprintf("INSERT INTO %s SELECT * FROM rows ON CONFLICT (window_end, window_start, key_hash, key_seq)"
 				 " DO UPDATE SET processing_timer = excluded.processing_timer, state = excluded.state",
 				 table),
@@ -73,7 +75,7 @@ sb_state_prepare(SbCells *cells, const char *table)
 	cells->delete = sb_statement_create(
 		psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
 		row, 0, NULL);
-	/* OFFSET 0: one index lookup for each row, whatever the planner thinks of the table's size */
+	/* OFFSET 0: the same for a join */
 	cells->load_missed = sb_statement_create(
 		cells->merging
 			? psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE s.key_hash"
@@ -99,7 +101,8 @@ sb_state_prepare(SbCells *cells, const char *table)
 void
 sb_state_release(SbCells *cells)
 {
-	sb_statement_free(cells->upsert);
+	sb_statement_free(cells->insert);
+	sb_statement_free(cells->update);
 	sb_statement_free(cells->delete);
 	sb_statement_free(cells->load_missed);
 	sb_statement_free(cells->load_window);
@@ -292,7 +295,15 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	nulls[SB_STATE_PROCESSING_TIMER] = processing == SB_TIME_MAX;
 	values[SB_STATE_KEY] = PointerGetDatum(sb_query_keys_encode(cells->query, keys, key_nulls));
 	values[SB_STATE_STATE] = PointerGetDatum(state.data);
-	sb_statement_put(cells->upsert, values, nulls);
+	sb_statement_put(entry->stored ? cells->update : cells->insert, values, nulls);
+}
+
+/* Runs what has at least so many rows. */
+static void
+state_flush(SbStatement *statement, int64 rows)
+{
+	if (sb_statement_rows(statement) >= rows)
+		sb_statement_run(statement, NULL, NULL);
 }
 
 void
@@ -302,8 +313,7 @@ sb_cells_write(SbCells *cells)
 	dlist_iter iter;
 
 	/* first the deletions: a window that merged away may be there again */
-	if (sb_statement_rows(cells->delete) > 0)
-		sb_statement_run(cells->delete, NULL, NULL);
+	state_flush(cells->delete, 1);
 	dlist_foreach(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
@@ -316,10 +326,10 @@ sb_cells_write(SbCells *cells)
 		MemoryContextReset(cells->scratch);
 		entry->dirty = false;
 		entry->stored = true;
-		if (sb_statement_rows(cells->upsert) >= SB_WRITE_BATCH)
-			sb_statement_run(cells->upsert, NULL, NULL);
+		state_flush(cells->insert, SB_WRITE_BATCH);
+		state_flush(cells->update, SB_WRITE_BATCH);
 	}
-	if (sb_statement_rows(cells->upsert) > 0)
-		sb_statement_run(cells->upsert, NULL, NULL);
+	state_flush(cells->insert, 1);
+	state_flush(cells->update, 1);
 	MemoryContextSwitchTo(old);
 }
