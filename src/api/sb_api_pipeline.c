@@ -41,10 +41,10 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 	{
 		if (row->state != from && row->state != from2)
 			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
-					 row->error_message ? errdetail("%s", row->error_message) : 0,
-					 errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
+			         row->error_message ? errdetail("%s", row->error_message) : 0,
+			         errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
 		sb_catalog_set_state(row->id, to, NULL);
 		sb_at_commit_tell_runner();
 	}
@@ -142,7 +142,7 @@ explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
 	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
 	explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
-								 row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
+	                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
 	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
 }
 
@@ -173,7 +173,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	plan = sb_plan_build(copyObject(get_view_query(view)));
 	table_close(view, AccessShareLock);
 	explain_put(result, sb_plan_explain(plan));
-	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
 	for (int i = 0; i < plan->naggs; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
 	sb_query_close(query);
@@ -191,7 +191,7 @@ wait_check(const char *name, Oid user)
 	TimestampTz watermark;
 
 	sb_api_enter(&saved);
-	row = sb_catalog_find(name);
+	row = sb_api_lookup(name, false);
 	if (row == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
@@ -201,7 +201,7 @@ wait_check(const char *name, Oid user)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
 				 row->error_message ? errdetail("%s", row->error_message) : 0,
-				 errhint("Call beam.resume_pipeline().")));
+				 errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 	watermark = row->progress.output_watermark;
 	sb_api_leave(&saved);
 	return watermark;
@@ -284,7 +284,7 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND};
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the pipeline's name must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
 	wait.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
 		wait.deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));

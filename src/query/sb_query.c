@@ -144,7 +144,7 @@ query_open_windows(SbQuery *query)
 }
 
 SbQuery *
-sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle)
+sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, bool retractable)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "stream_beam query", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
@@ -255,4 +255,10 @@ sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows)
 	if (query->custom != NULL)
 		return query_custom_windows(query, windows);
 	return sb_window_fn_assign(query->plan->window_fn, *event_time, windows);
+}
+
+void
+sb_query_acc_retract(SbQuery *query, SbAcc *accs)
+{
+	elog(ERROR, "retraction is not there yet");
 }

@@ -25,7 +25,7 @@ typedef struct SbAcc
 
 typedef struct SbQuery SbQuery;
 
-extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle);
+extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, bool retractable);
 extern void sb_query_close(SbQuery *query);
 /* How an aggregate is computed, for explain: fast, transition, serialized, bag. */
 extern const char *sb_query_agg_method(const SbQuery *query, int agg);
@@ -57,6 +57,7 @@ extern uint64 sb_query_keys_hash(SbQuery *query, const Datum *values, const bool
 extern void sb_query_acc_init(SbQuery *query, SbAcc *accs);
 /* adds the current row (arguments are evaluated once a row, whatever the number of windows) */
 extern void sb_query_acc_add(SbQuery *query, SbAcc *accs);
+extern void sb_query_acc_retract(SbQuery *query, SbAcc *accs);
 /* into += from; `from` is to be freed by the caller afterwards */
 extern void sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from);
 /* Frees what the accumulators own and makes them new. Live states are left to the reset of the bundle's memory. */
