@@ -214,7 +214,7 @@ create_plan(SbCreation *creation)
 	query = parse_analyze_fixedparams(copyObject(creation->raw), creation->text, NULL, 0, NULL);
 	creation->plan = sb_plan_build_text(query, creation->text);
 	/* finds aggregates and types that cannot be run, before anything is made */
-	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext));
+	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, false));
 	error_context_stack = context.previous;
 }
 

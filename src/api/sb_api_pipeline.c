@@ -169,7 +169,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	plan = sb_plan_build(copyObject(get_view_query(view)));
 	table_close(view, AccessShareLock);
 	explain_put(result, sb_plan_explain(plan));
-	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
 	for (int i = 0; i < plan->naggs; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
 	sb_query_close(query);

@@ -144,13 +144,14 @@ query_open_windows(SbQuery *query)
 }
 
 SbQuery *
-sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle)
+sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, bool retractable)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "stream_beam query", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	SbQuery *query = palloc0(sizeof(SbQuery));
 
 	query->plan = plan;
+	query->retractable = retractable;
 	query->memory = memory;
 	query->cells = cells;
 	query->bundle = bundle;

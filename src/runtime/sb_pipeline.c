@@ -223,7 +223,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	/* expressions are folded at planning: as the owner, with the pipeline's settings */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = sb_plan_build(pipeline_view_query(row));
-	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle);
+	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle, false);
 	sb_role_restore(&saved);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
