@@ -7,6 +7,13 @@
  *   serialized  the catalog's transition function on an internal state, serialized when the bundle ends
  *   bag         everything else: the inputs are kept and the executor aggregates them when a result is due
  *
+ * A retractable query has methods of its own, all of which can take a row out again without a trace:
+ *   fast        count, sum and avg of integers, bool_and, bool_or: sums and how many rows are in them
+ *   exact       sum and avg of floats: a sum without rounding
+ *   inverse     sum, avg, variance of numeric and the variances of integers: the catalog's inverse transition function
+ *   extreme     min, max and whatever has a sort operator: the inputs are kept, and looked through when a result is due
+ *   multiset    everything else: the inputs are kept, and the executor aggregates them
+ *
  * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or parked. All methods start at the
  * same new form, so that the first add, a merge into a new one and clearing need no function of the method.
  */
@@ -22,9 +29,12 @@
 #include "query/sb_query_private.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 
 #define SB_ACCS_VERSION 1
+/* Set in the version where the query is retractable. */
+#define SB_ACCS_RETRACTABLE 0x80
 
 /* ---- opening ---- */
 
@@ -41,28 +51,43 @@ agg_check_function(Oid function, Oid role)
 	InvokeFunctionExecuteHook(function);
 }
 
+static Oid
+agg_owner(const Aggref *aggref)
+{
+	HeapTuple proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggref->aggfnoid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(proc))
+		elog(ERROR, "cache lookup failed for function %u", aggref->aggfnoid);
+	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
+	ReleaseSysCache(proc);
+	return owner;
+}
+
 /* The roles are those that the executor would ask for, so that the stream may do what the batch query may. */
 void
 sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
 {
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
 	AclResult result = sb_function_aclcheck(aggref->aggfnoid, GetUserId());
-	HeapTuple proc;
 	Oid owner;
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_AGGREGATE, get_func_name(aggref->aggfnoid));
 	InvokeFunctionExecuteHook(aggref->aggfnoid);
-	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggref->aggfnoid));
-	if (!HeapTupleIsValid(proc))
-		elog(ERROR, "cache lookup failed for function %u", aggref->aggfnoid);
-	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
-	ReleaseSysCache(proc);
+	owner = agg_owner(aggref);
 	agg_check_function(form->aggtransfn, owner);
 	agg_check_function(form->aggfinalfn, owner);
 	agg_check_function(form->aggcombinefn, owner);
 	agg_check_function(form->aggserialfn, owner);
 	agg_check_function(form->aggdeserialfn, owner);
+}
+
+/* Permission of the function that only a retractable query calls. */
+void
+sb_agg_check_inverse(const Aggref *aggref, Oid function)
+{
+	agg_check_function(function, agg_owner(aggref));
 }
 
 static bool
@@ -111,16 +136,55 @@ agg_open_args(SbQuery *query, SbAgg *agg)
 }
 
 static void
+agg_open_retractable(SbQuery *query, SbAgg *agg, HeapTuple tuple)
+{
+	const void *path = sb_agg_counted_find(agg->aggref);
+
+	if (path != NULL)
+	{
+		agg->method = &sb_agg_counted;
+		sb_agg_counted_open(query, agg, path);
+		return;
+	}
+	path = sb_agg_exact_find(agg->aggref);
+	if (path != NULL)
+	{
+		agg->method = &sb_agg_exact;
+		sb_agg_exact_open(query, agg, path);
+	}
+	else if (sb_agg_inverse_can(agg->aggref, tuple))
+	{
+		agg->method = &sb_agg_inverse;
+		sb_agg_inverse_open(query, agg, tuple);
+	}
+	else
+	{
+		agg->method = sb_agg_extreme_can(agg->aggref, tuple) ? &sb_agg_extreme : &sb_agg_multiset;
+		sb_agg_multiset_open(query, agg, tuple);
+	}
+	if (agg->add == NULL)
+		agg->add = agg->method->add;
+	if (agg->retract == NULL)
+		agg->retract = agg->method->retract;
+}
+
+static void
 agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 {
 	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
-	const void *fast = sb_agg_fast_find(aggref);
+	const void *fast = query->retractable ? NULL : sb_agg_fast_find(aggref);
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	sb_agg_check_permissions(aggref, tuple);
 	agg->aggref = aggref;
 	agg_open_args(query, agg);
+	if (query->retractable)
+	{
+		agg_open_retractable(query, agg, tuple);
+		ReleaseSysCache(tuple);
+		return;
+	}
 	agg->method = fast != NULL ? &sb_agg_fast : agg_choose(query, aggref, (Form_pg_aggregate) GETSTRUCT(tuple));
 	agg->add = agg->method->add;
 	if (fast != NULL)
@@ -148,19 +212,11 @@ sb_query_agg_method(const SbQuery *query, int agg)
 
 /* ---- the current row ---- */
 
-static inline void
-acc_renew(SbAcc *acc)
-{
-	acc->value = (Datum) 0;
-	acc->isnull = true;
-	acc->form = SB_ACC_NEW;
-}
-
 void
 sb_query_acc_init(SbQuery *query, SbAcc *accs)
 {
 	for (int i = 0; i < query->plan->naggs; i++)
-		acc_renew(&accs[i]);
+		sb_acc_renew(&accs[i]);
 }
 
 static void
@@ -194,6 +250,34 @@ sb_query_acc_add(SbQuery *query, SbAcc *accs)
 	MemoryContextSwitchTo(old);
 }
 
+void
+sb_query_acc_retract(SbQuery *query, SbAcc *accs)
+{
+	MemoryContext old = MemoryContextSwitchTo(sb_row_memory(query));
+
+	if (!query->retractable)
+		elog(ERROR, "a row is retracted from a query that was not opened for it");
+	if (!query->args_ready)
+		query_eval_args(query);
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		SbAgg *agg = &query->aggs[i];
+
+		if (!agg->skip)
+			agg->retract(query, agg, &accs[i]);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+void
+sb_agg_never_added(const SbAgg *agg)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATA_EXCEPTION),
+	         errmsg("row to be retracted was never added"),
+	         errdetail("Aggregate %s has no such row in this group and window.", format_procedure(agg->aggref->aggfnoid))));
+}
+
 /* ---- the life of accumulators ---- */
 
 /* Has the accumulator a chunk of its own in `cells`? */
@@ -217,7 +301,7 @@ sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from)
 		if (into[i].form == SB_ACC_NEW)
 		{
 			into[i] = from[i];
-			acc_renew(&from[i]);
+			sb_acc_renew(&from[i]);
 			continue;
 		}
 		query->aggs[i].method->merge(query, &query->aggs[i], &into[i], &from[i]);
@@ -234,7 +318,7 @@ sb_query_acc_free(SbQuery *query, SbAcc *accs)
 	{
 		if (acc_owns(&query->aggs[i], &accs[i]))
 			pfree(DatumGetPointer(accs[i].value));
-		acc_renew(&accs[i]);
+		sb_acc_renew(&accs[i]);
 	}
 }
 
@@ -279,8 +363,14 @@ sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull)
 
 /* ---- bytes for the state table ---- */
 
+static uint8
+accs_version(const SbQuery *query)
+{
+	return SB_ACCS_VERSION | (query->retractable ? SB_ACCS_RETRACTABLE : 0);
+}
+
 /*
- * A version; then for each accumulator a byte (method id << 4 | form << 1 | isnull) and, unless it is new or null, what the method
+ * A version, with a bit for the mode; then for each accumulator a byte (method id << 4 | form << 1 | isnull) and, unless it is new or null, what the method
  * writes. The method is there so that a later version that knows a better one can still tell what it reads.
  */
 void
@@ -288,7 +378,7 @@ sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
 {
 	MemoryContext old = MemoryContextSwitchTo(query->scratch);
 
-	appendStringInfoCharMacro(out, SB_ACCS_VERSION);
+	appendStringInfoCharMacro(out, (char) accs_version(query));
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
 		const SbAggMethod *method = query->aggs[i].method;
@@ -330,7 +420,7 @@ acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 		sb_bytes_corrupted("An accumulator was written by another method than the one that reads it.");
 	if (!acc_form_valid(agg->method, form, (tag & 1) != 0))
 		sb_bytes_corrupted("An accumulator has an unknown form.");
-	acc_renew(acc);
+	sb_acc_renew(acc);
 	if (form == SB_ACC_NEW)
 		return;
 	if ((tag & 1) == 0)
@@ -345,9 +435,14 @@ void
 sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end)
 {
 	MemoryContext old = MemoryContextSwitchTo(query->scratch);
+	uint8 version;
 
 	sb_query_acc_init(query, accs);
-	if (*sb_bytes_take(data, end, 1) != SB_ACCS_VERSION)
+	version = (uint8) *sb_bytes_take(data, end, 1);
+	if (version == (accs_version(query) ^ SB_ACCS_RETRACTABLE))
+		sb_bytes_corrupted(query->retractable ? "Accumulators that cannot be retracted from are read by a query that retracts."
+		                                      : "Accumulators of a query that retracts are read by one that does not.");
+	if (version != accs_version(query))
 		sb_bytes_corrupted("Accumulators have an unknown version.");
 	for (int i = 0; i < query->plan->naggs; i++)
 		acc_decode(query, &query->aggs[i], &accs[i], data, end);

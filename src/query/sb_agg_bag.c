@@ -14,7 +14,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "query/sb_query_private.h"
+#include "query/sb_agg_bag.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/queryenvironment.h"
@@ -24,9 +24,6 @@
 
 #define SB_BAG_NAME "bag"
 #define SB_BAG_FIRST_SIZE 128
-/* Below the 1 GB that a chunk and a stored value may have, so that there is room for the cell's other accumulators. */
-#define SB_BAG_MAX_SIZE ((Size) 1000 * 1024 * 1024)
-
 /* An accumulator's value. Rows follow: a bitmap of nulls, the values that are not null. */
 typedef struct SbBag
 {
@@ -34,17 +31,6 @@ typedef struct SbBag
 	Size used;     /* of the chunk, this head included */
 	int64 rows;
 } SbBag;
-
-/* What an aggregate's bags share. */
-typedef struct SbBagPlan
-{
-	int ncolumns;
-	int *args; /* column -> index of the aggregate's argument */
-	TupleDesc desc;
-	PlannedStmt *plan;
-	Datum *flat; /* scratch for one row: ncolumns */
-	bool *nulls;
-} SbBagPlan;
 
 static inline SbBagPlan *
 bag_plan_of(const SbAgg *agg)
@@ -92,8 +78,8 @@ bag_replace_keys(Node *node, void *context)
 }
 
 /* The types, and what of the arguments goes into the bag. */
-static void
-bag_open_columns(SbAgg *agg, SbBagPlan *bag)
+void
+sb_bag_open_columns(SbAgg *agg, SbBagPlan *bag)
 {
 	ListCell *lc;
 	int arg = 0;
@@ -198,15 +184,12 @@ bag_push_snapshot(void)
 }
 
 void
-sb_agg_bag_open(SbQuery *query, SbAgg *agg)
+sb_bag_open_plan(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
 {
-	SbBagPlan *bag = palloc0(sizeof(SbBagPlan));
 	MemoryContext old;
 	PlannedStmt *plan;
 	bool pop;
 
-	agg->impl = bag;
-	bag_open_columns(agg, bag);
 	/* the planner leaves much behind */
 	old = MemoryContextSwitchTo(query->scratch);
 	pop = bag_push_snapshot();
@@ -216,6 +199,74 @@ sb_agg_bag_open(SbQuery *query, SbAgg *agg)
 	MemoryContextSwitchTo(old);
 	bag->plan = copyObject(plan);
 	MemoryContextReset(query->scratch);
+}
+
+void
+sb_agg_bag_open(SbQuery *query, SbAgg *agg)
+{
+	SbBagPlan *bag = palloc0(sizeof(SbBagPlan));
+
+	agg->impl = bag;
+	sb_bag_open_columns(agg, bag);
+	sb_bag_open_plan(query, agg, bag);
+}
+
+/* ---- rows as bytes ---- */
+
+Size
+sb_bag_measure(SbAgg *agg, SbBagPlan *plan)
+{
+	Size size = (plan->ncolumns + 7) / 8;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const NullableDatum *value = &agg->values[plan->args[i]];
+		const SbType *type = &agg->arg_types[plan->args[i]];
+
+		if (value->isnull)
+			continue;
+		plan->flat[i] = sb_datum_flatten(type, value->value);
+		size += sb_datum_size(type, plan->flat[i]);
+	}
+	return size;
+}
+
+void
+sb_bag_write(SbAgg *agg, SbBagPlan *plan, char *nulls)
+{
+	Size bitmap = (plan->ncolumns + 7) / 8;
+	char *to = nulls + bitmap;
+
+	memset(nulls, 0, bitmap);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (agg->values[plan->args[i]].isnull)
+			nulls[i / 8] |= 1 << (i % 8);
+		else
+			to = sb_datum_write(&agg->arg_types[plan->args[i]], plan->flat[i], to);
+	}
+}
+
+void
+sb_bag_read(const SbAgg *agg, SbBagPlan *plan, const char **data, const char *end)
+{
+	const char *nulls = sb_bytes_take(data, end, (plan->ncolumns + 7) / 8);
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		plan->nulls[i] = (nulls[i / 8] & (1 << (i % 8))) != 0;
+		plan->flat[i] = plan->nulls[i] ? (Datum) 0 : sb_datum_read(&agg->arg_types[plan->args[i]], data, end);
+	}
+}
+
+void
+sb_bag_full(const SbAgg *agg)
+{
+	ereport(ERROR,
+	        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+	         errmsg("aggregate %s has too many values in one window", format_procedure(agg->aggref->aggfnoid)),
+	         errdetail("This aggregate keeps all its inputs, at most %zu MB for each group and window.", SB_BAG_MAX_SIZE / (1024 * 1024)),
+	         errhint("Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
 }
 
 /* ---- filling ---- */
@@ -231,11 +282,7 @@ bag_reserve(SbQuery *query, SbAgg *agg, SbAcc *acc, Size more)
 	if (acc->form != SB_ACC_NEW && used + more <= capacity)
 		return bag;
 	if (used + more > SB_BAG_MAX_SIZE)
-		ereport(ERROR,
-		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-		         errmsg("aggregate %s has too many values in one window", format_procedure(agg->aggref->aggfnoid)),
-		         errdetail("This aggregate keeps all its inputs, at most %zu MB for each group and window.", SB_BAG_MAX_SIZE / (1024 * 1024)),
-		         errhint("Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
+		sb_bag_full(agg);
 	while (capacity < used + more)
 		capacity = Min(capacity * 2, SB_BAG_MAX_SIZE);
 	if (acc->form == SB_ACC_NEW)
@@ -257,33 +304,10 @@ static void
 bag_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
 	SbBagPlan *plan = bag_plan_of(agg);
-	Size bitmap = (plan->ncolumns + 7) / 8;
-	Size size = bitmap;
-	SbBag *bag;
-	char *nulls;
-	char *to;
+	Size size = sb_bag_measure(agg, plan);
+	SbBag *bag = bag_reserve(query, agg, acc, size);
 
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const NullableDatum *value = &agg->values[plan->args[i]];
-		const SbType *type = &agg->arg_types[plan->args[i]];
-
-		if (value->isnull)
-			continue;
-		plan->flat[i] = sb_datum_flatten(type, value->value);
-		size += sb_datum_size(type, plan->flat[i]);
-	}
-	bag = bag_reserve(query, agg, acc, size);
-	nulls = (char *) bag + bag->used;
-	to = nulls + bitmap;
-	memset(nulls, 0, bitmap);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (agg->values[plan->args[i]].isnull)
-			nulls[i / 8] |= 1 << (i % 8);
-		else
-			to = sb_datum_write(&agg->arg_types[plan->args[i]], plan->flat[i], to);
-	}
+	sb_bag_write(agg, plan, (char *) bag + bag->used);
 	bag->used += size;
 	bag->rows++;
 }
@@ -366,6 +390,18 @@ bag_receive_end(DestReceiver *self)
 {
 }
 
+void
+sb_bag_put(SbBagPlan *plan, Tuplestorestate *store)
+{
+	Datum always = BoolGetDatum(true);
+	bool not_null = false;
+
+	if (plan->ncolumns > 0)
+		tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
+	else
+		tuplestore_putvalues(store, plan->desc, &always, &not_null);
+}
+
 static Tuplestorestate *
 bag_unpack(SbAgg *agg, const SbAcc *acc)
 {
@@ -378,22 +414,11 @@ bag_unpack(SbAgg *agg, const SbAcc *acc)
 	const char *data = acc->form == SB_ACC_NEW ? NULL : (const char *) (bag + 1);
 	const char *end = acc->form == SB_ACC_NEW ? NULL : (const char *) bag + bag->used;
 	int64 rows = acc->form == SB_ACC_NEW ? 0 : bag->rows;
-	Datum always = BoolGetDatum(true);
-	bool not_null = false;
 
 	for (int64 n = 0; n < rows; n++)
 	{
-		const char *nulls = sb_bytes_take(&data, end, (plan->ncolumns + 7) / 8);
-
-		for (int i = 0; i < plan->ncolumns; i++)
-		{
-			plan->nulls[i] = (nulls[i / 8] & (1 << (i % 8))) != 0;
-			plan->flat[i] = plan->nulls[i] ? (Datum) 0 : sb_datum_read(&agg->arg_types[plan->args[i]], &data, end);
-		}
-		if (plan->ncolumns > 0)
-			tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
-		else
-			tuplestore_putvalues(store, plan->desc, &always, &not_null);
+		sb_bag_read(agg, plan, &data, end);
+		sb_bag_put(plan, store);
 		MemoryContextReset(row);
 	}
 	MemoryContextSwitchTo(old);
@@ -440,8 +465,8 @@ bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceive
 		PopActiveSnapshot();
 }
 
-static Datum
-bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
+Datum
+sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, const SbAcc *acc, bool *isnull)
 {
 	SbBagReceiver receiver = {
 	    .base = {bag_receive, bag_receive_start, bag_receive_end, bag_receive_end, DestNone},
@@ -450,15 +475,21 @@ bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 	};
 	MemoryContext run = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag result", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(run);
-	Tuplestorestate *store = bag_unpack(agg, acc);
+	Tuplestorestate *store = unpack(agg, acc);
 
 	sb_type_init(&receiver.type, agg->aggref->aggtype);
-	bag_execute(query, bag_plan_of(agg), store, &receiver.base);
+	bag_execute(query, plan, store, &receiver.base);
 	tuplestore_end(store);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(run);
 	*isnull = receiver.isnull;
 	return receiver.value;
+}
+
+static Datum
+bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
+{
+	return sb_bag_run(query, agg, bag_plan_of(agg), bag_unpack, acc, isnull);
 }
 
 const SbAggMethod sb_agg_bag = {

@@ -215,8 +215,8 @@ big_sum_merge(const SbFast *fast, SbAcc *into, SbAcc *from)
 }
 
 /* Exact. Goes through text where 64 bits are too few, which is rare enough. */
-static Datum
-int128_to_numeric(int128 value)
+Datum
+sb_int128_to_numeric(int128 value)
 {
 	char digits[64];
 	char *at = digits + sizeof(digits);
@@ -236,7 +236,7 @@ static Datum
 big_sum_result(const SbAcc *acc, bool *isnull)
 {
 	*isnull = acc->form == SB_ACC_NEW;
-	return *isnull ? (Datum) 0 : int128_to_numeric(((SbIntSum *) DatumGetPointer(acc->value))->sum);
+	return *isnull ? (Datum) 0 : sb_int128_to_numeric(((SbIntSum *) DatumGetPointer(acc->value))->sum);
 }
 
 static Datum
@@ -247,7 +247,7 @@ int_avg_result(const SbAcc *acc, bool *isnull)
 	*isnull = acc->form == SB_ACC_NEW;
 	if (*isnull)
 		return (Datum) 0;
-	return DirectFunctionCall2(numeric_div, int128_to_numeric(state->sum), NumericGetDatum(int64_to_numeric(state->count)));
+	return DirectFunctionCall2(numeric_div, sb_int128_to_numeric(state->sum), NumericGetDatum(int64_to_numeric(state->count)));
 }
 
 /* ---- avg of floats ---- */

@@ -20,30 +20,11 @@
 #include "nodes/execnodes.h"
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
-#include "query/sb_query_private.h"
+#include "query/sb_agg_generic.h"
 #include "utils/builtins.h"
 #include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-/* One of the aggregate's functions, ready to be called. */
-typedef struct SbCall
-{
-	FmgrInfo flinfo;
-	FunctionCallInfo fcinfo; /* NULL: the aggregate has no such function */
-} SbCall;
-
-typedef struct SbTransition
-{
-	SbType type; /* of the state; internal counts as by value */
-	bool internal;
-	Datum init;
-	bool init_isnull;
-	char final_modify; /* AGGMODIFY_* */
-	SbCall trans, combine, serial, deserial, final;
-	AggState *state;        /* what the functions are told they run in */
-	MemoryContext *context; /* what they take for the aggregate's context */
-} SbTransition;
 
 static inline SbTransition *
 transition_of(const SbAgg *agg)
@@ -53,8 +34,8 @@ transition_of(const SbAgg *agg)
 
 /* ---- opening ---- */
 
-static void
-call_open(SbQuery *query, SbTransition *t, SbCall *call, Oid function, int nargs, Oid collation, Expr *expr)
+void
+sb_call_open(SbQuery *query, SbTransition *t, SbCall *call, Oid function, int nargs, Oid collation, Expr *expr)
 {
 	fmgr_info_cxt(function, &call->flinfo, query->memory);
 	fmgr_info_set_expr((Node *) expr, &call->flinfo);
@@ -107,24 +88,24 @@ transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref, con
 	Expr *expr;
 
 	build_aggregate_transfn_expr(inputs, ninputs, 0, aggref->aggvariadic, state, collation, form->aggtransfn, InvalidOid, &expr, NULL);
-	call_open(query, t, &t->trans, form->aggtransfn, list_length(aggref->args) + 1, collation, expr);
+	sb_call_open(query, t, &t->trans, form->aggtransfn, list_length(aggref->args) + 1, collation, expr);
 	if (OidIsValid(form->aggcombinefn))
 	{
 		/* for the functions' sight of their types it is a transition with a state as input */
 		build_aggregate_transfn_expr(&state, 1, 0, false, state, collation, form->aggcombinefn, InvalidOid, &expr, NULL);
-		call_open(query, t, &t->combine, form->aggcombinefn, 2, collation, expr);
+		sb_call_open(query, t, &t->combine, form->aggcombinefn, 2, collation, expr);
 	}
 	if (t->internal)
 	{
 		build_aggregate_serialfn_expr(form->aggserialfn, &expr);
-		call_open(query, t, &t->serial, form->aggserialfn, 1, InvalidOid, expr);
+		sb_call_open(query, t, &t->serial, form->aggserialfn, 1, InvalidOid, expr);
 		build_aggregate_deserialfn_expr(form->aggdeserialfn, &expr);
-		call_open(query, t, &t->deserial, form->aggdeserialfn, 2, InvalidOid, expr);
+		sb_call_open(query, t, &t->deserial, form->aggdeserialfn, 2, InvalidOid, expr);
 	}
 	if (OidIsValid(form->aggfinalfn))
 	{
 		build_aggregate_finalfn_expr(inputs, nfinal, state, aggref->aggtype, collation, form->aggfinalfn, &expr);
-		call_open(query, t, &t->final, form->aggfinalfn, nfinal, collation, expr);
+		sb_call_open(query, t, &t->final, form->aggfinalfn, nfinal, collation, expr);
 	}
 }
 
@@ -234,8 +215,8 @@ transition_call(SbQuery *query, SbTransition *t, SbCall *call, SbAcc *acc)
 }
 
 /* Bytes to a state that other functions of the aggregate may read, in the current context. */
-static Datum
-transition_deserialize(SbTransition *t, Datum bytes)
+Datum
+sb_transition_deserialize(SbTransition *t, Datum bytes)
 {
 	FunctionCallInfo fcinfo = t->deserial.fcinfo;
 
@@ -251,12 +232,12 @@ transition_deserialize(SbTransition *t, Datum bytes)
  * A state that the transition function may go on with, in *t->context. Combining nothing with the deserialized state is how the
  * executor makes one: what a deserialize function returns need not be more than a combine function's second argument.
  */
-static Datum
-transition_revive(SbTransition *t, Datum bytes)
+Datum
+sb_transition_revive(SbTransition *t, Datum bytes)
 {
 	FunctionCallInfo fcinfo = t->combine.fcinfo;
 
-	fcinfo->args[1].value = transition_deserialize(t, bytes);
+	fcinfo->args[1].value = sb_transition_deserialize(t, bytes);
 	fcinfo->args[1].isnull = false;
 	fcinfo->args[0].value = (Datum) 0;
 	fcinfo->args[0].isnull = true;
@@ -271,15 +252,15 @@ transition_wake(SbQuery *query, SbTransition *t, SbAcc *acc)
 	Datum state;
 
 	*t->context = query->bundle;
-	state = transition_revive(t, acc->value);
+	state = sb_transition_revive(t, acc->value);
 	pfree(DatumGetPointer(acc->value));
 	acc->value = state;
 	acc->isnull = false;
 	acc->form = SB_ACC_LIVE;
 }
 
-static Datum
-transition_serialize(SbTransition *t, Datum state)
+Datum
+sb_transition_serialize(SbTransition *t, Datum state)
 {
 	FunctionCallInfo fcinfo = t->serial.fcinfo;
 
@@ -305,7 +286,7 @@ transition_park(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	{
 		static const SbType bytea_type = {.oid = BYTEAOID, .len = -1, .align = TYPALIGN_INT, .storage = TYPSTORAGE_EXTENDED};
 
-		acc->value = sb_datum_copy(&bytea_type, transition_serialize(t, acc->value), query->cells);
+		acc->value = sb_datum_copy(&bytea_type, sb_transition_serialize(t, acc->value), query->cells);
 		acc->form = SB_ACC_PARKED;
 		return;
 	}
@@ -371,7 +352,7 @@ transition_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 		transition_wake(query, t, into);
 	if (t->combine.flinfo.fn_strict && (into->isnull || from->isnull))
 		return;
-	fcinfo->args[1].value = from->form == SB_ACC_PARKED ? transition_deserialize(t, from->value) : from->value;
+	fcinfo->args[1].value = from->form == SB_ACC_PARKED ? sb_transition_deserialize(t, from->value) : from->value;
 	fcinfo->args[1].isnull = from->isnull;
 	transition_call(query, t, &t->combine, into);
 }
@@ -383,12 +364,12 @@ static Datum
 transition_copy(SbTransition *t, Datum state)
 {
 	if (t->internal)
-		return transition_revive(t, transition_serialize(t, state));
+		return sb_transition_revive(t, sb_transition_serialize(t, state));
 	return sb_datum_copy(&t->type, state, CurrentMemoryContext);
 }
 
-static Datum
-transition_final(SbTransition *t, Datum value, bool *isnull)
+Datum
+sb_transition_final(SbTransition *t, Datum value, bool *isnull)
 {
 	FunctionCallInfo fcinfo = t->final.fcinfo;
 	bool has_null = *isnull;
@@ -425,10 +406,10 @@ transition_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 	*isnull = acc->form == SB_ACC_NEW ? t->init_isnull : acc->isnull;
 	*t->context = query->out;
 	if (!*isnull && acc->form == SB_ACC_PARKED)
-		value = transition_revive(t, value);
+		value = sb_transition_revive(t, value);
 	else if (!*isnull && (t->final.fcinfo == NULL || t->final_modify != AGGMODIFY_READ_ONLY))
 		value = transition_copy(t, value);
-	return t->final.fcinfo == NULL ? value : transition_final(t, value, isnull);
+	return t->final.fcinfo == NULL ? value : sb_transition_final(t, value, isnull);
 }
 
 /* ---- bytes ---- */
@@ -460,8 +441,8 @@ transition_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, con
 	acc->value = sb_datum_copy(&t->type, sb_datum_read(&t->type, data, end), query->cells);
 }
 
-static void
-serialized_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
+void
+sb_serialized_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 {
 	bytea *bytes = DatumGetByteaPP(acc->value);
 	uint32 size = VARSIZE_ANY_EXHDR(bytes);
@@ -470,8 +451,8 @@ serialized_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 	appendBinaryStringInfo(out, VARDATA_ANY(bytes), size);
 }
 
-static void
-serialized_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+void
+sb_serialized_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
 	uint32 size;
 	const char *from;
@@ -508,7 +489,7 @@ const SbAggMethod sb_agg_serialized = {
     .merge = transition_merge,
     .park = transition_park,
     .owns = transition_owns,
-    .encode = serialized_encode,
-    .decode = serialized_decode,
+    .encode = sb_serialized_encode,
+    .decode = sb_serialized_decode,
     .result = transition_result,
 };

@@ -151,6 +151,7 @@ sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, boo
 	SbQuery *query = palloc0(sizeof(SbQuery));
 
 	query->plan = plan;
+	query->retractable = retractable;
 	query->memory = memory;
 	query->cells = cells;
 	query->bundle = bundle;
@@ -255,10 +256,4 @@ sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows)
 	if (query->custom != NULL)
 		return query_custom_windows(query, windows);
 	return sb_window_fn_assign(query->plan->window_fn, *event_time, windows);
-}
-
-void
-sb_query_acc_retract(SbQuery *query, SbAcc *accs)
-{
-	elog(ERROR, "retraction is not there yet");
 }

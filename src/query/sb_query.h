@@ -25,9 +25,13 @@ typedef struct SbAcc
 
 typedef struct SbQuery SbQuery;
 
+/*
+ * `retractable`: rows can be taken out of accumulators again, and the aggregates are kept in forms that allow it exactly. Fixed for a
+ * pipeline's life: accumulators of one mode cannot be decoded in the other.
+ */
 extern SbQuery *sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, bool retractable);
 extern void sb_query_close(SbQuery *query);
-/* How an aggregate is computed, for explain: fast, transition, serialized, bag. */
+/* How an aggregate is computed, for explain: fast, transition, serialized, bag; retractable: fast, exact, inverse, extreme, multiset. */
 extern const char *sb_query_agg_method(const SbQuery *query, int agg);
 
 /* ---- a source row ---- */
@@ -57,6 +61,12 @@ extern uint64 sb_query_keys_hash(SbQuery *query, const Datum *values, const bool
 extern void sb_query_acc_init(SbQuery *query, SbAcc *accs);
 /* adds the current row (arguments are evaluated once a row, whatever the number of windows) */
 extern void sb_query_acc_add(SbQuery *query, SbAcc *accs);
+/*
+ * Takes the current row out of the accumulators: exactly undoes an earlier add of an equal row to them, or to what was merged into
+ * them. Rows may go in any order. An accumulator without rows is as good as new. Only in a retractable query. Error 22000 where it is
+ * seen that the row was never added (the accumulators are spoiled then, as after any error); sums and counts see it only when there are
+ * too few rows.
+ */
 extern void sb_query_acc_retract(SbQuery *query, SbAcc *accs);
 /* into += from; `from` is to be freed by the caller afterwards */
 extern void sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from);

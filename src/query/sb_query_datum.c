@@ -194,3 +194,9 @@ sb_datum_read(const SbType *type, const char **data, const char *end)
 	memcpy(copy, at, size);
 	return PointerGetDatum(copy);
 }
+
+void
+sb_datum_skip(const SbType *type, const char **data, const char *end)
+{
+	sb_bytes_take(data, end, type->byval ? (Size) type->len : datum_read_size(type, *data, end));
+}

@@ -48,6 +48,8 @@ extern char *sb_datum_write(const SbType *type, Datum flat, char *to);
  * are copies in the current context otherwise. Error ERRCODE_DATA_CORRUPTED where the value does not end before `end`.
  */
 extern Datum sb_datum_read(const SbType *type, const char **data, const char *end);
+/* Moves *data behind the value, with the same error. */
+extern void sb_datum_skip(const SbType *type, const char **data, const char *end);
 /* The next n bytes, *data moved on; error ERRCODE_DATA_CORRUPTED where there are fewer. */
 extern const char *sb_bytes_take(const char **data, const char *end, Size n);
 extern void sb_bytes_corrupted(const char *detail) pg_attribute_noreturn();
@@ -140,6 +142,7 @@ typedef struct SbAggMethod
 	bool nulls; /* a VALUE may be null */
 	bool parks; /* what is not null is PARKED at rest, never VALUE */
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
+	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: not of a retractable query; leaves NEW behind the last row */
 	void (*merge)(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from);
 	void (*park)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: never live */
 	bool (*owns)(const SbAgg *agg);                       /* is a non-null VALUE a chunk in `cells` */
@@ -152,6 +155,7 @@ struct SbAgg
 {
 	const SbAggMethod *method;
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* method->add, or one made for the aggregate */
+	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	const Aggref *aggref;
 	ExprState *filter; /* FILTER, or NULL */
 	int nargs;         /* all of aggref->args, sort expressions included */
@@ -159,13 +163,19 @@ struct SbAgg
 	SbType *arg_types;
 	NullableDatum *values; /* the current row's */
 	bool skip;             /* the current row does not pass the FILTER */
-	void *impl;            /* the method's: SbFast, SbTransition, SbBagPlan */
+	void *impl;            /* the method's: SbFast, SbTransition, SbInverse, SbBagPlan, SbMultisetPlan */
 };
 
 extern const SbAggMethod sb_agg_fast;
 extern const SbAggMethod sb_agg_transition;
 extern const SbAggMethod sb_agg_serialized;
 extern const SbAggMethod sb_agg_bag;
+/* of retractable queries */
+extern const SbAggMethod sb_agg_counted;
+extern const SbAggMethod sb_agg_exact;
+extern const SbAggMethod sb_agg_inverse;
+extern const SbAggMethod sb_agg_extreme;
+extern const SbAggMethod sb_agg_multiset;
 
 extern void sb_query_open_aggs(SbQuery *query);
 extern Datum sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull);
@@ -173,16 +183,39 @@ extern Datum sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull);
 /* The fast path of this aggregate, or NULL. */
 extern const void *sb_agg_fast_find(const Aggref *aggref);
 extern void sb_agg_fast_open(SbQuery *query, SbAgg *agg, const void *fast);
+/* Exact. */
+extern Datum sb_int128_to_numeric(int128 value);
 extern void sb_agg_generic_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple);
 extern void sb_agg_bag_open(SbQuery *query, SbAgg *agg);
+/* The same for retractable queries. */
+extern const void *sb_agg_counted_find(const Aggref *aggref);
+extern void sb_agg_counted_open(SbQuery *query, SbAgg *agg, const void *path);
+extern const void *sb_agg_exact_find(const Aggref *aggref);
+extern void sb_agg_exact_open(SbQuery *query, SbAgg *agg, const void *path);
+extern bool sb_agg_inverse_can(const Aggref *aggref, HeapTuple aggtuple);
+extern void sb_agg_inverse_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple);
+extern bool sb_agg_extreme_can(const Aggref *aggref, HeapTuple aggtuple);
+extern void sb_agg_multiset_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple);
+/* Makes an accumulator new whose chunk in `cells`, if it had one, has been freed. */
+static inline void
+sb_acc_renew(SbAcc *acc)
+{
+	acc->value = (Datum) 0;
+	acc->isnull = true;
+	acc->form = SB_ACC_NEW;
+}
+/* Error 22000. */
+extern void sb_agg_never_added(const SbAgg *agg) pg_attribute_noreturn();
 /* 42501 unless the current user may call the aggregate and the aggregate's owner its functions */
 extern void sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple);
+extern void sb_agg_check_inverse(const Aggref *aggref, Oid function);
 
 /* ---- the query ---- */
 
 struct SbQuery
 {
 	const SbPlan *plan;
+	bool retractable;
 	MemoryContext memory;
 	MemoryContext cells;
 	MemoryContext bundle;
