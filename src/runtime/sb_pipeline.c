@@ -79,15 +79,14 @@ sb_view_fingerprint(Query *query)
 static Query *
 pipeline_view_query(const SbPipelineRow *row)
 {
-	Relation view;
+	Relation view = try_table_open(row->view, AccessShareLock);
 	Query *query;
 
-	if (get_rel_relkind(row->view) != RELKIND_VIEW)
+	if (view == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the batch view of pipeline \"%s\" is gone", row->name),
 				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	view = table_open(row->view, AccessShareLock);
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
