@@ -48,6 +48,7 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	pipeline_apply_settings(pipeline);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
@@ -55,12 +56,15 @@ void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(GetSessionUserId(), 0);
 }
 
 void
 sb_role_restore(const SbSavedRole *saved)
 {
+	/* a function may have called set_config(): the session is not its owner's alone */
+	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
