@@ -5,6 +5,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "runtime/sb_shmem.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
@@ -200,6 +201,9 @@ worker_detach(int code, Datum role)
 	SbDatabase *db = attached_database;
 	SbWorker *worker = &db->workers[DatumGetInt32(role)];
 
+	/* the server does that later; who waits for this worker to be gone needs its slot, too */
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STOPPED;
 	worker->pid = 0;
