@@ -17,6 +17,7 @@
 #include "runtime/sb_pipeline.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -33,6 +34,8 @@ typedef struct SbScript
 	TupleDesc out_desc; /* of the plan's columns */
 	TupleDesc key_desc; /* of the group keys */
 	int step;
+	int guc_level;
+	SbSavedRole saved;
 } SbScript;
 
 static const char *const timings[] = {"EARLY", "ON_TIME", "LATE"};
@@ -77,6 +80,22 @@ script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, b
 	tuplestore_putvalues(script->result->setResult, script->result->setDesc, values, nulls);
 }
 
+/* A retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's. */
+static SbWindow
+script_row_window(const SbScript *script, SbWindow window, const Datum *values)
+{
+	const SbPlan *plan = script->pipeline->plan;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
+	}
+	return window;
+}
+
 static void
 script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op)
 {
@@ -105,7 +124,7 @@ script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values,
 	}
 	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
 												: "none",
-			   window, out, isnull);
+			   op < 0 ? script_row_window(script, window, values) : window, out, isnull);
 }
 
 static void
@@ -288,7 +307,10 @@ script_describe(SbScript *script)
 	script->key_desc = keys;
 }
 
-/* Opens the pipeline named by the first argument and runs the script in the second. */
+/*
+ * Opens the pipeline named by the first argument and runs the script in the second. From here to script_end() all is done as the
+ * pipeline's owner and with its settings, whoever calls: what is in a row's types and in the query is the owner's.
+ */
 static void
 script_start(SbScript *script, FunctionCallInfo fcinfo)
 {
@@ -302,9 +324,20 @@ script_start(SbScript *script, FunctionCallInfo fcinfo)
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
 	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .arg = script};
+	script->guc_level = NewGUCNestLevel();
 	script->pipeline = sb_pipeline_open(row, &script->observer);
+	sb_pipeline_as_owner(script->pipeline, &script->saved);
 	script_describe(script);
 	script_run(script, PG_GETARG_JSONB_P(1));
+}
+
+/* The session has its role and its settings again. */
+static void
+script_end(SbScript *script)
+{
+	sb_role_restore(&script->saved);
+	sb_pipeline_close(script->pipeline);
+	AtEOXact_GUC(false, script->guc_level);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_test_stream);
@@ -316,7 +349,7 @@ stream_beam_test_stream(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	script_start(&script, fcinfo);
-	sb_pipeline_close(script.pipeline);
+	script_end(&script);
 	return (Datum) 0;
 }
 
@@ -357,6 +390,6 @@ stream_beam_test_stream_state(PG_FUNCTION_ARGS)
 	script_start(&script, fcinfo);
 	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry; entry = sb_cells_next(script.pipeline->cells, entry))
 		script_put_cell(&script, result, entry);
-	sb_pipeline_close(script.pipeline);
+	script_end(&script);
 	return (Datum) 0;
 }

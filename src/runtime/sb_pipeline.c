@@ -231,6 +231,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	SbSavedRole saved;
 	char *result_name, *state_name;
 
+	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
+	settings_of = NULL;
 	pipeline->context = context;
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
