@@ -123,8 +123,8 @@ script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values,
 		isnull[OUT_DATA] = false;
 	}
 	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
-												: "none",
-			   op < 0 ? script_row_window(script, window, values) : window, out, isnull);
+	                                            : "none",
+	           op < 0 ? script_row_window(script, window, values) : window, out, isnull);
 }
 
 static void
@@ -215,9 +215,9 @@ static void
 script_bad_step(SbScript *script, const char *what)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("step %d of the events %s", script->step, what),
-			 errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("step %d of the events %s", script->step, what),
+	         errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
 }
 
 static void
@@ -234,6 +234,8 @@ script_step_object(SbScript *script, Jsonb *step)
 	(void) JsonbIteratorNext(&iterator, &key, true);
 	(void) JsonbIteratorNext(&iterator, &value, true);
 	name = pnstrdup(key.val.string.val, key.val.string.len);
+	if (strcmp(name, "rows") != 0 && strcmp(name, "watermark") != 0 && strcmp(name, "processing_time") != 0)
+		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
 	if (strcmp(name, "rows") == 0)
 	{
 		if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
@@ -246,25 +248,32 @@ script_step_object(SbScript *script, Jsonb *step)
 	if (strcmp(name, "watermark") == 0)
 	{
 		Datum ts = DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
-									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
 		sb_pipeline_move_clocks(pipeline, DatumGetTimestampTz(ts), SB_TIME_MIN);
 	}
-	else if (strcmp(name, "processing_time") == 0)
+	else
 	{
 		Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
-											 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		                                     ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		Datum ts = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(pipeline->clocks.processing_time), interval);
 
 		sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, DatumGetTimestampTz(ts));
 	}
-	else
-		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
+}
+
+static void
+script_error_context(void *arg)
+{
+	const SbScript *script = arg;
+
+	errcontext("step %d of the events, pipeline \"%s\"", script->step, script->pipeline->row->name);
 }
 
 static void
 script_run(SbScript *script, Jsonb *events)
 {
+	ErrorContextCallback callback = {.previous = error_context_stack, .callback = script_error_context, .arg = script};
 	JsonbIterator *iterator = JsonbIteratorInit(&events->root);
 	JsonbValue value;
 	JsonbIteratorToken token;
@@ -272,6 +281,7 @@ script_run(SbScript *script, Jsonb *events)
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the events are not an array")));
 	(void) JsonbIteratorNext(&iterator, &value, false);
+	error_context_stack = &callback;
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_ELEM)
 	{
 		script->step++;
@@ -282,6 +292,7 @@ script_run(SbScript *script, Jsonb *events)
 		else
 			script_bad_step(script, "is neither an object nor \"end\"");
 	}
+	error_context_stack = callback.previous;
 }
 
 /* ---- the functions ---- */
@@ -369,11 +380,11 @@ script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
 	Datum *keys = sb_cells_keys(pipeline->cells, entry, &key_nulls);
 	bool nulls[10] = {false};
 	Datum values[] = {
-		TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
-		script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
-		script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
-		script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
-		TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
+	    TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
+	    script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
+	    script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
+	    script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
+	    TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -115,14 +115,26 @@ BEGIN
 	RETURN 'ok';
 END $$;
 
+-- A test of nothing is none: beam.test_stream() itself is strict.
+CREATE FUNCTION beam._refuse_null(pipeline text, events jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF pipeline IS NULL OR events IS NULL THEN
+		RAISE EXCEPTION 'pipeline and events must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+END $$;
+
 CREATE FUNCTION beam.panes_are(pipeline text, events jsonb, expected jsonb, description text DEFAULT NULL) RETURNS text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	wanted jsonb[] := beam._expectations(expected, ARRAY['step', 'kind', 'window_start', 'window_end', 'timing', 'index', 'nonspeculative_index',
 		'is_first', 'is_last', 'pane_timestamp', 'elements', 'data'], 'pane');
-	panes jsonb[] := coalesce((SELECT array_agg(to_jsonb(t) - 'reason') FROM beam.test_stream(pipeline, events) t WHERE t.kind <> 'late'), '{}');
+	panes jsonb[];
 BEGIN
+	PERFORM beam._refuse_null(pipeline, events);
+	panes := coalesce((SELECT array_agg(to_jsonb(t) - 'reason') FROM beam.test_stream(pipeline, events) t WHERE t.kind <> 'late'), '{}');
 	RETURN beam._report(beam._differences(wanted, panes), coalesce(description, format('panes of pipeline "%s"', pipeline)));
 END $$;
 COMMENT ON FUNCTION beam.panes_are(text, jsonb, jsonb, text) IS
@@ -133,9 +145,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	wanted jsonb[] := beam._expectations(expected, ARRAY['step', 'window_start', 'window_end', 'reason', 'data'], 'late');
-	dropped jsonb[] := coalesce((SELECT array_agg(jsonb_build_object('step', t.step, 'kind', t.kind, 'window_start', t.window_start, 'window_end', t.window_end,
-		'reason', t.reason, 'data', t.data)) FROM beam.test_stream(pipeline, events) t WHERE t.kind = 'late'), '{}');
+	dropped jsonb[];
 BEGIN
+	PERFORM beam._refuse_null(pipeline, events);
+	dropped := coalesce((SELECT array_agg(jsonb_build_object('step', t.step, 'kind', t.kind, 'window_start', t.window_start, 'window_end', t.window_end,
+		'reason', t.reason, 'data', t.data)) FROM beam.test_stream(pipeline, events) t WHERE t.kind = 'late'), '{}');
 	RETURN beam._report(beam._differences(wanted, dropped), coalesce(description, format('dropped rows of pipeline "%s"', pipeline)));
 END $$;
 COMMENT ON FUNCTION beam.dropped_are(text, jsonb, jsonb, text) IS
@@ -145,6 +159,7 @@ CREATE FUNCTION beam.no_state_left(pipeline text, events jsonb, description text
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM beam._refuse_null(pipeline, events);
 	RETURN beam._report((SELECT string_agg(format('left: %s', to_jsonb(s)), E'\n') FROM beam.test_stream_state(pipeline, events) s),
 		coalesce(description, format('no state of pipeline "%s" is left', pipeline)));
 END $$;
