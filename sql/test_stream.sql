@@ -131,6 +131,22 @@ SELECT current_setting('search_path'), current_setting('timezone'), current_user
 SET timezone = 'UTC';
 SET search_path = streams, public;
 
+-- what is in the source's types is run as the owner too, not as a superuser who calls
+CREATE ROLE streams_alice;
+GRANT ALL ON SCHEMA streams TO streams_alice;
+GRANT EXECUTE ON FUNCTION beam.create_pipeline TO streams_alice;
+SET ROLE streams_alice;
+CREATE FUNCTION mine() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN current_user = 'streams_alice'; END $$;
+CREATE DOMAIN checked AS text CHECK (mine());
+CREATE TABLE hers (k checked);
+SELECT beam.create_pipeline('hers_by_k', 'SELECT k, count(*) AS c FROM hers GROUP BY k');
+RESET ROLE;
+SELECT data FROM beam.test_stream('hers_by_k', '[{"rows": [{"k": "x"}]}]');
+SELECT key FROM beam.test_stream_state('hers_by_k', '[{"rows": [{"k": "x"}]}]');
+SELECT beam.drop_pipeline('hers_by_k');
+DROP OWNED BY streams_alice;
+DROP ROLE streams_alice;
+
 -- ---- nothing is touched ----
 SELECT pg_stat_force_next_flush();
 BEGIN;
