@@ -128,6 +128,8 @@ SET search_path = pg_catalog;
 SELECT step, window_start, data FROM beam.test_stream('acc', '[{"rows": [{"ts": "2026-01-01 00:01"}]}, {"watermark": "2026-01-01 00:10"}]');
 SELECT count(*) FROM beam.test_stream_state('acc', '[{"rows": [{"ts": "2026-01-01 00:01"}]}]');
 SELECT current_setting('search_path'), current_setting('timezone'), current_user;
+-- after one that failed too
+SELECT streams.fails('[{"rows": [{"ts": "2026-01-01", "n": 0}]}]'), (SELECT data FROM beam.test_stream('div', '[{"rows": [{"ts": "2026-01-01", "n": 5}]}]')) FROM generate_series(1, 3);
 SET timezone = 'UTC';
 SET search_path = streams, public;
 
