@@ -23,7 +23,12 @@ SELECT beam.create_pipeline('p', :q, idle_timeout => '0'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, idle_timeout => '-1 s'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, watermark => '1000000000 days'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, accumulation => 'Accumulating'); \echo :SQLSTATE
-SELECT beam.create_pipeline('p', :q, accumulation => 'retracting'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, timestamp_combiner => 'middle'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, on_time => 'fire'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, closing => 'never'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, timestamp_combiner => NULL); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, on_time => NULL); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', :q, closing => NULL); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, trigger => 'after_wattermark()'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, trigger => 'repeatedly(after_count(0))'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, trigger => beam.after_count(10)); \echo :SQLSTATE
@@ -206,8 +211,10 @@ DROP TABLE per_region CASCADE;
 -- objects dropped behind its back
 TRUNCATE orders;
 SELECT beam.create_pipeline('per_region', :q);
+SELECT beam.pause_pipeline('per_region');
 DROP TABLE per_region; \echo :SQLSTATE
 INSERT INTO orders VALUES (9, '2024-01-01', 'east', 9);
+SELECT beam.resume_pipeline('per_region');
 CALL beam.wait_for('per_region'); \echo :SQLSTATE
 SELECT state, error_code FROM beam.pipelines;
 SELECT beam.drop_pipeline('per_region');

@@ -406,10 +406,12 @@ PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
-	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout", "allow_unsafe_trigger"};
+	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout",
+	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
+	Assert(PG_NARGS() == lengthof(arguments));
 	for (int i = 0; i < PG_NARGS(); i++)
 	{
 		if (PG_ARGISNULL(i) && i != 6)

@@ -17,6 +17,7 @@
 #include "runtime/sb_pipeline.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -33,6 +34,8 @@ typedef struct SbScript
 	TupleDesc out_desc; /* of the plan's columns */
 	TupleDesc key_desc; /* of the group keys */
 	int step;
+	int guc_level;
+	SbSavedRole saved;
 } SbScript;
 
 static const char *const timings[] = {"EARLY", "ON_TIME", "LATE"};
@@ -77,6 +80,22 @@ script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, b
 	tuplestore_putvalues(script->result->setResult, script->result->setDesc, values, nulls);
 }
 
+/* A retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's. */
+static SbWindow
+script_row_window(const SbScript *script, SbWindow window, const Datum *values)
+{
+	const SbPlan *plan = script->pipeline->plan;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
+	}
+	return window;
+}
+
 static void
 script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op)
 {
@@ -104,8 +123,8 @@ script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values,
 		isnull[OUT_DATA] = false;
 	}
 	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
-												: "none",
-			   window, out, isnull);
+	                                            : "none",
+	           op < 0 ? script_row_window(script, window, values) : window, out, isnull);
 }
 
 static void
@@ -196,9 +215,9 @@ static void
 script_bad_step(SbScript *script, const char *what)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("step %d of the events %s", script->step, what),
-			 errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("step %d of the events %s", script->step, what),
+	         errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
 }
 
 static void
@@ -215,6 +234,8 @@ script_step_object(SbScript *script, Jsonb *step)
 	(void) JsonbIteratorNext(&iterator, &key, true);
 	(void) JsonbIteratorNext(&iterator, &value, true);
 	name = pnstrdup(key.val.string.val, key.val.string.len);
+	if (strcmp(name, "rows") != 0 && strcmp(name, "watermark") != 0 && strcmp(name, "processing_time") != 0)
+		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
 	if (strcmp(name, "rows") == 0)
 	{
 		if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
@@ -227,25 +248,32 @@ script_step_object(SbScript *script, Jsonb *step)
 	if (strcmp(name, "watermark") == 0)
 	{
 		Datum ts = DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
-									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
 		sb_pipeline_move_clocks(pipeline, DatumGetTimestampTz(ts), SB_TIME_MIN);
 	}
-	else if (strcmp(name, "processing_time") == 0)
+	else
 	{
 		Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
-											 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		                                     ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		Datum ts = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(pipeline->clocks.processing_time), interval);
 
 		sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, DatumGetTimestampTz(ts));
 	}
-	else
-		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
+}
+
+static void
+script_error_context(void *arg)
+{
+	const SbScript *script = arg;
+
+	errcontext("step %d of the events, pipeline \"%s\"", script->step, script->pipeline->row->name);
 }
 
 static void
 script_run(SbScript *script, Jsonb *events)
 {
+	ErrorContextCallback callback = {.previous = error_context_stack, .callback = script_error_context, .arg = script};
 	JsonbIterator *iterator = JsonbIteratorInit(&events->root);
 	JsonbValue value;
 	JsonbIteratorToken token;
@@ -253,6 +281,7 @@ script_run(SbScript *script, Jsonb *events)
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the events are not an array")));
 	(void) JsonbIteratorNext(&iterator, &value, false);
+	error_context_stack = &callback;
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_ELEM)
 	{
 		script->step++;
@@ -263,6 +292,7 @@ script_run(SbScript *script, Jsonb *events)
 		else
 			script_bad_step(script, "is neither an object nor \"end\"");
 	}
+	error_context_stack = callback.previous;
 }
 
 /* ---- the functions ---- */
@@ -288,7 +318,10 @@ script_describe(SbScript *script)
 	script->key_desc = keys;
 }
 
-/* Opens the pipeline named by the first argument and runs the script in the second. */
+/*
+ * Opens the pipeline named by the first argument and runs the script in the second. From here to script_end() all is done as the
+ * pipeline's owner and with its settings, whoever calls: what is in a row's types and in the query is the owner's.
+ */
 static void
 script_start(SbScript *script, FunctionCallInfo fcinfo)
 {
@@ -302,9 +335,20 @@ script_start(SbScript *script, FunctionCallInfo fcinfo)
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
 	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .arg = script};
+	script->guc_level = NewGUCNestLevel();
 	script->pipeline = sb_pipeline_open(row, &script->observer);
+	sb_pipeline_as_owner(script->pipeline, &script->saved);
 	script_describe(script);
 	script_run(script, PG_GETARG_JSONB_P(1));
+}
+
+/* The session has its role and its settings again. */
+static void
+script_end(SbScript *script)
+{
+	sb_role_restore(&script->saved);
+	sb_pipeline_close(script->pipeline);
+	AtEOXact_GUC(false, script->guc_level);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_test_stream);
@@ -316,7 +360,7 @@ stream_beam_test_stream(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	script_start(&script, fcinfo);
-	sb_pipeline_close(script.pipeline);
+	script_end(&script);
 	return (Datum) 0;
 }
 
@@ -336,11 +380,11 @@ script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
 	Datum *keys = sb_cells_keys(pipeline->cells, entry, &key_nulls);
 	bool nulls[10] = {false};
 	Datum values[] = {
-		TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
-		script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
-		script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
-		script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
-		TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
+	    TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
+	    script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
+	    script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
+	    script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
+	    TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -357,6 +401,6 @@ stream_beam_test_stream_state(PG_FUNCTION_ARGS)
 	script_start(&script, fcinfo);
 	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry; entry = sb_cells_next(script.pipeline->cells, entry))
 		script_put_cell(&script, result, entry);
-	sb_pipeline_close(script.pipeline);
+	script_end(&script);
 	return (Datum) 0;
 }

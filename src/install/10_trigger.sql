@@ -82,3 +82,18 @@ CREATE FUNCTION beam.or_finally(main beam.trigger, until beam.trigger) RETURNS b
 COMMENT ON FUNCTION beam.or_finally(beam.trigger, beam.trigger) IS
 'A trigger: "main" until "until" is ready, which is its last pane.
 Example: beam.or_finally(beam.repeatedly(beam.after_count(10)), beam.after_watermark())';
+
+-- The same in JSON. The cast from jsonb is implicit, so that JSON can stand wherever a trigger is wanted.
+CREATE FUNCTION beam.trigger_from_json(jsonb) RETURNS beam.trigger
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_from_json';
+COMMENT ON FUNCTION beam.trigger_from_json(jsonb) IS
+'A trigger from JSON, with the names of its text form: {"after_watermark": {"early": {"after_count": 100}, "late": {"after_count": 1}}}.
+Wrong JSON is error 22023, with the path. It is also the cast from jsonb, which is implicit.';
+CREATE FUNCTION beam.trigger_to_json(beam.trigger) RETURNS jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_to_json';
+COMMENT ON FUNCTION beam.trigger_to_json(beam.trigger) IS
+'A trigger as JSON, which beam.trigger_from_json reads. It is also the cast to jsonb, which is explicit.
+Example: SELECT beam.after_count(100)::jsonb gives {"after_count": 100}';
+
+CREATE CAST (jsonb AS beam.trigger) WITH FUNCTION beam.trigger_from_json(jsonb) AS IMPLICIT;
+CREATE CAST (beam.trigger AS jsonb) WITH FUNCTION beam.trigger_to_json(beam.trigger);

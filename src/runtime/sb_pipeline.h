@@ -43,10 +43,10 @@ typedef struct SbPipeline
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks kept_clocks;  /* as of the last keep */
+	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
-	const SbObserver *observer; /* NULL: tables */
+	const SbObserver *observer;  /* NULL: tables */
 	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;               /* of SbPipeline: those running that read its result */
 	SbChain *chain;              /* rows for the readers; NULL: it has none */
@@ -54,14 +54,14 @@ typedef struct SbPipeline
 	bool chain_held;             /* rows are not handed on as they come: the bundle is run carefully */
 	bool kept_queue_pending;     /* as of the last keep */
 	bool queue_pending;          /* rows may have been queued while it did not run */
-	Datum *out_values;     /* of one result row */
+	Datum *out_values;           /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
-	TimestampTz last_row_at; /* processing time: when it last had a row */
+	TimestampTz last_row_at;     /* processing time: when it last had a row */
 	TimestampTz max_event_time;
-	bool changed;          /* the bundle has something to write for it */
-	XLogRecPtr persisted;  /* the position that is in the catalog */
-	const SbRow *current;  /* the row being worked on, for the error context */
+	bool changed;         /* the bundle has something to write for it */
+	XLogRecPtr persisted; /* the position that is in the catalog */
+	const SbRow *current; /* the row being worked on, for the error context */
 } SbPipeline;
 
 /*
@@ -123,6 +123,7 @@ typedef struct SbSavedRole
 {
 	Oid user;
 	int context;
+	int guc_level; /* settings that change from here on are undone */
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);

@@ -759,6 +759,9 @@ sb_cells_evict(SbCells *cells, Size bytes)
 {
 	dlist_mutable_iter iter;
 
+	/* there they would be gone */
+	if (cells->in_memory)
+		return;
 	sb_cells_know_stored(cells);
 	dlist_foreach_modify(iter, &cells->lru)
 	{
