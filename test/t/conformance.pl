@@ -144,4 +144,14 @@ for my $case (read_blocks('cases'))
 }
 is("$cases $runs", '20 49', 'all trigger cases are there');
 diag("trigger cases: $cases cases, $right of $runs runs passed; allowed_lateness => '$longest_interval', which for windows after 2000 is for ever");
+
+# ---- what the cases do not show ----
+
+promise 'hold_of_a_window_that_has_not_fired_keeps_its_pane_on_time' => sub {
+	my $definition = { window => 'tumble 10', trigger => 'repeatedly(after_count(2))', lateness => 100 };
+	my @events = (rows_event([ 1, 'a' ]), { watermark => at_second(20) }, rows_event([ 2, 'b' ]));
+
+	$node->safe_psql('postgres', create_sql('p_hold', $definition));
+	is(join(' ', map { "$_->{step} $_->{timing} $_->{elements}" } test_stream('p_hold', \@events)), '3 ON_TIME 2', 'after the end of the window, with the second element');
+};
 done_testing();

@@ -15,12 +15,12 @@ use Test::More;
 use SbTest;
 use SbConform;
 
-use constant SCRIPTS => 20;
+use constant SCRIPTS => 40;
 use constant STATES => 4;    # of a round's scripts, those whose state is looked at after every step
 use constant SECOND => 1_000_000;    # microseconds
 
 my $seed = $ENV{SEED} // time % 1_000_000;
-my $rounds = $ENV{ROUNDS} // 120;
+my $rounds = $ENV{ROUNDS} // 50;
 my $node = new_node('properties', conf => "log_statement = none\nlog_min_duration_statement = -1\n");
 my (%checked, %failed);
 my %titles = (
