@@ -39,6 +39,21 @@ sb_trigger_uses_processing_time(const SbTrigger *trigger)
 	return false;
 }
 
+bool
+sb_trigger_fires_at_end(const SbTrigger *trigger)
+{
+	switch (trigger->nodes[0].kind)
+	{
+		case SB_TRIGGER_DEFAULT:
+		case SB_TRIGGER_CONTINUOUS:
+		case SB_TRIGGER_AFTER_WATERMARK:
+		case SB_TRIGGER_EARLY_LATE:
+			return true;
+		default:
+			return false;
+	}
+}
+
 TimestampTz
 sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *state)
 {

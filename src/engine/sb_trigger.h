@@ -34,6 +34,8 @@ extern char *sb_trigger_format(const SbTrigger *trigger);
 extern int sb_trigger_slots(const SbTrigger *trigger);
 /* does any node use processing time (so that cells need a processing-time timer) */
 extern bool sb_trigger_uses_processing_time(const SbTrigger *trigger);
+/* Does every window that is not closed fire at its end, so that no hold at the end of a window outlives it? Where not sure, false. */
+extern bool sb_trigger_fires_at_end(const SbTrigger *trigger);
 /*
  * Why this trigger could lose data that may still come (it can finish), or NULL when it can not. `late_data`: may elements come
  * after the end of the window (allowed_lateness > 0).

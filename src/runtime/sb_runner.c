@@ -589,9 +589,10 @@ stream_beam_runner_main(Datum arg)
 	if (!OidIsValid(extension))
 		runner_leave();
 	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, pipelines_context);
+	/* Sources first: a session that began without them would read their rows and not send them, and nothing would ask for them again. */
+	runner_reload();
 	sb_database_event(db, SB_EVENT_FOUND);
 	runner_request_rewind();
-	runner_reload();
 	for (;;)
 	{
 		sb_worker_check();

@@ -159,7 +159,7 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, 
 	cells->event_heap = pairingheap_allocate(cells_compare_event, NULL);
 	cells->processing_heap = pairingheap_allocate(cells_compare_processing, NULL);
 	cells->hold_heap = pairingheap_allocate(cells_compare_hold, NULL);
-	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW;
+	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW || !sb_trigger_fires_at_end(strategy->trigger);
 	cells->in_memory = cells->stored_known = state_table == NULL;
 	cells->stored = hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	cells->stored_heap = pairingheap_allocate(cells_compare_stored, NULL);

@@ -80,7 +80,8 @@ struct SbCells
 	SbEntry *touched;
 	pairingheap *event_heap;
 	pairingheap *processing_heap;
-	pairingheap *hold_heap; /* used where a hold can lie before the input watermark: not for end_of_window */
+	/* used where a hold can lie before the input watermark: not for end_of_window, if the trigger fires at the end in any case */
+	pairingheap *hold_heap;
 	bool holds;
 	bool in_memory; /* there is no table */
 

@@ -59,8 +59,14 @@ sub create_extension
 sub wait_until
 {
 	my ($node, $sql, $expected, $db) = @_;
+	my $true;
 
-	$node->poll_query_until($db // 'postgres', $sql, $expected // 't') or die "this never became true: $sql";
+	# a server that is coming back from a crash may hang up on psql before it has taken its input
+	until (eval { $true = $node->poll_query_until($db // 'postgres', $sql, $expected // 't'); 1 })
+	{
+		die $@ unless $@ =~ /Broken pipe/;
+	}
+	die "this never became true: $sql" unless $true;
 }
 
 # Until all that is committed now is in the pipeline's result
