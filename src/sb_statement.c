@@ -15,7 +15,7 @@
 
 struct SbStatement
 {
-	dlist_node node; /* of `statements` */
+	dlist_node node;                /* of `statements` */
 	MemoryContextCallback callback; /* takes it off the list when its context goes */
 	bool released;
 	char *sql;

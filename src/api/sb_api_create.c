@@ -90,9 +90,9 @@ create_behavior(const char *argument, char *name)
 {
 	if (strcmp(name, SB_FIRE_ALWAYS) != 0 && strcmp(name, SB_FIRE_IF_NON_EMPTY) != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown behavior \"%s\" for %s", name, argument),
-				 errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("unknown behavior \"%s\" for %s", name, argument),
+		         errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
 	return name;
 }
 
@@ -270,10 +270,10 @@ create_find_upstream(SbCreation *creation)
 		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
 		if (creation->row.retractable && merging)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
-					 errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
-					 errhint("Make that pipeline discarding, or use another window.")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
+			         errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
+			         errhint("Make that pipeline discarding, or use another window.")));
 	}
 	sb_api_leave(&saved);
 }

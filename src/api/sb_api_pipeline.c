@@ -198,10 +198,10 @@ wait_check(const char *name, Oid user)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	if (row->state != SB_PIPELINE_RUNNING)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
-				 row->error_message ? errdetail("%s", row->error_message) : 0,
-				 errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
+		         row->error_message ? errdetail("%s", row->error_message) : 0,
+		         errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 	watermark = row->progress.output_watermark;
 	sb_api_leave(&saved);
 	return watermark;
@@ -229,8 +229,8 @@ typedef struct SbWait
 	SbDatabase *db;
 	const char *name;
 	Oid user;
-	XLogRecPtr marker;       /* until this is applied ... */
-	TimestampTz watermark;   /* ... or the output watermark is here; DT_NOBEGIN: not asked for */
+	XLogRecPtr marker;     /* until this is applied ... */
+	TimestampTz watermark; /* ... or the output watermark is here; DT_NOBEGIN: not asked for */
 	TimestampTz deadline;
 } SbWait;
 
@@ -252,9 +252,9 @@ wait_sleep(SbWait *wait)
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline));
 	if (timeout <= 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
-				 errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
+		        (errcode(ERRCODE_QUERY_CANCELED),
+		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
+		         errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
 	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
 		(void) wait_check(wait->name, wait->user);
 }

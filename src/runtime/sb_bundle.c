@@ -106,7 +106,7 @@ static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
 	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
-		   TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
+	       TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
 }
 
 /* Waits, within a source transaction, for more of its frames. */
@@ -173,8 +173,8 @@ bundle_check_chains(SbBundleRun *run)
 {
 	if (pg_atomic_read_u32(run->chain_generation) != run->seen_chain_generation)
 		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a pipeline has been chained to another while a bundle was run: the bundle is run again")));
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("a pipeline has been chained to another while a bundle was run: the bundle is run again")));
 }
 
 static void
@@ -246,9 +246,9 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 
 	if (++careful->dead > sb_guc_max_dead_letters)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
-				 errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
+		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
 	sb_row_tuple(row, &tuple);
 	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
 	sb_letters_write();
@@ -352,10 +352,10 @@ careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
 		return;
 	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
-			 errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
-			 errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
+	         errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
+	         errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
 }
 
 /* False: half a transaction was all there is, and a RESET comes. */

@@ -26,7 +26,7 @@ typedef enum SbBundleEnd
  * InvalidXLogRecPtr if it wrote nothing.
  */
 extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation,
-								 XLogRecPtr *commit_lsn);
+                                 XLogRecPtr *commit_lsn);
 
 /* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
 extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);

@@ -43,8 +43,8 @@ char *
 sb_chain_queue_sql(const char *table)
 {
 	return psprintf("CREATE TABLE %s (seq int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op int2 NOT NULL, data bytea NOT NULL);"
-					"REVOKE ALL ON %s FROM PUBLIC;",
-					table, table);
+	                "REVOKE ALL ON %s FROM PUBLIC;",
+	                table, table);
 }
 
 char *
@@ -75,7 +75,7 @@ chain_queue_statement(int32 reader)
 	TupleDescInitEntry(desc, 1, "op", INT2OID, -1, 0);
 	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
 	return sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)),
-							   desc, 0, NULL);
+	                           desc, 0, NULL);
 }
 
 void

@@ -49,8 +49,8 @@ typedef struct SbStoredWindow
 	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
 	TimestampTz hold;             /* the least, SB_TIME_MAX: none */
 	pairingheap_node event_node;  /* in the heap while in the hash */
-	bool scanning;   /* its cells are coming in by batches, in the order of (hash, seq) */
-	int64 scan_hash; /* the last that has come */
+	bool scanning;                /* its cells are coming in by batches, in the order of (hash, seq) */
+	int64 scan_hash;              /* the last that has come */
 	int16 scan_seq;
 } SbStoredWindow;
 
@@ -70,7 +70,7 @@ struct SbCells
 	MemoryContext values;  /* by-reference keys and accumulators */
 	MemoryContext scratch; /* of one call */
 	Size entry_size, keys_offset, nulls_offset, accs_offset, cell_offset;
-	Size bytes;      /* used by entries and their values */
+	Size bytes; /* used by entries and their values */
 	int64 nentries;
 
 	struct sb_cellhash_hash *hash;
@@ -107,7 +107,7 @@ extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
 extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
-						  TimestampTz hold);
+                          TimestampTz hold);
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
 /* The cell was stored with this event timer, which the watermark may have passed since. */
 extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
