@@ -44,7 +44,7 @@ static SbDatabase *db;
 static SbRingWriter writer;
 static SbDecoder decoder;
 static uint64 session_epoch;
-static XLogRecPtr heartbeat_at;     /* position of the last heartbeat or commit sent */
+static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
 static TimestampTz confirmed_at;
 static TimestampTz watch_flush_until;
 
@@ -201,7 +201,7 @@ reader_create_slot(const char *name)
 	ereport(LOG, (errmsg("stream_beam: creating replication slot \"%s\"", name)));
 	sb_slot_create(name);
 	ctx = CreateInitDecodingContext("stream_beam", NIL, false, InvalidXLogRecPtr, &routine, reader_no_output,
-									reader_no_output, NULL);
+	                                reader_no_output, NULL);
 	/* waits for the transactions that are running now */
 	DecodingContextFindStartpoint(ctx);
 	FreeDecodingContext(ctx);
@@ -237,7 +237,7 @@ reader_run_session(const char *name)
 			if (reader_session_over())
 				break;
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
+			                errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
 		}
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();
