@@ -422,7 +422,9 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 		entry->emitted = true;
 	}
-	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
+	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
+	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_result_remove(pipeline->result, window, keys, nulls);
 		entry->emitted = false;
