@@ -239,7 +239,7 @@ sb_intake_is_large(const SbIntake *intake)
 }
 
 /* Pointers to rows in memory: narrow rows make many of them. */
-#define SB_MAX_ROWS (512 * 1024)
+#define SB_MAX_ROWS (256 * 1024)
 
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool

@@ -248,6 +248,13 @@ sb_pipeline_close(SbPipeline *pipeline)
 	MemoryContextDelete(pipeline->context);
 }
 
+/* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+static Size
+pipeline_budget(void)
+{
+	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
+}
+
 /* ---- rows ---- */
 
 void
@@ -366,7 +373,7 @@ void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
 	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 
 	sb_cells_know_stored(pipeline->cells);
@@ -473,7 +480,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 static void
 pipeline_timers(SbPipeline *pipeline)
 {
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 	SbEntry *entry;
 	int64 fired = 0;

@@ -3,6 +3,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "common/hashfn.h"
 #include "state/sb_cells_private.h"
 #include "utils/datum.h"
@@ -693,11 +697,15 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
 
 		if (sb_cells_bytes(cells) <= bytes)
-			return;
+			break;
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
 		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer);
 		sb_entry_unlink(cells, entry);
 	}
+#ifdef __GLIBC__
+	/* the freed blocks lie between others: without this they would stay with the process */
+	malloc_trim(0);
+#endif
 }
