@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
 
@@ -48,7 +49,13 @@ void
 sb_guc_define(void)
 {
 	for (int i = 0; i < lengthof(gucs); i++)
+	{
+		/* in a session of a server that has not preloaded the library these cannot be made any more, and nobody reads them */
+		if (gucs[i].context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
+			continue;
 		DefineCustomIntVariable(gucs[i].name, gucs[i].what, NULL, gucs[i].variable, gucs[i].boot, gucs[i].min, gucs[i].max,
 								gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
-	MarkGUCPrefixReserved("stream_beam");
+	}
+	if (process_shared_preload_libraries_in_progress)
+		MarkGUCPrefixReserved("stream_beam");
 }

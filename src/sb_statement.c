@@ -20,7 +20,7 @@ struct SbStatement
 	TupleDesc desc;
 	int nargs;
 	Oid *types;
-	SPIPlanPtr plan; /* NULL: not yet prepared; owned */
+	SPIPlanPtr plan;        /* NULL: not yet prepared; owned */
 	Tuplestorestate *store; /* NULL: no rows; owned by the transaction */
 	int64 nrows;
 };
@@ -81,17 +81,17 @@ sb_statement_rows(const SbStatement *statement)
 	return statement->nrows;
 }
 
-/* SPI's list of named relations is made in the current memory context, and kept as long as the connection. */
 static void
 statement_register_rows(SbStatement *statement)
 {
+	/* SPI keeps its list of relations in the context that it is called in, until SPI_finish() */
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	EphemeralNamedRelation enr;
 
 	/* a run without rows still needs the relation, to be prepared */
 	if (statement->store == NULL)
 		statement_begin_rows(statement);
-	/* a run that failed in a subtransaction has left its own */
+	/* a statement that failed in a subtransaction has left its own behind */
 	(void) SPI_unregister_relation("rows");
 	enr = palloc0(sizeof(EphemeralNamedRelationData));
 	enr->md.name = "rows";

@@ -224,7 +224,7 @@ sb_catalog_set_state_table(int32 id, Oid state_table)
 	run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
 }
 
-void
+bool
 sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 {
 	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
@@ -239,6 +239,7 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 		" error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	return SPI_processed > 0;
 }
 
 void

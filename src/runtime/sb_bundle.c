@@ -318,12 +318,14 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 {
+	/* dropped meanwhile: its objects are gone, and nobody waits for it */
+	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
+		return;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
 			 errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
 			 errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
-	sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error);
 }
 
 /* False: half a transaction was all there is, and a RESET comes. */

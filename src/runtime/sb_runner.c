@@ -152,12 +152,14 @@ runner_open_one(void *arg)
 static void
 runner_set_failed(const SbPipelineRow *row, const ErrorData *error)
 {
+	/* dropped meanwhile: nothing to report */
+	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
+		return;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
 			 error->detail ? errdetail("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0));
-	sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
 }
 
 /* Opens a pipeline that is to run; where it cannot, it is set to failed. */
