@@ -140,7 +140,7 @@ intake_add_part(SbIntake *intake, const SbFrame *frame)
 		const SbRowFrame *row = (const SbRowFrame *) (frame + 1);
 
 		intake->split = MemoryContextAllocHuge(intake->context, offsetof(SbRowFrame, data) + MAXALIGN((Size) row->new_length) +
-																	MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
+		                                                            MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
 		intake->split_size = 0;
 	}
 	memcpy(intake->split + intake->split_size, frame + 1, size);
