@@ -260,11 +260,14 @@ sb_intake_is_large(const SbIntake *intake)
 	return intake_held(intake) > intake->ring->size / 2;
 }
 
+/* Pointers to rows in memory: narrow rows make many of them. */
+#define SB_MAX_ROWS (512 * 1024)
+
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool
 sb_intake_is_full(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 4 * 3;
+	return intake_held(intake) > intake->ring->size / 4 * 3 || intake->nrows >= SB_MAX_ROWS;
 }
 
 static Size

@@ -604,7 +604,8 @@ sb_cells_due(SbCells *cells)
 		TimestampTz event = cells_first_event(cells);
 		TimestampTz stored = cells_first_stored(cells);
 
-		if (stored < cells->clocks->input_watermark && stored <= event)
+		/* of equal timers those in memory first: the next batch comes in when they have been dealt with */
+		if (stored < cells->clocks->input_watermark && stored < event)
 			cells_bring_due_window(cells);
 		else if (event < cells->clocks->input_watermark)
 			return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap));
