@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -59,7 +60,8 @@ launcher_wants(SbDatabase *db, SbRole role)
 		case SB_DB_PROBE:
 			return role == SB_ROLE_RUNNER;
 		case SB_DB_RUN:
-			return true;
+			/* a slot that is made over WAL with less in it cannot be decoded later */
+			return role == SB_ROLE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
 		default:
 			return false;
 	}

@@ -416,12 +416,6 @@ runner_next_wake(void)
 	return wake;
 }
 
-static bool
-runner_has_frames(void)
-{
-	return pg_atomic_read_u64(&intake->ring->written) != intake->read;
-}
-
 static void
 runner_evict(void)
 {
@@ -505,7 +499,7 @@ runner_turn(void)
 		return;
 	}
 	wake = runner_next_wake();
-	if (runner_has_frames() || wake <= GetCurrentTimestamp())
+	if (sb_intake_has_frames(intake) || wake <= GetCurrentTimestamp())
 	{
 		runner_bundle();
 		return;
@@ -534,7 +528,7 @@ stream_beam_runner_main(Datum arg)
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();
-	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, pipelines_context);
+	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
 	runner_request_rewind();
 	runner_reload();

@@ -157,6 +157,20 @@ promise 'create_table_and_pipeline_and_rows_in_one_transaction' => sub {
 	is($node->safe_psql('postgres', 'SELECT sum(n) FROM of_born'), 200, 'rows of the creating transaction too');
 };
 
+# the runner must not take those rows before it knows of the pipeline: a matter of microseconds, so many are tried
+promise 'rows_of_the_creating_transaction_are_never_passed_by' => sub {
+	my $rounds = 100;
+
+	for my $i (1 .. $rounds)
+	{
+		run(qq{CREATE TABLE own$i (id int);
+			BEGIN; SELECT beam.create_pipeline('of_own$i', 'SELECT count(*) FROM own$i'); INSERT INTO own$i VALUES (1); COMMIT});
+	}
+	wait_for($node, "of_own$rounds");
+	is($node->safe_psql('postgres', join(' + ', 'SELECT 0', map { "(SELECT count FROM of_own$_)" } 1 .. $rounds)), $rounds, 'each has its row');
+	run("SELECT beam.drop_pipeline('of_own$_'); DROP TABLE own$_") for 1 .. $rounds;
+};
+
 promise 'create_and_drop_in_one_transaction_leaves_nothing' => sub {
 	run(qq{BEGIN; CREATE TABLE brief (id int, ts timestamptz, k int, v text);
 		SELECT beam.create_pipeline('of_brief', \$q\$@{[tumble('brief')]}\$q\$, $late);
