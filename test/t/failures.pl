@@ -255,12 +255,14 @@ promise 'renamed_and_altered_sources_go_on' => sub {
 	}
 };
 
-promise 'renamed_result_goes_on' => sub {
+promise 'renamed_result_goes_on_once_resumed' => sub {
 	setup('rename', tumble('SOURCE'), $late);
 	run("INSERT INTO e_rename VALUES (1, '2026-01-01', 1, '')");
 	equal_to_batch($node, 'f_rename');
 	run('ALTER TABLE f_rename RENAME TO fr');
 	run("INSERT INTO e_rename VALUES (2, '2026-01-01', 1, '')");
+	state_is($node, 'f_rename', 'failed', qr/relation "public.f_rename" does not exist/);
+	run("SELECT beam.resume_pipeline('f_rename')");
 	wait_for($node, 'f_rename');
 	is(run('SELECT n FROM fr'), 2, 'under its new name');
 };
