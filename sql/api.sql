@@ -206,8 +206,10 @@ DROP TABLE per_region CASCADE;
 -- objects dropped behind its back
 TRUNCATE orders;
 SELECT beam.create_pipeline('per_region', :q);
+SELECT beam.pause_pipeline('per_region');
 DROP TABLE per_region; \echo :SQLSTATE
 INSERT INTO orders VALUES (9, '2024-01-01', 'east', 9);
+SELECT beam.resume_pipeline('per_region');
 CALL beam.wait_for('per_region'); \echo :SQLSTATE
 SELECT state, error_code FROM beam.pipelines;
 SELECT beam.drop_pipeline('per_region');

@@ -96,6 +96,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STARTING;
 	worker->started_at = now;
+	worker->restart_at = 0; /* its end is to be counted, also if it comes before the next look */
 	LWLockRelease(sb_registry->lock);
 	if (*handle)
 		pfree(*handle);

@@ -48,6 +48,7 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	pipeline_apply_settings(pipeline);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
@@ -55,24 +56,46 @@ void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(GetSessionUserId(), 0);
 }
 
 void
 sb_role_restore(const SbSavedRole *saved)
 {
+	/* a function may have called set_config(): the session is not its owner's alone */
+	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
 /* ---- opening ---- */
 
+/* Not part of the definition: as whom a view's relations are read follows from who owns it. */
+static void
+view_forget_owner(Query *query)
+{
+	ListCell *lc;
+
+#if PG_VERSION_NUM >= 160000
+	foreach (lc, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = InvalidOid;
+#else
+	foreach (lc, query->rtable)
+		lfirst_node(RangeTblEntry, lc)->checkAsUser = InvalidOid;
+#endif
+}
+
 /* The stored tree names everything by OID and number: renaming changes nothing in it. */
 char *
 sb_view_fingerprint(Query *query)
 {
-	char *text = nodeToString(query);
-	uint64 hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
+	char *text;
+	uint64 hash;
 
+	query = copyObject(query);
+	view_forget_owner(query);
+	text = nodeToString(query);
+	hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
 	return psprintf(UINT64_FORMAT, hash);
 }
 

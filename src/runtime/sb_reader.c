@@ -209,6 +209,26 @@ reader_create_slot(const char *name)
 	ReplicationSlotRelease();
 }
 
+/* Makes the slot where there is none, and anew where max_slot_wal_keep_size took its WAL away: the runner sees the gap. */
+static void
+reader_ensure_slot(const char *name)
+{
+	ReplicationSlot *slot = SearchNamedReplicationSlot(name, true);
+
+	if (slot != NULL && slot->data.restart_lsn == InvalidXLogRecPtr)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
+				 errdetail("Pipelines that had not come to its end are set to failed."),
+				 errhint("Raise max_slot_wal_keep_size.")));
+		ReplicationSlotDrop(name, true);
+		slot = NULL;
+	}
+	if (slot == NULL)
+		reader_create_slot(name);
+}
+
 static void
 reader_run_session(const char *name)
 {
@@ -271,8 +291,7 @@ stream_beam_reader_main(Datum arg)
 	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version};
 	sb_decode_init(&decoder);
 
-	if (SearchNamedReplicationSlot(name, true) == NULL)
-		reader_create_slot(name);
+	reader_ensure_slot(name);
 	for (;;)
 		reader_run_session(name);
 }
