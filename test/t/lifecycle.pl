@@ -250,6 +250,8 @@ promise 'wal_level_replica_is_named' => sub {
 	$node->safe_psql('postgres', 'TRUNCATE ev');
 	refuses($node, "SELECT beam.create_pipeline('x', 'SELECT count(*) FROM ev')", qr/wal_level.*logical/s, 'create_pipeline');
 	is($node->safe_psql('postgres', q{SELECT ok FROM beam.check() WHERE item = 'wal_level'}), 'f', 'check names it');
+	wait_for_worker($node, 'runner');
+	is(slot_count($node), 0, 'no slot begins in WAL that cannot be decoded');
 	$node->append_conf('postgresql.conf', 'wal_level = logical');
 	$node->restart;
 	create_pipeline($node, 'sums', tumble('ev'));
