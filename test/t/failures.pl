@@ -288,6 +288,42 @@ promise 'result_that_a_user_locks_delays_and_loses_nothing' => sub {
 	equal_to_batch($node, 'f_lock');
 };
 
+promise 'lock_timeout_of_the_database_loses_nothing' => sub {
+	run("ALTER DATABASE postgres SET lock_timeout = '50ms'; ALTER DATABASE postgres SET statement_timeout = '30s'; ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
+	$node->restart;
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK f_lock IN ACCESS EXCLUSIVE MODE');
+	my $runner = wait_for_worker($node, 'runner');
+	run("INSERT INTO e_lock VALUES (2, '2026-01-01', 1, '')");
+	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'f_lock'::regclass AND NOT granted OR $runner NOT IN (SELECT pid FROM pg_stat_activity)");
+	$session->query_safe('COMMIT');
+	$session->quit;
+	equal_to_batch($node, 'f_lock');
+	run('ALTER DATABASE postgres RESET ALL');
+};
+
+promise 'slot_whose_wal_was_removed_fails_the_pipelines' => sub {
+	setup('wal', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal');
+	run("SELECT beam.pause_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (2, '2026-01-01', 1, '')");
+	run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; SELECT pg_reload_conf()");
+	for (1 .. 3)
+	{
+		run('CREATE TABLE IF NOT EXISTS filler (i int); INSERT INTO filler VALUES (1); SELECT pg_switch_wal()');
+		run('CHECKPOINT');
+	}
+	wait_until($node, "SELECT count(*) > 0 FROM pg_replication_slots WHERE wal_status = 'lost' OR confirmed_flush_lsn > (SELECT position FROM beam.pipelines WHERE name = 'f_wal')");
+	run('ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf()');
+	run("SELECT beam.resume_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (3, '2026-01-01', 1, '')");
+	state_is($node, 'f_wal', 'failed', qr/changes of the source of pipeline "f_wal" between .* are lost/);
+	setup('wal2', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal2 VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal2', 'a new one');
+};
+
 promise 'lost_slot_fails_the_pipelines_with_a_clear_message' => sub {
 	setup('slot', tumble('SOURCE'), $late);
 	run("INSERT INTO e_slot VALUES (1, '2026-01-01', 1, '')");
