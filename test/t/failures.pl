@@ -174,6 +174,30 @@ promise 'paused_pipeline_goes_on_exactly_where_it_was' => sub {
 	}
 };
 
+promise 'paused_pipeline_holds_the_slot_back' => sub {
+	# in a database of its own: there no resting pipeline holds it back
+	my $db = 'held';
+	my $rows = "INSERT INTO e SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i";
+
+	run("CREATE DATABASE $db");
+	create_extension($node, $db);
+	make_source($node, 'e', $db);
+	create_pipeline($node, $_, tumble('e'), $late, $db) for qw(paused other);
+	$node->safe_psql($db, "SELECT beam.pause_pipeline('paused')");
+	$node->safe_psql($db, $rows);
+	wait_for($node, 'other', $db);
+	# a reader that ends makes the next one confirm all that it may
+	my $pid = wait_for_worker($node, 'reader', $db);
+	run("SELECT pg_terminate_backend($pid)");
+	wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader' AND datname = '$db' AND pid <> $pid");
+	equal_to_batch($node, 'other', 'the other one', $db);
+	is( $node->safe_psql($db, "SELECT confirmed_flush_lsn <= (SELECT position FROM beam.pipelines WHERE name = 'paused') FROM pg_replication_slots WHERE database = '$db'"),
+		't', 'what it has not seen stays in the slot');
+	$node->safe_psql($db, "SELECT beam.resume_pipeline('paused')");
+	equal_to_batch($node, 'paused', 'it gets that', $db);
+	run("DROP DATABASE $db");
+};
+
 promise 'pause_and_resume_under_load' => sub {
 	my $load = start_load($node, q{INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 10) i});
 	for (1 .. 10)
