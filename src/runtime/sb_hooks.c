@@ -42,15 +42,15 @@ sb_my_database(void)
 
 	if (sb_registry == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream_beam is not loaded by the server"),
-				 errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("stream_beam is not loaded by the server"),
+		         errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
 	db = sb_database_get(MyDatabaseId);
 	if (db == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
-				 errhint("Raise stream_beam.max_databases and restart the server.")));
+		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		         errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
+		         errhint("Raise stream_beam.max_databases and restart the server.")));
 	return db;
 }
 
@@ -122,8 +122,8 @@ hooks_xact(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (tell_runner || probe || pinned)
 				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
+				        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				         errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
 			break;
 		default:
 			break;
@@ -235,7 +235,7 @@ hooks_clear_database(Oid dbid)
 
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
-			  QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+              QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
 {
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{

@@ -139,7 +139,7 @@ intake_add_part(SbIntake *intake, const SbFrame *frame)
 		const SbRowFrame *row = (const SbRowFrame *) (frame + 1);
 
 		intake->split = MemoryContextAllocHuge(intake->context, offsetof(SbRowFrame, data) + MAXALIGN((Size) row->new_length) +
-																	MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
+		                                                            MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
 		intake->split_size = 0;
 	}
 	memcpy(intake->split + intake->split_size, frame + 1, size);
@@ -238,11 +238,14 @@ sb_intake_is_large(const SbIntake *intake)
 	return intake_held(intake) > intake->ring->size / 2;
 }
 
+/* Pointers to rows in memory: narrow rows make many of them. */
+#define SB_MAX_ROWS (512 * 1024)
+
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool
 sb_intake_is_full(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 4 * 3;
+	return intake_held(intake) > intake->ring->size / 4 * 3 || intake->nrows >= SB_MAX_ROWS;
 }
 
 static Size

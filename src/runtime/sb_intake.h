@@ -40,9 +40,9 @@ typedef struct SbIntake
 	XLogRecPtr transaction; /* position of the current one */
 	TimestampTz commit_time;
 
-	XLogRecPtr position;    /* everything up to here has been taken, and is in the bundle */
+	XLogRecPtr position; /* everything up to here has been taken, and is in the bundle */
 	TimestampTz last_commit_time;
-	bool caught_up;         /* the last frame said that the WAL has been read to its end */
+	bool caught_up; /* the last frame said that the WAL has been read to its end */
 
 	SbRow *rows; /* of the bundle, but for those that are spooled */
 	int nrows;

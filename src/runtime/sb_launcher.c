@@ -114,9 +114,9 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	{
 		warned_at = now;
 		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start a %s: no background worker is free", worker_types[role]),
-				 errhint("Raise max_worker_processes and restart the server.")));
+		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		         errmsg("could not start a %s: no background worker is free", worker_types[role]),
+		         errhint("Raise max_worker_processes and restart the server.")));
 	}
 }
 
@@ -133,7 +133,7 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	if (worker->state == SB_WORKER_STARTING)
 	{
 		bool gone = handle ? GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED
-						   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
+		                   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
 
 		if (!gone)
 			return TimestampTzPlusMilliseconds(now, SB_START_TIMEOUT_MS);
@@ -290,7 +290,7 @@ launcher_free_entries(void)
 		SbDatabase *db = &sb_registry->databases[i];
 
 		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 &&
-			db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
+		    db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
 			db->dbid = InvalidOid;
 	}
 	LWLockRelease(sb_registry->lock);

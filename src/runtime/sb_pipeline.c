@@ -107,17 +107,17 @@ pipeline_view_query(const SbPipelineRow *row)
 
 	if (view == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
-				 errdetail("Its state belongs to the old definition."),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
+		         errdetail("Its state belongs to the old definition."),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return query;
 }
 
@@ -126,9 +126,9 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 {
 	if (get_rel_relkind(relation) != RELKIND_RELATION)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
 }
 
@@ -163,12 +163,12 @@ static void
 pipeline_set_strategy(SbPipeline *pipeline)
 {
 	pipeline->strategy = (SbStrategy){
-		.trigger = sb_trigger_parse(pipeline->row->trigger),
-		.allowed_lateness_us = pipeline->row->allowed_lateness_us,
-		.accumulation = pipeline_accumulation(pipeline->row->accumulation),
-		.combiner = SB_COMBINE_END_OF_WINDOW,
-		.on_time_always = true,
-		.closing_always = false};
+	    .trigger = sb_trigger_parse(pipeline->row->trigger),
+	    .allowed_lateness_us = pipeline->row->allowed_lateness_us,
+	    .accumulation = pipeline_accumulation(pipeline->row->accumulation),
+	    .combiner = SB_COMBINE_END_OF_WINDOW,
+	    .on_time_always = true,
+	    .closing_always = false};
 }
 
 static void
@@ -217,7 +217,7 @@ sb_pipeline_open(const SbPipelineRow *row)
 	sb_role_restore(&saved);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
-									  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
+	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
@@ -290,7 +290,7 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
 
 static void
 pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
-					TimestampTz event_time, SbWindow window)
+                    TimestampTz event_time, SbWindow window)
 {
 	SbEntry *entry;
 
@@ -321,11 +321,11 @@ pipeline_refuse_change(SbPipeline *pipeline, const SbRow *row)
 	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
 
 	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
-					get_rel_name(pipeline->plan->source), pipeline->row->name),
-			 errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
-			 errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
+	                get_rel_name(pipeline->plan->source), pipeline->row->name),
+	         errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
+	         errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
 }
 
 static void
@@ -417,12 +417,14 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query))
 		return;
 	if (sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
-						pipeline->out_nulls))
+	                    pipeline->out_nulls))
 	{
 		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 		entry->emitted = true;
 	}
-	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
+	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
+	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_result_remove(pipeline->result, window, keys, nulls);
 		entry->emitted = false;
@@ -610,7 +612,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up)
 	{
 		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
-																					: event + pipeline->row->watermark_delay_us + 1;
+		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
 		wake = Min(wake, Max(idle_at, due));
 	}

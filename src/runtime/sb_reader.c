@@ -44,7 +44,7 @@ static SbDatabase *db;
 static SbRingWriter writer;
 static SbDecoder decoder;
 static uint64 session_epoch;
-static XLogRecPtr heartbeat_at;     /* position of the last heartbeat or commit sent */
+static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
 static TimestampTz confirmed_at;
 static TimestampTz watch_flush_until;
 
@@ -202,7 +202,7 @@ reader_create_slot(const char *name)
 	ereport(LOG, (errmsg("stream_beam: creating replication slot \"%s\"", name)));
 	sb_slot_create(name);
 	ctx = CreateInitDecodingContext("stream_beam", NIL, false, InvalidXLogRecPtr, &routine, reader_no_output,
-									reader_no_output, NULL);
+	                                reader_no_output, NULL);
 	/* waits for the transactions that are running now */
 	DecodingContextFindStartpoint(ctx);
 	FreeDecodingContext(ctx);
@@ -219,10 +219,10 @@ reader_ensure_slot(const char *name)
 	if (slot != NULL && slot->data.restart_lsn == InvalidXLogRecPtr)
 	{
 		ereport(WARNING,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
-				 errdetail("Pipelines that had not come to its end are set to failed."),
-				 errhint("Raise max_slot_wal_keep_size.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
+		         errdetail("Pipelines that had not come to its end are set to failed."),
+		         errhint("Raise max_slot_wal_keep_size.")));
 		ReplicationSlotDrop(name, true);
 		slot = NULL;
 	}
@@ -258,7 +258,7 @@ reader_run_session(const char *name)
 			if (reader_session_over())
 				break;
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
+			                errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
 		}
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();

@@ -35,7 +35,7 @@
 static SbDatabase *db;
 static SbIntake *intake;
 static MemoryContext pipelines_context;
-static List *pipelines; /* of SbPipeline: the running ones */
+static List *pipelines;           /* of SbPipeline: the running ones */
 static XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
 static uint64 epoch;              /* of the session that frames are taken from */
 static bool awaiting_reset;
@@ -156,10 +156,10 @@ runner_set_failed(const SbPipelineRow *row, const ErrorData *error)
 	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
 		return;
 	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         error->hint ? errhint("%s", error->hint) : 0));
 }
 
 /* Opens a pipeline that is to run; where it cannot, it is set to failed. */
@@ -266,11 +266,11 @@ runner_raise_gap(void *arg)
 	SbPipeline *pipeline = arg;
 
 	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
-					LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
-			 errdetail("The replication slot of this database does not reach back to the pipeline's position."),
-			 errhint("Drop the pipeline and create it again.")));
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
+	                LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
+	         errdetail("The replication slot of this database does not reach back to the pipeline's position."),
+	         errhint("Drop the pipeline and create it again.")));
 }
 
 static void

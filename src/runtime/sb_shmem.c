@@ -127,16 +127,16 @@ static const struct
 	SbDbEvent event;
 	SbDbState to;
 } moves[] = {
-	{SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
-	{SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
-	{SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
-	{SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
-	{SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
-	{SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
+    {SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
+    {SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
+    {SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
+    {SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
 };
 
 void
@@ -324,8 +324,8 @@ sb_source_add(SbDatabase *db, Oid relation)
 	LWLockRelease(sb_registry->lock);
 	if (!added)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a database cannot have more than %d source tables", SB_MAX_SOURCES)));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("a database cannot have more than %d source tables", SB_MAX_SOURCES)));
 }
 
 void

@@ -205,6 +205,6 @@ main(int argc, char **argv)
 	PQfinish(conn);
 	qsort(delays, total, sizeof(int64_t), compare);
 	printf("rows %d rate %.0f p50 %.0f p99 %.0f max %.0f read %.0f\n", total, total / ((end - start) / 1e9), delays[total / 2] / 1e3,
-		   delays[(int) (total * 0.99)] / 1e3, delays[total - 1] / 1e3, reading / 1e3 / reads);
+	       delays[(int) (total * 0.99)] / 1e3, delays[total - 1] / 1e3, reading / 1e3 / reads);
 	return 0;
 }
