@@ -530,8 +530,9 @@ stream_beam_runner_main(Datum arg)
 		runner_leave();
 	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
-	runner_request_rewind();
+	/* first the sources, then the session: the reader drops the rows of tables that it does not know */
 	runner_reload();
+	runner_request_rewind();
 	for (;;)
 	{
 		sb_worker_check();

@@ -147,6 +147,23 @@ promise 'create_pipeline_under_load_on_other_tables' => sub {
 	both_equal('the load');
 };
 
+promise 'pipelines_come_and_go_under_load' => sub {
+	my $load = start_load($node, qq{INSERT INTO ev SELECT i, $row FROM generate_series(1, 3) i});
+	for my $i (1 .. 15)
+	{
+		make_source($node, "g$i");
+		run(qq{INSERT INTO g$i VALUES (1, now(), 1, ''); DELETE FROM g$i});
+		create_pipeline($node, "gs$i", tumble("g$i"));
+		run(qq{INSERT INTO g$i SELECT i, $row FROM generate_series(1, 100) i});
+		run('SELECT pg_terminate_backend(' . wait_for_worker($node, $i % 2 ? 'reader' : 'runner') . ')') if $i % 5 == 0;
+		equal_to_batch($node, "gs$i") if $i % 3 == 0;
+		run(qq{SELECT beam.drop_pipeline('gs$i'); UPDATE g$i SET k = 0; DROP TABLE g$i}) if $i % 2;
+	}
+	finish_load($load);
+	equal_to_batch($node, "gs$_") for grep { $_ % 2 == 0 } 1 .. 15;
+	both_equal('the load');
+};
+
 promise 'create_table_and_pipeline_and_rows_in_one_transaction' => sub {
 	run(qq{BEGIN; CREATE TABLE born (id int, ts timestamptz, k int, v text);
 		SELECT beam.create_pipeline('of_born', \$q\$@{[tumble('born')]}\$q\$, $late);
