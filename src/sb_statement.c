@@ -110,6 +110,7 @@ statement_register_rows(SbStatement *statement)
 uint64
 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 {
+	MemoryContext old = CurrentMemoryContext;
 	int code;
 
 	if (statement->desc)
@@ -122,6 +123,8 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		SPI_keepplan(statement->plan);
 	}
 	code = SPI_execute_plan(statement->plan, unconstify(Datum *, args), nulls, false, 0);
+	/* SPI leaves its procedure's context current, which lives until the transaction ends */
+	MemoryContextSwitchTo(old);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(code));
 	if (statement->desc)
