@@ -5,6 +5,9 @@ SET search_path = api;
 CREATE TABLE orders (id bigint, at timestamptz NOT NULL, region text, amount numeric);
 
 -- ---- beam.check ----
+-- the workers may just have been started; creating a pipeline waits for them
+SELECT beam.create_pipeline('first', 'SELECT count(*) FROM orders');
+SELECT beam.drop_pipeline('first');
 SELECT item, ok, hint FROM beam.check();
 
 -- ---- create: arguments ----

@@ -25,12 +25,14 @@ SELECT beam.create_pipeline('calendar', $$SELECT key, count(*) FROM ev, beam.cal
 SELECT beam.create_pipeline('session', $$SELECT key, count(*), sum(amount) FROM ev, beam.session(at, '1 minute') w GROUP BY w.window_start, w.window_end, key$$);
 SELECT beam.create_pipeline('custom', $$SELECT count(*), max(amount) FROM ev, pair(at) w GROUP BY w.window_start, w.window_end$$);
 SELECT beam.create_pipeline('whole', $$SELECT count(*), sum(amount), max(at) FROM ev$$);
+SELECT beam.create_pipeline('few', $$SELECT count(*) FROM ev HAVING count(*) < 3$$);
 SELECT beam.create_pipeline('whole_by_key', $$SELECT key, count(*), sum(amount) FROM ev GROUP BY key$$);
 SELECT beam.create_pipeline('keys_only', $$SELECT key FROM ev GROUP BY key$$);
 SELECT beam.create_pipeline('big', $$SELECT key, sum(amount) FROM ev, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end, key HAVING sum(amount) > 10$$);
 \pset tuples_only off
 -- without GROUP BY there is a row before the first one of the source, as in a query
 TABLE whole;
+TABLE few;
 TABLE whole_by_key;
 -- null event times are in no window; one session's rows come in two bundles
 INSERT INTO ev VALUES ('2024-03-31 00:00:05+00', 'a', 1), ('2024-03-31 00:00:59.999999+00', 'a', 2), ('2024-03-31 00:01:00+00', 'b', 3), (NULL, 'a', 100);
@@ -46,6 +48,7 @@ SELECT window_start, window_end, key, count FROM calendar ORDER BY 1, 3;
 SELECT window_start::time, window_end::time, key, count, sum FROM session ORDER BY key, 1;
 SELECT * FROM custom ORDER BY 1, 2;
 TABLE whole;
+TABLE few;
 SELECT * FROM whole_by_key ORDER BY key;
 SELECT * FROM keys_only ORDER BY key;
 -- a row that HAVING let in and lets in no longer: NULL's 20 - 15

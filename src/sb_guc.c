@@ -28,7 +28,7 @@ typedef struct SbIntGuc
 
 static const SbIntGuc gucs[] = {
     {"stream_beam.bundle_rows", "Number of source rows after which a bundle ends at the next commit.",
-     &sb_guc_bundle_rows, 1000000, 1, INT_MAX, PGC_SIGHUP, 0},
+     &sb_guc_bundle_rows, 500000, 1, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.bundle_time", "Time after which a bundle ends at the next commit.",
      &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",

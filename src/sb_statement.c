@@ -6,12 +6,13 @@
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "sb_statement.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
 /* Rows beyond this go to a temporary file. */
-#define SB_STATEMENT_MEMORY_KB (16 * 1024)
+#define SB_STATEMENT_MEMORY_KB (4 * 1024)
 
 struct SbStatement
 {
@@ -19,6 +20,7 @@ struct SbStatement
 	MemoryContextCallback callback; /* takes it off the list when its context goes */
 	bool released;
 	char *sql;
+	bool by_index;
 	TupleDesc desc;
 	int nargs;
 	Oid *types;
@@ -113,9 +115,29 @@ statement_register_rows(SbStatement *statement)
 	MemoryContextSwitchTo(old);
 }
 
+void
+sb_statement_by_index(SbStatement *statement)
+{
+	statement->by_index = true;
+}
+
+/* For the time of one run; returns what ends it. */
+static int
+statement_force_index(void)
+{
+	static const char *const others[] = {"enable_hashjoin", "enable_mergejoin", "enable_seqscan"};
+	int level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(others); i++)
+		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 uint64
 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 {
+	MemoryContext context = CurrentMemoryContext;
+	int level = statement->by_index ? statement_force_index() : 0;
 	int code;
 
 	if (statement->desc)
@@ -128,6 +150,10 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		SPI_keepplan(statement->plan);
 	}
 	code = SPI_execute_plan(statement->plan, unconstify(Datum *, args), nulls, false, 0);
+	/* SPI leaves its own context behind, which lives as long as the bundle */
+	MemoryContextSwitchTo(context);
+	if (level > 0)
+		AtEOXact_GUC(true, level);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(code));
 	if (statement->desc)

@@ -17,6 +17,7 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "commands/view.h"
+#include "common/hashfn.h"
 #include "common/int.h"
 #include "engine/sb_reduce.h"
 #include "executor/spi.h"
@@ -127,11 +128,14 @@ static void
 create_check_free(SbCreation *creation)
 {
 	char *view = psprintf("%s%s", creation->name, SB_BATCH_SUFFIX);
-	const char *taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
-	                    : OidIsValid(get_relname_relid(view, creation->namespace))         ? view
-	                                                                                       : NULL;
+	const char *taken;
 	SbElevated saved;
 
+	/* of two creations of one name the second waits here; 0 is what DDL on the extension itself locks */
+	LockDatabaseObject(ExtensionRelationId, get_extension_oid("stream_beam", false), hash_bytes((const unsigned char *) creation->name, strlen(creation->name)) % PG_UINT16_MAX + 1, ExclusiveLock);
+	taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
+	        : OidIsValid(get_relname_relid(view, creation->namespace))         ? view
+	                                                                           : NULL;
 	sb_api_enter(&saved);
 	if (sb_catalog_find(creation->name))
 		ereport(ERROR,

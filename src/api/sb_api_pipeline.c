@@ -21,6 +21,7 @@
 #include "sb_compat.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -98,6 +99,9 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 
 	sb_my_database();
 	sb_api_enter(&saved);
+	row = sb_api_find(name, saved.user, false);
+	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
+	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)

@@ -34,6 +34,7 @@ static bool chained;
 static bool probe;
 static bool pinned;
 static XLogRecPtr pinned_at;
+static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
 
 SbDatabase *
@@ -91,6 +92,12 @@ hooks_end_of_transaction(bool committed)
 
 	if (db && (pinned || (committed && (tell_runner || probe))))
 		sb_pin_release(db, pinned, committed, committed && chained);
+	if (db && committing)
+	{
+		/* after the generation: who sees it gone sees the new pipeline */
+		pg_atomic_fetch_sub_u32(&db->creations, 1);
+		sb_wake_worker(db, SB_ROLE_RUNNER);
+	}
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -100,7 +107,7 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = chained = probe = pinned = false;
+	tell_runner = chained = probe = pinned = committing = false;
 	blocked_dbid = InvalidOid;
 }
 
@@ -118,6 +125,14 @@ hooks_xact(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* rows that this transaction has inserted could come to the runner before it knows of the pipeline */
+			if (pinned)
+			{
+				pg_atomic_fetch_add_u32(&sb_my_database()->creations, 1);
+				committing = true;
+			}
+			break;
 		case XACT_EVENT_COMMIT:
 			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 				hooks_wake_reader();

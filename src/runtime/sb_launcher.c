@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -59,7 +60,8 @@ launcher_wants(SbDatabase *db, SbRole role)
 		case SB_DB_PROBE:
 			return role == SB_ROLE_RUNNER;
 		case SB_DB_RUN:
-			return true;
+			/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it */
+			return role == SB_ROLE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
 		default:
 			return false;
 	}
@@ -318,6 +320,10 @@ stream_beam_launcher_main(Datum arg)
 	handles = MemoryContextAllocZero(TopMemoryContext, sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
 	MemoryContextSwitchTo(TopMemoryContext);
 	unprobed = launcher_list_databases();
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(LOG,
+		        (errmsg("stream_beam: pipelines need wal_level = logical"),
+		         errhint("Set wal_level to logical and restart the server.")));
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();

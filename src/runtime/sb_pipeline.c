@@ -286,6 +286,13 @@ sb_pipeline_close(SbPipeline *pipeline)
 	MemoryContextDelete(pipeline->context);
 }
 
+/* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+static Size
+pipeline_budget(void)
+{
+	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
+}
+
 /* ---- rows ---- */
 
 void
@@ -435,7 +442,7 @@ void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
 	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 
 	sb_cells_know_stored(pipeline->cells);
@@ -551,7 +558,9 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
 		pipeline_put(pipeline, entry, pane, 0);
-	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
+	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
+	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_result_remove(pipeline->result, window, keys, nulls);
 		entry->emitted = false;
@@ -603,7 +612,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 static void
 pipeline_timers(SbPipeline *pipeline)
 {
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 	SbEntry *entry;
 	int64 fired = 0;

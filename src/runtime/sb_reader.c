@@ -198,6 +198,7 @@ reader_create_slot(const char *name)
 {
 	LogicalDecodingContext *ctx;
 
+	CheckLogicalDecodingRequirements();
 	ereport(LOG, (errmsg("stream_beam: creating replication slot \"%s\"", name)));
 	sb_slot_create(name);
 	ctx = CreateInitDecodingContext("stream_beam", NIL, false, InvalidXLogRecPtr, &routine, reader_no_output,

@@ -470,12 +470,6 @@ runner_next_wake(void)
 	return wake;
 }
 
-static bool
-runner_has_frames(void)
-{
-	return pg_atomic_read_u64(&intake->ring->written) != intake->read;
-}
-
 static void
 runner_evict(void)
 {
@@ -559,7 +553,7 @@ runner_turn(void)
 		return;
 	}
 	wake = runner_next_wake();
-	if (runner_has_frames() || wake <= GetCurrentTimestamp())
+	if (sb_intake_has_frames(intake) || wake <= GetCurrentTimestamp())
 	{
 		runner_bundle();
 		return;
@@ -588,10 +582,10 @@ stream_beam_runner_main(Datum arg)
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();
-	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, pipelines_context);
-	/* Sources first: a session that began without them would read their rows and not send them, and nothing would ask for them again. */
-	runner_reload();
+	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
+	/* first the sources, then the session: the reader drops the rows of tables that it does not know */
+	runner_reload();
 	runner_request_rewind();
 	for (;;)
 	{

@@ -39,6 +39,7 @@ shmem_database_init(SbDatabase *db)
 	pg_atomic_init_u32(&db->sources_version, 0);
 	pg_atomic_init_u32(&db->generation, 0);
 	pg_atomic_init_u32(&db->chain_generation, 0);
+	pg_atomic_init_u32(&db->creations, 0);
 	pg_atomic_init_u64(&db->rewind_wanted, 0);
 	pg_atomic_init_u32(&db->reader_sleeping, 0);
 	pg_atomic_init_u32(&db->slot_ready, 0);

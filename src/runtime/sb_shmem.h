@@ -84,6 +84,7 @@ typedef struct SbDatabase
 	pg_atomic_uint32 sources_version;
 
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
+	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
 	pg_atomic_uint32 chain_generation;  /* bumped by each committed creation of a pipeline over another's result */
 	pg_atomic_uint64 rewind_wanted;     /* by the runner: sessions of the reader it asked for */
 	pg_atomic_uint32 reader_sleeping;   /* by the reader: commits are to wake it */

@@ -214,6 +214,8 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
 	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
 	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	sb_statement_by_index(result->remove);
+	sb_statement_by_index(result->remove_nulls);
 	return result;
 }
 

@@ -3,6 +3,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "common/hashfn.h"
 #include "state/sb_cells_private.h"
 #include "utils/datum.h"
@@ -650,7 +654,8 @@ sb_cells_due(SbCells *cells)
 		TimestampTz event = cells_first_event(cells);
 		TimestampTz stored = cells_first_stored(cells);
 
-		if (stored < cells->clocks->input_watermark && stored <= event)
+		/* of equal timers those in memory first: the next batch comes in when they have been dealt with */
+		if (stored < cells->clocks->input_watermark && stored < event)
 			cells_bring_due_window(cells);
 		else if (event < cells->clocks->input_watermark)
 			return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap));
@@ -768,11 +773,15 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
 
 		if (sb_cells_bytes(cells) <= bytes)
-			return;
+			break;
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
 		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer, entry->hold);
 		sb_entry_unlink(cells, entry);
 	}
+#ifdef __GLIBC__
+	/* the freed blocks lie between others: without this they would stay with the process */
+	malloc_trim(0);
+#endif
 }

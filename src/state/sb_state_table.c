@@ -16,7 +16,7 @@
 /* Cells brought in by one query: bounds the memory of its result. */
 #define SB_LOAD_BATCH 10000
 /* Rows written by one statement. */
-#define SB_WRITE_BATCH 50000
+#define SB_WRITE_BATCH 20000
 
 /* in the first byte of a state */
 #define SB_STATE_EMITTED 1
@@ -69,22 +69,17 @@ sb_state_prepare(SbCells *cells, const char *table)
 	Oid clock_args[] = {INT8OID};
 
 	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
-	/* as an upsert: one index lookup for each row, whatever the planner thinks of the table's size */
 	cells->update = sb_statement_create(
-	    psprintf("INSERT INTO %s SELECT * FROM rows ON CONFLICT (window_end, window_start, key_hash, key_seq)"
-	             " DO UPDATE SET processing_timer = excluded.processing_timer, hold = excluded.hold, state = excluded.state",
+	    psprintf("UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state FROM rows r WHERE " SB_STATE_SAME
+	             " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
 	             table),
 	    row, 0, NULL);
 	cells->delete = sb_statement_create(
 	    psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
 	    row, 0, NULL);
-	/* OFFSET 0: the same for a join */
 	cells->load_missed = sb_statement_create(
-	    cells->merging
-	        ? psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE s.key_hash"
-	                   " OPERATOR(pg_catalog.=) r.key_hash OFFSET 0) s",
-	                   table)
-	        : psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE " SB_STATE_SAME " OFFSET 0) s", table),
+	    psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
+	             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash" : SB_STATE_SAME),
 	    row, 0, NULL);
 	cells->load_window = sb_statement_create(
 	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
@@ -93,6 +88,10 @@ sb_state_prepare(SbCells *cells, const char *table)
 	             " ORDER BY s.key_hash, s.key_seq LIMIT %d",
 	             table, SB_LOAD_BATCH),
 	    NULL, lengthof(window_args), window_args);
+	sb_statement_by_index(cells->update);
+	sb_statement_by_index(cells->delete);
+	sb_statement_by_index(cells->load_missed);
+	sb_statement_by_index(cells->load_window);
 	cells->load_processing = sb_statement_create(
 	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
 	    NULL, lengthof(clock_args), clock_args);

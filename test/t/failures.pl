@@ -174,6 +174,30 @@ promise 'paused_pipeline_goes_on_exactly_where_it_was' => sub {
 	}
 };
 
+promise 'paused_pipeline_holds_the_slot_back' => sub {
+	# in a database of its own: there no resting pipeline holds it back
+	my $db = 'held';
+	my $rows = "INSERT INTO e SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i";
+
+	run("CREATE DATABASE $db");
+	create_extension($node, $db);
+	make_source($node, 'e', $db);
+	create_pipeline($node, $_, tumble('e'), $late, $db) for qw(paused other);
+	$node->safe_psql($db, "SELECT beam.pause_pipeline('paused')");
+	$node->safe_psql($db, $rows);
+	wait_for($node, 'other', $db);
+	# a reader that ends makes the next one confirm all that it may
+	my $pid = wait_for_worker($node, 'reader', $db);
+	run("SELECT pg_terminate_backend($pid)");
+	wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader' AND datname = '$db' AND pid <> $pid");
+	equal_to_batch($node, 'other', 'the other one', $db);
+	is( $node->safe_psql($db, "SELECT confirmed_flush_lsn <= (SELECT position FROM beam.pipelines WHERE name = 'paused') FROM pg_replication_slots WHERE database = '$db'"),
+		't', 'what it has not seen stays in the slot');
+	$node->safe_psql($db, "SELECT beam.resume_pipeline('paused')");
+	equal_to_batch($node, 'paused', 'it gets that', $db);
+	run("DROP DATABASE $db");
+};
+
 promise 'pause_and_resume_under_load' => sub {
 	my $load = start_load($node, q{INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 10) i});
 	for (1 .. 10)
@@ -255,12 +279,14 @@ promise 'renamed_and_altered_sources_go_on' => sub {
 	}
 };
 
-promise 'renamed_result_goes_on' => sub {
+promise 'renamed_result_goes_on_once_resumed' => sub {
 	setup('rename', tumble('SOURCE'), $late);
 	run("INSERT INTO e_rename VALUES (1, '2026-01-01', 1, '')");
 	equal_to_batch($node, 'f_rename');
 	run('ALTER TABLE f_rename RENAME TO fr');
 	run("INSERT INTO e_rename VALUES (2, '2026-01-01', 1, '')");
+	state_is($node, 'f_rename', 'failed', qr/relation "public.f_rename" does not exist/);
+	run("SELECT beam.resume_pipeline('f_rename')");
 	wait_for($node, 'f_rename');
 	is(run('SELECT n FROM fr'), 2, 'under its new name');
 };
@@ -284,6 +310,42 @@ promise 'result_that_a_user_locks_delays_and_loses_nothing' => sub {
 	$session->query_safe('COMMIT');
 	$session->quit;
 	equal_to_batch($node, 'f_lock');
+};
+
+promise 'lock_timeout_of_the_database_loses_nothing' => sub {
+	run("ALTER DATABASE postgres SET lock_timeout = '50ms'; ALTER DATABASE postgres SET statement_timeout = '30s'; ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
+	$node->restart;
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK f_lock IN ACCESS EXCLUSIVE MODE');
+	my $runner = wait_for_worker($node, 'runner');
+	run("INSERT INTO e_lock VALUES (2, '2026-01-01', 1, '')");
+	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'f_lock'::regclass AND NOT granted OR $runner NOT IN (SELECT pid FROM pg_stat_activity)");
+	$session->query_safe('COMMIT');
+	$session->quit;
+	equal_to_batch($node, 'f_lock');
+	run('ALTER DATABASE postgres RESET ALL');
+};
+
+promise 'slot_whose_wal_was_removed_fails_the_pipelines' => sub {
+	setup('wal', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal');
+	run("SELECT beam.pause_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (2, '2026-01-01', 1, '')");
+	run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; SELECT pg_reload_conf()");
+	for (1 .. 3)
+	{
+		run('CREATE TABLE IF NOT EXISTS filler (i int); INSERT INTO filler VALUES (1); SELECT pg_switch_wal()');
+		run('CHECKPOINT');
+	}
+	wait_until($node, "SELECT count(*) > 0 FROM pg_replication_slots WHERE wal_status = 'lost' OR confirmed_flush_lsn > (SELECT position FROM beam.pipelines WHERE name = 'f_wal')");
+	run('ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf()');
+	run("SELECT beam.resume_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (3, '2026-01-01', 1, '')");
+	state_is($node, 'f_wal', 'failed', qr/changes of the source of pipeline "f_wal" between .* are lost/);
+	setup('wal2', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal2 VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal2', 'a new one');
 };
 
 promise 'lost_slot_fails_the_pipelines_with_a_clear_message' => sub {

@@ -126,7 +126,7 @@ promise 'killed_postmaster_loses_nothing' => sub {
 	finish_load($load);
 	# nobody may hold the old shared memory
 	my $until = time + 20;
-	usleep(20000) while time < $until && grep { kill 0, $_ } @pids;
+	usleep(20000) while time < $until && grep { kill 0, $_ } @pids; # sleeps: between two looks
 	is(scalar(grep { kill 0, $_ } @pids), 0, 'the workers end with their postmaster');
 	$node->start;
 	all_right('after the postmaster was killed');
@@ -143,8 +143,7 @@ promise 'random_kills_under_mixed_load_lose_nothing' => sub {
 		my $hard = rand() < 0.4;
 		my $type = $kind eq 'backend' ? 'client backend' : "stream_beam $kind";
 
-		# a moment that nobody has chosen: this is no waiting for something
-		usleep(int(rand(500000)));
+		usleep(int(rand(500000))); # sleeps: a moment that nobody has chosen
 		my ($rc, $pid) = $node->psql('postgres', "SELECT min(pid) FROM pg_stat_activity WHERE backend_type = '$type' AND pid <> pg_backend_pid() AND datname IS NOT DISTINCT FROM "
 			. ($kind eq 'launcher' ? 'NULL' : q{'postgres'}));
 		if ($rc == 0 && $pid)
@@ -152,7 +151,7 @@ promise 'random_kills_under_mixed_load_lose_nothing' => sub {
 			kill($hard ? 'KILL' : 'TERM', $pid);
 			$killed{ $kind . ($hard ? ' hard' : '') }++;
 		}
-		usleep(int(rand(200000)));
+		usleep(int(rand(200000))); # sleeps: a moment that nobody has chosen
 		finish_load($load);
 		wait_until($node, 'SELECT NOT pg_is_in_recovery()');
 		$round++;

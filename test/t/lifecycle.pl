@@ -123,6 +123,25 @@ promise 'drop_database_force_succeeds' => sub {
 	pass('its slot is gone');
 };
 
+promise 'drop_database_whose_slot_waits_for_old_transactions_succeeds_at_once' => sub {
+	my $session = $node->background_psql('postgres');
+
+	$session->query_safe('BEGIN; SELECT pg_current_xact_id()');
+	$node->safe_psql('postgres', 'CREATE DATABASE waiting');
+	create_extension($node, 'waiting');
+	make_source($node, 'ev', 'waiting');
+	refuses($node, "SET stream_beam.start_timeout = '200ms'; SELECT beam.create_pipeline('x', 'SELECT count(*) FROM ev')",
+		qr/have not started within stream_beam.start_timeout.*running when it was begun/s, 'a creation says what it waits for', 'waiting');
+	my $start = time;
+	my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE waiting');
+	is($rc, 0, "DROP DATABASE succeeds $err");
+	cmp_ok(time - $start, '<', 5, 'at once');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	wait_until($node, 'SELECT count(*) <= 1 FROM pg_replication_slots');
+	pass('no slot is left');
+};
+
 promise 'failed_drop_database_brings_the_workers_back' => sub {
 	make_database('d3');
 	my $session = $node->background_psql('d3', on_error_stop => 0);
@@ -234,9 +253,18 @@ promise 'without_preload_calls_say_so_and_the_data_is_safe' => sub {
 	refuses($node, "SELECT beam.create_pipeline('x', 'SELECT count(*) FROM ev')", qr/stream_beam is not loaded by the server.*shared_preload_libraries/s, 'create_pipeline', 'd4');
 	refuses($node, "CALL beam.wait_for('sums')", qr/stream_beam is not loaded by the server/, 'wait_for', 'd4');
 	is($node->safe_psql('d4', q{SELECT ok FROM beam.check() WHERE item = 'shared_preload_libraries'}), 'f', 'check names it');
+	$node->safe_psql('postgres', 'CREATE DATABASE unloaded');
+	my ($rc, $out, $err) = $node->psql('unloaded', 'CREATE EXTENSION stream_beam');
+	is($rc, 0, 'CREATE EXTENSION succeeds');
+	like($err, qr/WARNING:  stream_beam is not loaded by the server: pipelines will not run/, 'with a warning');
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'stream_beam'");
 	$node->restart;
 	equal_to_batch($node, 'sums', 'loaded again, nothing is lost', 'd4');
+	make_source($node, 'ev', 'unloaded');
+	create_pipeline($node, 'sums', tumble('ev'), undef, 'unloaded');
+	insert_rows('ev', 100, 'unloaded');
+	equal_to_batch($node, 'sums', 'and the new one runs', 'unloaded');
+	$node->safe_psql('postgres', 'DROP DATABASE unloaded');
 };
 
 promise 'wal_level_replica_is_named' => sub {
@@ -250,6 +278,8 @@ promise 'wal_level_replica_is_named' => sub {
 	$node->safe_psql('postgres', 'TRUNCATE ev');
 	refuses($node, "SELECT beam.create_pipeline('x', 'SELECT count(*) FROM ev')", qr/wal_level.*logical/s, 'create_pipeline');
 	is($node->safe_psql('postgres', q{SELECT ok FROM beam.check() WHERE item = 'wal_level'}), 'f', 'check names it');
+	wait_for_worker($node, 'runner');
+	is(slot_count($node), 0, 'no slot begins in WAL that cannot be decoded');
 	$node->append_conf('postgresql.conf', 'wal_level = logical');
 	$node->restart;
 	create_pipeline($node, 'sums', tumble('ev'));
