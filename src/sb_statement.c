@@ -81,9 +81,14 @@ sb_statement_rows(const SbStatement *statement)
 	return statement->nrows;
 }
 
+/*
+ * SPI keeps its list of relations in the memory that is current here, until the transaction's SPI_finish(): what a caller resets
+ * earlier would be read after its end.
+ */
 static void
 statement_register_rows(SbStatement *statement)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	EphemeralNamedRelation enr;
 
 	/* a run without rows still needs the relation, to be prepared */
@@ -98,6 +103,7 @@ statement_register_rows(SbStatement *statement)
 	enr->reldata = statement->store;
 	if (SPI_register_relation(enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register the rows of a statement");
+	MemoryContextSwitchTo(old);
 }
 
 uint64
@@ -132,6 +138,8 @@ sb_statements_abort(void)
 {
 	dlist_iter iter;
 
+	/* what failed within a subtransaction leaves the relation to the SPI connection, which is older; without a connection this is nothing */
+	(void) SPI_unregister_relation("rows");
 	dlist_foreach(iter, &statements)
 	{
 		SbStatement *statement = dlist_container(SbStatement, node, iter.cur);
