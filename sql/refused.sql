@@ -1,3 +1,4 @@
+-- Queries that a pipeline cannot run: each is refused at its creation, saying what, where, and what to write instead.
 SET client_min_messages = warning;
 CREATE SCHEMA refused;
 SET search_path = refused;
@@ -28,109 +29,112 @@ CREATE FUNCTION bare_window(timestamptz) RETURNS SETOF record LANGUAGE sql STABL
 CREATE FUNCTION odd_window(timestamptz) RETURNS TABLE (window_start timestamp, window_end timestamp)
     LANGUAGE sql STABLE AS 'SELECT $1::timestamp, $1::timestamp';
 
-SELECT beam.create_pipeline('p', $$INSERT INTO regions VALUES ('a')$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) INTO other FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$VALUES (1)$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*)$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM no_such_table$$);
-SELECT beam.create_pipeline('p', $$SELECT id, amount FROM orders$$);
-SELECT beam.create_pipeline('p', $$WITH x AS (SELECT * FROM orders) SELECT count(*) FROM x$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM regions$$);
-SELECT beam.create_pipeline('p', $$SELECT DISTINCT count(*) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT DISTINCT ON (region) region, count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region ORDER BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region LIMIT 10$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region OFFSET 10$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region FOR UPDATE$$);
-SELECT beam.create_pipeline('p', $$SELECT region, sum(count(*)) OVER () FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY ROLLUP (region)$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY GROUPING SETS ((region), ())$$);
-SELECT beam.create_pipeline('p', $$SELECT region, grouping(region), count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*), generate_series(1, 3) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*), beam.tumble(max(created_at), '1 minute') FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*), (SELECT max(name) FROM regions) AS name FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE region IN (SELECT region FROM regions)$$);
-SELECT beam.create_pipeline('p', $$SELECT sum(sum(amount)) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE amount > $1$$);
+SELECT beam.create_pipeline('p', $$INSERT INTO regions VALUES ('a')$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) INTO other FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$VALUES (1), (2)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM no_such_table$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT id, amount FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$WITH x AS (SELECT * FROM orders) SELECT count(*) FROM x$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM regions$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT DISTINCT count(*) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT DISTINCT ON (region) region, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region ORDER BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region LIMIT 10$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region OFFSET 10$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region FOR UPDATE$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, sum(count(*)) OVER () FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY ROLLUP (region)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY GROUPING SETS ((region), ())$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, grouping(region), count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*), generate_series(1, 3) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*), beam.tumble(max(created_at), '1 minute') FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*), (SELECT max(name) FROM regions) AS name FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE region IN (SELECT region FROM regions)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT sum(sum(amount)) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE amount > $1$$); \echo :SQLSTATE
 
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_view$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_matview$$);
-SELECT beam.create_pipeline('p', $$SELECT count(id) FROM orders_parted$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_part$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM parent$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM child$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM unlogged_orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM temp_orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM order_ids$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM foreign_orders$$);
-SELECT beam.create_pipeline('p', $$SELECT relkind, count(*) FROM pg_class GROUP BY relkind$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM information_schema.sql_features$$);
-SELECT beam.create_pipeline('p', $$SELECT o.region, count(*) FROM orders o, regions r WHERE o.region = r.region GROUP BY o.region$$);
-SELECT beam.create_pipeline('p', $$SELECT o.region, r.name, count(*) FROM orders o JOIN regions r USING (region) GROUP BY o.region, r.name$$);
-SELECT beam.create_pipeline('p', $$SELECT s.region, count(*) FROM (SELECT * FROM orders) s GROUP BY s.region$$);
-SELECT beam.create_pipeline('p', $$SELECT v.a, count(*) FROM (VALUES (1), (2)) v(a) GROUP BY v.a$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders TABLESAMPLE SYSTEM (10)$$);
-SELECT beam.create_pipeline('p', $$SELECT x.a, count(*) FROM XMLTABLE('/r' PASSING (xmlparse(document '<r/>')) COLUMNS a int) x GROUP BY x.a$$);
-SELECT beam.create_pipeline('p', $$SELECT count(o) FROM orders o$$);
-SELECT beam.create_pipeline('p', $$SELECT tableoid, count(*) FROM orders GROUP BY tableoid$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE xmin IS NOT NULL$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_view$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_matview$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(id) FROM orders_parted$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders_part$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM parent$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM child$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM unlogged_orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM temp_orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM order_ids$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM foreign_orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT relkind, count(*) FROM pg_class GROUP BY relkind$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM information_schema.sql_features$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT o.region, count(*) FROM orders o, regions r WHERE o.region = r.region GROUP BY o.region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT o.region, r.name, count(*) FROM orders o JOIN regions r USING (region) GROUP BY o.region, r.name$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT s.region, count(*) FROM (SELECT * FROM orders) s GROUP BY s.region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT v.a, count(*) FROM (VALUES (1), (2)) v(a) GROUP BY v.a$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders TABLESAMPLE SYSTEM (10)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT x.a, count(*) FROM XMLTABLE('/r' PASSING (xmlparse(document '<r/>')) COLUMNS a int) x GROUP BY x.a$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(o) FROM orders o$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT tableoid, count(*) FROM orders GROUP BY tableoid$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE xmin IS NOT NULL$$); \echo :SQLSTATE
 
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w$$);
-SELECT beam.create_pipeline('p', $$SELECT o.region, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY o.region$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start$$);
-SELECT beam.create_pipeline('p', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start$$);
-SELECT beam.create_pipeline('p', $$SELECT date_trunc('hour', w.window_start) AS hour, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY 1, w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w WHERE w.window_start > '2020-01-01' GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT max(o.created_at - w.window_start) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(w) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o LEFT JOIN LATERAL beam.tumble(o.created_at, '1 minute') w ON true GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') WITH ORDINALITY w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, ROWS FROM (beam.tumble(o.created_at, '1 minute'), generate_series(1, 2)) w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT v.window_start, v.window_end, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') v, beam.tumble(o.created_at, '1 hour') w GROUP BY v.window_start, v.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.region, '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble('2020-01-01', '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, o.amount * interval '1 s') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(now(), '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '-1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM beam.tumble('2020-01-01', '1 minute') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT g, count(*) FROM orders o, generate_series(1, 3) g GROUP BY g$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, odd_window(o.created_at) w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, bare_window(o.created_at) w(window_start timestamptz, window_end timestamptz) GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, wild_window(o.created_at) w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, text_window(o.region) w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('p', $$SELECT w.n, count(*) FROM orders o, wide_window(o.created_at) w GROUP BY w.window_start, w.window_end, w.n$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT o.region, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY o.region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT date_trunc('hour', w.window_start) AS hour, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY 1, w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w WHERE w.window_start > '2020-01-01' GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT max(o.created_at - w.window_start) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(w) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o LEFT JOIN LATERAL beam.tumble(o.created_at, '1 minute') w ON true GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') WITH ORDINALITY w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, ROWS FROM (beam.tumble(o.created_at, '1 minute'), generate_series(1, 2)) w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT v.window_start, v.window_end, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') v, beam.tumble(o.created_at, '1 hour') w GROUP BY v.window_start, v.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.region, '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble('2020-01-01', '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, o.amount * interval '1 s') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(now(), '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, beam.tumble(o.created_at, '-1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM beam.tumble('2020-01-01', '1 minute') w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT g, count(*) FROM orders o, generate_series(1, 3) g GROUP BY g$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, odd_window(o.created_at) w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, bare_window(o.created_at) w(window_start timestamptz, window_end timestamptz) GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, wild_window(o.created_at) w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders o, text_window(o.region) w GROUP BY w.window_start, w.window_end$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT w.n, count(*) FROM orders o, wide_window(o.created_at) w GROUP BY w.window_start, w.window_end, w.n$$); \echo :SQLSTATE
 
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT upper(region), count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT price, count(*) FROM orders GROUP BY price$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders GROUP BY spot$$);
-SELECT beam.create_pipeline('p', $$SELECT id, region, count(*) FROM orders GROUP BY id$$);
-SELECT beam.create_pipeline('p', $$SELECT id, count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, region, count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*), count(amount) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS op FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS xmin FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT ROW(count(*), sum(amount)) AS pair FROM orders$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT upper(region), count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT price, count(*) FROM orders GROUP BY price$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders GROUP BY spot$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT id, region, count(*) FROM orders GROUP BY id$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT id, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, region, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*), count(amount) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS op FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS xmin FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT ROW(count(*), sum(amount)) AS pair FROM orders$$); \echo :SQLSTATE
 
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE random() < 0.5$$);
-SELECT beam.create_pipeline('p', $$SELECT 'größe' AS größe, sum(wild(id::int)) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT region, nextval('order_ids') AS n, count(*) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE created_at > now() - interval '1 day'$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE created_at > current_timestamp$$);
-SELECT beam.create_pipeline('p', $$SELECT created_at::date = current_date AS today, count(*) FROM orders GROUP BY 1$$);
-SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region HAVING count(*) > 1 AND localtime > '12:00'$$);
-SELECT beam.create_pipeline('p', $$SELECT max(age(created_at)) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FILTER (WHERE region = current_user) FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*), current_setting('work_mem') FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*), txid_current() FROM orders$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE hidden_clock(created_at) < '1 hour'$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE random() < 0.5$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT 'größe' AS größe, sum(wild(id::int)) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, nextval('order_ids') AS n, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE created_at > now() - interval '1 day'$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE created_at > current_timestamp$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT created_at::date = current_date AS today, count(*) FROM orders GROUP BY 1$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region HAVING count(*) > 1 AND localtime > '12:00'$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT max(age(created_at)) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FILTER (WHERE region = current_user) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*), current_setting('work_mem') FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*), txid_current() FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE hidden_clock(created_at) < '1 hour'$$); \echo :SQLSTATE
 
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE beam.is_last_pane()$$);
-SELECT beam.create_pipeline('p', $$SELECT beam.pane_index(), count(*) FROM orders GROUP BY 1$$);
-SELECT beam.create_pipeline('p', $$SELECT max(beam.pane_index()) FROM orders$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE beam.is_last_pane()$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT beam.pane_index(), count(*) FROM orders GROUP BY 1$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT max(beam.pane_index()) FROM orders$$); \echo :SQLSTATE
+
+SELECT count(*) AS pipelines FROM beam.pipelines;
 
 CREATE ROLE refused_reader;
-GRANT USAGE ON SCHEMA refused, beam TO refused_reader;
+GRANT USAGE, CREATE ON SCHEMA refused TO refused_reader;
+GRANT EXECUTE ON FUNCTION beam.create_pipeline TO refused_reader;
 CREATE TABLE guarded (id bigint, owner text);
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON guarded USING (owner = current_user);
@@ -140,10 +144,10 @@ CREATE FUNCTION secret_sum_step(numeric, numeric) RETURNS numeric LANGUAGE sql I
 CREATE AGGREGATE secret_sum(numeric) (SFUNC = secret_sum_step, STYPE = numeric);
 REVOKE EXECUTE ON FUNCTION secret_sum(numeric) FROM PUBLIC;
 SET ROLE refused_reader;
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM guarded$$);
-SELECT beam.create_pipeline('p', $$SELECT count(*) FROM regions$$);
-SELECT beam.create_pipeline('p', $$SELECT region, sum(amount) FROM orders GROUP BY region$$);
-SELECT beam.create_pipeline('p', $$SELECT region, secret_sum(id) FROM orders GROUP BY region$$);
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM guarded$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM regions$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, sum(amount) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, secret_sum(id) FROM orders GROUP BY region$$); \echo :SQLSTATE
 RESET ROLE;
 
 DROP FOREIGN DATA WRAPPER refused_fdw CASCADE;

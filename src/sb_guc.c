@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
 
@@ -26,29 +27,35 @@ typedef struct SbIntGuc
 } SbIntGuc;
 
 static const SbIntGuc gucs[] = {
-	{"stream_beam.bundle_rows", "Number of source rows after which a bundle ends at the next commit.",
-	 &sb_guc_bundle_rows, 1000000, 1, INT_MAX, PGC_SIGHUP, 0},
-	{"stream_beam.bundle_time", "Time after which a bundle ends at the next commit.",
-	 &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
-	{"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",
-	 &sb_guc_decoding_work_mem_kb, 256 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
-	{"stream_beam.max_databases", "Number of databases that can have running pipelines.",
-	 &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
-	{"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
-	 &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
-	{"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
-	 &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
-	{"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",
-	 &sb_guc_start_timeout_ms, 60 * 1000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
-	{"stream_beam.state_memory", "Memory for the cells (state of keys and windows) of all pipelines of a runner.",
-	 &sb_guc_state_memory_kb, 512 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.bundle_rows", "Number of source rows after which a bundle ends at the next commit.",
+     &sb_guc_bundle_rows, 500000, 1, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.bundle_time", "Time after which a bundle ends at the next commit.",
+     &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
+    {"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",
+     &sb_guc_decoding_work_mem_kb, 256 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
+     &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
+    {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
+     &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
+     &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
+    {"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",
+     &sb_guc_start_timeout_ms, 60 * 1000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
+    {"stream_beam.state_memory", "Memory for the cells (state of keys and windows) of all pipelines of a runner.",
+     &sb_guc_state_memory_kb, 512 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
 };
 
 void
 sb_guc_define(void)
 {
 	for (int i = 0; i < lengthof(gucs); i++)
+	{
+		/* in a session of a server that has not preloaded the library these cannot be made any more, and nobody reads them */
+		if (gucs[i].context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
+			continue;
 		DefineCustomIntVariable(gucs[i].name, gucs[i].what, NULL, gucs[i].variable, gucs[i].boot, gucs[i].min, gucs[i].max,
-								gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
-	MarkGUCPrefixReserved("stream_beam");
+		                        gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
+	}
+	if (process_shared_preload_libraries_in_progress)
+		MarkGUCPrefixReserved("stream_beam");
 }

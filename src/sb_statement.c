@@ -6,21 +6,23 @@
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "sb_statement.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
 /* Rows beyond this go to a temporary file. */
-#define SB_STATEMENT_MEMORY_KB (16 * 1024)
+#define SB_STATEMENT_MEMORY_KB (4 * 1024)
 
 struct SbStatement
 {
 	dlist_node node; /* of `statements` */
 	char *sql;
+	bool by_index;
 	TupleDesc desc;
 	int nargs;
 	Oid *types;
-	SPIPlanPtr plan; /* NULL: not yet prepared; owned */
+	SPIPlanPtr plan;        /* NULL: not yet prepared; owned */
 	Tuplestorestate *store; /* NULL: no rows; owned by the transaction */
 	int64 nrows;
 };
@@ -81,19 +83,18 @@ sb_statement_rows(const SbStatement *statement)
 	return statement->nrows;
 }
 
-/*
- * SPI keeps its list of relations in the memory that is current here, until the transaction's SPI_finish(): what a caller resets
- * earlier would be read after its end.
- */
 static void
 statement_register_rows(SbStatement *statement)
 {
+	/* SPI keeps its list of relations in the context that it is called in, until SPI_finish() */
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	EphemeralNamedRelation enr;
 
 	/* a run without rows still needs the relation, to be prepared */
 	if (statement->store == NULL)
 		statement_begin_rows(statement);
+	/* a statement that failed in a subtransaction has left its own behind */
+	(void) SPI_unregister_relation("rows");
 	enr = palloc0(sizeof(EphemeralNamedRelationData));
 	enr->md.name = "rows";
 	enr->md.reliddesc = InvalidOid;
@@ -106,9 +107,29 @@ statement_register_rows(SbStatement *statement)
 	MemoryContextSwitchTo(old);
 }
 
+void
+sb_statement_by_index(SbStatement *statement)
+{
+	statement->by_index = true;
+}
+
+/* For the time of one run; returns what ends it. */
+static int
+statement_force_index(void)
+{
+	static const char *const others[] = {"enable_hashjoin", "enable_mergejoin", "enable_seqscan"};
+	int level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(others); i++)
+		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 uint64
 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 {
+	MemoryContext context = CurrentMemoryContext;
+	int level = statement->by_index ? statement_force_index() : 0;
 	int code;
 
 	if (statement->desc)
@@ -121,6 +142,10 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		SPI_keepplan(statement->plan);
 	}
 	code = SPI_execute_plan(statement->plan, unconstify(Datum *, args), nulls, false, 0);
+	/* SPI leaves its own context behind, which lives as long as the bundle */
+	MemoryContextSwitchTo(context);
+	if (level > 0)
+		AtEOXact_GUC(true, level);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(code));
 	if (statement->desc)
@@ -138,8 +163,6 @@ sb_statements_abort(void)
 {
 	dlist_iter iter;
 
-	/* what failed within a subtransaction leaves the relation to the SPI connection, which is older; without a connection this is nothing */
-	(void) SPI_unregister_relation("rows");
 	dlist_foreach(iter, &statements)
 	{
 		SbStatement *statement = dlist_container(SbStatement, node, iter.cur);

@@ -20,6 +20,8 @@ typedef struct SbStatement SbStatement;
  * All names in the text are qualified; SPI must be connected when it runs.
  */
 extern SbStatement *sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types);
+/* It is planned as a nested loop over an index, whatever the planner thinks of the sizes: they are not what they were at planning. */
+extern void sb_statement_by_index(SbStatement *statement);
 extern void sb_statement_free(SbStatement *statement);
 extern void sb_statement_put(SbStatement *statement, const Datum *values, const bool *nulls);
 extern int64 sb_statement_rows(const SbStatement *statement);

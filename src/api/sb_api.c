@@ -10,7 +10,10 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 Oid
 sb_api_extension_owner(void)
@@ -20,7 +23,7 @@ sb_api_extension_owner(void)
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"beam_state\" does not exist"),
-						errhint("Run CREATE EXTENSION stream_beam.")));
+		                errhint("Run CREATE EXTENSION stream_beam.")));
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -41,16 +44,38 @@ sb_api_leave(const SbElevated *saved)
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
+static SbPipelineRow *
+api_get(const char *name, bool lock)
+{
+	return lock ? sb_catalog_lock(name) : sb_catalog_find(name);
+}
+
+SbPipelineRow *
+sb_api_lookup(const char *name, bool lock)
+{
+	SbPipelineRow *row = api_get(name, lock);
+	const char *schema;
+	List *names;
+
+	if (row || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL || list_length(names) > 2)
+		return row;
+	row = api_get(llast(names), lock);
+	if (row == NULL || list_length(names) == 1)
+		return row;
+	schema = get_namespace_name(get_rel_namespace(row->result));
+	return schema && strcmp(schema, linitial(names)) == 0 ? row : NULL;
+}
+
 SbPipelineRow *
 sb_api_find(const char *name, Oid user, bool lock)
 {
-	SbPipelineRow *row = lock ? sb_catalog_lock(name) : sb_catalog_find(name);
+	SbPipelineRow *row = sb_api_lookup(name, lock);
 
 	if (row == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline \"%s\" does not exist", name),
-				 errhint("SELECT name FROM beam.pipelines lists those that you own.")));
+		        (errcode(ERRCODE_UNDEFINED_OBJECT),
+		         errmsg("pipeline \"%s\" does not exist", name),
+		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
 	if (!has_privs_of_role(user, row->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", name)));
 	return row;
@@ -63,13 +88,13 @@ sb_api_require_server(void)
 
 	if (RecoveryInProgress())
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pipelines cannot be changed during recovery"),
-				 errhint("Call this function on the primary.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipelines cannot be changed during recovery"),
+		         errhint("Call this function on the primary.")));
 	if (wal_level < WAL_LEVEL_LOGICAL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pipelines need wal_level = logical"),
-				 errhint("Set wal_level to logical and restart the server. SELECT * FROM beam.check() shows all that is needed.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipelines need wal_level = logical"),
+		         errhint("Set wal_level to logical and restart the server. SELECT * FROM beam.check() shows all that is needed.")));
 	return db;
 }

@@ -19,6 +19,10 @@ extern void sb_api_enter(SbElevated *saved);
 extern void sb_api_leave(const SbElevated *saved);
 extern Oid sb_api_extension_owner(void);
 
+/*
+ * The pipeline of this name as it is stored, or as SQL would write it: folded, quoted, with the schema of its result. NULL: there is none.
+ */
+extern SbPipelineRow *sb_api_lookup(const char *name, bool lock);
 /* The pipeline of this name, for its owner only: errors 42704, 42501. In the caller's context; to be called between enter and leave. */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user, bool lock);
 

@@ -45,7 +45,7 @@ check_slot(ReturnSetInfo *result)
 	sb_slot_name(MyDatabaseId, name);
 	slot = SearchNamedReplicationSlot(name, true);
 	check_put(result, "replication slot", slot != NULL, slot ? name : "missing",
-			  "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
+	          "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
 }
 
 static void
@@ -87,15 +87,15 @@ stream_beam_check(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	check_put(result, "shared_preload_libraries", sb_registry != NULL, GetConfigOption("shared_preload_libraries", false, false),
-			  "add stream_beam and restart the server");
+	          "add stream_beam and restart the server");
 	check_put(result, "wal_level", wal_level >= WAL_LEVEL_LOGICAL, GetConfigOption("wal_level", false, false),
-			  "set it to logical and restart the server");
+	          "set it to logical and restart the server");
 	check_put(result, "max_replication_slots", max_replication_slots >= 1, psprintf("%d", max_replication_slots),
-			  "one for each database with pipelines; raise it and restart the server");
+	          "one for each database with pipelines; raise it and restart the server");
 	check_put(result, "max_worker_processes", max_worker_processes >= 3, psprintf("%d", max_worker_processes),
-			  "one for the server and two for each database with pipelines, besides those of others; raise it and restart the server");
+	          "one for the server and two for each database with pipelines, besides those of others; raise it and restart the server");
 	check_put(result, "privilege to create pipelines", check_may_create(), GetUserNameFromId(GetUserId(), false),
-			  "GRANT EXECUTE ON FUNCTION beam.create_pipeline TO the role");
+	          "GRANT EXECUTE ON FUNCTION beam.create_pipeline TO the role");
 	if (sb_registry)
 		check_workers(result);
 	return (Datum) 0;
@@ -116,8 +116,8 @@ stream_beam_installed(PG_FUNCTION_ARGS)
 	}
 	else
 		ereport(WARNING,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream_beam is not loaded by the server: pipelines will not run"),
-				 errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("stream_beam is not loaded by the server: pipelines will not run"),
+		         errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
 	PG_RETURN_VOID();
 }

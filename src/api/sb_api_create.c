@@ -17,6 +17,8 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "commands/view.h"
+#include "common/hashfn.h"
+#include "common/int.h"
 #include "engine/sb_reduce.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -44,8 +46,8 @@
 
 /* Settings of the creating session that the value of an expression can depend on. */
 static const char *const kept_settings[] = {
-	"bytea_output", "DateStyle", "default_text_search_config", "extra_float_digits", "IntervalStyle",
-	"lc_monetary", "lc_numeric", "lc_time", "search_path", "TimeZone", "xmlbinary", "xmloption"};
+    "bytea_output", "DateStyle", "default_text_search_config", "extra_float_digits", "IntervalStyle",
+    "lc_monetary", "lc_numeric", "lc_time", "search_path", "TimeZone", "xmlbinary", "xmloption"};
 
 typedef struct SbCreation
 {
@@ -71,14 +73,15 @@ create_interval_us(const Interval *interval, const char *argument, bool zero_all
 
 	if (interval->month != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not contain months or years: their length is not fixed", argument),
-				 errhint("Give it in days or smaller units.")));
-	us = interval->time + (int64) interval->day * USECS_PER_DAY;
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("%s must not contain months or years: their length is not fixed", argument),
+		         errhint("Give it in days or smaller units.")));
+	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) || pg_add_s64_overflow(us, interval->time, &us))
+		ereport(ERROR, (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", argument)));
 	if (us < 0 || (us == 0 && !zero_allowed))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be positive")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be positive")));
 	return us;
 }
 
@@ -91,33 +94,37 @@ create_accumulation(const char *name)
 		return SB_DISCARDING;
 	if (strcmp(name, "retracting") == 0)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("accumulation \"retracting\" is not available yet"),
-						errhint("Use \"accumulating\" or \"discarding\".")));
+		                errhint("Use \"accumulating\" or \"discarding\".")));
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown accumulation \"%s\"", name),
-			 errhint("Use \"accumulating\" or \"discarding\".")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("unknown accumulation \"%s\"", name),
+	         errhint("Use \"accumulating\" or \"discarding\".")));
 }
 
 static void
 create_check_name(SbCreation *creation)
 {
-	List *names = textToQualifiedNameList(cstring_to_text(creation->name));
-	RangeVar *range = makeRangeVarFromNameList(names);
+	List *names;
+	RangeVar *range;
 
-	if (range->catalogname)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("improper pipeline name \"%s\"", creation->name),
-						errhint("Write name or schema.name.")));
+	if (!SplitIdentifierString(pstrdup(creation->name), '.', &names) || names == NIL || list_length(names) > 2)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid pipeline name \"%s\"", creation->name),
+		                errhint("Write name or schema.name; in double quotes where it is no plain identifier: \"my pipeline\".")));
+	range = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
 	if (strlen(range->relname) + strlen(SB_BATCH_SUFFIX) >= NAMEDATALEN)
 		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("pipeline name \"%s\" is too long", range->relname),
-				 errdetail("It may have %d bytes: its batch view is called like it, with \"%s\" behind.",
-						   (int) (NAMEDATALEN - 1 - strlen(SB_BATCH_SUFFIX)), SB_BATCH_SUFFIX)));
+		        (errcode(ERRCODE_NAME_TOO_LONG),
+		         errmsg("pipeline name \"%s\" is too long", range->relname),
+		         errdetail("It may have %d bytes: its batch view is called like it, with \"%s\" behind.",
+		                   (int) (NAMEDATALEN - 1 - strlen(SB_BATCH_SUFFIX)), SB_BATCH_SUFFIX)));
 	creation->namespace = RangeVarGetCreationNamespace(range);
 	if (isAnyTempNamespace(creation->namespace))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION), errmsg("a pipeline's result cannot be a temporary table"),
-						errhint("Name a schema: schema.name.")));
+		                errhint("Name a schema: schema.name.")));
 	creation->schema = get_namespace_name(creation->namespace);
+	if (strcmp(creation->schema, "beam") == 0 || strcmp(creation->schema, "beam_state") == 0)
+		ereport(ERROR, (errcode(ERRCODE_RESERVED_NAME), errmsg("a pipeline's result cannot be in schema \"%s\"", creation->schema),
+		                errdetail("The schema belongs to stream_beam."), errhint("Name another schema: schema.name.")));
 	creation->name = range->relname;
 }
 
@@ -125,24 +132,27 @@ static void
 create_check_free(SbCreation *creation)
 {
 	char *view = psprintf("%s%s", creation->name, SB_BATCH_SUFFIX);
-	const char *taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
-						: OidIsValid(get_relname_relid(view, creation->namespace))		   ? view
-																						   : NULL;
+	const char *taken;
 	SbElevated saved;
 
+	/* of two creations of one name the second waits here; 0 is what DDL on the extension itself locks */
+	LockDatabaseObject(ExtensionRelationId, get_extension_oid("stream_beam", false), hash_bytes((const unsigned char *) creation->name, strlen(creation->name)) % PG_UINT16_MAX + 1, ExclusiveLock);
+	taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
+	        : OidIsValid(get_relname_relid(view, creation->namespace))         ? view
+	                                                                           : NULL;
 	sb_api_enter(&saved);
 	if (sb_catalog_find(creation->name))
 		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("pipeline \"%s\" already exists", creation->name),
-				 errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+		        (errcode(ERRCODE_DUPLICATE_OBJECT),
+		         errmsg("pipeline \"%s\" already exists", creation->name),
+		         errhint("Choose another name, or drop it with beam.drop_pipeline().")));
 	sb_api_leave(&saved);
 	if (taken)
 		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation \"%s\" already exists", taken),
-				 errdetail("The pipeline's result table would be called \"%s\", its batch view \"%s\".", creation->name, view),
-				 errhint("Choose another name.")));
+		        (errcode(ERRCODE_DUPLICATE_TABLE),
+		         errmsg("relation \"%s\" already exists", taken),
+		         errdetail("The pipeline's result table would be called \"%s\", its batch view \"%s\".", creation->name, view),
+		         errhint("Choose another name.")));
 }
 
 /* Waits until the reader has its slot. Not with an own transaction id: the slot would wait for this very transaction. */
@@ -155,9 +165,9 @@ create_await_slot(SbDatabase *db)
 		return;
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the workers of this database have not started yet, and cannot finish that while this transaction is open"),
-				 errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the workers of this database have not started yet, and cannot finish that while this transaction is open"),
+		         errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
 	sb_database_event(db, SB_EVENT_PROBE);
 	ConditionVariablePrepareToSleep(&db->changed);
 	while (!pg_atomic_read_u32(&db->slot_ready))
@@ -167,10 +177,10 @@ create_await_slot(SbDatabase *db)
 		CHECK_FOR_INTERRUPTS();
 		if (left <= 0)
 			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the workers of this database have not started within stream_beam.start_timeout"),
-					 errdetail("A new replication slot waits for all transactions that were running when it was begun."),
-					 errhint("SELECT * FROM beam.check() shows what is missing; look into the server log, and for old transactions in pg_stat_activity.")));
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("the workers of this database have not started within stream_beam.start_timeout"),
+			         errdetail("A new replication slot waits for all transactions that were running when it was begun."),
+			         errhint("SELECT * FROM beam.check() shows what is missing; look into the server log, and for old transactions in pg_stat_activity.")));
 		(void) ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
@@ -200,9 +210,9 @@ create_parse(const char *text)
 
 	if (list_length(statements) != 1 || !IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt))
 		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("the query of a pipeline must be one SELECT"),
-				 errhint("See beam.create_pipeline() in the reference for the form of the query.")));
+		        (errcode(ERRCODE_SYNTAX_ERROR),
+		         errmsg("the query of a pipeline must be one SELECT"),
+		         errhint("See beam.create_pipeline() in the reference for the form of the query.")));
 	return linitial_node(RawStmt, statements);
 }
 
@@ -229,9 +239,9 @@ create_check_trigger(SbCreation *creation)
 
 	if (reason && !creation->allow_unsafe)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
-				 errhint("Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
+		         errhint("Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
 }
 
 /* ---- the source ---- */
@@ -260,10 +270,10 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 	LockRelationOid(source, ShareLock);
 	if (create_source_has_rows(source))
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("source table \"%s\" has rows already", get_rel_name(source)),
-				 errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
-				 errhint("Create the pipeline before the first row is inserted.")));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("source table \"%s\" has rows already", get_rel_name(source)),
+		         errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
+		         errhint("Create the pipeline before the first row is inserted.")));
 	(void) sb_pin_until_end();
 	sb_source_add(db, source);
 	creation->row.progress.position = sb_pin_until_end();
@@ -306,7 +316,7 @@ create_result(SbCreation *creation)
 	/* an aggregate over nothing is a row too */
 	if (!creation->plan->grouped && creation->plan->window_kind == SB_WINDOW_GLOBAL && creation->accumulation == SB_ACCUMULATING)
 		create_run(psprintf("INSERT INTO %s SELECT * FROM %s", table,
-							quote_qualified_identifier(creation->schema, psprintf("%s%s", creation->name, SB_BATCH_SUFFIX))));
+		                    quote_qualified_identifier(creation->schema, psprintf("%s%s", creation->name, SB_BATCH_SUFFIX))));
 	SPI_finish();
 	creation->row.result = get_relname_relid(creation->name, creation->namespace);
 }
@@ -369,13 +379,14 @@ PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
+	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout", "allow_unsafe_trigger"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
 	for (int i = 0; i < PG_NARGS(); i++)
 	{
 		if (PG_ARGISNULL(i) && i != 6)
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument %d of beam.create_pipeline() must not be null", i + 1)));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument %s of beam.create_pipeline() must not be null", arguments[i])));
 	}
 	creation.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -18,6 +18,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "sb_compat.h"
 #include "source/sb_decode.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -38,10 +39,10 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 	{
 		if (row->state != from && row->state != from2)
 			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
-					 row->error_message ? errdetail("%s", row->error_message) : 0,
-					 errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
+			         row->error_message ? errdetail("%s", row->error_message) : 0,
+			         errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
 		sb_catalog_set_state(row->id, to, NULL);
 		sb_at_commit_tell_runner();
 	}
@@ -96,6 +97,9 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	sb_my_database();
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user, false);
+	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
+	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
+	row = sb_api_find(name, saved.user, false);
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
@@ -137,7 +141,7 @@ explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
 	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
 	explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
-								 row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
+	                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
 	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
 }
 
@@ -185,17 +189,17 @@ wait_check(const char *name, Oid user)
 	SbPipelineRow *row;
 
 	sb_api_enter(&saved);
-	row = sb_catalog_find(name);
+	row = sb_api_lookup(name, false);
 	if (row == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	if (row->state != SB_PIPELINE_RUNNING)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
-				 row->error_message ? errdetail("%s", row->error_message) : 0,
-				 errhint("Call beam.resume_pipeline().")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
+		         row->error_message ? errdetail("%s", row->error_message) : 0,
+		         errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 	sb_api_leave(&saved);
 }
 
@@ -222,11 +226,15 @@ PG_FUNCTION_INFO_V1(stream_beam_wait_for);
 PGDLLEXPORT Datum
 stream_beam_wait_for(PG_FUNCTION_ARGS)
 {
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SbDatabase *db = sb_api_require_server();
 	TimestampTz deadline = DT_NOEND;
 	XLogRecPtr marker;
+	char *name;
 
+	/* a procedure cannot be STRICT */
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
 		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 	wait_check(name, GetUserId());
@@ -242,9 +250,9 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 		{
 			ConditionVariableCancelSleep();
 			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("pipeline \"%s\" has not come to %X/%X within the timeout", name, LSN_FORMAT_ARGS(marker)),
-					 errhint("beam.stat_pipelines shows how far it is.")));
+			        (errcode(ERRCODE_QUERY_CANCELED),
+			         errmsg("pipeline \"%s\" has not come to %X/%X within the timeout", name, LSN_FORMAT_ARGS(marker)),
+			         errhint("beam.stat_pipelines shows how far it is.")));
 		}
 		if (ConditionVariableTimedSleep(&db->changed, timeout, PG_WAIT_EXTENSION))
 		{

@@ -21,9 +21,9 @@ sb_pipeline_state_name(SbPipelineState state)
 	return state_names[state];
 }
 
-#define SB_PIPELINE_COLUMNS \
-	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
-	" p.idle_timeout, p.trigger::text, p.accumulation, p.settings, p.state, p.error_code, p.error_message, p.revision," \
+#define SB_PIPELINE_COLUMNS                                                                                                       \
+	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"     \
+	" p.idle_timeout, p.trigger::text, p.accumulation, p.settings, p.state, p.error_code, p.error_message, p.revision,"           \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
@@ -169,8 +169,8 @@ SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
 	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-							   " WHERE p.name OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE OF p",
-							   name));
+	                           " WHERE p.name OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE OF p",
+	                           name));
 }
 
 static ArrayType *
@@ -189,10 +189,10 @@ sb_catalog_insert(SbPipelineRow *row)
 	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID};
 	char nulls[lengthof(types) + 1] = "            ";
 	Datum values[] = {
-		CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
-		ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
-		Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
-		CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings))};
+	    CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
+	    ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
+	    Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
+	    CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings))};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
 	bool isnull;
@@ -200,9 +200,9 @@ sb_catalog_insert(SbPipelineRow *row)
 	if (row->idle_timeout_us < 0)
 		nulls[8] = 'n';
 	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-		" idle_timeout, trigger, accumulation, settings, state)"
-		" VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, 'running') RETURNING id",
-		lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	    " idle_timeout, trigger, accumulation, settings, state)"
+	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, 'running') RETURNING id",
+	    lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 	row->progress.pipeline = row->id;
@@ -212,7 +212,7 @@ sb_catalog_insert(SbPipelineRow *row)
 	progress[3] = TimestampTzGetDatum(row->progress.output_watermark);
 	progress[4] = TimestampTzGetDatum(row->progress.max_event_time);
 	run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
-		lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
+	    lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
 }
 
 void
@@ -224,21 +224,22 @@ sb_catalog_set_state_table(int32 id, Oid state_table)
 	run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
 }
 
-void
+bool
 sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 {
 	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
 	char nulls[] = "    ";
 	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(sb_pipeline_state_name(state)),
-					  CStringGetTextDatum(error ? unpack_sql_state(error->sqlerrcode) : ""),
-					  CStringGetTextDatum(error && error->message ? error->message : "")};
+	                  CStringGetTextDatum(error ? unpack_sql_state(error->sqlerrcode) : ""),
+	                  CStringGetTextDatum(error && error->message ? error->message : "")};
 
 	if (error == NULL)
 		nulls[2] = nulls[3] = 'n';
 	run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
-		" error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
-		" WHERE id OPERATOR(pg_catalog.=) $1",
-		lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	    " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
+	    " WHERE id OPERATOR(pg_catalog.=) $1",
+	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	return SPI_processed > 0;
 }
 
 void
@@ -255,23 +256,23 @@ sb_catalog_put_progress(const SbProgress *progress)
 {
 	static SbStatement *statement = NULL;
 	Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-				   INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	               INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	char nulls[lengthof(types) + 1] = "            ";
 	Datum values[] = {
-		Int32GetDatum(progress->pipeline), LSNGetDatum(progress->position), TimestampTzGetDatum(progress->input_watermark),
-		TimestampTzGetDatum(progress->output_watermark), TimestampTzGetDatum(progress->max_event_time),
-		TimestampTzGetDatum(progress->commit_time), Int64GetDatum(progress->rows_in), Int64GetDatum(progress->bundles),
-		Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells)};
+	    Int32GetDatum(progress->pipeline), LSNGetDatum(progress->position), TimestampTzGetDatum(progress->input_watermark),
+	    TimestampTzGetDatum(progress->output_watermark), TimestampTzGetDatum(progress->max_event_time),
+	    TimestampTzGetDatum(progress->commit_time), Int64GetDatum(progress->rows_in), Int64GetDatum(progress->bundles),
+	    Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells)};
 
 	if (statement == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
 		statement = sb_statement_create(
-			"UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
-			" rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
-			" WHERE pipeline OPERATOR(pg_catalog.=) $1",
-			NULL, lengthof(types), types);
+		    "UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
+		    " rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
+		    " WHERE pipeline OPERATOR(pg_catalog.=) $1",
+		    NULL, lengthof(types), types);
 		MemoryContextSwitchTo(old);
 	}
 	if (progress->commit_time == 0)

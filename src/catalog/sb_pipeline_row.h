@@ -64,8 +64,8 @@ extern SbPipelineRow *sb_catalog_lock(const char *name);
 /* Inserts both rows and fills in the id. */
 extern void sb_catalog_insert(SbPipelineRow *row);
 extern void sb_catalog_set_state_table(int32 id, Oid state_table);
-/* `error` NULL clears the error. */
-extern void sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
+/* `error` NULL clears the error. False: the pipeline has been dropped. */
+extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
 extern void sb_catalog_delete(int32 id);
 extern void sb_catalog_put_progress(const SbProgress *progress);
 

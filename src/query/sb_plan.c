@@ -407,15 +407,24 @@ collect_columns(SbPlan *plan)
 	}
 }
 
+static void
+add_inlined_context(void *arg)
+{
+	errcontext("body of an SQL function that the query calls");
+}
+
 /* Once more, for what was hidden in the bodies of SQL functions that were inlined. */
 static void
 check_inlined(SbPlanBuild *build)
 {
+	ErrorContextCallback context = {.callback = add_inlined_context, .previous = error_context_stack};
 	SbPlanBuild nowhere = *build;
 
 	/* Locations are those of the function's body. */
 	nowhere.text = "";
+	error_context_stack = &context;
 	sb_plan_check_expr(&nowhere, (Node *) all_expressions(build->plan, true), SB_PLACE_SELECT);
+	error_context_stack = context.previous;
 }
 
 SbPlan *

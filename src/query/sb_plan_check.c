@@ -171,11 +171,14 @@ check_query_shape(const SbPlanBuild *build)
 	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a pipeline's query must be a SELECT"),
+		         errmsg("a pipeline's query must be a plain SELECT, without INTO"),
 		         errhint("Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
 	if (query->cteList != NIL)
 		sb_plan_refuse(build, linitial_node(CommonTableExpr, query->cteList)->location, "WITH",
 		               "Write the query as one SELECT over the table.");
+	if (list_length(query->rtable) == 1 && linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_VALUES)
+		sb_plan_refuse(build, exprLocation((Node *) linitial_node(RangeTblEntry, query->rtable)->values_lists), "VALUES",
+		               "Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.");
 	if (query->setOperations != NULL)
 		sb_plan_refuse(build, -1, "UNION, INTERSECT or EXCEPT", "Create a pipeline for each SELECT, and combine their result tables in a view.");
 	if (query->rowMarks != NIL)

@@ -93,12 +93,14 @@ sb_plan_find_var(Node *expr, Index varno)
 	return search.location;
 }
 
-/* RTEs have no location: the first reference to them must do. */
+/* Range table entries have no location. The text has; or else the first reference to the entry must do. */
 static int
 entry_location(const SbPlanBuild *build, Index rti)
 {
-	int location = sb_plan_find_var((Node *) build->query->targetList, rti);
+	int location = build->text != NULL ? sb_plan_item_location(build->text, rti) : -1;
 
+	if (location < 0)
+		location = sb_plan_find_var((Node *) build->query->targetList, rti);
 	if (location < 0)
 		location = sb_plan_find_var(build->query->jointree->quals, rti);
 	return location;
@@ -317,7 +319,6 @@ static void
 read_range_table_ref(SbPlanBuild *build, Index rti)
 {
 	RangeTblEntry *entry = rt_fetch(rti, build->query->rtable);
-	int location = entry_location(build, rti);
 
 	switch (entry->rtekind)
 	{
@@ -328,16 +329,16 @@ read_range_table_ref(SbPlanBuild *build, Index rti)
 			read_window(build, rti);
 			break;
 		case RTE_SUBQUERY:
-			sb_plan_refuse(build, location, "a subquery in FROM", "Write the query over the table itself.");
+			sb_plan_refuse(build, entry_location(build, rti), "a subquery in FROM", "Write the query over the table itself.");
 			break;
 		case RTE_VALUES:
-			sb_plan_refuse(build, location, "VALUES in FROM", "Read a table.");
+			sb_plan_refuse(build, entry_location(build, rti), "VALUES in FROM", "Read a table.");
 			break;
 		case RTE_TABLEFUNC:
-			sb_plan_refuse(build, location, "XMLTABLE or JSON_TABLE", "Read a table.");
+			sb_plan_refuse(build, entry_location(build, rti), "XMLTABLE or JSON_TABLE", "Read a table.");
 			break;
 		default:
-			sb_plan_refuse(build, location, psprintf("\"%s\" in FROM", entry->eref->aliasname), "Read a table.");
+			sb_plan_refuse(build, entry_location(build, rti), psprintf("\"%s\" in FROM", entry->eref->aliasname), "Read a table.");
 	}
 }
 

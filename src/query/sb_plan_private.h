@@ -56,6 +56,10 @@ extern bool sb_plan_is_ours(Oid function);
 /* SB_OUT_* for pane_timing() and its like, 0 for any other function. */
 extern AttrNumber sb_plan_pane_column(Oid function);
 
+/* ---- sb_plan_raw.c ---- */
+/* Where in the text of a query an item of its FROM stands, by its number in the range table; -1: not known. Parses: for errors only. */
+extern int sb_plan_item_location(const char *text, Index rti);
+
 /* ---- sb_plan_from.c ---- */
 /* Finds and checks the source and the window function, collects the conditions. */
 extern void sb_plan_read_from(SbPlanBuild *build);

@@ -4,13 +4,17 @@
  * This is done before parse analysis, so that the view made of the query has the columns too. No catalog is asked, hence nothing
  * tells a window function from another function in FROM, but GROUP BY does: what is put in front is what GROUP BY says,
  * `w.window_start` as the user wrote it. A query that does not group by its window is left alone; sb_plan_build() will say so.
+ *
+ * Also here, since only the raw tree knows: where in the text an item of FROM stands.
  */
 #include "postgres.h"
 
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
-#include "query/sb_plan.h"
+#include "parser/parser.h"
+#include "query/sb_plan_private.h"
 
 /* How the query calls the window function and its columns. */
 typedef struct WindowNames
@@ -182,4 +186,42 @@ sb_plan_add_window_columns(RawStmt *stmt)
 		return;
 	shift_ordinals(select, list_length(added));
 	select->targetList = list_concat(added, select->targetList);
+}
+
+/* ---- locations in FROM ---- */
+
+/* Counts as parse analysis does: an item after those in it, a join after its sides. True: item number *left was found. */
+static bool
+find_item(Node *item, Index *left, int *location)
+{
+	if (IsA(item, JoinExpr) && (find_item(((JoinExpr *) item)->larg, left, location) || find_item(((JoinExpr *) item)->rarg, left, location)))
+		return true;
+	if (IsA(item, RangeTableSample))
+		return find_item(((RangeTableSample *) item)->relation, left, location);
+	if (--*left > 0)
+		return false;
+	/* subqueries know no location */
+	if (IsA(item, RangeFunction))
+		*location = exprLocation(linitial(linitial_node(List, ((RangeFunction *) item)->functions)));
+	else if (IsA(item, RangeVar) || IsA(item, RangeTableFunc))
+		*location = exprLocation(item);
+	return true;
+}
+
+int
+sb_plan_item_location(const char *text, Index rti)
+{
+	List *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
+	int location = -1;
+	ListCell *cell;
+
+	if (!IsA(select, SelectStmt) || select->op != SETOP_NONE)
+		return -1;
+	foreach (cell, select->fromClause)
+	{
+		if (find_item(lfirst(cell), &rti, &location))
+			return location;
+	}
+	return -1;
 }

@@ -106,7 +106,7 @@ static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
 	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
-		   TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
+	       TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
 }
 
 /* Waits, within a source transaction, for more of its frames. */
@@ -226,9 +226,9 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 
 	if (++careful->dead > sb_guc_max_dead_letters)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
-				 errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
+		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
 	sb_row_tuple(row, &tuple);
 	sb_letters_put_dead(pipeline->row->id, row->position, sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
 	sb_letters_write();
@@ -318,12 +318,14 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 {
+	/* dropped meanwhile: its objects are gone, and nobody waits for it */
+	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
+		return;
 	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
-			 errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
-			 errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
-	sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error);
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
+	         errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
+	         errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
 }
 
 /* False: half a transaction was all there is, and a RESET comes. */

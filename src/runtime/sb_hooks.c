@@ -33,6 +33,7 @@ static bool tell_runner;
 static bool probe;
 static bool pinned;
 static XLogRecPtr pinned_at;
+static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
 
 SbDatabase *
@@ -42,15 +43,15 @@ sb_my_database(void)
 
 	if (sb_registry == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream_beam is not loaded by the server"),
-				 errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("stream_beam is not loaded by the server"),
+		         errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
 	db = sb_database_get(MyDatabaseId);
 	if (db == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
-				 errhint("Raise stream_beam.max_databases and restart the server.")));
+		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		         errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
+		         errhint("Raise stream_beam.max_databases and restart the server.")));
 	return db;
 }
 
@@ -84,6 +85,12 @@ hooks_end_of_transaction(bool committed)
 
 	if (db && (pinned || (committed && (tell_runner || probe))))
 		sb_pin_release(db, pinned, committed);
+	if (db && committing)
+	{
+		/* after the generation: who sees it gone sees the new pipeline */
+		pg_atomic_fetch_sub_u32(&db->creations, 1);
+		sb_wake_worker(db, SB_ROLE_RUNNER);
+	}
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -93,7 +100,7 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = probe = pinned = false;
+	tell_runner = probe = pinned = committing = false;
 	blocked_dbid = InvalidOid;
 }
 
@@ -111,6 +118,14 @@ hooks_xact(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* rows that this transaction has inserted could come to the runner before it knows of the pipeline */
+			if (pinned)
+			{
+				pg_atomic_fetch_add_u32(&sb_my_database()->creations, 1);
+				committing = true;
+			}
+			break;
 		case XACT_EVENT_COMMIT:
 			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 				hooks_wake_reader();
@@ -122,8 +137,8 @@ hooks_xact(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (tell_runner || probe || pinned)
 				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
+				        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				         errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
 			break;
 		default:
 			break;
@@ -235,7 +250,7 @@ hooks_clear_database(Oid dbid)
 
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
-			  QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+              QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
 {
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{

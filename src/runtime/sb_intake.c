@@ -45,7 +45,7 @@ typedef struct SbSpooledRow
 } SbSpooledRow;
 
 SbIntake *
-sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, MemoryContext keep)
+sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep)
 {
 	MemoryContext old = MemoryContextSwitchTo(keep);
 	SbIntake *intake = palloc0(sizeof(SbIntake));
@@ -53,6 +53,7 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, MemoryContext keep)
 
 	intake->ring = ring;
 	intake->generation = generation;
+	intake->creations = creations;
 	intake->read = pg_atomic_read_u64(&ring->freed);
 	intake->keep = keep;
 	intake->context = AllocSetContextCreate(keep, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
@@ -139,7 +140,7 @@ intake_add_part(SbIntake *intake, const SbFrame *frame)
 		const SbRowFrame *row = (const SbRowFrame *) (frame + 1);
 
 		intake->split = MemoryContextAllocHuge(intake->context, offsetof(SbRowFrame, data) + MAXALIGN((Size) row->new_length) +
-																	MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
+		                                                            MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
 		intake->split_size = 0;
 	}
 	memcpy(intake->split + intake->split_size, frame + 1, size);
@@ -167,6 +168,25 @@ intake_reload_needed(const SbIntake *intake)
 	return pg_atomic_read_u32(intake->generation) != intake->seen_generation;
 }
 
+/* A pipeline is being committed: what is in the ring may be for it. Frames are looked at before, the generation after this. */
+static bool
+intake_must_wait(const SbIntake *intake)
+{
+	bool wait = pg_atomic_read_u32(intake->creations) > 0;
+
+	pg_read_barrier();
+	return wait;
+}
+
+bool
+sb_intake_has_frames(const SbIntake *intake)
+{
+	uint64 written = pg_atomic_read_u64(&intake->ring->written);
+
+	pg_read_barrier();
+	return written != intake->read && !intake_must_wait(intake);
+}
+
 SbIntakeStop
 sb_intake_take(SbIntake *intake)
 {
@@ -181,6 +201,8 @@ sb_intake_take(SbIntake *intake)
 			return intake->in_transaction ? SB_INTAKE_CHUNK : SB_INTAKE_COMMIT;
 		if (frame->type == SB_FRAME_RESET)
 			return SB_INTAKE_RESET;
+		if (!intake->in_transaction && intake_must_wait(intake))
+			return SB_INTAKE_EMPTY;
 		if (!intake->in_transaction && intake_reload_needed(intake))
 			return SB_INTAKE_RELOAD;
 		intake->caught_up = false;
@@ -238,11 +260,14 @@ sb_intake_is_large(const SbIntake *intake)
 	return intake_held(intake) > intake->ring->size / 2;
 }
 
+/* Pointers to rows in memory: narrow rows make many of them. */
+#define SB_MAX_ROWS (256 * 1024)
+
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool
 sb_intake_is_full(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 4 * 3;
+	return intake_held(intake) > intake->ring->size / 4 * 3 || intake->nrows >= SB_MAX_ROWS;
 }
 
 static Size

@@ -34,15 +34,16 @@ typedef struct SbIntake
 {
 	SbRing *ring;
 	pg_atomic_uint32 *generation;
+	pg_atomic_uint32 *creations;
 	uint32 seen_generation; /* the one that the pipelines in memory are of */
 	uint64 read;            /* ring position of the next frame */
 	bool in_transaction;
 	XLogRecPtr transaction; /* position of the current one */
 	TimestampTz commit_time;
 
-	XLogRecPtr position;    /* everything up to here has been taken, and is in the bundle */
+	XLogRecPtr position; /* everything up to here has been taken, and is in the bundle */
 	TimestampTz last_commit_time;
-	bool caught_up;         /* the last frame said that the WAL has been read to its end */
+	bool caught_up; /* the last frame said that the WAL has been read to its end */
 
 	SbRow *rows; /* of the bundle, but for those that are spooled */
 	int nrows;
@@ -57,7 +58,11 @@ typedef struct SbIntake
 	Size split_size;
 } SbIntake;
 
-extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, MemoryContext keep);
+/* The two words: of the database's entry in the registry. */
+extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep);
+
+/* Is there a frame that may be taken? */
+extern bool sb_intake_has_frames(const SbIntake *intake);
 
 /* Adds rows to the array until it has to stop; SB_CHUNK_ROWS at the most. */
 extern SbIntakeStop sb_intake_take(SbIntake *intake);

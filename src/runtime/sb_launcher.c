@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -59,7 +60,8 @@ launcher_wants(SbDatabase *db, SbRole role)
 		case SB_DB_PROBE:
 			return role == SB_ROLE_RUNNER;
 		case SB_DB_RUN:
-			return true;
+			/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it */
+			return role == SB_ROLE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
 		default:
 			return false;
 	}
@@ -96,6 +98,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STARTING;
 	worker->started_at = now;
+	worker->restart_at = 0; /* its end is to be counted, also if it comes before the next look */
 	LWLockRelease(sb_registry->lock);
 	if (*handle)
 		pfree(*handle);
@@ -111,9 +114,9 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	{
 		warned_at = now;
 		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start a %s: no background worker is free", worker_types[role]),
-				 errhint("Raise max_worker_processes and restart the server.")));
+		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		         errmsg("could not start a %s: no background worker is free", worker_types[role]),
+		         errhint("Raise max_worker_processes and restart the server.")));
 	}
 }
 
@@ -130,7 +133,7 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	if (worker->state == SB_WORKER_STARTING)
 	{
 		bool gone = handle ? GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED
-						   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
+		                   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
 
 		if (!gone)
 			return TimestampTzPlusMilliseconds(now, SB_START_TIMEOUT_MS);
@@ -287,7 +290,7 @@ launcher_free_entries(void)
 		SbDatabase *db = &sb_registry->databases[i];
 
 		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 &&
-			db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
+		    db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
 			db->dbid = InvalidOid;
 	}
 	LWLockRelease(sb_registry->lock);
@@ -317,6 +320,10 @@ stream_beam_launcher_main(Datum arg)
 	handles = MemoryContextAllocZero(TopMemoryContext, sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
 	MemoryContextSwitchTo(TopMemoryContext);
 	unprobed = launcher_list_databases();
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(LOG,
+		        (errmsg("stream_beam: pipelines need wal_level = logical"),
+		         errhint("Set wal_level to logical and restart the server.")));
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();

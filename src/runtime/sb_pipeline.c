@@ -48,6 +48,7 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	pipeline_apply_settings(pipeline);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
@@ -55,47 +56,68 @@ void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(GetSessionUserId(), 0);
 }
 
 void
 sb_role_restore(const SbSavedRole *saved)
 {
+	/* a function may have called set_config(): the session is not its owner's alone */
+	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
 /* ---- opening ---- */
 
+/* Not part of the definition: as whom a view's relations are read follows from who owns it. */
+static void
+view_forget_owner(Query *query)
+{
+	ListCell *lc;
+
+#if PG_VERSION_NUM >= 160000
+	foreach (lc, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = InvalidOid;
+#else
+	foreach (lc, query->rtable)
+		lfirst_node(RangeTblEntry, lc)->checkAsUser = InvalidOid;
+#endif
+}
+
 /* The stored tree names everything by OID and number: renaming changes nothing in it. */
 char *
 sb_view_fingerprint(Query *query)
 {
-	char *text = nodeToString(query);
-	uint64 hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
+	char *text;
+	uint64 hash;
 
+	query = copyObject(query);
+	view_forget_owner(query);
+	text = nodeToString(query);
+	hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
 	return psprintf(UINT64_FORMAT, hash);
 }
 
 static Query *
 pipeline_view_query(const SbPipelineRow *row)
 {
-	Relation view;
+	Relation view = try_table_open(row->view, AccessShareLock);
 	Query *query;
 
-	if (get_rel_relkind(row->view) != RELKIND_VIEW)
+	if (view == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	view = table_open(row->view, AccessShareLock);
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
-				 errdetail("Its state belongs to the old definition."),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
+		         errdetail("Its state belongs to the old definition."),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return query;
 }
 
@@ -104,9 +126,9 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 {
 	if (get_rel_relkind(relation) != RELKIND_RELATION)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
-				 errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
 }
 
@@ -141,12 +163,12 @@ static void
 pipeline_set_strategy(SbPipeline *pipeline)
 {
 	pipeline->strategy = (SbStrategy){
-		.trigger = sb_trigger_parse(pipeline->row->trigger),
-		.allowed_lateness_us = pipeline->row->allowed_lateness_us,
-		.accumulation = pipeline_accumulation(pipeline->row->accumulation),
-		.combiner = SB_COMBINE_END_OF_WINDOW,
-		.on_time_always = true,
-		.closing_always = false};
+	    .trigger = sb_trigger_parse(pipeline->row->trigger),
+	    .allowed_lateness_us = pipeline->row->allowed_lateness_us,
+	    .accumulation = pipeline_accumulation(pipeline->row->accumulation),
+	    .combiner = SB_COMBINE_END_OF_WINDOW,
+	    .on_time_always = true,
+	    .closing_always = false};
 }
 
 static void
@@ -195,7 +217,7 @@ sb_pipeline_open(const SbPipelineRow *row)
 	sb_role_restore(&saved);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
-									  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
+	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
@@ -224,6 +246,13 @@ sb_pipeline_close(SbPipeline *pipeline)
 	sb_result_close(pipeline->result);
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+/* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+static Size
+pipeline_budget(void)
+{
+	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
 }
 
 /* ---- rows ---- */
@@ -268,7 +297,7 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
 
 static void
 pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
-					TimestampTz event_time, SbWindow window)
+                    TimestampTz event_time, SbWindow window)
 {
 	SbEntry *entry;
 
@@ -299,11 +328,11 @@ pipeline_refuse_change(SbPipeline *pipeline, const SbRow *row)
 	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
 
 	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
-					get_rel_name(pipeline->plan->source), pipeline->row->name),
-			 errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
-			 errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
+	                get_rel_name(pipeline->plan->source), pipeline->row->name),
+	         errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
+	         errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
 }
 
 static void
@@ -344,7 +373,7 @@ void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
 	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 
 	sb_cells_know_stored(pipeline->cells);
@@ -395,12 +424,14 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query))
 		return;
 	if (sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
-						pipeline->out_nulls))
+	                    pipeline->out_nulls))
 	{
 		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 		entry->emitted = true;
 	}
-	else if (entry->emitted && pipeline->strategy.accumulation == SB_ACCUMULATING)
+	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
+	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
+	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_result_remove(pipeline->result, window, keys, nulls);
 		entry->emitted = false;
@@ -449,7 +480,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 static void
 pipeline_timers(SbPipeline *pipeline)
 {
-	Size budget = (Size) sb_guc_state_memory_kb * 1024;
+	Size budget = pipeline_budget();
 	SbSavedRole saved;
 	SbEntry *entry;
 	int64 fired = 0;
@@ -588,7 +619,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up)
 	{
 		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
-																					: event + pipeline->row->watermark_delay_us + 1;
+		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
 		wake = Min(wake, Max(idle_at, due));
 	}

@@ -30,17 +30,17 @@ typedef struct SbPipeline
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks kept_clocks;  /* as of the last keep */
+	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
-	Datum *out_values;     /* of one result row */
+	Datum *out_values; /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
-	TimestampTz last_row_at; /* processing time: when it last had a row */
+	TimestampTz last_row_at;     /* processing time: when it last had a row */
 	TimestampTz max_event_time;
-	bool changed;          /* the bundle has something to write for it */
-	XLogRecPtr persisted;  /* the position that is in the catalog */
-	const SbRow *current;  /* the row being worked on, for the error context */
+	bool changed;         /* the bundle has something to write for it */
+	XLogRecPtr persisted; /* the position that is in the catalog */
+	const SbRow *current; /* the row being worked on, for the error context */
 } SbPipeline;
 
 /* Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. */
@@ -70,6 +70,7 @@ typedef struct SbSavedRole
 {
 	Oid user;
 	int context;
+	int guc_level; /* settings that change from here on are undone */
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);

@@ -12,10 +12,15 @@
 
 #include "access/htup_details.h"
 #include "runtime/sb_pipeline.h"
+#include "sb_guc.h"
 #include "utils/memutils.h"
 
-/* Copies of rows put aside at a time. */
-#define SB_DEFER_BYTES (32 * 1024 * 1024)
+/* Copies of rows put aside at a time: not much of the budget, since each may make a cell when it is resolved. */
+static Size
+defer_limit(void)
+{
+	return Min((Size) 32 * 1024 * 1024, (Size) sb_guc_state_memory_kb * 1024 / 16);
+}
 
 typedef struct SbDeferredRow
 {
@@ -80,7 +85,7 @@ sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, Times
 	*slot = (SbDeferredRow){.row = *row, .key_hash = key_hash, .event_time = event_time, .window = window};
 	slot->row.frame = (const SbRowFrame *) copy;
 	pipeline->deferred->bytes += size + sizeof(SbDeferredRow);
-	if (pipeline->deferred->bytes > SB_DEFER_BYTES)
+	if (pipeline->deferred->bytes > defer_limit())
 		sb_pipeline_resolve(pipeline);
 }
 

@@ -44,7 +44,7 @@ static SbDatabase *db;
 static SbRingWriter writer;
 static SbDecoder decoder;
 static uint64 session_epoch;
-static XLogRecPtr heartbeat_at;     /* position of the last heartbeat or commit sent */
+static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
 static TimestampTz confirmed_at;
 static TimestampTz watch_flush_until;
 
@@ -198,15 +198,36 @@ reader_create_slot(const char *name)
 {
 	LogicalDecodingContext *ctx;
 
+	CheckLogicalDecodingRequirements();
 	ereport(LOG, (errmsg("stream_beam: creating replication slot \"%s\"", name)));
 	sb_slot_create(name);
 	ctx = CreateInitDecodingContext("stream_beam", NIL, false, InvalidXLogRecPtr, &routine, reader_no_output,
-									reader_no_output, NULL);
+	                                reader_no_output, NULL);
 	/* waits for the transactions that are running now */
 	DecodingContextFindStartpoint(ctx);
 	FreeDecodingContext(ctx);
 	ReplicationSlotPersist();
 	ReplicationSlotRelease();
+}
+
+/* Makes the slot where there is none, and anew where max_slot_wal_keep_size took its WAL away: the runner sees the gap. */
+static void
+reader_ensure_slot(const char *name)
+{
+	ReplicationSlot *slot = SearchNamedReplicationSlot(name, true);
+
+	if (slot != NULL && slot->data.restart_lsn == InvalidXLogRecPtr)
+	{
+		ereport(WARNING,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
+		         errdetail("Pipelines that had not come to its end are set to failed."),
+		         errhint("Raise max_slot_wal_keep_size.")));
+		ReplicationSlotDrop(name, true);
+		slot = NULL;
+	}
+	if (slot == NULL)
+		reader_create_slot(name);
 }
 
 static void
@@ -237,7 +258,7 @@ reader_run_session(const char *name)
 			if (reader_session_over())
 				break;
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
+			                errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
 		}
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();
@@ -271,8 +292,7 @@ stream_beam_reader_main(Datum arg)
 	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version};
 	sb_decode_init(&decoder);
 
-	if (SearchNamedReplicationSlot(name, true) == NULL)
-		reader_create_slot(name);
+	reader_ensure_slot(name);
 	for (;;)
 		reader_run_session(name);
 }

@@ -35,7 +35,7 @@
 static SbDatabase *db;
 static SbIntake *intake;
 static MemoryContext pipelines_context;
-static List *pipelines; /* of SbPipeline: the running ones */
+static List *pipelines;           /* of SbPipeline: the running ones */
 static XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
 static uint64 epoch;              /* of the session that frames are taken from */
 static bool awaiting_reset;
@@ -152,12 +152,14 @@ runner_open_one(void *arg)
 static void
 runner_set_failed(const SbPipelineRow *row, const ErrorData *error)
 {
+	/* dropped meanwhile: nothing to report */
+	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
+		return;
 	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
-	sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         error->hint ? errhint("%s", error->hint) : 0));
 }
 
 /* Opens a pipeline that is to run; where it cannot, it is set to failed. */
@@ -264,11 +266,11 @@ runner_raise_gap(void *arg)
 	SbPipeline *pipeline = arg;
 
 	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
-					LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
-			 errdetail("The replication slot of this database does not reach back to the pipeline's position."),
-			 errhint("Drop the pipeline and create it again.")));
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
+	                LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
+	         errdetail("The replication slot of this database does not reach back to the pipeline's position."),
+	         errhint("Drop the pipeline and create it again.")));
 }
 
 static void
@@ -414,12 +416,6 @@ runner_next_wake(void)
 	return wake;
 }
 
-static bool
-runner_has_frames(void)
-{
-	return pg_atomic_read_u64(&intake->ring->written) != intake->read;
-}
-
 static void
 runner_evict(void)
 {
@@ -503,7 +499,7 @@ runner_turn(void)
 		return;
 	}
 	wake = runner_next_wake();
-	if (runner_has_frames() || wake <= GetCurrentTimestamp())
+	if (sb_intake_has_frames(intake) || wake <= GetCurrentTimestamp())
 	{
 		runner_bundle();
 		return;
@@ -532,10 +528,11 @@ stream_beam_runner_main(Datum arg)
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();
-	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, pipelines_context);
+	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
-	runner_request_rewind();
+	/* first the sources, then the session: the reader drops the rows of tables that it does not know */
 	runner_reload();
+	runner_request_rewind();
 	for (;;)
 	{
 		sb_worker_check();

@@ -5,6 +5,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "runtime/sb_shmem.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
@@ -37,6 +38,7 @@ shmem_database_init(SbDatabase *db)
 {
 	pg_atomic_init_u32(&db->sources_version, 0);
 	pg_atomic_init_u32(&db->generation, 0);
+	pg_atomic_init_u32(&db->creations, 0);
 	pg_atomic_init_u64(&db->rewind_wanted, 0);
 	pg_atomic_init_u32(&db->reader_sleeping, 0);
 	pg_atomic_init_u32(&db->slot_ready, 0);
@@ -126,16 +128,16 @@ static const struct
 	SbDbEvent event;
 	SbDbState to;
 } moves[] = {
-	{SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
-	{SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
-	{SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
-	{SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
-	{SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
-	{SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-	{SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
+    {SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
+    {SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
+    {SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
+    {SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
 };
 
 void
@@ -200,6 +202,9 @@ worker_detach(int code, Datum role)
 	SbDatabase *db = attached_database;
 	SbWorker *worker = &db->workers[DatumGetInt32(role)];
 
+	/* the server does that later; who waits for this worker to be gone needs its slot, too */
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STOPPED;
 	worker->pid = 0;
@@ -320,8 +325,8 @@ sb_source_add(SbDatabase *db, Oid relation)
 	LWLockRelease(sb_registry->lock);
 	if (!added)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a database cannot have more than %d source tables", SB_MAX_SOURCES)));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("a database cannot have more than %d source tables", SB_MAX_SOURCES)));
 }
 
 void

@@ -31,11 +31,11 @@ typedef enum SbRole
 /* What the launcher is to have running for a database. Moves: the table in sb_registry.c. */
 typedef enum SbDbState
 {
-	SB_DB_NONE,    /* nothing; the entry can be reused */
-	SB_DB_PROBE,   /* a runner looks whether the extension is there */
-	SB_DB_RUN,     /* reader and runner */
-	SB_DB_CLEAN,   /* the extension is gone: no workers, then the launcher drops the slot */
-	SB_DB_BLOCKED  /* a command needs the database for itself: no workers */
+	SB_DB_NONE,   /* nothing; the entry can be reused */
+	SB_DB_PROBE,  /* a runner looks whether the extension is there */
+	SB_DB_RUN,    /* reader and runner */
+	SB_DB_CLEAN,  /* the extension is gone: no workers, then the launcher drops the slot */
+	SB_DB_BLOCKED /* a command needs the database for itself: no workers */
 } SbDbState;
 
 typedef enum SbDbEvent
@@ -83,16 +83,17 @@ typedef struct SbDatabase
 	Oid sources[SB_MAX_SOURCES];
 	pg_atomic_uint32 sources_version;
 
-	pg_atomic_uint32 generation;     /* bumped by each committed change of pipelines */
-	pg_atomic_uint64 rewind_wanted;  /* by the runner: sessions of the reader it asked for */
+	pg_atomic_uint32 generation;      /* bumped by each committed change of pipelines */
+	pg_atomic_uint32 creations;       /* by creators: those that are committing, until the generation is bumped; nothing is taken */
+	pg_atomic_uint64 rewind_wanted;   /* by the runner: sessions of the reader it asked for */
 	pg_atomic_uint32 reader_sleeping; /* by the reader: commits are to wake it */
-	pg_atomic_uint32 slot_ready;     /* by the reader: the slot exists and decoding has begun */
-	pg_atomic_uint64 confirmable;    /* by the runner: flushed by all pipelines up to here */
-	pg_atomic_uint64 confirmed;      /* by the reader: told to the slot */
-	pg_atomic_uint64 applied;        /* by the runner: committed (not always flushed) up to here */
-	pg_atomic_uint64 decoded;        /* by the reader: read the WAL up to here */
-	pg_atomic_uint64 decoded_rows;   /* by the reader */
-	ConditionVariable changed;       /* applied, slot_ready or a worker's state has changed */
+	pg_atomic_uint32 slot_ready;      /* by the reader: the slot exists and decoding has begun */
+	pg_atomic_uint64 confirmable;     /* by the runner: flushed by all pipelines up to here */
+	pg_atomic_uint64 confirmed;       /* by the reader: told to the slot */
+	pg_atomic_uint64 applied;         /* by the runner: committed (not always flushed) up to here */
+	pg_atomic_uint64 decoded;         /* by the reader: read the WAL up to here */
+	pg_atomic_uint64 decoded_rows;    /* by the reader */
+	ConditionVariable changed;        /* applied, slot_ready or a worker's state has changed */
 } SbDatabase;
 
 typedef struct SbRegistry

@@ -64,15 +64,15 @@ sb_letters_put_late(const SbLateEvent *event, const char *json)
 	static const Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
 	bool nulls[lengthof(names)] = {false};
 	Datum values[] = {
-		Int32GetDatum(event->pipeline), LSNGetDatum(event->position), TimestampTzGetDatum(event->event_time),
-		TimestampTzGetDatum(event->window.start), TimestampTzGetDatum(event->window.end),
-		CStringGetTextDatum(event->closed ? "closed" : "expired"), TimestampTzGetDatum(event->watermark), CStringGetTextDatum(json)};
+	    Int32GetDatum(event->pipeline), LSNGetDatum(event->position), TimestampTzGetDatum(event->event_time),
+	    TimestampTzGetDatum(event->window.start), TimestampTzGetDatum(event->window.end),
+	    CStringGetTextDatum(event->closed ? "closed" : "expired"), TimestampTzGetDatum(event->watermark), CStringGetTextDatum(json)};
 
 	if (late == NULL)
 		late = letters_statement("INSERT INTO beam.late_event"
-								 " (pipeline, position, event_time, window_start, window_end, reason, watermark, data)"
-								 " SELECT pipeline, position, event_time, window_start, window_end, reason, watermark, data::pg_catalog.jsonb FROM rows",
-								 lengthof(names), names, types);
+		                         " (pipeline, position, event_time, window_start, window_end, reason, watermark, data)"
+		                         " SELECT pipeline, position, event_time, window_start, window_end, reason, watermark, data::pg_catalog.jsonb FROM rows",
+		                         lengthof(names), names, types);
 	sb_statement_put(late, values, nulls);
 }
 
@@ -83,15 +83,15 @@ sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *json, const
 	static const Oid types[] = {INT4OID, PG_LSNOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	bool nulls[lengthof(names)] = {false};
 	Datum values[] = {Int32GetDatum(pipeline), LSNGetDatum(position), CStringGetTextDatum(json),
-					  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-					  CStringGetTextDatum(error->message ? error->message : ""),
-					  CStringGetTextDatum(error->context ? error->context : "")};
+	                  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+	                  CStringGetTextDatum(error->message ? error->message : ""),
+	                  CStringGetTextDatum(error->context ? error->context : "")};
 
 	nulls[5] = error->context == NULL;
 	if (dead == NULL)
 		dead = letters_statement("INSERT INTO beam.dead_letter (pipeline, position, data, sqlstate, message, context)"
-								 " SELECT pipeline, position, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
-								 lengthof(names), names, types);
+		                         " SELECT pipeline, position, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
+		                         lengthof(names), names, types);
 	sb_statement_put(dead, values, nulls);
 }
 

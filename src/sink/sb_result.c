@@ -76,7 +76,7 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		const SbColumn *column = &plan->columns_out[i];
 
 		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(column->name),
-						 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		                 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 		if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
 			appendStringInfo(&sql, " COLLATE %s", result_collation_name(column->collation));
 	}
@@ -203,6 +203,8 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan), 0, NULL);
 	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
 	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	sb_statement_by_index(result->remove);
+	sb_statement_by_index(result->remove_nulls);
 	return result;
 }
 
@@ -251,7 +253,7 @@ bool
 sb_result_pending(const SbResult *result)
 {
 	return sb_statement_rows(result->insert) > 0 || sb_statement_rows(result->remove) > 0 ||
-		   sb_statement_rows(result->remove_nulls) > 0;
+	       sb_statement_rows(result->remove_nulls) > 0;
 }
 
 void

@@ -26,7 +26,7 @@ typedef struct SbSourceRel
 	Oid relation; /* hash key */
 	bool valid;   /* false: ask again */
 	bool wanted;
-	uint32 layout; /* 0: the consumer has not been told */
+	uint32 layout;  /* 0: the consumer has not been told */
 	TupleDesc told; /* what it was told, to send a schema only when it differs */
 } SbSourceRel;
 
@@ -130,7 +130,7 @@ decode_same_layout(TupleDesc a, TupleDesc b)
 		Form_pg_attribute y = TupleDescAttr(b, i);
 
 		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
-			x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped)
+		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped)
 			return false;
 	}
 	return true;
@@ -320,7 +320,7 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 
 static void
 decode_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations, Relation relations_array[],
-				ReorderBufferChange *change)
+                ReorderBufferChange *change)
 {
 	for (int i = 0; i < nrelations; i++)
 	{
@@ -366,7 +366,7 @@ decode_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr com
 
 static void
 decode_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn, bool transactional, const char *prefix,
-			   Size size, const char *message)
+               Size size, const char *message)
 {
 	/* `lsn` is where the record starts; who wrote it waits for its end */
 	if (!transactional && strcmp(prefix, SB_MARKER_PREFIX) == 0)
@@ -378,9 +378,9 @@ decode_startup(LogicalDecodingContext *ctx, OutputPluginOptions *options, bool i
 {
 	if (decoder == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the output plugin \"stream_beam\" serves only stream_beam's own reader"),
-				 errhint("Use another plugin, such as pgoutput or test_decoding.")));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("the output plugin \"stream_beam\" serves only stream_beam's own reader"),
+		         errhint("Use another plugin, such as pgoutput or test_decoding.")));
 	options->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
 	options->receive_rewrites = false;
 }

@@ -19,7 +19,7 @@ typedef struct SbDecoder
 	/* is this relation a source; asked again when *wanted_version has changed */
 	bool (*wanted)(Oid relation);
 	pg_atomic_uint32 *wanted_version;
-	uint64 rows;         /* ROW frames written, for statistics */
+	uint64 rows; /* ROW frames written, for statistics */
 } SbDecoder;
 
 /* Declares this process a reader: the plugin's callbacks will write through `decoder`. */

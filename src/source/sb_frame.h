@@ -15,10 +15,10 @@
 
 typedef enum SbFrameType
 {
-	SB_FRAME_PAD = 1,   /* skip to the ring's begin */
-	SB_FRAME_RESET,     /* a new session of the reader: what is not committed is void */
+	SB_FRAME_PAD = 1, /* skip to the ring's begin */
+	SB_FRAME_RESET,   /* a new session of the reader: what is not committed is void */
 	SB_FRAME_BEGIN,
-	SB_FRAME_SCHEMA,    /* layout of a relation's tuples from here on; the id is new each time */
+	SB_FRAME_SCHEMA, /* layout of a relation's tuples from here on; the id is new each time */
 	SB_FRAME_ROW,
 	SB_FRAME_TRUNCATE,
 	SB_FRAME_COMMIT,

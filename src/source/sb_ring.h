@@ -29,7 +29,7 @@ typedef struct SbRing
 typedef struct SbRingWriter
 {
 	SbRing *ring;
-	uint64 position;  /* written, not all of it published */
+	uint64 position; /* written, not all of it published */
 	uint64 published;
 	void (*wake)(void);
 	void (*wait)(void);

@@ -3,6 +3,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "common/hashfn.h"
 #include "state/sb_cells_private.h"
 #include "utils/datum.h"
@@ -84,7 +88,7 @@ cells_compare_event(const pairingheap_node *a, const pairingheap_node *b, void *
 	TimestampTz y = pairingheap_const_container(SbEntry, event_node, b)->event_timer;
 
 	return x < y ? 1 : x > y ? -1
-							 : 0;
+	                         : 0;
 }
 
 static int
@@ -94,7 +98,7 @@ cells_compare_processing(const pairingheap_node *a, const pairingheap_node *b, v
 	TimestampTz y = pairingheap_const_container(SbEntry, processing_node, b)->processing_timer;
 
 	return x < y ? 1 : x > y ? -1
-							 : 0;
+	                         : 0;
 }
 
 static int
@@ -104,7 +108,7 @@ cells_compare_stored(const pairingheap_node *a, const pairingheap_node *b, void 
 	TimestampTz y = pairingheap_const_container(SbStoredWindow, event_node, b)->event_timer;
 
 	return x < y ? 1 : x > y ? -1
-							 : 0;
+	                         : 0;
 }
 
 static void
@@ -127,7 +131,7 @@ cells_lay_out(SbCells *cells)
 
 SbCells *
 sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
-				const char *state_table, MemoryContext context)
+                const char *state_table, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbCells *cells = palloc0(sizeof(SbCells));
@@ -604,7 +608,8 @@ sb_cells_due(SbCells *cells)
 		TimestampTz event = cells_first_event(cells);
 		TimestampTz stored = cells_first_stored(cells);
 
-		if (stored < cells->clocks->input_watermark && stored <= event)
+		/* of equal timers those in memory first: the next batch comes in when they have been dealt with */
+		if (stored < cells->clocks->input_watermark && stored < event)
 			cells_bring_due_window(cells);
 		else if (event < cells->clocks->input_watermark)
 			return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap));
@@ -692,11 +697,15 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
 
 		if (sb_cells_bytes(cells) <= bytes)
-			return;
+			break;
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
 		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer);
 		sb_entry_unlink(cells, entry);
 	}
+#ifdef __GLIBC__
+	/* the freed blocks lie between others: without this they would stay with the process */
+	malloc_trim(0);
+#endif
 }

@@ -25,17 +25,17 @@
 typedef struct SbEntry
 {
 	uint64 key_hash;
-	uint32 hash;  /* in memory: of key and window; for merging windows of the key alone */
-	int16 seq;    /* tells apart different keys with one hash in one window */
-	bool stored;  /* there is a row in the state table, as of the running transaction */
-	bool dirty;   /* differs from its row */
-	bool touched; /* got elements since the last fire; on the list `touched` */
-	bool emitted; /* its row is in the result table (accumulating); stored with the cell */
-	bool changed; /* on the list `changed` */
-	Size acc_bytes; /* by-reference bytes of key and accumulators, as last counted */
+	uint32 hash;                 /* in memory: of key and window; for merging windows of the key alone */
+	int16 seq;                   /* tells apart different keys with one hash in one window */
+	bool stored;                 /* there is a row in the state table, as of the running transaction */
+	bool dirty;                  /* differs from its row */
+	bool touched;                /* got elements since the last fire; on the list `touched` */
+	bool emitted;                /* its row is in the result table (accumulating); stored with the cell */
+	bool changed;                /* on the list `changed` */
+	Size acc_bytes;              /* by-reference bytes of key and accumulators, as last counted */
 	struct SbEntry *next_of_key; /* merging windows: the next window of this key */
 	struct SbEntry *next_touched;
-	dlist_node lru_node;     /* least recently used first */
+	dlist_node lru_node; /* least recently used first */
 	dlist_node changed_node;
 	pairingheap_node event_node;
 	pairingheap_node processing_node;
@@ -53,7 +53,7 @@ typedef struct SbMiss
 } SbMiss;
 
 extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
-								const char *state_table, MemoryContext context);
+                                const char *state_table, MemoryContext context);
 extern void sb_cells_free(SbCells *cells);
 /* the parts of a cell */
 extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);

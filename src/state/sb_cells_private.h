@@ -47,8 +47,8 @@ typedef struct SbStoredWindow
 	TimestampTz event_timer;      /* the least */
 	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
 	pairingheap_node event_node;  /* in the heap while in the hash */
-	bool scanning;   /* its cells are coming in by batches, in the order of (hash, seq) */
-	int64 scan_hash; /* the last that has come */
+	bool scanning;                /* its cells are coming in by batches, in the order of (hash, seq) */
+	int64 scan_hash;              /* the last that has come */
 	int16 scan_seq;
 } SbStoredWindow;
 
@@ -68,7 +68,7 @@ struct SbCells
 	MemoryContext values;  /* by-reference keys and accumulators */
 	MemoryContext scratch; /* of one call */
 	Size entry_size, keys_offset, nulls_offset, accs_offset, cell_offset;
-	Size bytes;      /* used by entries and their values */
+	Size bytes; /* used by entries and their values */
 	int64 nentries;
 
 	struct sb_cellhash_hash *hash;

@@ -16,7 +16,7 @@
 /* Cells brought in by one query: bounds the memory of its result. */
 #define SB_LOAD_BATCH 10000
 /* Rows written by one statement. */
-#define SB_WRITE_BATCH 50000
+#define SB_WRITE_BATCH 20000
 
 #define SB_STATE_EMITTED 1 /* in the first byte of a state */
 
@@ -24,16 +24,16 @@ char *
 sb_cells_table_sql(const char *state_table, bool merging)
 {
 	const char *columns = "CREATE TABLE %s (window_end int8 NOT NULL, window_start int8 NOT NULL, key_hash int8 NOT NULL,"
-						  " key_seq int2 NOT NULL, processing_timer int8, key bytea NOT NULL, state bytea NOT NULL,"
-						  " PRIMARY KEY (%s)) WITH (fillfactor = 70);"
-						  "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
+	                      " key_seq int2 NOT NULL, processing_timer int8, key bytea NOT NULL, state bytea NOT NULL,"
+	                      " PRIMARY KEY (%s)) WITH (fillfactor = 70);"
+	                      "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	/* sessions are looked for by key, other windows by window: what is looked for together stands together */
 	appendStringInfo(&sql, columns, state_table,
-					 merging ? "key_hash, key_seq, window_end, window_start" : "window_end, window_start, key_hash, key_seq",
-					 state_table, state_table);
+	                 merging ? "key_hash, key_seq, window_end, window_start" : "window_end, window_start, key_hash, key_seq",
+	                 state_table, state_table);
 	if (merging)
 		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end, window_start, key_hash, key_seq);", state_table);
 	return sql.data;
@@ -56,7 +56,7 @@ state_row_desc(void)
 
 #define SB_STATE_ROW "s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.key, s.state"
 #define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
-					  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
+	                  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
 
 void
 sb_state_prepare(SbCells *cells, const char *table)
@@ -66,36 +66,35 @@ sb_state_prepare(SbCells *cells, const char *table)
 	Oid clock_args[] = {INT8OID};
 
 	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
-	/* as an upsert: one index lookup for each row, whatever the planner thinks of the table's size */
 	cells->update = sb_statement_create(
-		psprintf("INSERT INTO %s SELECT * FROM rows ON CONFLICT (window_end, window_start, key_hash, key_seq)"
-				 " DO UPDATE SET processing_timer = excluded.processing_timer, state = excluded.state",
-				 table),
-		row, 0, NULL);
+	    psprintf("UPDATE %s s SET processing_timer = r.processing_timer, state = r.state FROM rows r WHERE " SB_STATE_SAME
+	             " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
+	             table),
+	    row, 0, NULL);
 	cells->delete = sb_statement_create(
-		psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
-		row, 0, NULL);
-	/* OFFSET 0: the same for a join */
+	    psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
+	    row, 0, NULL);
 	cells->load_missed = sb_statement_create(
-		cells->merging
-			? psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE s.key_hash"
-					   " OPERATOR(pg_catalog.=) r.key_hash OFFSET 0) s",
-					   table)
-			: psprintf("SELECT " SB_STATE_ROW " FROM rows r, LATERAL (SELECT * FROM %s s WHERE " SB_STATE_SAME " OFFSET 0) s", table),
-		row, 0, NULL);
+	    psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
+	             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash" : SB_STATE_SAME),
+	    row, 0, NULL);
 	cells->load_window = sb_statement_create(
-		psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
-				 " AND s.window_start OPERATOR(pg_catalog.=) $2"
-				 " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
-				 " ORDER BY s.key_hash, s.key_seq LIMIT %d",
-				 table, SB_LOAD_BATCH),
-		NULL, lengthof(window_args), window_args);
+	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
+	             " AND s.window_start OPERATOR(pg_catalog.=) $2"
+	             " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
+	             " ORDER BY s.key_hash, s.key_seq LIMIT %d",
+	             table, SB_LOAD_BATCH),
+	    NULL, lengthof(window_args), window_args);
+	sb_statement_by_index(cells->update);
+	sb_statement_by_index(cells->delete);
+	sb_statement_by_index(cells->load_missed);
+	sb_statement_by_index(cells->load_window);
 	cells->load_processing = sb_statement_create(
-		psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
-		NULL, lengthof(clock_args), clock_args);
+	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
+	    NULL, lengthof(clock_args), clock_args);
 	cells->count_windows = sb_statement_create(
-		psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer) FROM %s GROUP BY 1, 2", table),
-		NULL, 0, NULL);
+	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer) FROM %s GROUP BY 1, 2", table),
+	    NULL, 0, NULL);
 }
 
 void
@@ -138,7 +137,7 @@ sb_state_count(SbCells *cells)
 		Datum processing = state_get(tuple, 3, &isnull);
 
 		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window),
-					  isnull ? SB_TIME_MAX : DatumGetInt64(processing));
+		              isnull ? SB_TIME_MAX : DatumGetInt64(processing));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	dlist_foreach(iter, &cells->lru)
@@ -238,7 +237,7 @@ sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
 {
 	SbWindow window = stored->window;
 	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start), Int64GetDatum(stored->scan_hash),
-					Int16GetDatum(stored->scan_seq)};
+	                Int16GetDatum(stored->scan_seq)};
 	uint64 n = sb_statement_run(cells->load_window, args, NULL);
 
 	if (n > 0)

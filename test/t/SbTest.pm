@@ -17,9 +17,10 @@ use Exporter 'import';
 use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use IPC::Run ();
 
 our @EXPORT = qw(new_node create_extension wait_until wait_for equal_to_batch pid_of wait_for_worker wait_for_no_worker kill9
-  crash_and_start differences);
+  crash_and_start differences promise make_source tumble create_pipeline refuses state_is slot_count start_load finish_load);
 
 # new_node(NAME, conf => "lines of postgresql.conf", preload => 0, extension => 0, start => 0)
 sub new_node
@@ -138,6 +139,96 @@ sub kill9
 	kill('KILL', $pid) or die "could not kill the $kind, process $pid: $!";
 	wait_until($node, _workers("count(*) FILTER (WHERE pid <> $pid) > 0 AND count(*) FILTER (WHERE pid = $pid) = 0", $kind, $db));
 	return pid_of($node, $kind, $db);
+}
+
+# promise(NAME, sub { ... }): the tests of one promise. What dies in it fails it, and the next one has its turn.
+sub promise
+{
+	my ($name, $code) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return subtest $name => sub {
+		eval { $code->(); 1 } or fail("came to its end: $@");
+		done_testing();
+	};
+}
+
+# A table for events
+sub make_source
+{
+	my ($node, $name, $db) = @_;
+
+	$node->safe_psql($db // 'postgres', "CREATE TABLE $name (id int, ts timestamptz, k int, v text)");
+}
+
+# A query over such a table that is right for whatever comes in
+sub tumble
+{
+	my ($source) = @_;
+
+	return qq{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.id) AS s
+		FROM $source e, beam.tumble(e.ts, '1 minute') w GROUP BY 1, 2, 3};
+}
+
+# create_pipeline(NODE, NAME, QUERY, ARGUMENTS, DB): rows are never late where the arguments do not say so
+sub create_pipeline
+{
+	my ($node, $name, $query, $arguments, $db) = @_;
+
+	$arguments //= q{allowed_lateness => '10000 days'};
+	$node->safe_psql($db // 'postgres', "SELECT beam.create_pipeline('$name', \$q\$$query\$q\$, $arguments)");
+}
+
+# A test: the command fails with this message
+sub refuses
+{
+	my ($node, $sql, $message, $name, $db) = @_;
+	my ($rc, $out, $err) = $node->psql($db // 'postgres', $sql);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	isnt($rc, 0, "$name: refused");
+	return like($err, $message, $name);
+}
+
+# A test: the pipeline comes to this state, and its error is this
+sub state_is
+{
+	my ($node, $pipeline, $state, $message, $db) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until($node, "SELECT state FROM beam.pipelines WHERE name = '$pipeline'", $state, $db);
+	return like($node->safe_psql($db // 'postgres', "SELECT error_message FROM beam.pipelines WHERE name = '$pipeline'"),
+		$message // qr/^$/, "$pipeline is $state");
+}
+
+sub slot_count
+{
+	my ($node) = @_;
+
+	return $node->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'stream\\_beam\\_%'");
+}
+
+# start_load(NODE, SQL, DB, options of pgbench...): clients that run a script until finish_load; errors of theirs are not ours
+sub start_load
+{
+	my ($node, $sql, $db, @options) = @_;
+	my ($out, $err) = ('', '');
+	my $file = $PostgreSQL::Test::Utils::tmp_check . '/load.sql';
+
+	@options = qw(-c 2 -T 600 -R 300) unless @options;
+	unlink $file;
+	append_to_file($file, $sql);
+	return IPC::Run::start(
+		[ 'pgbench', '-n', '-f', $file, '-h', $node->host, '-p', $node->port, @options, $db // 'postgres' ],
+		'<', \undef, '>', \$out, '2>', \$err);
+}
+
+sub finish_load
+{
+	my ($load, $kill) = @_;
+
+	$load->signal('TERM') if $kill // 1;
+	eval { $load->finish };
 }
 
 # The server dies where it stands, and comes back

@@ -1,0 +1,368 @@
+# Rows that fail, changes that cannot be applied, objects that go away: the pipeline concerned says so and keeps its position, the
+# others never notice.
+use strict;
+use warnings;
+use Test::More;
+use SbTest;
+
+my $node = new_node('failures', conf => "stream_beam.max_dead_letters = 50\nstream_beam.bundle_time = '50ms'\n");
+my $late = q{allowed_lateness => '10000 days'};
+
+sub run
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# A source `e_NAME`, and on it the pipeline `f_NAME` under test and a plain one `o_NAME` that must never notice
+sub setup
+{
+	my ($name, $query, $arguments) = @_;
+
+	make_source($node, "e_$name");
+	create_pipeline($node, "o_$name", tumble("e_$name"));
+	$query =~ s/SOURCE/e_$name/g;
+	create_pipeline($node, "f_$name", $query, $arguments);
+}
+
+sub letters
+{
+	my ($name) = @_;
+
+	return run("SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'f_$name'");
+}
+
+# Rows `ids` fail in the pipeline, and it alone; $good restricts the batch view's source to the others
+sub row_fails
+{
+	my ($name, $insert, $sqlstate, $ids, $batch) = @_;
+
+	run($insert);
+	wait_for($node, "f_$name");
+	is( run("SELECT string_agg(data->>'id', ',' ORDER BY (data->>'id')::int), min(sqlstate), max(sqlstate), bool_and(message <> ''), bool_and(position IS NOT NULL)
+			FROM beam.dead_letters WHERE pipeline = 'f_$name'"),
+		"$ids|$sqlstate|$sqlstate|t|t", 'the failing rows are dead letters');
+	is(run("SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'o_$name'"), 0, 'of this pipeline only');
+	equal_to_batch($node, "o_$name", 'the other one has all');
+	is(run("SELECT count(*) FROM (($batch) EXCEPT ALL TABLE f_$name) x"), 0, 'the rest is applied');
+	is(run("SELECT count(*) FROM (TABLE f_$name EXCEPT ALL ($batch)) x"), 0, 'and nothing else');
+	is(run("SELECT state FROM beam.pipelines WHERE name = 'f_$name'"), 'running', 'it goes on');
+	is(run("SELECT dead_letters FROM beam.stat_pipelines WHERE name = 'f_$name'"), scalar(split /,/, $ids), 'and they are counted');
+}
+
+promise 'row_that_fails_in_an_argument_is_a_dead_letter' => sub {
+	setup('arg', 'SELECT e.k, sum(e.v::int) AS s, count(*) AS n FROM SOURCE e GROUP BY e.k');
+	row_fails('arg', q{INSERT INTO e_arg SELECT i, now(), i % 5, CASE WHEN i IN (7, 512, 999) THEN 'not a number' ELSE i::text END FROM generate_series(1, 1000) i},
+		'22P02', '7,512,999', q{SELECT k, sum(v::int), count(*) FROM (SELECT * FROM e_arg WHERE v ~ '^\d+$' OFFSET 0) x GROUP BY k});
+};
+
+promise 'row_that_fails_in_a_filter_is_a_dead_letter' => sub {
+	setup('filter', 'SELECT e.k, count(*) AS n FROM SOURCE e WHERE 100 / e.id > 0 GROUP BY e.k');
+	row_fails('filter', q{INSERT INTO e_filter SELECT i, now(), i % 5, '' FROM generate_series(-50, 50) i},
+		'22012', '0', q{SELECT k, count(*) FROM (SELECT * FROM e_filter WHERE id <> 0 OFFSET 0) x WHERE 100 / id > 0 GROUP BY k});
+};
+
+promise 'row_that_fails_in_a_key_is_a_dead_letter' => sub {
+	setup('key', 'SELECT 100 / e.id AS q, count(*) AS n FROM SOURCE e GROUP BY 1');
+	row_fails('key', q{INSERT INTO e_key SELECT i, now(), i % 5, '' FROM generate_series(-50, 50) i},
+		'22012', '0', q{SELECT 100 / id, count(*) FROM (SELECT * FROM e_key WHERE id <> 0 OFFSET 0) x GROUP BY 1});
+};
+
+promise 'row_that_makes_a_function_overflow_is_a_dead_letter' => sub {
+	setup('avg', 'SELECT e.k, sum(exp(e.id::float8)) AS s FROM SOURCE e GROUP BY e.k');
+	row_fails('avg', q{INSERT INTO e_avg SELECT i, now(), i % 5, '' FROM unnest(ARRAY[1, 2, 3, 710, 5]) i},
+		'22003', '710', q{SELECT k, sum(exp(id::float8)) FROM (SELECT * FROM e_avg WHERE id < 700 OFFSET 0) x GROUP BY k});
+};
+
+promise 'row_that_fails_in_an_output_expression_is_a_dead_letter' => sub {
+	# the result of a key is 100 / (sum - 10): the row that makes a sum 10 fails
+	setup('out', 'SELECT e.k, 100 / (sum(e.id) - 10) AS q FROM SOURCE e GROUP BY e.k');
+	row_fails('out', q{INSERT INTO e_out VALUES (1, now(), 1, ''), (10, now(), 2, ''), (3, now(), 3, '')},
+		'22012', '10', q{SELECT k, 100 / (sum(id) - 10) FROM e_out WHERE id <> 10 GROUP BY k});
+	run(q{INSERT INTO e_out VALUES (4, now(), 2, ''), (5, now(), 1, '')});
+	wait_for($node, 'f_out');
+	is(run('SELECT string_agg(k || $$:$$ || q, $$ $$ ORDER BY k) FROM f_out'), '1:-25 2:-16 3:-14', 'the key itself goes on without that row');
+};
+
+promise 'row_that_a_check_constraint_refuses_is_a_dead_letter' => sub {
+	setup('check', 'SELECT e.k, sum(e.id) AS s FROM SOURCE e GROUP BY e.k');
+	run('ALTER TABLE f_check ADD CHECK (s < 1000)');
+	row_fails('check', q{INSERT INTO e_check VALUES (1, now(), 1, ''), (1000, now(), 2, ''), (3, now(), 2, ''), (2000, now(), 1, '')},
+		'23514', '1000,2000', q{SELECT k, sum(id) FROM e_check WHERE id < 1000 GROUP BY k});
+};
+
+promise 'failing_rows_in_sessions_and_bags' => sub {
+	setup('session', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, string_agg(DISTINCT (100 / e.id)::text, ',' ORDER BY (100 / e.id)::text) AS q
+		FROM SOURCE e, beam.session(e.ts, '10 s') w GROUP BY 1, 2, 3}, $late);
+	row_fails('session', q{INSERT INTO e_session SELECT i, '2026-01-01'::timestamptz + i * interval '3 s', i % 2, '' FROM generate_series(-20, 20) i},
+		'22012', '0', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, string_agg(DISTINCT (100 / e.id)::text, ',' ORDER BY (100 / e.id)::text) AS q
+		FROM (SELECT * FROM e_session WHERE id <> 0 OFFSET 0) e, beam.session(e.ts, '10 s') w GROUP BY 1, 2, 3});
+};
+
+promise 'failing_row_in_a_transaction_larger_than_the_ring' => sub {
+	run("ALTER SYSTEM SET stream_beam.ring_size = '1MB'");
+	$node->restart;
+	setup('large', 'SELECT e.k, sum(100 / e.id) AS s, count(*) AS n FROM SOURCE e GROUP BY e.k');
+	row_fails('large', q{INSERT INTO e_large SELECT i - 20000, now(), i % 5, 'some text to make it longer' FROM generate_series(1, 60000) i},
+		'22012', '0', q{SELECT k, sum(100 / id), count(*) FROM (SELECT * FROM e_large WHERE id <> 0 OFFSET 0) x GROUP BY k});
+};
+
+promise 'too_many_failing_rows_stop_the_pipeline_and_it_can_go_on' => sub {
+	setup('many', 'SELECT e.k, sum(100 / e.id) AS s FROM SOURCE e GROUP BY e.k');
+	run(q{INSERT INTO e_many VALUES (1, now(), 1, '')});
+	equal_to_batch($node, 'f_many');
+	my $position = run("SELECT position FROM beam.pipelines WHERE name = 'f_many'");
+	run(q{INSERT INTO e_many SELECT 0, now(), 1, '' FROM generate_series(1, 60) i});
+	state_is($node, 'f_many', 'failed', qr/more than 50 rows of a bundle fail, the last with: division by zero/);
+	is(letters('many'), 0, 'its bundle is undone as a whole');
+	refuses($node, "CALL beam.wait_for('f_many')", qr/is failed.*division by zero/s, 'wait_for says why');
+	run(q{INSERT INTO e_many VALUES (2, now(), 1, '')});
+	equal_to_batch($node, 'o_many', 'the other one goes on');
+	run(q{ALTER SYSTEM SET stream_beam.max_dead_letters = 100; SELECT pg_reload_conf()});
+	run(q{SELECT beam.resume_pipeline('f_many')});
+	wait_for($node, 'f_many');
+	is(letters('many'), 60, 'with a larger limit they are dead letters');
+	is(run('SELECT s FROM f_many'), 150, 'and the rest is applied, once');
+};
+
+for my $change (['update', 'UPDATE e_update SET id = 5 WHERE id = 1'], ['delete', 'DELETE FROM e_delete WHERE id = 1'], ['truncate', 'TRUNCATE e_truncate'])
+{
+	my ($name, $sql) = @$change;
+
+	promise "${name}_of_a_source_stops_its_pipelines_only" => sub {
+		make_source($node, "e_$name");
+		make_source($node, "other_$name");
+		create_pipeline($node, "f_$name", tumble("e_$name"));
+		create_pipeline($node, "o_$name", tumble("other_$name"));
+		run("INSERT INTO e_$name SELECT i, '2026-01-01', 1, '' FROM generate_series(1, 10) i");
+		equal_to_batch($node, "f_$name");
+		my $was = run("TABLE f_$name");
+		run("BEGIN; INSERT INTO other_$name VALUES (1, '2026-01-01', 1, ''); $sql; INSERT INTO e_$name VALUES (11, '2026-01-01', 1, ''); COMMIT");
+		run("INSERT INTO e_$name VALUES (12, '2026-01-01', 1, '')");
+		state_is($node, "f_$name", 'failed', qr/\U$name\E of source table "e_$name" cannot be applied/);
+		is(run("TABLE f_$name"), $was, 'its result is as of before');
+		run("INSERT INTO other_$name VALUES (2, '2026-01-01', 1, '')");
+		equal_to_batch($node, "o_$name", 'the other one goes on');
+		run("SELECT beam.resume_pipeline('f_$name')");
+		state_is($node, "f_$name", 'failed', qr/\U$name\E of source table/);
+		is(run("TABLE f_$name"), $was, 'resumed, it stops at the same place');
+		$node->restart if $name eq 'update';
+		is(run("SELECT state FROM beam.pipelines WHERE name = 'f_$name'"), 'failed', 'and stays so');
+		run("SELECT beam.drop_pipeline('f_$name')");
+	};
+}
+
+promise 'update_rolled_back_is_none' => sub {
+	setup('rollback', tumble('SOURCE'), $late);
+	run("INSERT INTO e_rollback SELECT i, '2026-01-01', 1, '' FROM generate_series(1, 10) i");
+	run('BEGIN; UPDATE e_rollback SET id = 5; ROLLBACK; BEGIN; TRUNCATE e_rollback; ROLLBACK; BEGIN; SAVEPOINT a; DELETE FROM e_rollback; ROLLBACK TO a; COMMIT');
+	run("UPDATE e_rollback SET id = 5 WHERE false");
+	equal_to_batch($node, 'f_rollback');
+};
+
+promise 'paused_pipeline_goes_on_exactly_where_it_was' => sub {
+	setup('pause', tumble('SOURCE'), $late);
+	for my $round (1 .. 5)
+	{
+		run("INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i");
+		run("SELECT beam.pause_pipeline('f_pause')");
+		run("INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i");
+		equal_to_batch($node, 'o_pause', "the other one in round $round");
+		$node->restart if $round == 3;
+		run("SELECT beam.resume_pipeline('f_pause')");
+		run("INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i");
+		equal_to_batch($node, 'f_pause', "round $round");
+	}
+};
+
+promise 'paused_pipeline_holds_the_slot_back' => sub {
+	# in a database of its own: there no resting pipeline holds it back
+	my $db = 'held';
+	my $rows = "INSERT INTO e SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i";
+
+	run("CREATE DATABASE $db");
+	create_extension($node, $db);
+	make_source($node, 'e', $db);
+	create_pipeline($node, $_, tumble('e'), $late, $db) for qw(paused other);
+	$node->safe_psql($db, "SELECT beam.pause_pipeline('paused')");
+	$node->safe_psql($db, $rows);
+	wait_for($node, 'other', $db);
+	# a reader that ends makes the next one confirm all that it may
+	my $pid = wait_for_worker($node, 'reader', $db);
+	run("SELECT pg_terminate_backend($pid)");
+	wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader' AND datname = '$db' AND pid <> $pid");
+	equal_to_batch($node, 'other', 'the other one', $db);
+	is( $node->safe_psql($db, "SELECT confirmed_flush_lsn <= (SELECT position FROM beam.pipelines WHERE name = 'paused') FROM pg_replication_slots WHERE database = '$db'"),
+		't', 'what it has not seen stays in the slot');
+	$node->safe_psql($db, "SELECT beam.resume_pipeline('paused')");
+	equal_to_batch($node, 'paused', 'it gets that', $db);
+	run("DROP DATABASE $db");
+};
+
+promise 'pause_and_resume_under_load' => sub {
+	my $load = start_load($node, q{INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 10) i});
+	for (1 .. 10)
+	{
+		run("SELECT beam.pause_pipeline('f_pause')");
+		my $before = run('SELECT count(*) FROM e_pause');
+		wait_until($node, "SELECT count(*) > $before + 300 FROM e_pause");
+		run("SELECT beam.resume_pipeline('f_pause')");
+		run("SELECT beam.pause_pipeline('f_pause'); SELECT beam.resume_pipeline('f_pause')");
+	}
+	finish_load($load);
+	equal_to_batch($node, 'f_pause');
+	equal_to_batch($node, 'o_pause');
+};
+
+promise 'result_table_cannot_vanish_unnoticed' => sub {
+	setup('result', tumble('SOURCE'), $late);
+	run("INSERT INTO e_result VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_result');
+	my ($rc) = $node->psql('postgres', 'DROP TABLE f_result');
+	is($rc, 0, 'it can be dropped');
+	run("INSERT INTO e_result VALUES (2, '2026-01-01', 1, '')");
+	state_is($node, 'f_result', 'failed', qr/result table of pipeline "f_result" is gone|relation .*f_result.* does not exist/);
+	equal_to_batch($node, 'o_result', 'the other one');
+	run("SELECT beam.drop_pipeline('f_result')");
+	is(run("SELECT count(*) FROM pg_class WHERE relname LIKE 'f\\_result%'"), 0, 'and the rest of it can be dropped');
+};
+
+promise 'replaced_view_stops_the_pipeline' => sub {
+	setup('view', tumble('SOURCE'), $late);
+	run("INSERT INTO e_view VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_view');
+	run('CREATE OR REPLACE VIEW f_view_batch AS ' . (tumble('e_view') =~ s/count\(\*\)/count(e.v)/r));
+	run("INSERT INTO e_view VALUES (2, '2026-01-01', 1, '')");
+	$node->restart;
+	state_is($node, 'f_view', 'failed', qr/batch view of pipeline "f_view" has been replaced/);
+	run("INSERT INTO e_view VALUES (2, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'o_view', 'the other one');
+};
+
+promise 'dropped_view_stops_the_pipeline' => sub {
+	setup('gone', tumble('SOURCE'), $late);
+	run("INSERT INTO e_gone VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_gone');
+	run('DROP VIEW f_gone_batch');
+	$node->restart;
+	state_is($node, 'f_gone', 'failed', qr/batch view of pipeline "f_gone" is gone/);
+	run("INSERT INTO e_gone VALUES (2, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'o_gone', 'the other one');
+	run("SELECT beam.drop_pipeline('f_gone')");
+};
+
+promise 'source_cannot_be_dropped_without_cascade' => sub {
+	setup('source', tumble('SOURCE'), $late);
+	run("INSERT INTO e_source VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_source');
+	refuses($node, 'DROP TABLE e_source', qr/view [fo]_source_batch depends on table e_source/, 'DROP TABLE');
+	run("INSERT INTO e_source VALUES (2, '2026-01-01', 1, ''); DROP TABLE e_source CASCADE");
+	state_is($node, 'f_source', 'failed', qr/batch view of pipeline "f_source" is gone/);
+	run("INSERT INTO e_pause VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_pause', 'others go on');
+	run("SELECT beam.drop_pipeline('f_source'), beam.drop_pipeline('o_source')");
+};
+
+promise 'renamed_and_altered_sources_go_on' => sub {
+	setup('alter', tumble('SOURCE'), $late);
+	my $i = 0;
+	for my $ddl ('ALTER TABLE e_alter RENAME COLUMN k TO kk', 'ALTER TABLE e_alter ADD extra int DEFAULT 7', 'ALTER TABLE e_alter DROP v',
+		'CREATE SCHEMA IF NOT EXISTS elsewhere; ALTER TABLE e_alter SET SCHEMA elsewhere; ALTER TABLE elsewhere.e_alter RENAME TO renamed; SET search_path = elsewhere',
+		'CREATE INDEX ON elsewhere.renamed (ts)', 'VACUUM FULL elsewhere.renamed', 'ALTER TABLE elsewhere.renamed ADD e2 text')
+	{
+		my $table = run(q{SELECT oid::regclass FROM pg_class WHERE relname IN ('e_alter', 'renamed') AND relkind = 'r'});
+		my $columns = $i++ < 1 ? 'id, ts, k' : 'id, ts, kk';
+		run("INSERT INTO $table ($columns) SELECT i, '2026-01-01', i % 3 FROM generate_series(1, 10) i");
+		run($ddl);
+		$table = run(q{SELECT oid::regclass FROM pg_class WHERE relname IN ('e_alter', 'renamed') AND relkind = 'r'});
+		run("INSERT INTO $table (id, ts, kk) SELECT i, '2026-01-01', i % 3 FROM generate_series(1, 10) i");
+		equal_to_batch($node, 'f_alter', "after $ddl");
+	}
+};
+
+promise 'renamed_result_goes_on_once_resumed' => sub {
+	setup('rename', tumble('SOURCE'), $late);
+	run("INSERT INTO e_rename VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_rename');
+	run('ALTER TABLE f_rename RENAME TO fr');
+	run("INSERT INTO e_rename VALUES (2, '2026-01-01', 1, '')");
+	state_is($node, 'f_rename', 'failed', qr/relation "public.f_rename" does not exist/);
+	run("SELECT beam.resume_pipeline('f_rename')");
+	wait_for($node, 'f_rename');
+	is(run('SELECT n FROM fr'), 2, 'under its new name');
+};
+
+promise 'column_that_the_user_adds_to_the_result_stays' => sub {
+	setup('column', tumble('SOURCE'), $late);
+	run("INSERT INTO e_column VALUES (1, '2026-01-01', 1, '')");
+	wait_for($node, 'f_column');
+	run("ALTER TABLE f_column ADD note text DEFAULT 'd'; UPDATE f_column SET note = 'mine'");
+	run("INSERT INTO e_column VALUES (1, '2026-01-01', 1, ''), (1, '2026-01-01', 2, '')");
+	wait_for($node, 'f_column');
+	is(run("SELECT string_agg(k || ' ' || n || ' ' || note, ',' ORDER BY k) FROM f_column"), '1 2 mine,2 1 d', 'upserts leave it alone');
+};
+
+promise 'result_that_a_user_locks_delays_and_loses_nothing' => sub {
+	setup('lock', tumble('SOURCE'), $late);
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK f_lock IN ACCESS EXCLUSIVE MODE');
+	run("INSERT INTO e_lock VALUES (1, '2026-01-01', 1, '')");
+	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'f_lock'::regclass AND NOT granted");
+	$session->query_safe('COMMIT');
+	$session->quit;
+	equal_to_batch($node, 'f_lock');
+};
+
+promise 'lock_timeout_of_the_database_loses_nothing' => sub {
+	run("ALTER DATABASE postgres SET lock_timeout = '50ms'; ALTER DATABASE postgres SET statement_timeout = '30s'; ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
+	$node->restart;
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK f_lock IN ACCESS EXCLUSIVE MODE');
+	my $runner = wait_for_worker($node, 'runner');
+	run("INSERT INTO e_lock VALUES (2, '2026-01-01', 1, '')");
+	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'f_lock'::regclass AND NOT granted OR $runner NOT IN (SELECT pid FROM pg_stat_activity)");
+	$session->query_safe('COMMIT');
+	$session->quit;
+	equal_to_batch($node, 'f_lock');
+	run('ALTER DATABASE postgres RESET ALL');
+};
+
+promise 'slot_whose_wal_was_removed_fails_the_pipelines' => sub {
+	setup('wal', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal');
+	run("SELECT beam.pause_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (2, '2026-01-01', 1, '')");
+	run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; SELECT pg_reload_conf()");
+	for (1 .. 3)
+	{
+		run('CREATE TABLE IF NOT EXISTS filler (i int); INSERT INTO filler VALUES (1); SELECT pg_switch_wal()');
+		run('CHECKPOINT');
+	}
+	wait_until($node, "SELECT count(*) > 0 FROM pg_replication_slots WHERE wal_status = 'lost' OR confirmed_flush_lsn > (SELECT position FROM beam.pipelines WHERE name = 'f_wal')");
+	run('ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf()');
+	run("SELECT beam.resume_pipeline('f_wal')");
+	run("INSERT INTO e_wal VALUES (3, '2026-01-01', 1, '')");
+	state_is($node, 'f_wal', 'failed', qr/changes of the source of pipeline "f_wal" between .* are lost/);
+	setup('wal2', tumble('SOURCE'), $late);
+	run("INSERT INTO e_wal2 VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_wal2', 'a new one');
+};
+
+promise 'lost_slot_fails_the_pipelines_with_a_clear_message' => sub {
+	setup('slot', tumble('SOURCE'), $late);
+	run("INSERT INTO e_slot VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_slot');
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+	$node->restart;
+	run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots; INSERT INTO e_slot VALUES (2, '2026-01-01', 1, '')");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'stream_beam'");
+	$node->restart;
+	state_is($node, 'f_slot', 'failed', qr/changes of the source of pipeline "f_slot" between .* are lost/);
+	# a new one can be made at once
+	setup('after', tumble('SOURCE'), $late);
+	run("INSERT INTO e_after VALUES (1, '2026-01-01', 1, '')");
+	equal_to_batch($node, 'f_after');
+};
+
+$node->stop;
+done_testing();

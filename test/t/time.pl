@@ -1,0 +1,195 @@
+# Late rows, sources at rest, clocks and state: across restarts, and with more state than memory.
+use strict;
+use warnings;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use SbTest;
+
+my $node = new_node('time', conf => "stream_beam.bundle_time = '20ms'\n");
+my $late = q{allowed_lateness => '10000 days'};
+
+sub run
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# Rows of minute $minute, each in a transaction and a bundle of its own, so that the watermark moves between them
+sub at_minute
+{
+	my ($source, $pipeline, @minutes) = @_;
+
+	for my $minute (@minutes)
+	{
+		run("INSERT INTO $source VALUES ($minute, '2026-01-01'::timestamptz + $minute * interval '1 min', 1, 'x')");
+		wait_for($node, $pipeline);
+	}
+}
+
+promise 'late_row_reaches_late_events' => sub {
+	make_source($node, 'l');
+	create_pipeline($node, 'of_l', tumble('l'), q{watermark => '0', allowed_lateness => '5 min'});
+	create_pipeline($node, 'patient', tumble('l'), $late);
+	at_minute('l', 'of_l', 0, 10, 20, 3, 16);
+	is(run(q{SELECT string_agg(concat_ws(' ', pipeline, data->>'id', reason, window_end - window_start, event_time = window_start, watermark = '2026-01-01 00:20'), ',') FROM beam.late_events}),
+		'of_l 3 expired 00:01:00 t t', 'the row of an expired window, with window and reason');
+	is(run('SELECT string_agg(s::text, $$ $$ ORDER BY window_start) FROM of_l'), '0 10 16 20', 'late within the allowed lateness is no late event');
+	is(run(q{SELECT late_events FROM beam.stat_pipelines WHERE name = 'of_l'}), 1, 'and it is counted');
+	equal_to_batch($node, 'patient', 'the other pipeline has them all');
+	$node->restart;
+	at_minute('l', 'of_l', 4);
+	is(run('SELECT count(*) FROM beam.late_events'), 2, 'after a restart the watermark stands where it stood');
+	crash_and_start($node);
+	at_minute('l', 'of_l', 5, 18);
+	is(run('SELECT count(*) FROM beam.late_events'), 3, 'after a crash too, and nothing is reported twice');
+};
+
+promise 'row_of_a_finished_window_is_closed_not_lost' => sub {
+	make_source($node, 'fin');
+	create_pipeline($node, 'of_fin', tumble('fin'), q{watermark => '0', allowed_lateness => '1 hour', trigger => beam.after_watermark(), allow_unsafe_trigger => true});
+	at_minute('fin', 'of_fin', 0, 10, 0);
+	$node->restart;
+	at_minute('fin', 'of_fin', 0, 11);
+	is(run(q{SELECT string_agg(reason, ',') FROM beam.late_events WHERE pipeline = 'of_fin'}), 'closed,closed', 'closed, also after a restart');
+	is(run('SELECT count(*) || $$ $$ || max(n) FROM of_fin'), '2 1', 'the window was written once');
+};
+
+promise 'source_at_rest_closes_its_last_window' => sub {
+	make_source($node, 'idle');
+	create_pipeline($node, 'of_idle', tumble('idle'), q{idle_timeout => '300 ms', trigger => beam.after_watermark(late => beam.after_count(1))});
+	create_pipeline($node, 'never_idle', tumble('idle'), q{idle_timeout => NULL, trigger => beam.after_watermark(late => beam.after_count(1))});
+	at_minute('idle', 'of_idle', 0);
+	wait_until($node, 'SELECT count(*) = 1 FROM of_idle');
+	pass('its pane comes without another row');
+	is(run('SELECT count(*) FROM never_idle'), 0, 'without an idle timeout it waits');
+	at_minute('idle', 'never_idle', 10);
+	is(run('SELECT count(*) FROM never_idle'), 1, 'until a row moves the watermark');
+};
+
+promise 'source_at_rest_closes_its_last_window_after_a_restart' => sub {
+	make_source($node, 'rest');
+	create_pipeline($node, 'of_rest', tumble('rest'), q{idle_timeout => '2 s', trigger => beam.after_watermark(late => beam.after_count(1))});
+	at_minute('rest', 'of_rest', 0);
+	$node->restart;
+	wait_until($node, 'SELECT count(*) = 1 FROM of_rest');
+	pass('its pane comes without another row');
+};
+
+promise 'watermark_of_one_source_at_rest_moves_while_another_is_busy' => sub {
+	make_source($node, 'quiet');
+	make_source($node, 'busy');
+	create_pipeline($node, 'of_quiet', tumble('quiet'), q{idle_timeout => '300 ms', trigger => beam.after_watermark(late => beam.after_count(1))});
+	create_pipeline($node, 'of_busy', tumble('busy'), $late);
+	at_minute('quiet', 'of_quiet', 0);
+	my $load = start_load($node, q{INSERT INTO busy VALUES (1, now(), 1, '')});
+	wait_until($node, 'SELECT count(*) = 1 FROM of_quiet');
+	pass('its pane comes while the other source writes');
+	finish_load($load);
+	equal_to_batch($node, 'of_busy');
+};
+
+promise 'processing_time_trigger_fires_without_data' => sub {
+	make_source($node, 'pt');
+	create_pipeline($node, 'of_pt', tumble('pt'), qq{$late, idle_timeout => NULL, trigger => beam.repeatedly(beam.after_processing_time('500 ms'))});
+	at_minute('pt', 'of_pt', 0, 0);
+	wait_until($node, 'SELECT sum(n) = 2 FROM of_pt');
+	pass('the pane comes by itself');
+	at_minute('pt', 'of_pt', 0);
+	wait_until($node, 'SELECT sum(n) = 3 FROM of_pt');
+	pass('and again');
+};
+
+promise 'processing_time_that_passed_while_the_server_was_down' => sub {
+	make_source($node, 'down');
+	create_pipeline($node, 'of_down', tumble('down'), qq{$late, idle_timeout => NULL, trigger => beam.repeatedly(beam.after_processing_time('3 s'))});
+	at_minute('down', 'of_down', 0);
+	my $due = time + 3;
+	is(run('SELECT count(*) FROM of_down'), 0, 'not yet');
+	$node->stop('immediate');
+	# the moment has to pass while the server is down
+	usleep(50000) while time < $due;
+	$node->start;
+	wait_until($node, 'SELECT sum(n) = 1 FROM of_down');
+	pass('the pane comes after the start, without data');
+};
+
+my %kinds = (
+	tumble => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, avg(e.id) AS a FROM st e, beam.tumble(e.ts, '1 hour') w GROUP BY 1, 2, 3},
+	hop => q{SELECT w.window_start, w.window_end, count(*) AS n, max(e.v) AS m FROM st e, beam.hop(e.ts, '1 hour', '10 minutes') w GROUP BY 1, 2},
+	cumulate => q{SELECT w.window_start, w.window_end, count(*) AS n FROM st e, beam.cumulate(e.ts, '1 day', '2 hours') w GROUP BY 1, 2},
+	session => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, min(e.id) AS m FROM st e, beam.session(e.ts, '40 seconds') w GROUP BY 1, 2, 3},
+	calendar => q{SELECT w.window_start, w.window_end, e.k, stddev(e.id)::numeric(20, 6) AS d FROM st e, beam.calendar(e.ts, 'day', 1, 'Europe/Berlin') w GROUP BY 1, 2, 3},
+	own => q{SELECT w.window_start, w.window_end, count(*) AS n FROM st e, st_window(e.ts) w GROUP BY 1, 2},
+	global => q{SELECT e.v, count(*) AS n, array_agg(e.id ORDER BY e.id, e.ts) AS ids FROM st e GROUP BY e.v},
+	bag => q{SELECT w.window_start, w.window_end, percentile_cont(0.5) WITHIN GROUP (ORDER BY e.id) AS p, count(DISTINCT e.v) AS d,
+		mode() WITHIN GROUP (ORDER BY e.k) AS m FROM st e, beam.tumble(e.ts, '2 hours') w GROUP BY 1, 2},
+	total => q{SELECT count(*) AS n, sum(e.id) AS s FROM st e});
+
+sub fill_st
+{
+	my ($count) = @_;
+
+	run("INSERT INTO st SELECT (random() * 1000)::int, '2026-03-28'::timestamptz + random() * interval '2 days', (random() * 5)::int, 'v' || (random() * 30)::int
+		FROM generate_series(1, $count)");
+}
+
+promise 'state_of_every_kind_survives_restarts' => sub {
+	make_source($node, 'st');
+	run(q{CREATE FUNCTION st_window(ts timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql IMMUTABLE
+		AS $$ SELECT date_bin('90 min', ts, '2026-01-01'), date_bin('90 min', ts, '2026-01-01') + interval '90 min' $$});
+	create_pipeline($node, "st_$_", $kinds{$_}) for sort keys %kinds;
+	for my $round (1 .. 4)
+	{
+		fill_st(500);
+		$round % 2 ? $node->restart : crash_and_start($node);
+		fill_st(500);
+		equal_to_batch($node, "st_$_", "round $round: $_") for sort keys %kinds;
+	}
+};
+
+promise 'more_state_than_memory_over_restarts' => sub {
+	run("ALTER SYSTEM SET stream_beam.state_memory = '1MB'");
+	$node->restart;
+	make_source($node, 'big');
+	create_pipeline($node, 'big_tumble', tumble('big'));
+	create_pipeline($node, 'big_session', q{SELECT w.window_start, w.window_end, e.id, count(*) AS n, sum(e.k) AS s FROM big e, beam.session(e.ts, '1 minute') w GROUP BY 1, 2, 3});
+	create_pipeline($node, 'big_global', q{SELECT e.id, count(*) AS n, string_agg(DISTINCT e.v, ',') AS v FROM big e GROUP BY e.id});
+	for my $round (1 .. 4)
+	{
+		for my $part (1 .. 3)
+		{
+			run("INSERT INTO big SELECT i, '2026-01-01'::timestamptz + (random() * 300)::int * interval '1 s', i % 500, 'v' || (i + $round) % 3 FROM generate_series(1, 8000) i");
+		}
+		$round % 2 ? $node->restart : crash_and_start($node);
+		equal_to_batch($node, "big_$_", "round $round: $_") for qw(tumble session global);
+	}
+	cmp_ok(run(q{SELECT min(cells) FROM beam.stat_pipelines WHERE name LIKE 'big%'}), '>', 2000, 'there are many cells');
+	run("ALTER SYSTEM RESET stream_beam.state_memory");
+	$node->restart;
+	equal_to_batch($node, "big_$_", "with memory again: $_") for qw(tumble session global);
+};
+
+sub ticks
+{
+	my $sum = 0;
+
+	for my $pid (@_)
+	{
+		my @stat = split ' ', PostgreSQL::Test::Utils::slurp_file("/proc/$pid/stat") =~ s/^.*\) //sr;
+		$sum += $stat[11] + $stat[12];
+	}
+	return $sum;
+}
+
+promise 'at_rest_the_workers_use_no_cpu' => sub {
+	# Pipelines, with state, whose timers lie in the future; the result of time passing is what is measured here
+	wait_for($node, 'st_tumble');
+	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'stream_beam r%' AND wait_event IS NULL});
+	my @pids = map { wait_for_worker($node, $_) } qw(launcher reader runner);
+	my $before = ticks(@pids);
+	usleep(5000000);
+	cmp_ok(ticks(@pids) - $before, '<=', 3, 'at most 30 ms in 5 s');
+	is(join(' ', map { pid_of($node, $_) } qw(launcher reader runner)), "@pids", 'of the same processes');
+};
+
+$node->stop;
+done_testing();
