@@ -257,7 +257,8 @@ state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 
 void
 sb_cells_load(SbCells *cells, const SbMiss *misses, int n)
 {
-	state_flush_deletions(cells);
+	if (n > 0)
+		state_flush_deletions(cells);
 	for (int i = 0; i < n; i++)
 	{
 		state_put_place(cells->load_missed, misses[i].window, misses[i].key_hash, 0);
