@@ -83,6 +83,24 @@ drop_relation(Oid relation, char relkind)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
+/* Where the result is kept nothing else would object: its reader would never see a row again. */
+static void
+drop_check_readers(const SbPipelineRow *row)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream == row->id)
+			ereport(ERROR,
+			        (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result", row->name, reader->name),
+			         errhint("Drop that one first.")));
+	}
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
 
 /*
@@ -100,9 +118,12 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	sb_my_database();
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user, false);
+	/* who makes a pipeline that reads the result has it locked */
+	LockRelationOid(row->result, ShareUpdateExclusiveLock);
 	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
 	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
+	drop_check_readers(row);
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
