@@ -314,7 +314,12 @@ careful_pipeline(void *arg)
 	if (pipeline->upstream)
 	{
 		if (pipeline->queue_pending)
-			sb_chain_take_queue(pipeline);
+		{
+			sb_chain_read_queue(pipeline, &careful->rows, &nrows);
+			careful_rows(careful, 0, nrows);
+			sb_chain_empty_queue(pipeline);
+			sb_pipeline_keep(pipeline);
+		}
 		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
 		careful_rows(careful, 0, nrows);
 	}

@@ -105,6 +105,9 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
 extern void sb_chain_take_queue(SbPipeline *reader);
+/* The two halves of it, for a careful run. */
+extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
+extern void sb_chain_empty_queue(SbPipeline *reader);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
 extern void sb_chain_keep(SbPipeline *pipeline);
 extern void sb_chain_rollback(SbPipeline *pipeline);
