@@ -166,8 +166,11 @@ explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 {
 	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
 	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
-	explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
-	                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
+	if (row->upstream != 0)
+		explain_put(result, psprintf("  Watermark: the output watermark of pipeline result %s", get_rel_name(row->source)));
+	else
+		explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
+		                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
 	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
 }
 
