@@ -663,24 +663,6 @@ sb_pipeline_write_state(SbPipeline *pipeline)
 /* How finely the watermark of a resting source follows the clock. */
 #define SB_IDLE_STEP_US USECS_PER_SEC
 
-/* The next timer that waits for the watermark: its own, or one of those that read its result and have no other watermark. */
-static TimestampTz
-pipeline_next_event(const SbPipeline *pipeline, TimestampTz watermark)
-{
-	TimestampTz event = sb_cells_next_event(pipeline->cells);
-	ListCell *lc;
-
-	foreach (lc, pipeline->readers)
-	{
-		TimestampTz readers = pipeline_next_event(lfirst(lc), watermark);
-
-		/* behind it, it waits for something that is held, not for the clock */
-		if (readers >= watermark)
-			event = Min(event, readers);
-	}
-	return event;
-}
-
 static void
 pipeline_advance(SbPipeline *pipeline, bool idle)
 {
@@ -706,7 +688,7 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		TimestampTz clock = pipeline->clocks.processing_time - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
-		if (clock > pipeline_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
+		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
 			watermark = Max(watermark, clock);
 	}
 	if (watermark > pipeline->clocks.input_watermark)
@@ -800,7 +782,7 @@ TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
-	TimestampTz event = pipeline_next_event(pipeline, pipeline->clocks.input_watermark);
+	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);

@@ -115,6 +115,8 @@ extern void sb_chain_rollback(SbPipeline *pipeline);
 extern void sb_chain_forget(SbPipeline *pipeline);
 /* The reader with this id has failed: the rows held are queued for it. */
 extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
+/* The next timer that waits for the watermark: its own, or one of those that read its result and have no other watermark. */
+extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
 extern char *sb_chain_queue_name(int32 pipeline);

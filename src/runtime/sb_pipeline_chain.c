@@ -326,3 +326,20 @@ sb_chain_take(SbPipeline *reader, SbRow *rows, int n)
 		sb_chain_take_queue(reader);
 	sb_pipeline_rows(reader, rows, 0, n);
 }
+
+TimestampTz
+sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
+{
+	TimestampTz event = sb_cells_next_event(pipeline->cells);
+	ListCell *lc;
+
+	foreach (lc, pipeline->readers)
+	{
+		TimestampTz readers = sb_chain_next_event(lfirst(lc), watermark);
+
+		/* behind it, it waits for something that is held, not for the clock */
+		if (readers >= watermark)
+			event = Min(event, readers);
+	}
+	return event;
+}
