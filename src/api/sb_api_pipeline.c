@@ -9,6 +9,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -101,6 +102,15 @@ drop_check_readers(const SbPipelineRow *row)
 	}
 }
 
+/* A table of the extension's own: it has to leave the extension first. */
+static void
+drop_state_table(Oid relation)
+{
+	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	CommandCounterIncrement();
+	drop_relation(relation, RELKIND_RELATION);
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
 
 /*
@@ -127,9 +137,9 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
-	drop_relation(row->state_table, RELKIND_RELATION);
+	drop_state_table(row->state_table);
 	if (row->upstream != 0)
-		drop_relation(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)), RELKIND_RELATION);
+		drop_state_table(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
 	sb_catalog_delete(row->id);
 	sb_api_leave(&saved);
 	sb_at_commit_tell_runner();
@@ -201,7 +211,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	plan = sb_plan_build(copyObject(get_view_query(view)));
 	table_close(view, AccessShareLock);
 	explain_put(result, sb_plan_explain(plan));
-	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
 	sb_query_close(query);

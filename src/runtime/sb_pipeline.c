@@ -422,10 +422,11 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
+	/* a row in a gap between windows is in none, and tells the time all the same */
+	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
 		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
-	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (!merging)
 	{
 		for (int i = 0; i < n; i++)
@@ -669,7 +670,7 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	int64 delay = pipeline->row->watermark_delay_us;
 	TimestampTz watermark = pipeline->clocks.input_watermark;
 
-	if (pipeline->plan->event_time == NULL || pipeline->observer)
+	if (pipeline->observer)
 		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
@@ -681,6 +682,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		}
 		return;
 	}
+	if (pipeline->plan->event_time == NULL)
+		return;
 	if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)

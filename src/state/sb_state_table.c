@@ -224,6 +224,21 @@ state_take_all(SbCells *cells)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Runs what has at least so many rows. */
+static void
+state_flush(SbStatement *statement, int64 rows)
+{
+	if (sb_statement_rows(statement) >= rows)
+		sb_statement_run(statement, NULL, NULL);
+}
+
+/* Before anything is read: a cell that was removed must not come back. */
+static void
+state_flush_deletions(SbCells *cells)
+{
+	state_flush(cells->delete, 1);
+}
+
 static void
 state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 seq)
 {
@@ -242,6 +257,7 @@ state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 
 void
 sb_cells_load(SbCells *cells, const SbMiss *misses, int n)
 {
+	state_flush_deletions(cells);
 	for (int i = 0; i < n; i++)
 	{
 		state_put_place(cells->load_missed, misses[i].window, misses[i].key_hash, 0);
@@ -259,8 +275,10 @@ sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
 	SbWindow window = stored->window;
 	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start), Int64GetDatum(stored->scan_hash),
 	                Int16GetDatum(stored->scan_seq)};
-	uint64 n = sb_statement_run(cells->load_window, args, NULL);
+	uint64 n;
 
+	state_flush_deletions(cells);
+	n = sb_statement_run(cells->load_window, args, NULL);
 	if (n > 0)
 	{
 		bool isnull;
@@ -278,6 +296,7 @@ sb_state_load_processing(SbCells *cells)
 {
 	Datum args[] = {Int64GetDatum(cells->clocks->processing_time)};
 
+	state_flush_deletions(cells);
 	sb_statement_run(cells->load_processing, args, NULL);
 	state_take_all(cells);
 	sb_stored_raise_processing(cells, cells->clocks->processing_time);
@@ -328,14 +347,6 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	sb_statement_put(entry->stored ? cells->update : cells->insert, values, nulls);
 }
 
-/* Runs what has at least so many rows. */
-static void
-state_flush(SbStatement *statement, int64 rows)
-{
-	if (sb_statement_rows(statement) >= rows)
-		sb_statement_run(statement, NULL, NULL);
-}
-
 /* There is no table: the cells are only parked. */
 static void
 state_write_nothing(SbCells *cells)
@@ -364,7 +375,7 @@ sb_cells_write(SbCells *cells)
 	}
 	old = MemoryContextSwitchTo(cells->scratch);
 	/* first the deletions: a window that merged away may be there again */
-	state_flush(cells->delete, 1);
+	state_flush_deletions(cells);
 	dlist_foreach(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
