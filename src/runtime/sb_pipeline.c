@@ -322,12 +322,6 @@ sb_row_tuple(const SbRow *row, HeapTuple tuple)
 	ItemPointerSetInvalid(&tuple->t_self);
 }
 
-XLogRecPtr
-sb_row_position(const SbPipeline *pipeline, const SbRow *row)
-{
-	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
-}
-
 void
 sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
 {

@@ -343,3 +343,9 @@ sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
 	}
 	return event;
 }
+
+XLogRecPtr
+sb_row_position(const SbPipeline *pipeline, const SbRow *row)
+{
+	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
+}
