@@ -84,6 +84,24 @@ drop_relation(Oid relation, char relkind)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
+/* Where the result is kept nothing else would object: its reader would never see a row again. */
+static void
+drop_check_readers(const SbPipelineRow *row)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream == row->id)
+			ereport(ERROR,
+			        (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result", row->name, reader->name),
+			         errhint("Drop that one first.")));
+	}
+}
+
 /* A table of the extension's own: it has to leave the extension first. */
 static void
 drop_state_table(Oid relation)
@@ -110,9 +128,12 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	sb_my_database();
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user, false);
+	/* who makes a pipeline that reads the result has it locked */
+	LockRelationOid(row->result, ShareUpdateExclusiveLock);
 	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
 	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
+	drop_check_readers(row);
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
@@ -155,8 +176,11 @@ explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 {
 	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
 	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
-	explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
-	                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
+	if (row->upstream != 0)
+		explain_put(result, psprintf("  Watermark: the output watermark of pipeline result %s", get_rel_name(row->source)));
+	else
+		explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
+		                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
 	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
 }
 

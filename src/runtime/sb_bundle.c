@@ -314,7 +314,12 @@ careful_pipeline(void *arg)
 	if (pipeline->upstream)
 	{
 		if (pipeline->queue_pending)
-			sb_chain_take_queue(pipeline);
+		{
+			sb_chain_read_queue(pipeline, &careful->rows, &nrows);
+			careful_rows(careful, 0, nrows);
+			sb_chain_empty_queue(pipeline);
+			sb_pipeline_keep(pipeline);
+		}
 		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
 		careful_rows(careful, 0, nrows);
 	}
@@ -364,7 +369,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
-	ListCell *lc;
+	ListCell *lc, *lc2;
 
 	if (!careful_take_rest(run->intake, &run->stop))
 		return false;
@@ -389,6 +394,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_set_failed(pipeline, error);
 		sb_chain_forget(pipeline);
+		/* nor have those that read its result anything from it, its watermark included */
+		foreach (lc2, pipeline->readers)
+			((SbPipeline *) lfirst(lc2))->upstream = NULL;
 		if (pipeline->upstream)
 			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
 		*failed = true;

@@ -285,12 +285,6 @@ sb_row_tuple(const SbRow *row, HeapTuple tuple)
 	ItemPointerSetInvalid(&tuple->t_self);
 }
 
-XLogRecPtr
-sb_row_position(const SbPipeline *pipeline, const SbRow *row)
-{
-	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
-}
-
 void
 sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
 {
@@ -654,7 +648,7 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		TimestampTz clock = pipeline->clocks.processing_time - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
-		if (clock > sb_cells_next_event(pipeline->cells) || clock - watermark >= SB_IDLE_STEP_US)
+		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
 			watermark = Max(watermark, clock);
 	}
 	if (watermark > pipeline->clocks.input_watermark)
@@ -748,7 +742,7 @@ TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
-	TimestampTz event = sb_cells_next_event(pipeline->cells);
+	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);

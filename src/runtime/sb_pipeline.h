@@ -105,6 +105,9 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
 extern void sb_chain_take_queue(SbPipeline *reader);
+/* The two halves of it, for a careful run. */
+extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
+extern void sb_chain_empty_queue(SbPipeline *reader);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
 extern void sb_chain_keep(SbPipeline *pipeline);
 extern void sb_chain_rollback(SbPipeline *pipeline);
@@ -112,6 +115,8 @@ extern void sb_chain_rollback(SbPipeline *pipeline);
 extern void sb_chain_forget(SbPipeline *pipeline);
 /* The reader with this id has failed: the rows held are queued for it. */
 extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
+/* The next timer that waits for the watermark: its own, or one of those that read its result and have no other watermark. */
+extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
 extern char *sb_chain_queue_name(int32 pipeline);

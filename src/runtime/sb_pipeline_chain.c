@@ -265,21 +265,17 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	MemoryContextSwitchTo(old);
 }
 
-/* What was queued while the reader did not run comes before what is new. */
+/* The rows are made in the current context. */
 void
-sb_chain_take_queue(SbPipeline *reader)
+sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
-	SbPipeline *writer = reader->upstream;
-	char *table = psprintf("beam_state.%s", sb_chain_queue_name(reader->row->id));
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old;
-	SbChain rows = {.layout = writer->chain->layout};
+	char *table = sb_chain_queue_name(reader->row->id);
+	MemoryContext context = CurrentMemoryContext;
+	SbChain rows = {.layout = reader->upstream->chain->layout};
 
-	/* set again by a rollback */
-	reader->queue_pending = false;
-	if (SPI_execute(psprintf("SELECT op, data FROM %s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read %s", table);
-	old = MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
@@ -292,13 +288,34 @@ sb_chain_take_queue(SbPipeline *reader)
 		chain_append(&rows, &tuple, reader->plan->source, DatumGetInt16(op));
 	}
 	SPI_freetuptable(SPI_tuptable);
+	*rows_out = rows.rows;
+	*n = rows.n;
+}
+
+void
+sb_chain_empty_queue(SbPipeline *reader)
+{
+	char *table = sb_chain_queue_name(reader->row->id);
+
+	/* set again by a rollback */
+	reader->queue_pending = false;
+	if (SPI_execute(psprintf("DELETE FROM beam_state.%s", table), false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not empty %s", table);
+}
+
+/* What was queued while the reader did not run comes before what is new. */
+void
+sb_chain_take_queue(SbPipeline *reader)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbRow *rows;
+	int n;
+
+	sb_chain_read_queue(reader, &rows, &n);
 	MemoryContextSwitchTo(old);
-	if (rows.n > 0)
-	{
-		sb_chain_take(reader, rows.rows, rows.n);
-		if (SPI_execute(psprintf("DELETE FROM %s", table), false, 0) != SPI_OK_DELETE)
-			elog(ERROR, "could not empty %s", table);
-	}
+	sb_pipeline_rows(reader, rows, 0, n);
+	sb_chain_empty_queue(reader);
 	MemoryContextDelete(context);
 }
 
@@ -308,4 +325,27 @@ sb_chain_take(SbPipeline *reader, SbRow *rows, int n)
 	if (reader->queue_pending)
 		sb_chain_take_queue(reader);
 	sb_pipeline_rows(reader, rows, 0, n);
+}
+
+TimestampTz
+sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
+{
+	TimestampTz event = sb_cells_next_event(pipeline->cells);
+	ListCell *lc;
+
+	foreach (lc, pipeline->readers)
+	{
+		TimestampTz readers = sb_chain_next_event(lfirst(lc), watermark);
+
+		/* behind it, it waits for something that is held, not for the clock */
+		if (readers >= watermark)
+			event = Min(event, readers);
+	}
+	return event;
+}
+
+XLogRecPtr
+sb_row_position(const SbPipeline *pipeline, const SbRow *row)
+{
+	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
 }

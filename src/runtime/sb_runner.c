@@ -329,7 +329,7 @@ runner_has_gap(const SbPipeline *pipeline)
 static void
 runner_fail_gapped(void)
 {
-	ListCell *lc;
+	ListCell *lc, *lc2;
 	List *kept = NIL;
 	bool any = false;
 
@@ -349,6 +349,8 @@ runner_fail_gapped(void)
 		else if (!sb_try(runner_raise_gap, pipeline, &error))
 		{
 			runner_set_failed(pipeline->row, error);
+			foreach (lc2, pipeline->readers)
+				((SbPipeline *) lfirst(lc2))->upstream = NULL;
 			sb_pipeline_close(pipeline);
 		}
 		MemoryContextSwitchTo(old);
