@@ -15,6 +15,8 @@ import freshness
 import idle
 import sb_bench as sb
 import state
+import timers
+import triggers
 import writers
 
 BENCHES = {
@@ -24,6 +26,8 @@ BENCHES = {
     "writers": writers.run,
     "state": state.run_state,
     "state-over-budget": state.run_state_over_budget,
+    "triggers": triggers.run,
+    "timers": timers.run,
     "idle": idle.run,
 }
 SETTINGS = ("shared_buffers", "max_wal_size", "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit",
