@@ -307,6 +307,8 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 void
 sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
 {
+	/* first: an error in the middle leaves a cell that has to be forgotten */
+	sb_cells_touch(pipeline->cells, entry);
 	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
 	if (likely(row->frame->kind == SB_ROW_INSERT))
 	{
@@ -318,7 +320,6 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
 		entry->rows--;
 	}
-	sb_cells_touch(pipeline->cells, entry);
 }
 
 static void
@@ -578,8 +579,11 @@ pipeline_timers(SbPipeline *pipeline)
 
 	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
 	{
-		int action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
+		int action;
 
+		/* first: an error on the way leaves a cell that has to be forgotten */
+		sb_cells_change(pipeline->cells, entry);
+		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
 		if (action & SB_TIMER_EMIT)
 		{
@@ -592,7 +596,6 @@ pipeline_timers(SbPipeline *pipeline)
 		else
 		{
 			pipeline_release_closed(pipeline, entry);
-			sb_cells_change(pipeline->cells, entry);
 			sb_cells_set_timers(pipeline->cells, entry, true);
 		}
 		if (++fired % SB_TIMERS_AT_ONCE != 0)

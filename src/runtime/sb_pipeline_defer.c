@@ -186,7 +186,11 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 	into = sb_cells_insert(pipeline->cells, key_hash, keys, nulls, window);
 
 	for (int i = 0; i < n; i++)
+	{
 		cells[i] = sb_cells_cell(pipeline->cells, sources[i]);
+		/* an error in the middle leaves it half merged */
+		sb_cells_change(pipeline->cells, sources[i]);
+	}
 	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, into), window, cells, n);
 	for (int i = 0; i < n; i++)
 	{
