@@ -77,6 +77,17 @@ SELECT beam.resume_pipeline('hourly');
 CALL beam.wait_for('daily');
 SELECT window_start::time, amount, list FROM hourly ORDER BY 1;
 SELECT window_start::date, amount, most, list FROM daily;
+-- many changes of one row of the upstream: each is taken back after it was added
+SELECT beam.pause_pipeline('hourly');
+\set ECHO none
+SELECT c FROM generate_series(1, 40) i, LATERAL (VALUES (format('INSERT INTO sale VALUES (''2026-03-01 10:06:00'', ''e'', %s)', i)),
+    ('CALL beam.wait_for(''minutely'')')) v(c) \gexec
+\set ECHO all
+SELECT beam.resume_pipeline('hourly');
+CALL beam.wait_for('hourly');
+SELECT window_start::time, amount, most, different, list FROM hourly ORDER BY 1;
+INSERT INTO sale VALUES ('2026-03-01 10:06:00', 'e', -820);
+CALL beam.wait_for('hourly');
 -- the last of the chain, and the middle while the last is paused
 SELECT beam.pause_pipeline('daily');
 SELECT beam.pause_pipeline('hourly');

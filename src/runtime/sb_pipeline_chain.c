@@ -120,7 +120,7 @@ sb_chain_wants_retractions(const SbPipeline *pipeline)
 static void
 chain_append(SbChain *chain, HeapTuple tuple, Oid relation, int op)
 {
-	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + tuple->t_len);
+	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
 	bool insert = op > 0;
 
 	if (chain->n == chain->max)

@@ -28,6 +28,7 @@ typedef struct SbDeferredRow
 	uint64 key_hash;
 	TimestampTz event_time;
 	SbWindow window;
+	int order; /* in which it came: a retraction has to stay behind what it takes back */
 	bool done;
 } SbDeferredRow;
 
@@ -82,7 +83,7 @@ sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, Times
 	copy = MemoryContextAllocHuge(pipeline->deferred->context, size);
 	memcpy(copy, row->frame, size);
 	slot = defer_slot(pipeline->deferred);
-	*slot = (SbDeferredRow){.row = *row, .key_hash = key_hash, .event_time = event_time, .window = window};
+	*slot = (SbDeferredRow){.row = *row, .key_hash = key_hash, .event_time = event_time, .window = window, .order = pipeline->deferred->n};
 	slot->row.frame = (const SbRowFrame *) copy;
 	pipeline->deferred->bytes += size + sizeof(SbDeferredRow);
 	if (pipeline->deferred->bytes > defer_limit())
@@ -132,7 +133,9 @@ defer_compare(const void *a, const void *b)
 		return x->key_hash < y->key_hash ? -1 : 1;
 	if (x->window.start != y->window.start)
 		return x->window.start < y->window.start ? -1 : 1;
-	return x->window.end < y->window.end ? -1 : x->window.end > y->window.end;
+	if (x->window.end != y->window.end)
+		return x->window.end < y->window.end ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
 }
 
 /* Adds a row to the cell of a window, or says that it is late. The row is the query's current one. */
