@@ -154,9 +154,20 @@ defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const 
 
 /* ---- merging windows ---- */
 
-/* The active cells of a key that lie in a window. Closed ones take no part. */
 static int
-merge_sources(SbPipeline *pipeline, SbEntry *first, SbWindow window, SbEntry ***sources)
+merge_compare(const void *a, const void *b, void *arg)
+{
+	SbPipeline *pipeline = arg;
+	TimestampTz x = sb_cells_cell(pipeline->cells, *(SbEntry *const *) a)->window.start;
+	TimestampTz y = sb_cells_cell(pipeline->cells, *(SbEntry *const *) b)->window.start;
+
+	return x < y ? -1 : x > y ? 1
+	                          : 0;
+}
+
+/* The active cells of a key, by the start of their windows. Closed ones take no part. */
+static int
+merge_sources(SbPipeline *pipeline, SbEntry *first, SbEntry ***sources)
 {
 	int n = 0;
 	int max = 8;
@@ -164,14 +175,13 @@ merge_sources(SbPipeline *pipeline, SbEntry *first, SbWindow window, SbEntry ***
 	*sources = palloc(sizeof(SbEntry *) * max);
 	for (SbEntry *entry = first; entry; entry = entry->next_of_key)
 	{
-		SbCell *cell = sb_cells_cell(pipeline->cells, entry);
-
-		if (sb_reduce_closed(cell) || cell->window.start < window.start || cell->window.end > window.end)
+		if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
 			continue;
 		if (n == max)
 			*sources = repalloc(*sources, sizeof(SbEntry *) * (max *= 2));
 		(*sources)[n++] = entry;
 	}
+	qsort_arg(*sources, n, sizeof(SbEntry *), merge_compare, pipeline);
 	return n;
 }
 
@@ -218,24 +228,29 @@ merge_key(SbPipeline *pipeline, SbDeferredRow **rows, int n, const Datum *keys, 
 	SbEntry *first = sb_cells_of_key(pipeline->cells, rows[0]->key_hash, keys, nulls);
 	SbEntry **sources;
 	int count = 0;
-	int active = merge_sources(pipeline, first, (SbWindow){SB_TIME_MIN, SB_TIME_MAX}, &sources);
+	int active = merge_sources(pipeline, first, &sources);
+	int from = 0;
 
 	*windows = palloc(sizeof(SbWindow) * (n + active));
 	for (int i = 0; i < n; i++)
 		(*windows)[count++] = rows[i]->window;
 	for (int i = 0; i < active; i++)
 		(*windows)[count++] = sb_cells_cell(pipeline->cells, sources[i])->window;
-	pfree(sources);
 	count = sb_window_merge(*windows, count);
 	for (int i = 0; i < count; i++)
 	{
 		SbWindow window = (*windows)[i];
-		int m = merge_sources(pipeline, sb_cells_of_key(pipeline->cells, rows[0]->key_hash, keys, nulls), window, &sources);
+		int to = from;
 
-		if (m > 1 || (m == 1 && !sb_window_equal(sb_cells_cell(pipeline->cells, sources[0])->window, window)))
-			merge_cells(pipeline, rows[0]->key_hash, keys, nulls, window, sources, m);
-		pfree(sources);
+		/* both are sorted, and each active window lies in one of the merged ones */
+		while (to < active && sb_cells_cell(pipeline->cells, sources[to])->window.start < window.end)
+			to++;
+		if (to - from > 1 || (to - from == 1 && !sb_window_equal(sb_cells_cell(pipeline->cells, sources[from])->window, window)))
+			merge_cells(pipeline, rows[0]->key_hash, keys, nulls, window, &sources[from], to - from);
+		from = to;
 	}
+	Assert(from == active);
+	pfree(sources);
 	return count;
 }
 

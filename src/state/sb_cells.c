@@ -347,6 +347,9 @@ sb_entry_link(SbCells *cells, SbEntry *entry)
 	if (head)
 	{
 		entry->next_of_key = head->next_of_key;
+		if (entry->next_of_key)
+			entry->next_of_key->prev_of_key = entry;
+		entry->prev_of_key = head;
 		head->next_of_key = entry;
 	}
 	else
@@ -393,16 +396,13 @@ sb_entry_count_bytes(SbCells *cells, SbEntry *entry)
 static void
 entry_unlink_from_hash(SbCells *cells, SbEntry *entry)
 {
-	const bool *nulls;
-	Datum *keys = sb_cells_keys(cells, entry, &nulls);
-	SbEntry *head = cells->merging ? sb_cells_of_key(cells, entry->key_hash, keys, nulls) : entry;
 	SbSlotOfHash *slot;
 
-	if (head != entry)
+	if (entry->next_of_key)
+		entry->next_of_key->prev_of_key = entry->prev_of_key;
+	if (entry->prev_of_key)
 	{
-		while (head->next_of_key != entry)
-			head = head->next_of_key;
-		head->next_of_key = entry->next_of_key;
+		entry->prev_of_key->next_of_key = entry->next_of_key;
 		return;
 	}
 	slot = sb_cellhash_lookup_hash(cells->hash, entry, entry->hash);

@@ -36,6 +36,7 @@ typedef struct SbEntry
 	bytea *emitted_rows;         /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
 	Size acc_bytes;              /* by-reference bytes of key and accumulators, as last counted */
 	struct SbEntry *next_of_key; /* merging windows: the next window of this key */
+	struct SbEntry *prev_of_key; /* likewise; NULL: the first, which the hash leads to */
 	struct SbEntry *next_touched;
 	dlist_node lru_node; /* least recently used first */
 	dlist_node changed_node;
