@@ -321,7 +321,7 @@ create_result(SbCreation *creation)
 	creation->row.result = get_relname_relid(creation->name, creation->namespace);
 }
 
-/* The state table belongs to the extension and goes with it. */
+/* The state table is a member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
 static void
 create_state_table(SbCreation *creation)
 {
@@ -334,7 +334,7 @@ create_state_table(SbCreation *creation)
 	creation->row.state_table = get_relname_relid(name, get_namespace_oid("beam_state", false));
 	ObjectAddressSet(state, RelationRelationId, creation->row.state_table);
 	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
-	recordDependencyOn(&state, &extension, DEPENDENCY_AUTO);
+	recordDependencyOn(&state, &extension, DEPENDENCY_EXTENSION);
 	sb_catalog_set_state_table(creation->row.id, creation->row.state_table);
 }
 

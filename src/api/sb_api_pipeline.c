@@ -8,6 +8,7 @@
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -80,6 +81,15 @@ drop_relation(Oid relation, char relkind)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
+/* A table of the extension's own: it has to leave the extension first. */
+static void
+drop_state_table(Oid relation)
+{
+	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	CommandCounterIncrement();
+	drop_relation(relation, RELKIND_RELATION);
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
 
 /*
@@ -103,7 +113,7 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	drop_relation(row->view, RELKIND_VIEW);
 	if (!keep_result)
 		drop_relation(row->result, RELKIND_RELATION);
-	drop_relation(row->state_table, RELKIND_RELATION);
+	drop_state_table(row->state_table);
 	sb_catalog_delete(row->id);
 	sb_api_leave(&saved);
 	sb_at_commit_tell_runner();

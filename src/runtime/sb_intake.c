@@ -253,15 +253,18 @@ intake_held(const SbIntake *intake)
 	return intake->read - pg_atomic_read_u64(&intake->ring->freed);
 }
 
-/* Half: the reader fills the other half while the bundle is being finished. */
+/* Pointers to rows in memory: narrow rows make many of them. */
+#define SB_MAX_ROWS (256 * 1024)
+
+/*
+ * Half: the reader fills the other half while the bundle is being finished. Also well before it is full of rows: what makes it full
+ * within a transaction is spooled, and a bundle of small transactions never need be.
+ */
 bool
 sb_intake_is_large(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 2;
+	return intake_held(intake) > intake->ring->size / 2 || intake->nrows >= SB_MAX_ROWS / 4 * 3;
 }
-
-/* Pointers to rows in memory: narrow rows make many of them. */
-#define SB_MAX_ROWS (256 * 1024)
 
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool

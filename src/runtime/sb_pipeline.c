@@ -353,10 +353,11 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
+	/* a row in a gap between windows is in none, and tells the time all the same */
+	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
 		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
-	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (!merging)
 	{
 		for (int i = 0; i < n; i++)

@@ -120,16 +120,45 @@ reader_at_end(XLogReaderState *state)
 	}
 }
 
+/*
+ * Many writers at once: they wake a reader that sleeps for each of its few commits, and each wake-up costs them a signal. A reader that
+ * has been woken SB_HURRIED times in a row within SB_HURRIED_US dozes for a millisecond instead, during which nobody wakes it, until
+ * a doze passes without anything to read.
+ */
+#define SB_HURRIED 8
+#define SB_HURRIED_US 400
+#define SB_DOZE_MS 1
+
+static int hurried; /* short sleeps in a row */
+
+static void
+reader_doze(XLogRecPtr have)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SB_DOZE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	if (GetFlushRecPtr(NULL) >= have)
+		return;
+	/* nobody has woken us for an asynchronous commit that is still to be flushed */
+	hurried = 0;
+	watch_flush_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_FLUSH_WATCH_MS);
+}
+
 /* Sleeps until there may be more WAL than `have`. */
 static void
 reader_sleep(XLogRecPtr have)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end;
 	long timeout = SB_NEIGHBOUR_POLL_MS;
 
+	if (hurried >= SB_HURRIED)
+	{
+		reader_doze(have);
+		return;
+	}
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		timeout = SB_CONFIRM_INTERVAL_MS;
-	if (now < watch_flush_until)
+	if (start < watch_flush_until)
 		timeout = SB_FLUSH_POLL_MS;
 	pg_atomic_write_u32(&db->reader_sleeping, 1);
 	pg_memory_barrier();
@@ -139,8 +168,10 @@ reader_sleep(XLogRecPtr have)
 		int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
 
 		ResetLatch(MyLatch);
+		end = GetCurrentTimestamp();
 		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
-			watch_flush_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_FLUSH_WATCH_MS);
+			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
+		hurried = end - start < SB_HURRIED_US ? hurried + 1 : 0;
 	}
 	pg_atomic_write_u32(&db->reader_sleeping, 0);
 }

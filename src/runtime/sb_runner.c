@@ -101,6 +101,9 @@ runner_after_bundle(XLogRecPtr commit)
 			runner_try_confirm();
 		}
 	}
+	/* reader and runner have done work: what ends them next is an accident again */
+	if (commit != InvalidXLogRecPtr)
+		db->workers[SB_ROLE_READER].failures = db->workers[SB_ROLE_RUNNER].failures = 0;
 	pg_atomic_write_u64(&db->applied, intake->position);
 	ConditionVariableBroadcast(&db->changed);
 }

@@ -203,6 +203,21 @@ state_take_all(SbCells *cells)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Runs what has at least so many rows. */
+static void
+state_flush(SbStatement *statement, int64 rows)
+{
+	if (sb_statement_rows(statement) >= rows)
+		sb_statement_run(statement, NULL, NULL);
+}
+
+/* Before anything is read: a cell that was removed must not come back. */
+static void
+state_flush_deletions(SbCells *cells)
+{
+	state_flush(cells->delete, 1);
+}
+
 static void
 state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 seq)
 {
@@ -218,25 +233,10 @@ state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 
 	sb_statement_put(statement, values, nulls);
 }
 
-/* Runs what has at least so many rows. */
-static void
-state_flush(SbStatement *statement, int64 rows)
-{
-	if (sb_statement_rows(statement) >= rows)
-		sb_statement_run(statement, NULL, NULL);
-}
-
-/* Before anything is loaded: cells that have left memory for good must not come back from rows that are still to be deleted. */
-static void
-state_write_deletions(SbCells *cells)
-{
-	state_flush(cells->delete, 1);
-}
-
 void
 sb_cells_load(SbCells *cells, const SbMiss *misses, int n)
 {
-	state_write_deletions(cells);
+	state_flush_deletions(cells);
 	for (int i = 0; i < n; i++)
 	{
 		state_put_place(cells->load_missed, misses[i].window, misses[i].key_hash, 0);
@@ -256,7 +256,7 @@ sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
 	                Int16GetDatum(stored->scan_seq)};
 	uint64 n;
 
-	state_write_deletions(cells);
+	state_flush_deletions(cells);
 	n = sb_statement_run(cells->load_window, args, NULL);
 	if (n > 0)
 	{
@@ -275,7 +275,7 @@ sb_state_load_processing(SbCells *cells)
 {
 	Datum args[] = {Int64GetDatum(cells->clocks->processing_time)};
 
-	state_write_deletions(cells);
+	state_flush_deletions(cells);
 	sb_statement_run(cells->load_processing, args, NULL);
 	state_take_all(cells);
 	sb_stored_raise_processing(cells, cells->clocks->processing_time);
@@ -323,7 +323,7 @@ sb_cells_write(SbCells *cells)
 	dlist_iter iter;
 
 	/* first the deletions: a window that merged away may be there again */
-	state_write_deletions(cells);
+	state_flush_deletions(cells);
 	dlist_foreach(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);

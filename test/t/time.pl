@@ -106,7 +106,7 @@ promise 'processing_time_that_passed_while_the_server_was_down' => sub {
 	is(run('SELECT count(*) FROM of_down'), 0, 'not yet');
 	$node->stop('immediate');
 	# the moment has to pass while the server is down
-	usleep(50000) while time < $due;
+	usleep(50000) while time < $due; # sleeps: the clock itself is waited for
 	$node->start;
 	wait_until($node, 'SELECT sum(n) = 1 FROM of_down');
 	pass('the pane comes after the start, without data');
@@ -186,7 +186,7 @@ promise 'at_rest_the_workers_use_no_cpu' => sub {
 	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'stream_beam r%' AND wait_event IS NULL});
 	my @pids = map { wait_for_worker($node, $_) } qw(launcher reader runner);
 	my $before = ticks(@pids);
-	usleep(5000000);
+	usleep(5000000); # sleeps: idle time is what is measured
 	cmp_ok(ticks(@pids) - $before, '<=', 3, 'at most 30 ms in 5 s');
 	is(join(' ', map { pid_of($node, $_) } qw(launcher reader runner)), "@pids", 'of the same processes');
 };
