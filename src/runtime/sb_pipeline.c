@@ -290,9 +290,10 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 void
 sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
 {
+	/* first, so that a cell which an error leaves half changed is among those that the rollback throws away */
+	sb_cells_touch(pipeline->cells, entry);
 	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
 	sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-	sb_cells_touch(pipeline->cells, entry);
 }
 
 static void
