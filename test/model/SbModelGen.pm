@@ -22,7 +22,7 @@ use POSIX qw(strftime floor);
 
 my @GOOD_TIMES = (1, 60, 3600, 6 * 3600);    # seconds: the size of a typical window
 my $BASE = 1711670400;                       # 2024-03-29 UTC: Europe's clocks change two days later
-my $FOREVER = '3000000 days';
+my $FOREVER = '4000000 days';
 
 # ---- dice ----
 
