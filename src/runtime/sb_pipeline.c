@@ -290,7 +290,7 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 void
 sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, TimestampTz event_time)
 {
-	/* first, so that a cell which an error leaves half changed is among those that the rollback throws away */
+	/* first: an error in the middle leaves a cell that has to be forgotten */
 	sb_cells_touch(pipeline->cells, entry);
 	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
 	sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
@@ -490,8 +490,11 @@ pipeline_timers(SbPipeline *pipeline)
 
 	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
 	{
-		int action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
+		int action;
 
+		/* first: an error on the way leaves a cell that has to be forgotten */
+		sb_cells_change(pipeline->cells, entry);
+		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
 		if (action & SB_TIMER_EMIT)
 		{
@@ -504,7 +507,6 @@ pipeline_timers(SbPipeline *pipeline)
 		else
 		{
 			pipeline_release_closed(pipeline, entry);
-			sb_cells_change(pipeline->cells, entry);
 			sb_cells_set_timers(pipeline->cells, entry, true);
 		}
 		if (++fired % SB_TIMERS_AT_ONCE != 0)

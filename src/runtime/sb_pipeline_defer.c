@@ -185,11 +185,10 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 		sb_cells_remove(pipeline->cells, closed);
 	into = sb_cells_insert(pipeline->cells, key_hash, keys, nulls, window);
 
-	/* whatever an error leaves half merged is thrown away by the rollback */
-	sb_cells_touch(pipeline->cells, into);
 	for (int i = 0; i < n; i++)
 	{
 		cells[i] = sb_cells_cell(pipeline->cells, sources[i]);
+		/* an error in the middle leaves it half merged */
 		sb_cells_change(pipeline->cells, sources[i]);
 	}
 	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, into), window, cells, n);
@@ -201,6 +200,7 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 			sb_result_remove(pipeline->result, cells[i]->window, keys, nulls);
 		sb_cells_remove(pipeline->cells, sources[i]);
 	}
+	sb_cells_touch(pipeline->cells, into);
 	pfree(cells);
 }
 

@@ -443,6 +443,8 @@ sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *
 
 	entry->seq = seq;
 	sb_entry_link(cells, entry);
+	/* at once: an error before it gets its first element takes it away again */
+	sb_cells_change(cells, entry);
 	return entry;
 }
 
