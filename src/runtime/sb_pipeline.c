@@ -416,6 +416,8 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		pipeline_row(pipeline, row, merging);
 		pipeline->progress.rows_in++;
 		pipeline->changed = true;
+		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
+		sb_pipeline_resolve_if_many(pipeline);
 	}
 	pipeline->current = NULL;
 	sb_role_restore(&saved);

@@ -140,9 +140,11 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out: by the kind of the row. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
-/* Puts the current row aside, for one window; resolves when much is put aside. */
+/* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);
+/* Between rows only: afterwards others are the current row of the query. */
+extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
 
 /* The names that create_pipeline() takes; errors 22023. */

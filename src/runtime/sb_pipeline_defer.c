@@ -86,7 +86,12 @@ sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, Times
 	*slot = (SbDeferredRow){.row = *row, .key_hash = key_hash, .event_time = event_time, .window = window, .order = pipeline->deferred->n};
 	slot->row.frame = (const SbRowFrame *) copy;
 	pipeline->deferred->bytes += size + sizeof(SbDeferredRow);
-	if (pipeline->deferred->bytes > defer_limit())
+}
+
+void
+sb_pipeline_resolve_if_many(SbPipeline *pipeline)
+{
+	if (pipeline->deferred && pipeline->deferred->bytes > defer_limit())
 		sb_pipeline_resolve(pipeline);
 }
 
