@@ -103,6 +103,7 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d;
 -- the first of the chain
 SELECT beam.pause_pipeline('minutely');
 INSERT INTO sale VALUES ('2026-03-01 12:00:01', 'd', 1);
+CALL beam.wait_for('daily');
 SELECT beam.resume_pipeline('minutely');
 CALL beam.wait_for('minutely');
 CALL beam.wait_for('daily');

@@ -220,6 +220,21 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 
 /* ---- wait ---- */
 
+/* The pipeline waited for, or one that it reads from, does not run. */
+static void
+wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
+{
+	if (needed->state == SB_PIPELINE_RUNNING)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         needed == row ? errmsg("pipeline \"%s\" is %s: its result does not move", row->name, sb_pipeline_state_name(row->state))
+	                       : errmsg("pipeline \"%s\" reads from \"%s\", which is %s: its result does not move", row->name, needed->name,
+	                                sb_pipeline_state_name(needed->state)),
+	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
+	         errhint(needed->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
+}
+
 /* Must be running, and stay so while it is waited for. Returns its output watermark. */
 static TimestampTz
 wait_check(const char *name, Oid user)
@@ -234,12 +249,10 @@ wait_check(const char *name, Oid user)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
-	if (row->state != SB_PIPELINE_RUNNING)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" is %s: its result does not move", name, sb_pipeline_state_name(row->state)),
-		         row->error_message ? errdetail("%s", row->error_message) : 0,
-		         errhint(row->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
+	wait_check_running(row, row);
+	/* a chain moves when all that it reads from does */
+	for (SbPipelineRow *upstream = row; upstream->upstream != 0; wait_check_running(row, upstream))
+		upstream = sb_catalog_find_by_id(upstream->upstream);
 	watermark = row->progress.output_watermark;
 	sb_api_leave(&saved);
 	return watermark;

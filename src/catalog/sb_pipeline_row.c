@@ -171,6 +171,22 @@ sb_catalog_find(const char *name)
 }
 
 SbPipelineRow *
+sb_catalog_find_by_id(int32 id)
+{
+	List *rows = sb_catalog_pipelines();
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == id)
+			return row;
+	}
+	elog(ERROR, "pipeline %d is not in the catalog", id);
+}
+
+SbPipelineRow *
 sb_catalog_find_by_result(Oid result)
 {
 	List *rows = sb_catalog_pipelines();

@@ -63,6 +63,8 @@ extern const char *sb_pipeline_state_name(SbPipelineState state);
 extern List *sb_catalog_pipelines(void);
 /* NULL: there is none of this name */
 extern SbPipelineRow *sb_catalog_find(const char *name);
+/* The one with this id, which must be there. */
+extern SbPipelineRow *sb_catalog_find_by_id(int32 id);
 /* the one whose result table this is, or NULL */
 extern SbPipelineRow *sb_catalog_find_by_result(Oid result);
 /* Locks the row and reads it; NULL: gone. */
