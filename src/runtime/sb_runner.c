@@ -406,10 +406,11 @@ runner_reload(void)
 			{
 				pipelines = lappend(pipelines, pipeline);
 				/*
-				 * What a resumed one needs has passed by. A new one needs nothing yet: its source was locked against writers until
-				 * its creation was committed and this reload was asked for, and frames are taken only after that.
+				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
+				 * needs nothing yet: its source was locked against writers until its creation was committed and this reload was
+				 * asked for, and frames are taken only after that.
 				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0 && pipeline->persisted < intake->position);
+				rewind = rewind || (row->revision > 1 && row->upstream == 0);
 			}
 		}
 		if (pipeline == NULL && row->upstream == 0)
@@ -422,7 +423,8 @@ runner_reload(void)
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
-	if (rewind && !awaiting_reset)
+	/* also where one is awaited: that session may have begun without these sources */
+	if (rewind)
 		runner_request_rewind();
 }
 
