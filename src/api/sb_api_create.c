@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
@@ -33,6 +32,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
+#include "sb_partition.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -242,22 +242,6 @@ create_check_trigger(SbCreation *creation)
 
 /* ---- the source ---- */
 
-static bool
-create_source_has_rows(Oid source)
-{
-	Relation rel = table_open(source, NoLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-	return found;
-}
-
 /* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
 static void
 create_find_upstream(SbCreation *creation)
@@ -287,9 +271,10 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 {
 	Oid source = creation->plan->source;
 
-	LockRelationOid(source, ShareLock);
+	/* with its partitions: who writes into one by its own name locks only that */
+	(void) sb_partition_tree(source, ShareLock);
 	create_find_upstream(creation);
-	if (create_source_has_rows(source))
+	if (sb_partition_has_rows(source))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("source table \"%s\" has rows already", get_rel_name(source)),

@@ -15,7 +15,7 @@
 typedef struct SbRow
 {
 	const SbRowFrame *frame;
-	TupleDesc layout;    /* of the row's time; NULL for a TRUNCATE */
+	TupleDesc layout;    /* of the row's time; NULL for what has no row: TRUNCATE, REBUILD */
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
 } SbRow;

@@ -373,6 +373,8 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	uint64 hash;
 	int n;
 
+	if (unlikely(row->frame->kind == SB_ROW_REBUILD))
+		sb_pipeline_refuse_rebuild(pipeline, row);
 	if (unlikely(row->frame->kind != SB_ROW_INSERT) && !pipeline->retractable)
 		pipeline_refuse_change(pipeline, row);
 	sb_row_tuple(row, &tuple);

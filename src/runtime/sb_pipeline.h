@@ -147,6 +147,9 @@ extern void sb_pipeline_resolve(SbPipeline *pipeline);
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
 
+/* Error: for a row of kind SB_ROW_REBUILD. */
+extern void sb_pipeline_refuse_rebuild(const SbPipeline *pipeline, const SbRow *row) pg_attribute_noreturn();
+
 /* The names that create_pipeline() takes; errors 22023. */
 #define SB_FIRE_ALWAYS "fire_always"
 #define SB_FIRE_IF_NON_EMPTY "fire_if_non_empty"
