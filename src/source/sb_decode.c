@@ -185,7 +185,7 @@ decode_write_schema(SbTarget *target)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .align = att->attalign};
+		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .in_old = att->attislocal, .align = att->attalign};
 	}
 	sb_ring_append(decoder->writer, frame);
 }

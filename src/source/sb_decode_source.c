@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "catalog/partition.h"
 #include "sb_compat.h"
 #include "source/sb_decode_source.h"
@@ -92,27 +93,42 @@ source_same_layout(TupleDesc a, TupleDesc b)
 		Form_pg_attribute y = TupleDescAttr(b, i);
 
 		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
-		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped)
+		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped ||
+		    x->attislocal != y->attislocal)
 			return false;
 	}
 	return true;
 }
 
+/* Says of each column of a target whether old tuples have it: by the replica identity of the relation that has the rows. */
+static void
+source_mark_identity(SbTarget *target, Relation relation)
+{
+	bool full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	Bitmapset *identity = full ? NULL : RelationGetIdentityKeyBitmap(relation);
+
+	for (int i = 0; i < target->desc->natts; i++)
+	{
+		AttrNumber attno = target->map ? target->map->attrMap->attnums[i] : i + 1;
+
+		TupleDescAttr(target->desc, i)->attislocal = full || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity);
+	}
+}
+
 /* In the current context. The map keeps the missing values of columns that were added later. */
 static void
-source_make_target(SbTarget *target, Oid source, TupleDesc desc)
+source_make_target(SbTarget *target, Oid source, Relation relation)
 {
-	Relation ancestor;
+	Relation ancestor = RelationIdGetRelation(source);
 
-	*target = (SbTarget){.source = source};
-	ancestor = RelationIdGetRelation(source);
 	if (!RelationIsValid(ancestor))
 		elog(ERROR, "could not open relation %u", source);
-	target->desc = CreateTupleDescCopy(RelationGetDescr(ancestor));
+	*target = (SbTarget){.source = source, .desc = CreateTupleDescCopy(RelationGetDescr(ancestor))};
 	RelationClose(ancestor);
-	target->map = convert_tuples_by_name(CreateTupleDescCopyConstr(desc), target->desc);
+	target->map = convert_tuples_by_name(CreateTupleDescCopyConstr(RelationGetDescr(relation)), target->desc);
 	if (target->map == NULL)
-		target->desc = CreateTupleDescCopy(desc);
+		target->desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	source_mark_identity(target, relation);
 }
 
 static void
@@ -151,7 +167,7 @@ source_refresh(SbSourceRel *rel, Relation relation)
 	foreach (lc, sources)
 	{
 		if (is_wanted(lfirst_oid(lc)))
-			source_make_target(&targets[ntargets++], lfirst_oid(lc), RelationGetDescr(relation));
+			source_make_target(&targets[ntargets++], lfirst_oid(lc), relation);
 		else
 			others = lappend_oid(others, lfirst_oid(lc));
 	}

@@ -17,7 +17,7 @@ typedef struct SbTarget
 {
 	Oid source;
 	uint32 layout;           /* 0: the consumer has not been told */
-	TupleDesc desc;          /* of the rows that are sent */
+	TupleDesc desc;          /* of the rows that are sent; attislocal says that old tuples have the column */
 	TupleConversionMap *map; /* from the relation's rows to those; NULL: they are the same */
 } SbTarget;
 
