@@ -172,12 +172,14 @@ intake_add_truncate(SbIntake *intake, const SbTruncateFrame *frame)
 static void
 intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
 {
-	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data));
+	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + sizeof(NameData));
 
 	row->relation = frame->relation;
 	row->kind = SB_ROW_REBUILD;
 	row->cause = frame->cause;
 	row->partition = frame->partition;
+	row->new_length = sizeof(NameData);
+	memcpy(row->data, &frame->name, sizeof(NameData));
 	intake_add_row(intake, row);
 }
 

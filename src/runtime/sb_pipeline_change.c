@@ -100,26 +100,24 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 
 /* ---- changes other than an INSERT ---- */
 
-/* How a partition's rows have come or gone: a sentence. */
+/* How a partition's rows have come or gone, for the beginning of a message. */
 static char *
 change_rebuild_cause(const SbRowFrame *frame)
 {
-	const char *name = get_rel_name(frame->partition);
+	const char *name = frame->data;
 
-	/* dropped since, perhaps */
-	name = name ? quote_identifier(name) : psprintf("with OID %u", frame->partition);
 	switch ((SbRebuildCause) frame->cause)
 	{
 		case SB_REBUILD_ATTACH:
-			return psprintf("Table %s was attached as a partition with rows in it.", name);
+			return psprintf("table \"%s\" was attached as a partition with rows in it", name);
 		case SB_REBUILD_DETACH:
-			return psprintf("Partition %s was detached with rows in it.", name);
+			return psprintf("partition \"%s\" was detached with rows in it", name);
 		case SB_REBUILD_DROP:
-			return psprintf("Partition %s was dropped with rows in it.", name);
+			return psprintf("partition \"%s\" was dropped with rows in it", name);
 		case SB_REBUILD_TRUNCATE:
-			return psprintf("Partition %s was truncated by itself, with rows in it.", name);
+			return psprintf("partition \"%s\" was truncated by itself, with rows in it", name);
 		case SB_REBUILD_LOGGED:
-			return psprintf("Table %s was unlogged for some time: its changes were not in the WAL.", name);
+			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL", name);
 	}
 	pg_unreachable();
 }
@@ -151,9 +149,8 @@ change_rebuild(SbPipeline *pipeline, const SbRow *row)
 	else
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the rows of source table \"%s\" are others than its changes say: pipeline \"%s\" has to be rebuilt",
-		                get_rel_name(pipeline->plan->source), pipeline->row->name),
-		         errdetail_internal("%s", change_rebuild_cause(row->frame)),
+		         errmsg("%s: pipeline \"%s\" has to be rebuilt", change_rebuild_cause(row->frame), pipeline->row->name),
+		         errdetail("The rows of source table \"%s\" are others than its changes say.", get_rel_name(pipeline->plan->source)),
 		         errhint("Call beam.resync_pipeline().")));
 }
 

@@ -393,7 +393,7 @@ decode_write_truncate(ReorderBufferTXN *txn, Oid source)
 }
 
 static void
-decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oid partition)
+decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oid partition, const NameData *name)
 {
 	SbRebuildFrame *frame;
 
@@ -402,6 +402,7 @@ decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oi
 	frame->relation = source;
 	frame->cause = cause;
 	frame->partition = partition;
+	frame->name = *name;
 	decode_append(frame);
 }
 
@@ -419,7 +420,7 @@ decode_truncate_one(ReorderBufferTXN *txn, Relation relation, const List *all, b
 			decode_write_truncate(txn, source);
 		/* of a partitioned table that is truncated with it, nothing is left anyway */
 		else if (rows_left && !list_member_oid(all, source))
-			decode_write_rebuild(txn, source, SB_REBUILD_TRUNCATE, rel->relation);
+			decode_write_rebuild(txn, source, SB_REBUILD_TRUNCATE, rel->relation, &relation->rd_rel->relname);
 	}
 }
 
@@ -493,7 +494,7 @@ decode_rebuild_note(ReorderBufferTXN *txn, const SbRebuildNote *note)
 	for (uint32 i = 0; i < note->nsources; i++)
 	{
 		if (decoder->wanted(note->sources[i]))
-			decode_write_rebuild(txn, note->sources[i], note->cause, note->partition);
+			decode_write_rebuild(txn, note->sources[i], note->cause, note->partition, &note->name);
 		else if (spool)
 			sb_frame_spool_left_out(spool, note->sources[i]);
 	}

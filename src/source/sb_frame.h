@@ -106,7 +106,8 @@ typedef struct SbRebuildFrame
 	SbFrame head;
 	Oid relation;
 	uint32 cause;
-	Oid partition; /* it may be gone */
+	Oid partition; /* it may be gone, hence its name */
+	NameData name;
 } SbRebuildFrame;
 
 typedef enum SbRowKind
@@ -127,7 +128,7 @@ typedef struct SbRowFrame
 	uint32 new_length; /* 0: none */
 	uint32 old_length; /* 0: none */
 	uint16 kind;
-	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause */
+	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name */
 	Oid partition; /* the table that has the row: `relation` itself, or a partition of it */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRowFrame;

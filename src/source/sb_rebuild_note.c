@@ -14,7 +14,8 @@
 #include "miscadmin.h"
 #include "sb_compat.h"
 #include "source/sb_rebuild_note.h"
-#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 StaticAssertDecl(sizeof(((SbRebuildNote *) NULL)->code) == PG_SHA256_DIGEST_LENGTH, "the code is a SHA-256");
 
@@ -49,6 +50,7 @@ sb_rebuild_note_write(SbRebuildCause cause, Oid partition, const List *sources)
 	note->cause = cause;
 	note->database = MyDatabaseId;
 	note->partition = partition;
+	namestrcpy(&note->name, get_rel_name(partition));
 	foreach (lc, sources)
 		note->sources[note->nsources++] = lfirst_oid(lc);
 	note_code(note, note->code);

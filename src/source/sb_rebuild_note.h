@@ -22,6 +22,7 @@ typedef struct SbRebuildNote
 	TransactionId xid; /* of the transaction at the top */
 	TransactionId subxid;
 	Oid partition;
+	NameData name; /* the partition's */
 	uint32 nsources;
 	Oid sources[FLEXIBLE_ARRAY_MEMBER];
 } SbRebuildNote;
