@@ -579,7 +579,10 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	if (committed == NULL)
 		return;
 	if (sb_frame_spool_any_left_out(committed, decoder->wanted))
+	{
+		ereport(LOG, (errmsg("stream_beam: decoding starts over, for a source that was added while a large transaction was in progress")));
 		decoder->start_over = true;
+	}
 	else if (!sb_frame_spool_is_empty(committed))
 	{
 		decode_write_begin(txn);
