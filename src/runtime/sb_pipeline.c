@@ -235,8 +235,10 @@ sb_pipeline_verify(SbPipeline *pipeline)
 
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
+	pipeline_check_owner(pipeline->row);
 	sb_pipeline_as_owner(pipeline, &saved);
-	(void) sb_plan_build(pipeline_view_query(pipeline->row));
+	/* compiling them asks for the rights to the functions */
+	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
 }
 
