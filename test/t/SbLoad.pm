@@ -69,15 +69,18 @@ my $ENDED = '2029-01-01';
 
 sub random_pipeline
 {
-	my ($table, $kind) = @_;
+	my ($self, $table, $kind) = @_;
 	my $call = $window{$kind};
 	my $trigger = defined $call ? pick(@triggers) : pick(@triggers[ 0 .. 3 ]);
-	my $p = { name => "${table}_$kind", table => $table, accumulation => pick(('accumulating') x 3, 'discarding', 'retracting'), trigger => $trigger->[0], when => $trigger->[1] };
+	my $p = { name => "${table}_$kind", table => $table, trigger => $trigger->[0], when => $trigger->[1] };
+	# what has gone with a pane cannot be taken back
+	my @accumulations = (('accumulating') x 3, 'retracting', $table eq 'ins' || !$self->{changes} ? 'discarding' : ());
 	my @keys = $kind eq 'session' || chance(0.6) ? ('k') : ();
 	my @by = (defined $call ? qw(w.window_start w.window_end) : (), map { "e.$_" } @keys);
 	my @select = (@by, 'count(*) AS n', 'sum(e.v) AS s');
 	my $number = 0;
 
+	$p->{accumulation} = pick(@accumulations);
 	# of a discarding pipeline the sums over its panes are compared
 	push @select, map { "$_ AS a" . $number++ } map { pick(@aggregates) } 1 .. between(1, 4) if $p->{accumulation} ne 'discarding';
 	$p->{query} = 'SELECT ' . join(', ', @select) . " FROM $table e" . (defined $call ? ", $call w" : '');
@@ -121,7 +124,7 @@ sub create
 	$self->{pipelines} = [];
 	for my $table (qw(ins chg))
 	{
-		$self->add_pipeline(random_pipeline($table, $_)) for grep { $self->can_read($table, $_) } @kinds;
+		$self->add_pipeline($self->random_pipeline($table, $_)) for grep { $self->can_read($table, $_) } @kinds;
 	}
 	$self->add_pipeline({ name => 'ins_late', table => 'ins', when => 'now', lateness => '2 minutes',
 		oracle => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM ins e, beam.tumble(e.ts, '1 minute') w
@@ -245,8 +248,7 @@ sub spawn
 	$ENV{PGOPTIONS} = '-c lock_timeout=200ms -c deadlock_timeout=20ms -c statement_timeout=10s';
 	open(STDOUT, '>', "$file.out");
 	open(STDERR, '>&', \*STDOUT);
-	exec('psql', '-X', '-q', '-h', $self->{node}->host, '-p', $self->{node}->port, '-d', $self->{db}, '-f', $file);
-	POSIX::_exit(1);
+	exec('psql', '-X', '-q', '-h', $self->{node}->host, '-p', $self->{node}->port, '-d', $self->{db}, '-f', $file) or POSIX::_exit(1);
 }
 
 # Clients that run so many transactions each, or until their server goes away
