@@ -13,6 +13,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sink/sb_letters.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -571,7 +572,9 @@ pipeline_timers(SbPipeline *pipeline)
 void
 sb_pipeline_write_state(SbPipeline *pipeline)
 {
+	SB_KILL_POINT("before_state");
 	sb_cells_write(pipeline->cells);
+	SB_KILL_POINT("after_state");
 }
 
 /* How finely the watermark of a resting source follows the clock. */
