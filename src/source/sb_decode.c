@@ -17,6 +17,7 @@
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "source/sb_decode_source.h"
 #include "source/sb_frame_spool.h"
@@ -539,6 +540,7 @@ static void
 decode_stream_stop(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
 	spool = NULL;
+	SB_KILL_POINT("stream_part");
 }
 
 static void
@@ -587,6 +589,7 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	{
 		decode_write_begin(txn);
 		decoder->rows += sb_frame_spool_copy(committed, decoder->writer);
+		SB_KILL_POINT("stream_commit");
 		decode_write_commit(txn);
 	}
 	sb_frame_spool_free(committed);
