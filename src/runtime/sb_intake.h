@@ -18,6 +18,7 @@ typedef struct SbRow
 	TupleDesc layout;    /* of the row's time; NULL for a TRUNCATE */
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
+	TransactionId xid; /* of its transaction; invalid: the row has not come through the ring */
 } SbRow;
 
 typedef enum SbIntakeStop
@@ -39,6 +40,7 @@ typedef struct SbIntake
 	uint64 read;            /* ring position of the next frame */
 	bool in_transaction;
 	XLogRecPtr transaction; /* position of the current one */
+	TransactionId xid;
 	TimestampTz commit_time;
 
 	XLogRecPtr position; /* everything up to here has been taken, and is in the bundle */
