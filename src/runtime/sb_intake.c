@@ -82,7 +82,10 @@ intake_layout(SbIntake *intake, uint32 id)
 	return layout->desc;
 }
 
-/* Layouts are few and small; they stay until the process ends, since rows of a bundle may name any. */
+/*
+ * Layouts are few and small; they stay until the process ends, since rows of a bundle may name any. attislocal says that old tuples have
+ * the column: it is of the replica identity.
+ */
 static void
 intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 {
@@ -103,6 +106,7 @@ intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 		att->attalign = column->align;
 		att->attstorage = TYPSTORAGE_PLAIN;
 		att->attisdropped = column->dropped;
+		att->attislocal = column->in_old;
 		att->attnum = i + 1;
 		att->attcacheoff = -1;
 	}
@@ -128,6 +132,7 @@ intake_add_row(SbIntake *intake, const SbRowFrame *frame)
 	row->position = intake->transaction;
 	row->commit_time = intake->commit_time;
 	row->xid = intake->xid;
+	row->side = SB_SIDE_ALL;
 	intake->total_rows++;
 }
 

@@ -54,7 +54,7 @@ scan_put_tuple(SbScan *scan, HeapTuple tuple)
 
 	*frame = (SbRowFrame){.relation = scan->pipeline->plan->source, .new_length = tuple->t_len, .kind = SB_ROW_INSERT};
 	memcpy(frame->data, tuple->t_data, tuple->t_len);
-	scan->rows[scan->n++] = (SbRow){.frame = frame, .layout = scan->layout, .position = scan->position};
+	scan->rows[scan->n++] = (SbRow){.frame = frame, .layout = scan->layout, .position = scan->position, .side = SB_SIDE_ALL};
 }
 
 /* All values in one tuple of the layout. */
