@@ -88,6 +88,8 @@ sb_catalog_put_history(const SbHistoryRow *row)
 	    CStringGetTextDatum(row->snapshot ? row->snapshot : ""), LSNGetDatum(row->cut_end), Int64GetDatum(row->rows),
 	    Int64GetDatum(row->chunks)};
 
+	MemoryContext context = CurrentMemoryContext;
+
 	nulls[4] = row->lower ? ' ' : 'n';
 	nulls[5] = row->upper ? ' ' : 'n';
 	nulls[6] = row->snapshot ? ' ' : 'n';
@@ -96,6 +98,7 @@ sb_catalog_put_history(const SbHistoryRow *row)
 	            " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp()"
 	            " WHERE pipeline OPERATOR(pg_catalog.=) $1",
 	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	MemoryContextSwitchTo(context);
 	if (SPI_processed != 1)
 		elog(ERROR, "pipeline %d has no row in beam.history", row->pipeline);
 }

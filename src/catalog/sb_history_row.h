@@ -18,13 +18,13 @@ typedef struct SbHistoryRow
 {
 	int32 pipeline;
 	AttrNumber part;
-	Oid type;            /* of the part value; InvalidOid where there is none */
-	bool begun;          /* a chunk has been read */
-	bool scanned;        /* all have */
-	bool done;           /* ... and the stream has come to the end of the last one's cut */
-	char *lower;         /* of the last chunk: where the next one ends; NULL: it went down to the end */
-	char *upper;         /* NULL: it was the first */
-	char *snapshot;      /* of the last chunk; NULL: none yet */
+	Oid type;       /* of the part value; InvalidOid where there is none */
+	bool begun;     /* a chunk has been read */
+	bool scanned;   /* all have */
+	bool done;      /* ... and the stream has come to the end of the last one's cut */
+	char *lower;    /* of the last chunk: where the next one ends; NULL: it went down to the end */
+	char *upper;    /* NULL: it was the first */
+	char *snapshot; /* of the last chunk; NULL: none yet */
 	XLogRecPtr cut_end;
 	int64 rows;
 	int64 chunks;
