@@ -676,6 +676,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->commit_time = commit_time;
 	progress->bundles++;
 	progress->cells = sb_cells_count(pipeline->cells);
+	if (pipeline->history)
+		sb_history_write(pipeline);
 	if (pipeline->observer == NULL)
 		sb_catalog_put_progress(progress);
 }
