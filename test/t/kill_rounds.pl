@@ -153,8 +153,8 @@ sub kill_at_point
 	my $until = time + $POINT_SECONDS;
 	my $next = time + 0.15;
 
-	# the slot is told once a second
-	set_kill_at($name . ($name !~ /_confirm$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
+	# the slot is told once a second, and a transaction larger than the ring takes its time
+	set_kill_at($name . ($name !~ /_confirm$|_spool$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
 	while (slurp_file($node->logfile, $at) !~ /process (\d+) kills itself/)
 	{
 		if (time > $until)
@@ -220,9 +220,17 @@ for my $number (0 .. $ROUNDS - 1)
 	}
 	my $what = round($number);
 	my @wrong = $load->wrong;
+	# who was started before the point was taken back may have passed it once more
+	for (1 .. 3)
+	{
+		last unless "@wrong" =~ /^no answer.*connection/s;
+		answers();
+		@wrong = $load->wrong;
+	}
 	note($load->summary) if $number % $EPOCH == $EPOCH - 1;
 	is(join("\n", @wrong), '', "round $number, $what: all results are right") or last;
 }
+unlike(slurp_file($node->logfile), qr/terminated by signal (?!9:|15:)|TRAP:|PANIC:/, 'nobody dies of himself');
 note(join(', ', map { "$_: $killed{$_}" } sort keys %killed));
 if ($ROUNDS >= 3 * @points)
 {
