@@ -195,16 +195,18 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 
 /* ---- TRUNCATE ---- */
 
-/* An aggregate over nothing is a row too. */
+/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
 static void
 truncate_put_empty(SbPipeline *pipeline)
 {
-	if (sb_query_output_empty(pipeline->query, pipeline->out_values, pipeline->out_nulls))
-	{
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
-		if (pipeline->chain)
-			sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, 1);
-	}
+	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+
+	SbEntry *entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+
+	sb_cells_touch(pipeline->cells, entry);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
 /* The rows that the result has lost, for those who read it. */
