@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
@@ -231,6 +232,8 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
 		change_truncate(pipeline);
+		if (pipeline->history)
+			sb_history_restart(pipeline, row);
 		return false;
 	}
 	change_check_old(pipeline, row);
@@ -242,21 +245,18 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 
 /* ---- TRUNCATE ---- */
 
-/* An aggregate over nothing is a row too. */
+/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
 static void
 truncate_put_empty(SbPipeline *pipeline)
 {
-	SbAcc *accs = palloc0(sizeof(SbAcc) * (pipeline->plan->naggs + 1));
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
 	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
 
-	sb_query_acc_init(pipeline->query, accs);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, accs, pipeline->out_values, pipeline->out_nulls))
-	{
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
-		if (pipeline->chain)
-			sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, 1);
-	}
+	SbEntry *entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+
+	sb_cells_touch(pipeline->cells, entry);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
 /* The rows that the result has lost, for those who read it. */
