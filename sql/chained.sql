@@ -177,7 +177,7 @@ SELECT * FROM changes_sum;
 SELECT name, d.* FROM beam.pipelines, differs(name) d WHERE name IN ('pieces_sum', 'pieces_session', 'changes_sum');
 
 -- ---- what is refused ----
-SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$);
+SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$, accumulation => 'discarding');
 SELECT beam.create_pipeline('no', $$SELECT sum(m.amount) FROM minutely m$$);
 SELECT beam.create_pipeline('no', $$SELECT sum(a.amount) FROM large_all a$$);
 -- while it is read, with its result or without

@@ -295,7 +295,6 @@ create_source_has_rows(Oid source)
 static void
 create_find_upstream(SbCreation *creation)
 {
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	SbPipelineRow *upstream;
 	SbElevated saved;
 
@@ -305,12 +304,6 @@ create_find_upstream(SbCreation *creation)
 	{
 		creation->row.upstream = upstream->id;
 		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
-		if (creation->row.retractable && merging)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
-			         errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
-			         errhint("Make that pipeline discarding, or use another window.")));
 	}
 	sb_api_leave(&saved);
 }
@@ -318,17 +311,18 @@ create_find_upstream(SbCreation *creation)
 static void
 create_fix_start(SbCreation *creation, SbDatabase *db)
 {
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	Oid source = creation->plan->source;
 
 	LockRelationOid(source, ShareLock);
 	create_find_upstream(creation);
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
-	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
+	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && (creation->row.upstream == 0 || merging))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
+		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 	if (create_source_has_rows(source))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
