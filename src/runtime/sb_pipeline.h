@@ -154,6 +154,11 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
+/*
+ * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
+ * is looked up.
+ */
+extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);

@@ -215,6 +215,7 @@ merge_cells(SbPipeline *pipeline, uint64 key_hash, const Datum *keys, const bool
 		into->rows += sources[i]->rows;
 		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into), sb_cells_accs(pipeline->cells, sources[i]));
 		/* retracted with the merged window's first pane, so that no reader sees a hole */
+		sb_pipeline_recall(pipeline, sources[i]);
 		if (sources[i]->emitted_rows)
 			sb_cells_add_emitted_rows(pipeline->cells, into, VARDATA(sources[i]->emitted_rows), VARSIZE(sources[i]->emitted_rows) - VARHDRSZ);
 		/* the smaller windows are no longer part of the answer */
