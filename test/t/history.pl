@@ -265,7 +265,7 @@ promise 'rows_are_whole_whatever_their_layout' => sub {
 
 promise 'paused_resumed_and_dropped_in_the_middle' => sub {
 	rate(3000);
-	make_full('ev', 20000);
+	make_full('ev', 6000);
 	make_pipelines('ev');
 	my $load = load('ev');
 	await_chunks('ev_tumble', 3);
@@ -285,7 +285,7 @@ promise 'paused_resumed_and_dropped_in_the_middle' => sub {
 # The rest of the table is then read in one go
 promise 'an_index_dropped_in_the_middle_does_no_harm' => sub {
 	rate(3000);
-	make_full('ev', 20000);
+	make_full('ev', 8000);
 	make_pipelines('ev');
 	my $load = load('ev');
 	await_chunks('ev_tumble', 3);
@@ -299,7 +299,7 @@ promise 'an_index_dropped_in_the_middle_does_no_harm' => sub {
 
 promise 'a_table_that_is_locked_holds_up_nobody' => sub {
 	rate(3000);
-	make_full('ev', 20000);
+	make_full('ev', 8000);
 	make_source($node, 'other');
 	create_pipeline($node, 'others', tumble('other'));
 	make_pipelines('ev');
