@@ -449,6 +449,22 @@ sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
 }
 
+void
+sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
+{
+	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
+	const bool *nulls;
+	Datum *keys;
+	bytea *packed;
+
+	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
+		return;
+	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
+	if (packed)
+		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+}
+
 /* The rows of windows that the cell has taken the place of. */
 static void
 pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
@@ -496,6 +512,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
+	sb_pipeline_recall(pipeline, entry);
 	sb_pipeline_retract(pipeline, entry, pane);
 	pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
