@@ -13,6 +13,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "sink/sb_letters.h"
@@ -176,7 +177,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -661,7 +662,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
 	{
-		TimestampTz clock = pipeline->clocks.processing_time - delay;
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
 		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
@@ -780,7 +782,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
 		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
-		wake = Min(wake, Max(idle_at, due));
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}
 	return wake;
 }
