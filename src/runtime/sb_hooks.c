@@ -36,6 +36,7 @@ static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
 sb_my_database(void)
@@ -107,8 +108,15 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
 	tell_runner = chained = probe = pinned = committing = false;
-	blocked_dbid = InvalidOid;
+	blocked_dbid = new_dbid = InvalidOid;
 }
 
 static void
@@ -244,7 +252,7 @@ hooks_clear_database(Oid dbid)
 	blocked_dbid = dbid;
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	while (!sb_database_is_left(db))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -259,6 +267,8 @@ static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
 {
+	Node *made = statement->utilityStmt;
+
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{
 		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
@@ -270,6 +280,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(made, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) made)->dbname, true);
 }
 
 void
