@@ -32,7 +32,7 @@
 
 /* How often the launcher looks. */
 #define SB_GUARD_INTERVAL_MS 10000
-/* After what only a user can mend has been logged, it is looked at and logged again. */
+/* What only a user can mend is logged so often. */
 #define SB_GUARD_REPEAT_MS 60000
 /* A session may have locked the row of a pipeline; the launcher asks again. */
 #define SB_GUARD_LOCK_TIMEOUT "5s"
@@ -210,7 +210,12 @@ guard_discard_slot(const SbGuard *guard)
 static void
 guard_blame_transaction(const SbGuard *guard)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int pid = BackendXidGetPid(guard->held_by);
+
+	if (!TimestampDifferenceExceeds(guard->db->guard_blamed_at, now, SB_GUARD_REPEAT_MS))
+		return;
+	guard->db->guard_blamed_at = now;
 
 	ereport(WARNING,
 	        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -240,10 +245,7 @@ guard_run(SbGuard *guard)
 	else if (guard->remaining == 0 && !guard_slot_moves(guard))
 		guard_discard_slot(guard);
 	else if (guard->held != InvalidXLogRecPtr && guard->insert - guard->held > guard_limit())
-	{
 		guard_blame_transaction(guard);
-		guard->db->guard_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_GUARD_REPEAT_MS);
-	}
 }
 
 void

@@ -117,7 +117,7 @@ sb_database_get(Oid dbid)
 			db->nsources = 0;
 			memset(db->workers, 0, sizeof(db->workers));
 			db->guard_wanted = false;
-			db->guard_at = 0;
+			db->guard_at = db->guard_blamed_at = 0;
 			pg_atomic_write_u32(&db->slot_ready, 0);
 			pg_atomic_write_u32(&db->slot_discard, 0);
 			pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);

@@ -76,8 +76,9 @@ typedef struct SbDatabase
 	dsm_handle ring; /* 0: not yet made; by the first runner, pinned until server stop */
 
 	/* the bound on retained WAL */
-	bool guard_wanted;    /* by the launcher, cleared when the guard has done its work */
-	TimestampTz guard_at; /* not to be asked for before; by both */
+	bool guard_wanted;           /* by the launcher, cleared when the guard has done its work */
+	TimestampTz guard_at;        /* not to be asked for before; by the launcher */
+	TimestampTz guard_blamed_at; /* when it has last named a transaction; by the guard */
 
 	/* creation of pipelines: transactions that have fixed a start position but not ended hold back the confirmation */
 	int pins;
