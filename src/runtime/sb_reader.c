@@ -6,7 +6,8 @@
  * under a current snapshot.
  *
  * A session is one decoding context. It ends when the runner asks for a rewind (it has started anew, or a pipeline goes on at an
- * older position); the next one starts at what the slot has confirmed and says so with a RESET frame.
+ * older position), or when the decoder cannot go on with what it has passed by; the next one starts at what the slot has confirmed and
+ * says so with a RESET frame.
  *
  * It sleeps on its latch when all flushed WAL is read; commits of this database wake it (sb_hooks.c).
  */
@@ -28,6 +29,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -105,7 +107,9 @@ reader_confirm(bool force)
 	now = GetCurrentTimestamp();
 	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
 		return;
+	SB_KILL_POINT("before_confirm");
 	LogicalConfirmReceivedLocation(wanted);
+	SB_KILL_POINT("after_confirm");
 	pg_atomic_write_u64(&db->confirmed, wanted);
 	confirmed_at = now;
 }
@@ -113,7 +117,7 @@ reader_confirm(bool force)
 static bool
 reader_session_over(void)
 {
-	return pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+	return decoder.start_over || pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
 }
 
 /* Tells how far it has read, and which transaction keeps the slot from following. */
@@ -338,7 +342,9 @@ reader_run_session(const char *name)
 	sb_decode_start_session();
 	heartbeat_at = MyReplicationSlot->data.confirmed_flush;
 	pg_atomic_write_u64(&db->confirmed, heartbeat_at);
+	SB_KILL_POINT("before_reset");
 	sb_decode_write_reset(session_epoch, heartbeat_at);
+	SB_KILL_POINT("after_reset");
 	pg_atomic_write_u32(&db->slot_ready, 1);
 	ConditionVariableBroadcast(&db->changed);
 

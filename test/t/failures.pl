@@ -133,11 +133,28 @@ promise 'changes_retract' => sub {
 	equal_to_batch($node, 'f_changes', 'values changed');
 	run(q{UPDATE e_changes SET ts = ts + interval '1 hour', k = 7 WHERE id < 10});
 	equal_to_batch($node, 'f_changes', 'rows moved to other windows and groups');
+	my $panes = run(q{SELECT panes FROM beam.stat_pipelines WHERE name = 'f_changes'});
+	run(q{UPDATE e_changes SET v = 'not used'});
+	wait_for($node, 'f_changes');
+	is(run(q{SELECT panes FROM beam.stat_pipelines WHERE name = 'f_changes'}), $panes, 'an UPDATE of other columns is none');
 	run('DELETE FROM e_changes WHERE k <> 2');
 	equal_to_batch($node, 'f_changes', 'rows gone, and groups with them');
 	run(q{BEGIN; INSERT INTO e_changes VALUES (1, '2026-01-01', 1, ''); TRUNCATE e_changes; INSERT INTO e_changes VALUES (2, '2026-01-01', 1, ''); COMMIT});
 	equal_to_batch($node, 'f_changes', 'truncated in between');
 	is(run('SELECT sum(n) FROM f_changes'), 1, 'one row is left');
+};
+
+promise 'row_over_nothing_after_truncate_is_taken_back' => sub {
+	setup('nothing', 'SELECT count(*) AS n, sum(e.id) AS s FROM SOURCE e', "$late, accumulation => 'retracting'");
+	for my $round (1 .. 3)
+	{
+		run(q{INSERT INTO e_nothing VALUES (1, '2026-01-01', 1, '')});
+		wait_for($node, 'f_nothing');
+		is(run('SELECT n, s FROM f_nothing GROUP BY n, s HAVING sum(op) <> 0'), '1|1', 'the row');
+		run('TRUNCATE e_nothing');
+		wait_for($node, 'f_nothing');
+		is(run('SELECT n, s, sum(op) FROM f_nothing GROUP BY n, s HAVING sum(op) <> 0'), '0||1', 'nothing, once');
+	}
 };
 
 # a value that cannot be computed counts neither as new nor as old
