@@ -308,7 +308,6 @@ create_retractable(const char *source_mode)
 static void
 create_find_upstream(SbCreation *creation)
 {
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	SbPipelineRow *upstream;
 	SbElevated saved;
 
@@ -318,12 +317,6 @@ create_find_upstream(SbCreation *creation)
 	{
 		creation->row.upstream = upstream->id;
 		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
-		if (creation->row.retractable && merging)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
-			         errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
-			         errhint("Make that pipeline discarding, or use another window.")));
 	}
 	sb_api_leave(&saved);
 }
@@ -343,6 +336,7 @@ create_check_from_now(const SbCreation *creation)
 static void
 create_fix_start(SbCreation *creation, SbDatabase *db)
 {
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	Oid source = creation->plan->source;
 
 	create_find_upstream(creation);
@@ -355,11 +349,11 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
-	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
+	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && (creation->row.upstream == 0 || merging))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
+		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 	create_check_from_now(creation);
 	(void) sb_pin_until_end();
 	if (creation->row.upstream == 0)
