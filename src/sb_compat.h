@@ -5,6 +5,7 @@
 #define SB_COMPAT_H
 
 #include "postgres.h"
+#include "executor/executor.h"
 #include "replication/message.h"
 #include "replication/slot.h"
 #include "storage/latch.h"
@@ -32,14 +33,14 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
-/* A non-transactional logical message; returns the end of its record. */
+/* A logical message; returns the end of its record. */
 static inline XLogRecPtr
-sb_log_message(const char *prefix, const char *message, Size size)
+sb_log_message(const char *prefix, const char *message, Size size, bool transactional)
 {
 #if PG_VERSION_NUM >= 170000
-	return LogLogicalMessage(prefix, message, size, false, false);
+	return LogLogicalMessage(prefix, message, size, transactional, false);
 #else
-	return LogLogicalMessage(prefix, message, size, false);
+	return LogLogicalMessage(prefix, message, size, transactional);
 #endif
 }
 
@@ -50,6 +51,17 @@ sb_database_ownercheck(Oid dbid, Oid roleid)
 	return object_ownercheck(1262, dbid, roleid); /* DatabaseRelationId */
 #else
 	return pg_database_ownercheck(dbid, roleid);
+#endif
+}
+
+/* Runs a started query for up to `count` more rows, 0: to its end. */
+static inline void
+sb_executor_run(QueryDesc *desc, uint64 count)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, count);
+#else
+	ExecutorRun(desc, ForwardScanDirection, count, count == 0);
 #endif
 }
 

@@ -134,6 +134,7 @@ extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
 /* Something has changed that pipelines of every database may have to see: all runners reload. */
 extern void sb_tell_all_runners(void);
+extern void sb_tell_runner(SbDatabase *db);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*
