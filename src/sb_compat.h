@@ -89,6 +89,17 @@ sb_slot_acquire(const char *name, bool nowait)
 #endif
 }
 
+/* The slot's WAL, or what else decoding needs, has been taken away. */
+static inline bool
+sb_slot_is_invalidated(const ReplicationSlot *slot)
+{
+#if PG_VERSION_NUM >= 160000
+	if (slot->data.invalidated != RS_INVAL_NONE)
+		return true;
+#endif
+	return slot->data.restart_lsn == InvalidXLogRecPtr;
+}
+
 /* A slot made and kept for our reader: logical, ephemeral until it has found its starting point. */
 static inline void
 sb_slot_create(const char *name)

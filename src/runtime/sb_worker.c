@@ -71,7 +71,8 @@ sb_worker_begin(Datum arg, SbRole role)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	sb_worker_attach(db, role);
-	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, 0);
+	/* a slot retains WAL also for a database that lets nobody in */
+	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
 	return db;
 }
 
