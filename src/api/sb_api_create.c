@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_definition.h"
 #include "commands/extension.h"
 #include "commands/view.h"
 #include "common/hashfn.h"
@@ -148,6 +149,12 @@ create_check_free(SbCreation *creation)
 		        (errcode(ERRCODE_DUPLICATE_OBJECT),
 		         errmsg("pipeline \"%s\" already exists", creation->name),
 		         errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+	if (sb_definition_find_restored(creation->name))
+		ereport(ERROR,
+		        (errcode(ERRCODE_DUPLICATE_OBJECT),
+		         errmsg("pipeline \"%s\" already exists", creation->name),
+		         errdetail("It was restored from a dump."),
+		         errhint("Set it going with beam.resync_pipeline(), or drop it with beam.drop_pipeline().")));
 	sb_api_leave(&saved);
 	if (taken)
 		ereport(ERROR,

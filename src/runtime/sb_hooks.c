@@ -44,6 +44,7 @@ static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
 sb_my_database(void)
@@ -115,8 +116,15 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
 	tell_runner = chained = probe = pinned = committing = false;
-	blocked_dbid = InvalidOid;
+	blocked_dbid = new_dbid = InvalidOid;
 }
 
 /* After the invalidations are sent and the locks released. */
@@ -302,7 +310,7 @@ hooks_clear_database(Oid dbid)
 	blocked_dbid = dbid;
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	while (!sb_database_is_left(db))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -349,6 +357,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)

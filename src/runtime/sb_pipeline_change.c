@@ -303,6 +303,8 @@ change_truncate(SbPipeline *pipeline)
 	SPI_freetuptable(SPI_tuptable);
 	if (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
 		truncate_put_empty(pipeline);
+	if (sb_result_pending(pipeline->result))
+		sb_result_write(pipeline->result);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }
