@@ -170,7 +170,7 @@ promise 'pipelines_of_a_copied_database_need_a_resync_and_the_original_goes_on' 
 	insert_rows('ev', 1000, 'd5');
 	state_is($node, 'sums', 'needs_resync', qr/this database is a copy/, 'd5');
 	$node->restart;
-	refuses($node, q{CALL beam.wait_for('sums')}, qr/pipeline "sums" is needs_resync/, 'wait_for says so', 'd5');
+	refuses($node, q{CALL beam.wait_for('sums')}, qr/pipeline "sums" needs a resync/, 'wait_for says so', 'd5');
 	insert_rows('ev', 1000, 'd4');
 	equal_to_batch($node, 'sums', 'the original after a restart', 'd4');
 	$node->safe_psql('d5', q{SELECT beam.drop_pipeline('sums'); TRUNCATE ev});

@@ -69,7 +69,7 @@ promise 'promoted_standby_says_that_changes_may_be_missing' => sub {
 	state_is($standby, 'paused', 'needs_resync', qr/^the server has been promoted or restored from a backup \(timeline 2, was 1\)/);
 	is_void($standby, 'paused', qr/timeline/);
 	state_is($standby, 'totals', 'needs_resync', qr/timeline/);
-	refuses($standby, q{CALL beam.wait_for('of_totals')}, qr/reads from "totals", which is needs_resync/, 'what reads its result says so');
+	refuses($standby, q{CALL beam.wait_for('of_totals')}, qr/reads from "totals", which needs a resync/, 'what reads its result says so');
 	$standby->restart;
 	is($standby->safe_psql('postgres', q{SELECT state FROM beam.pipelines WHERE name = 'fresh'}), 'running', 'a restart later is none of that');
 	equal_to_batch($standby, 'fresh');
@@ -148,7 +148,7 @@ promise 'definitions_survive_pg_dump' => sub {
 	$node->safe_psql('source', 'CREATE ROLE keeper; CREATE SCHEMA "my schema"; GRANT CREATE ON SCHEMA public TO keeper');
 	setup($node, 'sums', 'source');
 	create_pipeline($node, '"my schema"."my sums"', 'SELECT k, count(*) AS n FROM t_sums GROUP BY k',
-		q{allowed_lateness => '3 hours', trigger => 'after_watermark(early => after_count(100))', idle_timeout => NULL}, 'source');
+		q{allowed_lateness => '3 hours', trigger => 'after_watermark(early => after_count(100), late => after_count(1))', idle_timeout => NULL}, 'source');
 	$node->safe_psql('source', 'ALTER TABLE "my schema"."my sums" OWNER TO keeper; CREATE VIEW on_sums AS SELECT * FROM sums');
 	$node->safe_psql('source', q{SELECT beam.create_pipeline('gone', 'SELECT count(*) AS n FROM t_sums')});
 	# what is renamed is dumped under the name that it has
