@@ -5,6 +5,7 @@
 #define SB_COMPAT_H
 
 #include "postgres.h"
+#include "access/htup_details.h"
 #include "executor/executor.h"
 #include "replication/message.h"
 #include "replication/slot.h"
@@ -19,6 +20,18 @@
 #if PG_VERSION_NUM >= 160000
 #include "utils/guc_hooks.h"
 #endif
+
+/*
+ * heap_form_tuple() makes composite values. Newer minor releases mark them as such, and check wherever one is taken apart that its columns
+ * are those that its type has now. A row of another time has others.
+ */
+static inline void
+sb_tuple_is_no_datum(HeapTupleHeader header)
+{
+#ifdef HEAP_IS_DATUM
+	header->t_infomask &= ~HEAP_IS_DATUM;
+#endif
+}
 
 #if PG_VERSION_NUM < 160000
 /* 16 made one function of all the pg_*_aclcheck() */

@@ -259,15 +259,13 @@ static void
 create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
 	const char *name = RelationGetRelationName(rel);
-	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
 	int attno = -1;
 
-	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
+	while ((attno = bms_next_member(creation->plan->columns, attno)) >= 0)
 	{
 		const char *column = get_attname(creation->plan->source, attno, false);
 
-		/* a partition may have its columns in another order */
-		if (bms_is_member(get_attnum(RelationGetRelid(rel), column) - FirstLowInvalidHeapAttributeNumber, identity))
+		if (sb_partition_old_has(rel, column))
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -328,7 +328,7 @@ stream_beam_launcher_main(Datum arg)
 		         errhint("Set wal_level to logical and restart the server.")));
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = sb_clock_now();
 		TimestampTz next = DT_NOEND;
 
 		sb_worker_check();

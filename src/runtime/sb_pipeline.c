@@ -13,6 +13,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "sink/sb_letters.h"
@@ -176,7 +177,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -465,6 +466,22 @@ sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
 }
 
+void
+sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
+{
+	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
+	const bool *nulls;
+	Datum *keys;
+	bytea *packed;
+
+	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
+		return;
+	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
+	if (packed)
+		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+}
+
 /* The rows of windows that the cell has taken the place of. */
 static void
 pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
@@ -512,6 +529,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
+	sb_pipeline_recall(pipeline, entry);
 	sb_pipeline_retract(pipeline, entry, pane);
 	pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
@@ -660,7 +678,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
 	{
-		TimestampTz clock = pipeline->clocks.processing_time - delay;
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
 		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
@@ -779,7 +798,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
 		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
-		wake = Min(wake, Max(idle_at, due));
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}
 	return wake;
 }

@@ -161,6 +161,11 @@ extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *r
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
 /* A pane of the cell with the row in out_values. Runs as the owner. */
 extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
+/*
+ * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
+ * is looked up.
+ */
+extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);

@@ -106,6 +106,7 @@ merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 		if (source->emitted)
 			merge_replace_row(merge, window, into, n);
 	}
+	sb_pipeline_recall(pipeline, source);
 	if (source->emitted_rows == NULL)
 		return;
 	for (int i = 0; i < n; i++)

@@ -104,7 +104,7 @@ reader_confirm(bool force)
 
 	if (wanted == InvalidXLogRecPtr || wanted <= confirmed)
 		return;
-	now = GetCurrentTimestamp();
+	now = sb_clock_now();
 	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
 		return;
 	SB_KILL_POINT("before_confirm");
@@ -169,14 +169,14 @@ reader_doze(XLogRecPtr have)
 		return;
 	/* nobody has woken us for an asynchronous commit that is still to be flushed */
 	hurried = 0;
-	watch_flush_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_FLUSH_WATCH_MS);
+	watch_flush_until = TimestampTzPlusMilliseconds(sb_clock_now(), SB_FLUSH_WATCH_MS);
 }
 
 /* Sleeps until there may be more WAL than `have`. */
 static void
 reader_sleep(XLogRecPtr have)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = sb_clock_now();
 	TimestampTz end;
 	long timeout = SB_NEIGHBOUR_POLL_MS;
 
@@ -197,7 +197,7 @@ reader_sleep(XLogRecPtr have)
 		int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
 
 		ResetLatch(MyLatch);
-		end = GetCurrentTimestamp();
+		end = sb_clock_now();
 		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
 			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
 		hurried = end - start < SB_HURRIED_US ? hurried + 1 : 0;

@@ -597,7 +597,7 @@ runner_timeout(TimestampTz wake)
 	long timeout = -1;
 
 	if (wake != DT_NOEND)
-		timeout = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake));
+		timeout = Max(1, TimestampDifferenceMilliseconds(sb_clock_now(), wake));
 	if (pending_position != InvalidXLogRecPtr && flush_retries > 0)
 	{
 		flush_retries--;
@@ -620,7 +620,7 @@ runner_turn(void)
 		return;
 	}
 	wake = runner_next_wake();
-	now = GetCurrentTimestamp();
+	now = sb_clock_now();
 	history = runner_next_history(now, &history_at);
 	/* by turns, where there is something in the ring all the time */
 	if (history && !(fed_last && sb_intake_has_frames(intake)))

@@ -7,6 +7,7 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "runtime/sb_shmem.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -69,6 +70,8 @@ shmem_startup(void)
 		memset(sb_registry, 0, shmem_size());
 		sb_registry->lock = &GetNamedLWLockTranche("stream_beam")->lock;
 		sb_registry->ndatabases = sb_guc_max_databases;
+		pg_atomic_init_u64(&sb_registry->clock_last, 0);
+		pg_atomic_init_u64(&sb_registry->clock_ahead, 0);
 		for (int i = 0; i < sb_guc_max_databases; i++)
 			shmem_database_init(&sb_registry->databases[i]);
 	}
@@ -253,7 +256,7 @@ sb_worker_attach(SbDatabase *db, SbRole role)
 	worker->state = SB_WORKER_RUNNING;
 	worker->pid = MyProcPid;
 	worker->latch = MyLatch;
-	worker->started_at = GetCurrentTimestamp();
+	worker->started_at = sb_clock_now();
 	LWLockRelease(sb_registry->lock);
 	before_shmem_exit(worker_detach, Int32GetDatum(role));
 }

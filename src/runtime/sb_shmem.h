@@ -115,7 +115,9 @@ typedef struct SbRegistry
 	LWLock *lock;
 	pid_t launcher_pid;
 	Latch *launcher_latch;
-	int ndatabases; /* = stream_beam.max_databases */
+	int ndatabases;               /* = stream_beam.max_databases */
+	pg_atomic_uint64 clock_last;  /* by all workers: the latest that sb_clock_now() has said */
+	pg_atomic_uint64 clock_ahead; /* by all workers: microseconds that it is ahead of the wall clock */
 	SbDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } SbRegistry;
 
