@@ -45,6 +45,12 @@ api_state_hint(SbPipelineState state)
 	}
 }
 
+static const char *
+api_state_words(SbPipelineState state)
+{
+	return state == SB_PIPELINE_NEEDS_RESYNC ? "needs a resync" : psprintf("is %s", sb_pipeline_state_name(state));
+}
+
 static void
 api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2, SbPipelineState to, const char *what)
 {
@@ -60,7 +66,7 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 		if (row->state != from && row->state != from2)
 			ereport(ERROR,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
+			         errmsg("pipeline \"%s\" %s and cannot be %s", name, api_state_words(row->state), what),
 			         row->error_message ? errdetail("%s", row->error_message) : 0,
 			         errhint("%s", api_state_hint(row->state))));
 		sb_catalog_set_state(row->id, to, NULL);
@@ -246,9 +252,9 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         needed == row ? errmsg("pipeline \"%s\" is %s: its result does not move", row->name, sb_pipeline_state_name(row->state))
-	                       : errmsg("pipeline \"%s\" reads from \"%s\", which is %s: its result does not move", row->name, needed->name,
-	                                sb_pipeline_state_name(needed->state)),
+	         needed == row ? errmsg("pipeline \"%s\" %s: its result does not move", row->name, api_state_words(row->state))
+	                       : errmsg("pipeline \"%s\" reads from \"%s\", which %s: its result does not move", row->name, needed->name,
+	                                api_state_words(needed->state)),
 	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
 	         errhint("%s", api_state_hint(needed->state))));
 }

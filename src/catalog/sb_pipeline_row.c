@@ -284,6 +284,14 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 }
 
 void
+sb_catalog_follow_owners(void)
+{
+	run("UPDATE beam.pipeline p SET owner = c.relowner, revision = revision OPERATOR(pg_catalog.+) 1 FROM pg_catalog.pg_class c"
+	    " WHERE c.oid OPERATOR(pg_catalog.=) p.result AND c.relowner OPERATOR(pg_catalog.<>) p.owner",
+	    0, NULL, NULL, NULL, SPI_OK_UPDATE);
+}
+
+void
 sb_catalog_delete(int32 id)
 {
 	Oid types[] = {INT4OID};

@@ -77,6 +77,8 @@ extern void sb_catalog_set_state_table(int32 id, Oid state_table);
  * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
  */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
+/* A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER TO). */
+extern void sb_catalog_follow_owners(void);
 extern void sb_catalog_delete(int32 id);
 extern void sb_catalog_put_progress(const SbProgress *progress);
 

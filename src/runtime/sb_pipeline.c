@@ -197,7 +197,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbSavedRole saved;
-	char *result_name, *state_name;
+	char *state_name;
 
 	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
 	settings_of = NULL;
@@ -206,7 +206,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
-	result_name = pipeline_relation_name(row, row->result, "result table");
+	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
@@ -223,7 +223,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
-	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
+	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
@@ -245,6 +245,22 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	/* compiling them asks for the rights to the functions */
 	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
+}
+
+bool
+sb_pipeline_result_moved(const SbPipeline *pipeline)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != pipeline->row->owner ||
+	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
 }
 
 void

@@ -248,7 +248,7 @@ runner_close_stale(List *rows)
 			if (row->id == pipeline->row->id)
 				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
 		}
-		if (keep && runner_verify(pipeline))
+		if (keep && !sb_pipeline_result_moved(pipeline) && runner_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else
 			sb_pipeline_close(pipeline);
@@ -317,6 +317,23 @@ runner_publish_sources(uint32 generation)
 	pfree(sources);
 }
 
+/* Of all pipelines: those that do not run have owners and names, too. */
+static void
+runner_publish_results(List *rows)
+{
+	Oid *results = palloc(sizeof(Oid) * SB_MAX_SOURCES);
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		if (n < SB_MAX_SOURCES)
+			results[n++] = ((SbPipelineRow *) lfirst(lc))->result;
+	}
+	sb_results_set(db, n, results);
+	pfree(results);
+}
+
 /* The extension is gone, or is another one: the launcher decides what comes next. */
 static void
 runner_leave(void)
@@ -348,6 +365,7 @@ runner_reload(void)
 	}
 	extension = now;
 	old = MemoryContextSwitchTo(scratch);
+	sb_catalog_follow_owners();
 	rows = sb_catalog_pipelines();
 	MemoryContextSwitchTo(pipelines_context);
 	runner_close_stale(rows);
@@ -378,6 +396,7 @@ runner_reload(void)
 	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
+	runner_publish_results(rows);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
