@@ -10,6 +10,7 @@
 int sb_guc_bundle_rows;
 int sb_guc_bundle_time_ms;
 int sb_guc_decoding_work_mem_kb;
+int sb_guc_housekeeping_interval_s;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
 int sb_guc_ring_size_kb;
@@ -33,6 +34,8 @@ static const SbIntGuc gucs[] = {
      &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",
      &sb_guc_decoding_work_mem_kb, 256 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.housekeeping_interval", "Least time between two looks for what has expired, such as versions of pipelines.",
+     &sb_guc_housekeeping_interval_s, 60, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",

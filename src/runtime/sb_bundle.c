@@ -201,7 +201,7 @@ bundle_run_plainly(SbBundleRun *run)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->queue_pending && pipeline->upstream)
+		if (pipeline->queue_pending && (pipeline->upstream || pipeline->row->upstream == 0))
 			sb_chain_take_queue(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, bundle_is_idle(pipeline, intake, run->started));
 		/* those that read its result come later in the list */
@@ -332,15 +332,15 @@ careful_pipeline(void *arg)
 	int part = 0;
 	int nrows;
 
+	if (pipeline->queue_pending && (pipeline->upstream || pipeline->row->upstream == 0))
+	{
+		sb_chain_read_queue(pipeline, &careful->rows, &nrows);
+		careful_rows(careful, 0, nrows);
+		sb_chain_empty_queue(pipeline);
+		sb_pipeline_keep(pipeline);
+	}
 	if (pipeline->upstream)
 	{
-		if (pipeline->queue_pending)
-		{
-			sb_chain_read_queue(pipeline, &careful->rows, &nrows);
-			careful_rows(careful, 0, nrows);
-			sb_chain_empty_queue(pipeline);
-			sb_pipeline_keep(pipeline);
-		}
 		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
 		careful_rows(careful, 0, nrows);
 	}

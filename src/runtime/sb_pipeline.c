@@ -5,6 +5,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -145,7 +146,7 @@ pipeline_copy_row(const SbPipelineRow *row)
 	copy->timestamp_combiner = pstrdup(row->timestamp_combiner);
 	copy->on_time = pstrdup(row->on_time);
 	copy->closing = pstrdup(row->closing);
-	copy->error_code = copy->error_message = NULL;
+	copy->error_code = copy->error_message = copy->reason = copy->rebuild = NULL;
 	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
 	for (int i = 0; i < row->nsettings; i++)
 		copy->settings[i] = pstrdup(row->settings[i]);
@@ -186,6 +187,13 @@ pipeline_check_owner(const SbPipelineRow *row)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the owner of pipeline \"%s\" is gone", row->name)));
 }
 
+/* Rows wait in a table: of one that reads another's result, and of a version that is being made. */
+static bool
+pipeline_has_queue(const SbPipelineRow *row)
+{
+	return OidIsValid(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
+}
+
 SbPipeline *
 sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 {
@@ -207,7 +215,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->kept_queue_pending = row->upstream != 0 && observer == NULL;
+	pipeline->queue_pending = pipeline->kept_queue_pending = pipeline_has_queue(row) && observer == NULL;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
@@ -695,7 +703,7 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
-	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
+	TimestampTz wake = pipeline->queue_pending && (pipeline->upstream || pipeline->row->upstream == 0) ? 0 : sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
 	if (awaited && pipeline->row->upstream == 0)

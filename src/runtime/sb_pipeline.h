@@ -107,6 +107,8 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
 extern void sb_chain_take_queue(SbPipeline *reader);
+/* Puts all rows of its source, which is locked against writers, into the queue of a pipeline that is being made. */
+extern void sb_chain_fill_queue(int32 reader, Oid source);
 /* The two halves of it, for a careful run. */
 extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
 extern void sb_chain_empty_queue(SbPipeline *reader);

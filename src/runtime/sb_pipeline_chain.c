@@ -12,16 +12,20 @@
  */
 #include "postgres.h"
 
+#include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* Rows handed on at a time, while a large bundle runs. */
 #define SB_CHAIN_ROWS 20000
@@ -168,6 +172,20 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 	MemoryContextSwitchTo(old);
 }
 
+/* A whole tuple as bytes. */
+static void
+chain_queue_tuple(SbStatement *queue, const void *tuple, Size size, bool insert)
+{
+	bytea *data = palloc(VARHDRSZ + size);
+	Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
+	bool nulls[] = {false, false};
+
+	SET_VARSIZE(data, VARHDRSZ + size);
+	memcpy(VARDATA(data), tuple, size);
+	sb_statement_put(queue, values, nulls);
+	pfree(data);
+}
+
 /* Rows for a reader that does not run: into its queue, whole tuples as bytes. */
 static void
 chain_queue_rows(SbChain *chain)
@@ -178,15 +196,8 @@ chain_queue_rows(SbChain *chain)
 		{
 			const SbRowFrame *frame = chain->rows[i].frame;
 			bool insert = frame->kind == SB_ROW_INSERT;
-			Size size = insert ? frame->new_length : frame->old_length;
-			bytea *data = palloc(VARHDRSZ + size);
-			Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
-			bool nulls[] = {false, false};
 
-			SET_VARSIZE(data, VARHDRSZ + size);
-			memcpy(VARDATA(data), frame->data, size);
-			sb_statement_put(chain->queue[w], values, nulls);
-			pfree(data);
+			chain_queue_tuple(chain->queue[w], frame->data, insert ? frame->new_length : frame->old_length, insert);
 		}
 		if (chain->n > 0)
 			sb_statement_run(chain->queue[w], NULL, NULL);
@@ -265,13 +276,51 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	MemoryContextSwitchTo(old);
 }
 
+void
+sb_chain_fill_queue(int32 reader, Oid source)
+{
+	Relation rel = table_open(source, NoLock);
+	SbStatement *queue = chain_queue_statement(reader);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool free_it;
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &free_it);
+		HeapTuple flat = toast_flatten_tuple(tuple, RelationGetDescr(rel));
+
+		CHECK_FOR_INTERRUPTS();
+		chain_queue_tuple(queue, flat->t_data, flat->t_len, true);
+		heap_freetuple(flat);
+		if (free_it)
+			heap_freetuple(tuple);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	sb_statement_run(queue, NULL, NULL);
+	table_close(rel, NoLock);
+}
+
+static TupleDesc
+chain_source_layout(Oid source)
+{
+	Relation rel = table_open(source, AccessShareLock);
+	TupleDesc layout = CreateTupleDescCopy(RelationGetDescr(rel));
+
+	table_close(rel, AccessShareLock);
+	return layout;
+}
+
 /* The rows are made in the current context. */
 void
 sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
 	char *table = sb_chain_queue_name(reader->row->id);
 	MemoryContext context = CurrentMemoryContext;
-	SbChain rows = {.layout = reader->upstream->chain->layout};
+	SbChain rows = {.layout = reader->upstream ? reader->upstream->chain->layout : chain_source_layout(reader->plan->source)};
 
 	if (SPI_execute(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read %s", table);

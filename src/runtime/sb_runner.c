@@ -18,6 +18,9 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_housekeeping.h"
+#include "runtime/sb_version.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_statement.h"
@@ -31,6 +34,8 @@
 /* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
 #define SB_FLUSH_RETRY_MS 500
 #define SB_FLUSH_RETRIES 6
+/* A version that could not take its place tries again after so long. */
+#define SB_SWAP_RETRY_MS 500
 
 static SbDatabase *db;
 static SbIntake *intake;
@@ -42,6 +47,8 @@ static bool awaiting_reset;
 static XLogRecPtr session_start;
 static Oid extension;
 static uint32 chain_generation; /* as of the reading of the catalog */
+static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
+static TimestampTz next_swap;   /* not before: a lock was not to be had */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
@@ -232,7 +239,11 @@ runner_close_stale(List *rows)
 			SbPipelineRow *row = lfirst(lc2);
 
 			if (row->id == pipeline->row->id)
+			{
 				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
+				/* to be rolled back to, or no longer: that changes nothing in how it runs */
+				pipeline->row->stage = row->stage;
+			}
 		}
 		if (keep && runner_verify(pipeline))
 			kept = lappend(kept, pipeline);
@@ -410,7 +421,7 @@ runner_reload(void)
 				 * needs nothing yet: its source was locked against writers until its creation was committed and this reload was
 				 * asked for, and frames are taken only after that.
 				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0);
+				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id));
 			}
 		}
 		if (pipeline == NULL && row->upstream == 0)
@@ -418,14 +429,117 @@ runner_reload(void)
 	}
 	runner_link(rows);
 	runner_publish_sources(generation);
+	sb_version_rebuild_marked(rows);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
+	list_free(exchanged);
+	exchanged = NIL;
+	sb_housekeeping_ask();
 	/* also where one is awaited: that session may have begun without these sources */
 	if (rewind)
 		runner_request_rewind();
+}
+
+/* ---- versions ---- */
+
+static SbPipeline *
+runner_current_version(const SbPipeline *building)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->stage == SB_STAGE_CURRENT && strcmp(pipeline->row->name, building->row->name) == 0)
+			return pipeline;
+	}
+	return NULL;
+}
+
+static SbPipeline *
+runner_ready_version(void)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		if (sb_version_is_ready(lfirst(lc), runner_current_version(lfirst(lc))))
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+typedef struct SbExchange
+{
+	SbPipeline *building;
+	bool done;
+} SbExchange;
+
+static void
+runner_exchange(void *arg)
+{
+	SbExchange *exchange = arg;
+
+	exchange->done = sb_version_swap(exchange->building, runner_current_version(exchange->building));
+}
+
+/* All versions of the pipeline are to be opened anew, from what the exchange has made of them. */
+static void
+runner_close_versions(const char *name)
+{
+	List *kept = NIL;
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (strcmp(pipeline->row->name, name) != 0)
+		{
+			kept = lappend(kept, pipeline);
+			continue;
+		}
+		exchanged = lappend_int(exchanged, pipeline->row->id);
+		sb_pipeline_close(pipeline);
+	}
+	list_free(pipelines);
+	pipelines = kept;
+}
+
+/* A version that is as far takes the current one's place. What stands in the way is tried again, or fails the version. */
+static void
+runner_swap(SbPipeline *building)
+{
+	SbExchange exchange = {.building = building};
+	char *name = pstrdup(building->row->name);
+	ErrorData *error;
+
+	next_swap = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_SWAP_RETRY_MS);
+	sb_transaction_begin();
+	if (!sb_try(runner_exchange, &exchange, &error))
+	{
+		if (!sb_error_is_transient(error->sqlerrcode))
+		{
+			runner_set_failed(building->row, error);
+			sb_at_commit_tell_runner();
+		}
+		else
+			ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
+			        (errmsg("the new version of pipeline \"%s\" cannot take its place yet: %s", name, error->message)));
+	}
+	sb_transaction_commit();
+	MemoryContextSwitchTo(pipelines_context);
+	if (exchange.done)
+	{
+		runner_close_versions(name);
+		runner_reload();
+		ConditionVariableBroadcast(&db->changed);
+	}
+	pfree(name);
 }
 
 /* ---- the loop ---- */
@@ -551,12 +665,24 @@ static void
 runner_turn(void)
 {
 	TimestampTz wake;
+	SbPipeline *ready;
 
 	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
 		runner_reload();
 	if (awaiting_reset && !runner_await_reset())
 	{
 		sb_worker_sleep(-1);
+		return;
+	}
+	if (sb_housekeeping_next() <= GetCurrentTimestamp())
+	{
+		sb_housekeeping_run(GetCurrentTimestamp());
+		return;
+	}
+	ready = runner_ready_version();
+	if (ready && next_swap <= GetCurrentTimestamp())
+	{
+		runner_swap(ready);
 		return;
 	}
 	wake = runner_next_wake();
@@ -569,7 +695,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(wake));
+	sb_worker_sleep(runner_timeout(Min(Min(wake, sb_housekeeping_next()), ready ? next_swap : DT_NOEND)));
 }
 
 void
