@@ -64,7 +64,7 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d;
 
 -- ---- the watermark is the upstream's output watermark ----
 SELECT u.name, d.name, d.input_watermark = u.output_watermark AS same
-  FROM (VALUES ('minutely', 'hourly'), ('hourly', 'daily')) v(up, down) JOIN beam.watermarks u ON u.name = up JOIN beam.watermarks d ON d.name = down;
+  FROM (VALUES ('minutely', 'hourly'), ('hourly', 'daily')) v(up, down) JOIN beam.watermarks u ON u.name = up JOIN beam.watermarks d ON d.name = down ORDER BY 1;
 SELECT output_watermark FROM beam.watermarks WHERE name IN ('minutely', 'hourly') ORDER BY name;
 
 -- ---- paused and resumed: what comes meanwhile is queued, and is taken without a further row ----

@@ -1,9 +1,12 @@
 /*
  * sb_api_create.c: beam.create_pipeline().
  *
- * START OF A PIPELINE. The source is locked against writers for the rest of the transaction; it is empty, and every transaction that
- * will write to it commits after that. So the end of the WAL, taken under the lock, is an exact start. The slot cannot move past it
- * before this transaction has ended (the pin), and the reader sends the source's rows from before it on (sb_source_add).
+ * START OF A PIPELINE. The reader is told to send the source's rows (sb_source_add), then the end of the WAL is taken: every transaction
+ * that commits above it comes with its rows. The slot cannot move past it before this transaction has ended (the pin). Writers are not
+ * locked out: what they commit until the runner takes the pipeline up is in its history (runtime/sb_history.h), or, for a pipeline that
+ * starts from now, before its time.
+ *
+ * A pipeline over another's result starts under a lock on it: the rows that it has already are put into the queue of the new one.
  */
 #include "postgres.h"
 
@@ -25,6 +28,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/parse_relation.h"
@@ -32,6 +36,7 @@
 #include "query/sb_plan.h"
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_history_part.h"
 #include "runtime/sb_version.h"
 #include "sb_guc.h"
 #include "storage/lmgr.h"
@@ -337,10 +342,29 @@ create_find_upstream(SbCreation *creation)
 	sb_api_leave(&saved);
 }
 
+/* Without the rows from before, a change of one of them would take out of the result what was never put in. */
+static void
+create_check_from_now(const SbCreation *creation)
+{
+	if (creation->history || !creation->row.retractable || !create_source_has_rows(creation->plan->source))
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("source table \"%s\" has rows already, whose changes a pipeline that starts from now could not apply", get_rel_name(creation->plan->source)),
+	         errhint("Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
+}
+
 void
 sb_creation_check_source(SbCreation *creation)
 {
 	create_find_upstream(creation);
+	if (creation->row.upstream != 0)
+	{
+		/* looked at again: it may have been dropped, its result kept, until we have the lock */
+		creation->row.upstream = 0;
+		LockRelationOid(creation->plan->source, ShareLock);
+		create_find_upstream(creation);
+	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
 	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
@@ -355,14 +379,8 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 {
 	Oid source = creation->plan->source;
 
-	LockRelationOid(source, ShareLock);
 	sb_creation_check_source(creation);
-	if (create_source_has_rows(source))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("source table \"%s\" has rows already", get_rel_name(source)),
-		         errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
-		         errhint("Create the pipeline before the first row is inserted.")));
+	create_check_from_now(creation);
 	(void) sb_pin_until_end();
 	if (creation->row.upstream == 0)
 		sb_source_add(db, source);
@@ -372,13 +390,6 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 }
 
 /* ---- the objects ---- */
-
-static void
-create_run(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
-}
 
 void
 sb_creation_view(SbCreation *creation, char *name)
@@ -401,16 +412,9 @@ sb_creation_view(SbCreation *creation, char *name)
 static void
 create_result(SbCreation *creation)
 {
-	char *table = quote_qualified_identifier(creation->schema, creation->name);
-
 	SPI_connect();
-	create_run(sb_result_table_sql(creation->plan, table, creation->accumulation));
-	/* an aggregate over nothing is a row too */
-	if (!creation->plan->grouped && creation->plan->window_kind == SB_WINDOW_GLOBAL && creation->accumulation == SB_ACCUMULATING)
-		create_run(psprintf("INSERT INTO %s SELECT * FROM %s", table,
-		                    quote_qualified_identifier(creation->schema, psprintf("%s%s", creation->name, SB_BATCH_SUFFIX))));
+	creation->row.result = sb_version_make_result(creation->plan, creation->accumulation, creation->namespace, creation->name);
 	SPI_finish();
-	creation->row.result = get_relname_relid(creation->name, creation->namespace);
 }
 
 void
@@ -445,19 +449,19 @@ create_catalog_rows(SbCreation *creation)
 	row->version = 1;
 	row->keep_us = -1;
 	sb_catalog_insert(row);
-	sb_version_make_state(row, creation->plan);
+	sb_version_make_state(row, creation->plan, creation->history);
 	sb_api_leave(&saved);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
 /* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, timestamp_combiner, on_time, closing,
- * allow_unsafe_trigger, source_mode) */
+ * allow_unsafe_trigger, source_mode, history) */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
 	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout",
-	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode"};
+	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode", "history"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
@@ -471,6 +475,7 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	creation.row.idle_timeout_us = -1;
 	sb_creation_arguments(fcinfo, &creation);
+	creation.history = PG_GETARG_BOOL(12);
 
 	db = sb_api_require_server();
 	sb_creation_check_trigger(&creation);

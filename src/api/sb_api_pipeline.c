@@ -10,6 +10,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_history_row.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -237,17 +238,26 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 	return true;
 }
 
-typedef struct SbWaitState
+static bool
+wait_history_is_done(const SbPipelineRow *row)
 {
-	TimestampTz watermark; /* its output watermark */
+	const SbHistoryRow *history = sb_catalog_history(row->id);
+
+	return history == NULL || history->done;
+}
+
+typedef struct SbWaitSeen
+{
+	TimestampTz watermark; /* the output watermark */
+	bool history_done;     /* of the pipeline, and of those that it reads from */
 	bool building;         /* a version is yet to take its place */
-} SbWaitState;
+} SbWaitSeen;
 
 /* Must be running, and stay so while it is waited for; unless it is waited for that another version takes its place. */
-static SbWaitState
+static SbWaitSeen
 wait_check(const char *name, Oid user, bool altered)
 {
-	SbWaitState state = {0};
+	SbWaitSeen seen = {.history_done = true};
 	SbElevated saved;
 	SbPipelineRow *row;
 
@@ -257,15 +267,18 @@ wait_check(const char *name, Oid user, bool altered)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
-	state.building = wait_check_building(row, altered);
-	if (!altered && !state.building)
-		wait_check_running(row, row);
+	seen.watermark = row->progress.output_watermark;
+	seen.building = wait_check_building(row, altered);
 	/* a chain moves when all that it reads from does */
-	for (SbPipelineRow *upstream = row; !altered && upstream->upstream != 0; wait_check_running(row, upstream))
-		upstream = sb_catalog_find_by_id(upstream->upstream);
-	state.watermark = row->progress.output_watermark;
+	for (const SbPipelineRow *needed = row; !altered && !seen.building; needed = sb_catalog_find_by_id(needed->upstream))
+	{
+		wait_check_running(row, needed);
+		seen.history_done = seen.history_done && wait_history_is_done(needed);
+		if (needed->upstream == 0)
+			break;
+	}
 	sb_api_leave(&saved);
-	return state;
+	return seen;
 }
 
 /*
@@ -299,12 +312,12 @@ typedef struct SbWait
 static bool
 wait_is_over(SbWait *wait)
 {
-	SbWaitState state;
+	SbWaitSeen seen;
 
 	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->applied) < wait->marker)
 		return false;
-	state = wait_check(wait->name, wait->user, wait->altered);
-	return !state.building && (wait->watermark == DT_NOBEGIN || state.watermark >= wait->watermark);
+	seen = wait_check(wait->name, wait->user, wait->altered);
+	return !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
 }
 
 /* Sleeps until something has changed; error at the deadline. */

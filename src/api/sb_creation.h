@@ -22,6 +22,7 @@ typedef struct SbCreation
 	SbTrigger *trigger;
 	SbAccumulation accumulation;
 	bool allow_unsafe;
+	bool history; /* the rows that the source has are taken in */
 	bool altered; /* of a pipeline that there is: null means as it is, so an idle_timeout of 0 says that there is none */
 	Oid namespace;
 	const char *schema;

@@ -230,6 +230,7 @@ struct SbQuery
 
 	/* windows */
 	SbExpr event_time;
+	SbExpr part; /* neither column nor state: not set */
 	SbWindow global_window;
 	SetExprState *custom; /* a user's window function, or NULL; it and what follows live in custom_memory */
 	MemoryContext custom_memory;
@@ -294,16 +295,5 @@ sb_expr_eval(SbQuery *query, const SbExpr *expr, bool *isnull)
 #include "catalog/pg_proc.h"
 #define sb_function_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #endif
-
-/* Runs a started query to its end. */
-static inline void
-sb_executor_run(QueryDesc *desc)
-{
-#if PG_VERSION_NUM < 180000
-	ExecutorRun(desc, ForwardScanDirection, 0, true);
-#else
-	ExecutorRun(desc, ForwardScanDirection, 0);
-#endif
-}
 
 #endif

@@ -5,13 +5,13 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -147,7 +147,7 @@ pipeline_copy_row(const SbPipelineRow *row)
 	copy->timestamp_combiner = pstrdup(row->timestamp_combiner);
 	copy->on_time = pstrdup(row->on_time);
 	copy->closing = pstrdup(row->closing);
-	copy->error_code = copy->error_message = copy->reason = copy->rebuild = NULL;
+	copy->error_code = copy->error_message = NULL;
 	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
 	for (int i = 0; i < row->nsettings; i++)
 		copy->settings[i] = pstrdup(row->settings[i]);
@@ -188,13 +188,6 @@ pipeline_check_owner(const SbPipelineRow *row)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the owner of pipeline \"%s\" is gone", row->name)));
 }
 
-/* Rows wait in a table: of one that reads another's result, and of a version that is being made. */
-static bool
-pipeline_has_queue(const SbPipelineRow *row)
-{
-	return OidIsValid(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
-}
-
 SbPipeline *
 sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 {
@@ -216,7 +209,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->kept_queue_pending = pipeline_has_queue(row) && observer == NULL;
+	pipeline->queue_pending = pipeline->kept_queue_pending = row->upstream != 0 && observer == NULL;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
@@ -232,6 +225,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
+	if (observer == NULL)
+		pipeline->history = sb_history_open(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, old);
 	return pipeline;
@@ -258,6 +253,12 @@ sb_pipeline_close(SbPipeline *pipeline)
 		settings_of = NULL;
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+void
+sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
+{
+	pipeline->progress.position = pipeline->row->progress.position = Max(pipeline->progress.position, position);
 }
 
 /* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
@@ -316,6 +317,8 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
 
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	if (pipeline->history && sb_history_ignores(pipeline, row))
+		return;
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
@@ -370,7 +373,10 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 	{
 		SbRow *row = &rows[i];
 
-		if (row->frame->relation != pipeline->plan->source || row->position <= pipeline->row->progress.position)
+		if (row->frame->relation != pipeline->plan->source)
+			continue;
+		/* of the stream, and it has had it */
+		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
 		pipeline->current = row;
 		pipeline_row(pipeline, row, merging);
@@ -596,6 +602,9 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 
 	if (pipeline->observer)
 		return;
+	/* nothing is late or collected before the history is in */
+	if (!sb_history_is_done(pipeline))
+		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
 	{
@@ -656,6 +665,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (had_rows)
 		pipeline->last_row_at = pipeline->clocks.processing_time;
 	sb_pipeline_flush(pipeline);
+	if (pipeline->history)
+		sb_history_end_bundle(pipeline, Max(position, progress->position));
 	pipeline_advance(pipeline, idle);
 	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
@@ -678,6 +689,8 @@ void
 sb_pipeline_keep(SbPipeline *pipeline)
 {
 	sb_cells_keep(pipeline->cells);
+	if (pipeline->history)
+		sb_history_keep(pipeline);
 	pipeline->kept_clocks = pipeline->clocks;
 	if (pipeline->changed)
 		pipeline->persisted = pipeline->progress.position;
@@ -699,6 +712,8 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 	pipeline->current = NULL;
 	pipeline->changed = false;
 	sb_cells_rollback(pipeline->cells);
+	if (pipeline->history)
+		sb_history_rollback(pipeline);
 	sb_chain_rollback(pipeline);
 	pipeline->queue_pending = pipeline->kept_queue_pending;
 	MemoryContextReset(pipeline->bundle);
@@ -708,9 +723,12 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
-	TimestampTz wake = pipeline->queue_pending && (pipeline->upstream || pipeline->row->upstream == 0) ? 0 : sb_cells_next_processing(pipeline->cells);
+	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
+	/* the watermark stands still */
+	if (pipeline->history)
+		return wake;
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
 	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL &&

@@ -31,6 +31,7 @@ typedef struct SbObserver
 } SbObserver;
 
 typedef struct SbChain SbChain;
+typedef struct SbHistory SbHistory;
 
 typedef struct SbPipeline
 {
@@ -50,6 +51,7 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;               /* of SbPipeline: those running that read its result */
 	SbChain *chain;              /* rows for the readers; NULL: it has none */
+	SbHistory *history;          /* rows that the source had before; NULL: all are in */
 	bool retractable;            /* its rows may be taken back; false: what is no INSERT is a dead letter */
 	TupleDesc checked_layout;    /* the last that a change came with ... */
 	bool old_is_known;           /* ... and whether its old tuples have all that the query uses */
@@ -75,6 +77,8 @@ extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
+/* It has had nothing yet: its stream may start at this position instead of an earlier one. */
+extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);
 extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);
 /* Rows lo..hi-1, those of other tables and those at or below its position skipped. */
 extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
@@ -107,8 +111,6 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
 extern void sb_chain_take_queue(SbPipeline *reader);
-/* Puts all rows of its source, which is locked against writers, into the queue of a pipeline that is being made. */
-extern void sb_chain_fill_queue(int32 reader, Oid source);
 /* The two halves of it, for a careful run. */
 extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
 extern void sb_chain_empty_queue(SbPipeline *reader);
@@ -123,6 +125,8 @@ extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
+/* For a reader that is being made: the rows that the result has now, which is locked against writers. SPI connected. */
+extern void sb_chain_fill_queue(int32 reader, Oid result);
 extern char *sb_chain_queue_name(int32 pipeline);
 extern char *sb_chain_queue_sql(const char *table);
 

@@ -18,7 +18,6 @@
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
@@ -80,6 +79,52 @@ chain_queue_statement(int32 reader)
 	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
 	return sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)),
 	                           desc, 0, NULL);
+}
+
+/* A statement takes so many rows at a time. */
+#define SB_CHAIN_FILL_ROWS 20000
+
+static void
+chain_fill_put(SbStatement *statement, HeapTuple tuple, TupleDesc desc)
+{
+	HeapTuple whole = HeapTupleHasExternal(tuple) ? toast_flatten_tuple(tuple, desc) : tuple;
+	bytea *data = palloc(VARHDRSZ + whole->t_len);
+	Datum values[] = {Int16GetDatum(1), PointerGetDatum(data)};
+	bool nulls[] = {false, false};
+
+	SET_VARSIZE(data, VARHDRSZ + whole->t_len);
+	memcpy(VARDATA(data), whole->t_data, whole->t_len);
+	sb_statement_put(statement, values, nulls);
+	pfree(data);
+	if (whole != tuple)
+		heap_freetuple(whole);
+}
+
+void
+sb_chain_fill_queue(int32 reader, Oid result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbStatement *statement = chain_queue_statement(reader);
+	Relation rel = table_open(result, NoLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		chain_fill_put(statement, ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel));
+		if (sb_statement_rows(statement) >= SB_CHAIN_FILL_ROWS)
+			sb_statement_run(statement, NULL, NULL);
+	}
+	if (sb_statement_rows(statement) > 0)
+		sb_statement_run(statement, NULL, NULL);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 void
@@ -172,20 +217,6 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 	MemoryContextSwitchTo(old);
 }
 
-/* A whole tuple as bytes. */
-static void
-chain_queue_tuple(SbStatement *queue, const void *tuple, Size size, bool insert)
-{
-	bytea *data = palloc(VARHDRSZ + size);
-	Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
-	bool nulls[] = {false, false};
-
-	SET_VARSIZE(data, VARHDRSZ + size);
-	memcpy(VARDATA(data), tuple, size);
-	sb_statement_put(queue, values, nulls);
-	pfree(data);
-}
-
 /* Rows for a reader that does not run: into its queue, whole tuples as bytes. */
 static void
 chain_queue_rows(SbChain *chain)
@@ -196,8 +227,15 @@ chain_queue_rows(SbChain *chain)
 		{
 			const SbRowFrame *frame = chain->rows[i].frame;
 			bool insert = frame->kind == SB_ROW_INSERT;
+			Size size = insert ? frame->new_length : frame->old_length;
+			bytea *data = palloc(VARHDRSZ + size);
+			Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
+			bool nulls[] = {false, false};
 
-			chain_queue_tuple(chain->queue[w], frame->data, insert ? frame->new_length : frame->old_length, insert);
+			SET_VARSIZE(data, VARHDRSZ + size);
+			memcpy(VARDATA(data), frame->data, size);
+			sb_statement_put(chain->queue[w], values, nulls);
+			pfree(data);
 		}
 		if (chain->n > 0)
 			sb_statement_run(chain->queue[w], NULL, NULL);
@@ -276,51 +314,13 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	MemoryContextSwitchTo(old);
 }
 
-void
-sb_chain_fill_queue(int32 reader, Oid source)
-{
-	Relation rel = table_open(source, NoLock);
-	SbStatement *queue = chain_queue_statement(reader);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool free_it;
-		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &free_it);
-		HeapTuple flat = toast_flatten_tuple(tuple, RelationGetDescr(rel));
-
-		CHECK_FOR_INTERRUPTS();
-		chain_queue_tuple(queue, flat->t_data, flat->t_len, true);
-		heap_freetuple(flat);
-		if (free_it)
-			heap_freetuple(tuple);
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	sb_statement_run(queue, NULL, NULL);
-	table_close(rel, NoLock);
-}
-
-static TupleDesc
-chain_source_layout(Oid source)
-{
-	Relation rel = table_open(source, AccessShareLock);
-	TupleDesc layout = CreateTupleDescCopy(RelationGetDescr(rel));
-
-	table_close(rel, AccessShareLock);
-	return layout;
-}
-
 /* The rows are made in the current context. */
 void
 sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
 	char *table = sb_chain_queue_name(reader->row->id);
 	MemoryContext context = CurrentMemoryContext;
-	SbChain rows = {.layout = reader->upstream ? reader->upstream->chain->layout : chain_source_layout(reader->plan->source)};
+	SbChain rows = {.layout = reader->upstream->chain->layout};
 
 	if (SPI_execute(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read %s", table);

@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
@@ -181,6 +182,8 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
 		change_truncate(pipeline);
+		if (pipeline->history)
+			sb_history_restart(pipeline, row);
 		return false;
 	}
 	change_check_old(pipeline, row);
@@ -196,12 +199,7 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 static void
 truncate_put_empty(SbPipeline *pipeline)
 {
-	SbAcc *accs = palloc0(sizeof(SbAcc) * (pipeline->plan->naggs + 1));
-	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
-	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
-
-	sb_query_acc_init(pipeline->query, accs);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, accs, pipeline->out_values, pipeline->out_nulls))
+	if (sb_query_output_empty(pipeline->query, pipeline->out_values, pipeline->out_nulls))
 	{
 		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
 		if (pipeline->chain)

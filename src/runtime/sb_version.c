@@ -36,32 +36,25 @@ sb_version_check_readers(const SbPipelineRow *current)
 static void
 version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 {
-	SbAccumulation accumulation = sb_accumulation_of_name(row->accumulation);
-	char *name = sb_version_table_name(row, namespace);
-	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
 	SbSavedRole saved;
 
 	sb_version_as_owner(row, &saved);
-	(void) sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
-	/* an aggregate over nothing is a row too */
-	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
-		(void) sb_version_run(psprintf("INSERT INTO %s SELECT * FROM %s", table,
-		                               quote_qualified_identifier(get_namespace_name(get_rel_namespace(row->view)), get_rel_name(row->view))),
-		                      0, NULL, NULL);
+	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
 	sb_role_restore(&saved);
-	row->result = get_relname_relid(name, namespace);
 }
 
 static void
 version_fix_start(SbPipelineRow *row)
 {
-	/* what is there and what comes must meet exactly */
-	LockRelationOid(row->source, ShareLock);
 	(void) sb_pin_until_end();
 	if (row->upstream == 0)
 		sb_source_add(sb_my_database(), row->source);
 	else
+	{
+		/* no bundle writes to it before this version is there */
+		LockRelationOid(row->source, ShareLock);
 		sb_at_commit_chain();
+	}
 	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	row->progress.position = sb_pin_until_end();
 }
@@ -83,8 +76,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	version_make_result(row, plan, get_rel_namespace(current->result));
 	version_fix_start(row);
 	sb_catalog_insert(row);
-	sb_version_make_state(row, plan);
-	sb_chain_fill_queue(row->id, row->source);
+	sb_version_make_state(row, plan, true);
 	sb_at_commit_tell_runner();
 }
 

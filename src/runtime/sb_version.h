@@ -17,8 +17,13 @@
 /* A name that is free: PIPELINE_vN, and with _batch behind for a view. */
 extern char *sb_version_table_name(const SbPipelineRow *row, Oid namespace);
 extern char *sb_version_view_name(const SbPipelineRow *row, Oid namespace);
-/* The state table, and the queue of one that reads another's result. The row must be in the catalog. */
-extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan);
+/* A result table, as the current user. An aggregate over nothing is in it: that is a row too. */
+extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name);
+/*
+ * The state table, the queue of one that reads another's result, and (`history`) what says that the rows that its source has are to be
+ * taken in. The row must be in the catalog.
+ */
+extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
 /* What is not dropped with a version. */
 #define SB_KEEP_RESULT 1
 #define SB_KEEP_VIEW 2

@@ -12,7 +12,9 @@
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "utils/builtins.h"
@@ -71,8 +73,59 @@ relations_make_member(const char *name, const char *sql)
 	return relation;
 }
 
+/* An aggregate over nothing. */
+static void
+relations_put_empty(const SbPlan *plan, const char *table)
+{
+	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
+	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
+	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+
+	if (sb_query_output_empty(query, values, nulls))
+	{
+		sb_result_put(result, values, nulls, 1);
+		sb_result_write(result);
+	}
+	sb_query_close(query);
+}
+
+Oid
+sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name)
+{
+	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
+
+	(void) sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
+	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
+		relations_put_empty(plan, table);
+	return get_relname_relid(name, namespace);
+}
+
+/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
+#define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
+
+static void
+relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbHistoryRow history = {.pipeline = row->id};
+	const char *name = get_rel_name(plan->source);
+	SbPartWay way;
+	int64 bytes;
+
+	history.part = sb_part_choose(plan, row->retractable, &way);
+	if (history.part != SB_PART_NONE)
+		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
+	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
+	sb_catalog_insert_history(&history);
+	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
+		ereport(NOTICE,
+		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
+		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), sb_part_sql(plan, SB_PART_EVENT_TIME))
+		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
+}
+
 void
-sb_version_make_state(SbPipelineRow *row, const SbPlan *plan)
+sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 {
 	char *name = psprintf("cells_%d", row->id);
 	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
@@ -80,8 +133,14 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan)
 	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
 	sb_catalog_set_state_table(row->id, row->state_table);
 	name = sb_chain_queue_name(row->id);
-	if (row->upstream != 0 || row->stage == SB_STAGE_BUILDING)
+	if (row->upstream != 0)
+	{
 		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
+		if (history)
+			sb_chain_fill_queue(row->id, row->source);
+	}
+	else if (history)
+		relations_begin_history(row, plan);
 }
 
 static void
@@ -123,16 +182,13 @@ relations_view_is_shared(const SbPipelineRow *row)
 void
 sb_version_drop(const SbPipelineRow *row, int keep)
 {
-	Oid queue;
-
 	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
 		relations_drop(row->view, RELKIND_VIEW);
 	if (!(keep & SB_KEEP_RESULT))
 		relations_drop(row->result, RELKIND_RELATION);
 	relations_drop_member(row->state_table);
-	queue = get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false));
-	if (OidIsValid(queue))
-		relations_drop_member(queue);
+	if (row->upstream != 0)
+		relations_drop_member(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
 	sb_catalog_delete(row->id);
 	sb_at_commit_tell_runner();
 }

@@ -399,6 +399,6 @@ sb_version_swap(SbPipeline *building, SbPipeline *current)
 bool
 sb_version_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return building->row->stage == SB_STAGE_BUILDING && !building->queue_pending &&
+	return building->row->stage == SB_STAGE_BUILDING && building->history == NULL && !building->queue_pending &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
