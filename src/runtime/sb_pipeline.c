@@ -55,6 +55,12 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 }
 
 void
+sb_pipeline_forget_settings(void)
+{
+	settings_of = NULL;
+}
+
+void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
@@ -111,7 +117,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
@@ -119,7 +125,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
 		         errdetail("Its state belongs to the old definition."),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
 	return query;
 }
 

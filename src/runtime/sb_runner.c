@@ -533,6 +533,7 @@ runner_swap(SbPipeline *building)
 	sb_transaction_begin();
 	if (!sb_try(runner_exchange, &exchange, &error))
 	{
+		sb_pipeline_forget_settings();
 		if (!sb_error_is_transient(error->sqlerrcode))
 		{
 			runner_set_failed(building->row, error);
@@ -546,6 +547,7 @@ runner_swap(SbPipeline *building)
 	MemoryContextSwitchTo(pipelines_context);
 	if (exchange.done)
 	{
+		SB_KILL_POINT("after_swap");
 		runner_close_versions(name);
 		runner_reload();
 		ConditionVariableBroadcast(&db->changed);

@@ -20,6 +20,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_version.h"
+#include "sb_kill_point.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -32,6 +33,7 @@
 
 typedef struct SbSwap
 {
+	SbPipeline *building;
 	SbPipelineRow *next, *before; /* as locked */
 	List *versions;               /* all, these two among them */
 	const SbPlan *next_plan;
@@ -56,6 +58,18 @@ swap_run_as_owner(const SbSwap *swap, const char *sql)
 
 	sb_version_as_owner(swap->next, &saved);
 	(void) sb_version_run(sql, 0, NULL, NULL);
+	sb_role_restore(&saved);
+}
+
+/* Rows are moved as bundles write them: a trigger of the user's sees the settings of the pipeline. The names are qualified. */
+static void
+swap_move(const SbSwap *swap, const char *sql)
+{
+	SbSavedRole saved;
+
+	sb_pipeline_as_owner(swap->building, &saved);
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
 	sb_role_restore(&saved);
 }
 
@@ -129,7 +143,7 @@ swap_put_aside(SbSwap *swap)
 	char *side = quote_qualified_identifier(get_namespace_name(namespace), name);
 
 	swap_run_as_owner(swap, sb_result_table_sql(swap->before_plan, side, accumulation));
-	swap_run_as_owner(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
+	swap_move(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
 	swap->before->result = get_relname_relid(name, namespace);
 }
 
@@ -142,6 +156,20 @@ swap_drop(Oid relation)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
+/* All that is needed, before any work is done. */
+static void
+swap_lock(const SbSwap *swap)
+{
+	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
+	LockRelationOid(swap->next->result, AccessExclusiveLock);
+	if (!swap->keep)
+		LockRelationOid(swap->before->state_table, AccessExclusiveLock);
+	if (swap->before->view == swap->next->view)
+		return;
+	LockRelationOid(swap->before->view, AccessExclusiveLock);
+	LockRelationOid(swap->next->view, AccessExclusiveLock);
+}
+
 static void
 swap_contents(SbSwap *swap)
 {
@@ -149,12 +177,11 @@ swap_contents(SbSwap *swap)
 
 	/* a constraint trigger that waits for the commit would be in the way of ALTER TABLE */
 	(void) sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
-	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
 	if (swap->keep)
 		swap_put_aside(swap);
-	swap_run_as_owner(swap, psprintf("DELETE FROM %s", swap->table));
+	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
 	swap_reshape(swap);
-	swap_run_as_owner(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
 	swap->next->result = swap->result;
 	swap_drop(side);
 }
@@ -366,7 +393,7 @@ bool
 sb_version_swap(SbPipeline *building, SbPipeline *current)
 {
 	int level = NewGUCNestLevel();
-	SbSwap swap = {0};
+	SbSwap swap = {.building = building};
 
 	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (!swap_prepare(&swap, building, current))
@@ -385,6 +412,7 @@ sb_version_swap(SbPipeline *building, SbPipeline *current)
 	swap.table = swap_name_of(swap.result);
 	swap.alter = sb_version_alter_sql(swap.before, swap.next);
 	swap.index = swap.before_plan == NULL || strcmp(swap_index_sql(swap.before_plan, swap.before), swap_index_sql(swap.next_plan, swap.next)) != 0;
+	swap_lock(&swap);
 	swap_contents(&swap);
 	swap_views(&swap);
 	swap_catalog(&swap);
@@ -392,6 +420,7 @@ sb_version_swap(SbPipeline *building, SbPipeline *current)
 	sb_catalog_put_progress(&building->progress);
 	if (swap.keep)
 		sb_catalog_put_progress(&current->progress);
+	SB_KILL_POINT("before_swap");
 	AtEOXact_GUC(false, level);
 	return true;
 }
