@@ -42,7 +42,7 @@ SELECT beam.alter_pipeline('p', watermark => '1 hour', allowed_lateness => '2 da
 SELECT version, stage, result, keep_until FROM beam.pipeline_versions WHERE stage = 'current';
 CALL beam.wait_for_alter('p');
 SELECT watermark, allowed_lateness, idle_timeout, batch_view, version, next_version FROM beam.pipelines;
-SELECT version, stage, state, result, keep_until > now() + interval '59 minutes' AS kept, reason FROM beam.pipeline_versions;
+SELECT version, stage, state, result, keep_until > now() + interval '59 minutes' AS kept, reason FROM beam.pipeline_versions ORDER BY version;
 SELECT * FROM p ORDER BY k;
 SELECT * FROM p_v1 ORDER BY k;
 -- a version that is not the current one is no source

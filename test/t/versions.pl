@@ -254,6 +254,27 @@ promise 'resync_mends_what_has_failed' => sub {
 	run("SELECT beam.drop_pipeline('s')");
 };
 
+promise 'pipeline_that_has_to_be_rebuilt_is' => sub {
+	setup('b');
+	setup('other');
+	wait_for($node, 'b');
+	# as the runner says it, where it finds that changes alone do not tell what has happened
+	run(q{UPDATE b SET n = n + 1});
+	isnt(differences($node, 'b'), '', 'the result is wrong');
+	run(q{UPDATE beam.pipeline SET rebuild = 'rows have come without an INSERT' WHERE name = 'b'});
+	run(q{SELECT beam.pause_pipeline('other')});
+	equal_to_batch($node, 'b', 'who waits for it waits for the new version');
+	is(run("SELECT version || ' ' || reason FROM beam.pipeline_versions WHERE name = 'b'"), '2 rows have come without an INSERT', 'and it is said why');
+	# while a version is being built that begins again, and one that is kept is worth nothing any more
+	alter('b', by_hour('b'));
+	altered('b');
+	is(stages('b'), '2 kept, 3 current', 'altered');
+	run(q{UPDATE beam.pipeline SET rebuild = 'rows have gone without a DELETE' WHERE name = 'b'; SELECT beam.resume_pipeline('other')});
+	equal_to_batch($node, 'b', 'made anew');
+	is(stages('b'), '4 current', 'alone');
+	run("SELECT beam.drop_pipeline('b'), beam.drop_pipeline('other')");
+};
+
 # ---- kills ----
 
 sub kill_at
