@@ -145,7 +145,7 @@ sub set_kill_at
 sub failing_row { $node->psql('postgres', 'INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
 sub end_reader { kill_child('reader', 'TERM') }
 sub pause_and_resume { $node->psql('postgres', "SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
-sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('base')") }
+sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('chained')") }
 sub large_transaction { $node->psql('postgres', q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
 
 # True: a process has killed itself there
