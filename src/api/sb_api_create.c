@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "api/sb_api.h"
 #include "api/sb_creation.h"
@@ -39,6 +38,7 @@
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_version.h"
 #include "sb_guc.h"
+#include "sb_partition.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -274,43 +274,43 @@ sb_creation_check_trigger(SbCreation *creation)
 
 /* ---- the source ---- */
 
-/* Rows can be taken back only if the WAL has their old values. */
 static void
-create_check_old_values(SbCreation *creation)
+create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
-	Relation rel = table_open(creation->plan->source, AccessShareLock);
 	const char *name = RelationGetRelationName(rel);
 	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
 	int attno = -1;
 
 	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
 	{
-		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity))
+		const char *column = get_attname(creation->plan->source, attno, false);
+
+		/* a partition may have its columns in another order */
+		if (bms_is_member(get_attnum(RelationGetRelid(rel), column) - FirstLowInvalidHeapAttributeNumber, identity))
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
 		         errdetail("The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
-		                   get_attname(creation->plan->source, attno, false)),
+		                   column),
 		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.", quote_identifier(name))));
 	}
-	table_close(rel, NoLock);
 }
 
-static bool
-create_source_has_rows(Oid source)
+/* Rows can be taken back only if the WAL has their old values. Of a partitioned table, each partition has an identity of its own. */
+static void
+create_check_old_values(const SbCreation *creation)
 {
-	Relation rel = table_open(source, NoLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	ListCell *lc;
 
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-	return found;
+	foreach (lc, sb_partition_tree(creation->plan->source, AccessShareLock))
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			create_check_old_values_of(creation, rel);
+		table_close(rel, NoLock);
+	}
 }
 
 /* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
@@ -346,7 +346,7 @@ create_find_upstream(SbCreation *creation)
 static void
 create_check_from_now(const SbCreation *creation)
 {
-	if (creation->history || !creation->row.retractable || !create_source_has_rows(creation->plan->source))
+	if (creation->history || !creation->row.retractable || !sb_partition_has_rows(creation->plan->source))
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

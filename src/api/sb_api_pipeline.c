@@ -288,7 +288,7 @@ wait_check(const char *name, Oid user, bool altered)
 static XLogRecPtr
 wait_write_marker(SbDatabase *db)
 {
-	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0);
+	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
 
 	XLogFlush(marker);
 	sb_wake_worker(db, SB_ROLE_READER);

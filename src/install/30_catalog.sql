@@ -221,9 +221,9 @@ SELECT h.pipeline,
        h.started_at,
        h.finished_at
   FROM (SELECT p.name AS pipeline, p.state, p.owner, h.rows, h.estimated_rows, h.begun, h.scanned, h.lower_bound, h.chunks, h.started_at, h.finished_at,
-               CASE h.part WHEN 0 THEN 'event time'
-                           WHEN -1 THEN NULL
-                           ELSE (SELECT a.attname FROM pg_catalog.pg_attribute a
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
+                    WHEN h.part OPERATOR(pg_catalog.>) 0
+                    THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
                                   WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::text END AS by,
                GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::float8, 0.001) AS seconds
           FROM beam.history h

@@ -77,6 +77,7 @@ struct SbHistory
 	FmgrInfo *compare;
 	SbRegions *now;
 	SbRegions *kept;
+	bool dirty; /* to be written with the bundle */
 	SbUnseen *unseen;
 	SbChunk chunk;
 	TimestampTz next_at; /* the next chunk is not read before */
@@ -145,6 +146,15 @@ history_set_regions(SbHistory *history, SbRegions *regions)
 	history->now = regions;
 }
 
+/* The same, to be written with the bundle. */
+static void
+history_change_regions(SbPipeline *pipeline, SbRegions *regions)
+{
+	history_set_regions(pipeline->history, regions);
+	pipeline->history->dirty = true;
+	pipeline->changed = true;
+}
+
 static SbRegions *
 history_read_regions(SbHistory *history, const SbHistoryRow *row)
 {
@@ -168,14 +178,17 @@ history_read_regions(SbHistory *history, const SbHistoryRow *row)
 	return regions;
 }
 
-static void
-history_write_regions(SbPipeline *pipeline)
+void
+sb_history_write(SbPipeline *pipeline)
 {
-	const SbHistory *history = pipeline->history;
+	SbHistory *history = pipeline->history;
 	const SbRegions *regions = history->now;
 	SbHistoryRow row = {.pipeline = pipeline->row->id, .begun = regions->begun, .scanned = regions->scanned, .done = regions->done, .rows = regions->rows, .chunks = regions->chunks};
 	SbSavedRole saved;
 
+	if (!history->dirty)
+		return;
+	history->dirty = false;
 	sb_pipeline_as_owner(pipeline, &saved);
 	if (regions->has_lower)
 		row.lower = history_value_to_text(history, regions->lower);
@@ -190,7 +203,6 @@ history_write_regions(SbPipeline *pipeline)
 	sb_role_as_worker(&saved);
 	sb_catalog_put_history(&row);
 	sb_role_restore(&saved);
-	pipeline->changed = true;
 }
 
 static int
@@ -245,8 +257,7 @@ sb_history_restart(SbPipeline *pipeline, const SbRow *row)
 	SbHistory *history = pipeline->history;
 
 	sb_unseen_add(history->unseen, row->xid);
-	history_set_regions(history, history_new_regions(history));
-	history_write_regions(pipeline);
+	history_change_regions(pipeline, history_new_regions(history));
 }
 
 void
@@ -261,8 +272,7 @@ sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position)
 	regions->begun = regions->scanned = regions->done = true;
 	regions->rows = history->now->rows;
 	regions->chunks = history->now->chunks;
-	history_set_regions(history, regions);
-	history_write_regions(pipeline);
+	history_change_regions(pipeline, regions);
 }
 
 bool
@@ -528,8 +538,7 @@ chunk_close(SbFeed *feed)
 	MemoryContextSwitchTo(old);
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
-	history_set_regions(history, regions);
-	history_write_regions(pipeline);
+	history_change_regions(pipeline, regions);
 	if (sb_guc_history_rate > 0)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }

@@ -455,9 +455,8 @@ pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
 }
 
-/* A pane with a row. */
-static void
-pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+void
+sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
 
@@ -488,7 +487,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
-		pipeline_emit_row(pipeline, entry, pane);
+		sb_pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
 		pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
@@ -687,6 +686,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->commit_time = commit_time;
 	progress->bundles++;
 	progress->cells = sb_cells_count(pipeline->cells);
+	if (pipeline->history)
+		sb_history_write(pipeline);
 	if (pipeline->observer == NULL)
 		sb_catalog_put_progress(progress);
 }

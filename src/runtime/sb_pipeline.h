@@ -156,6 +156,8 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
+/* A pane of the cell with the row in out_values. Runs as the owner. */
+extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);

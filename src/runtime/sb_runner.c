@@ -456,48 +456,6 @@ runner_reload(void)
 
 /* ---- versions ---- */
 
-static SbPipeline *
-runner_current_version(const SbPipeline *building)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->stage == SB_STAGE_CURRENT && strcmp(pipeline->row->name, building->row->name) == 0)
-			return pipeline;
-	}
-	return NULL;
-}
-
-static SbPipeline *
-runner_ready_version(void)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		if (sb_version_is_ready(lfirst(lc), runner_current_version(lfirst(lc))))
-			return lfirst(lc);
-	}
-	return NULL;
-}
-
-typedef struct SbExchange
-{
-	SbPipeline *building;
-	bool done;
-} SbExchange;
-
-static void
-runner_exchange(void *arg)
-{
-	SbExchange *exchange = arg;
-
-	exchange->done = sb_version_swap(exchange->building, runner_current_version(exchange->building));
-}
-
 /* All versions of the pipeline are to be opened anew, from what the exchange has made of them. */
 static void
 runner_close_versions(const char *name)
@@ -521,31 +479,14 @@ runner_close_versions(const char *name)
 	pipelines = kept;
 }
 
-/* A version that is as far takes the current one's place. What stands in the way is tried again, or fails the version. */
+/* A version that is as far takes the current one's place, or tries so again later. */
 static void
 runner_swap(SbPipeline *building)
 {
-	SbExchange exchange = {.building = building};
 	char *name = pstrdup(building->row->name);
-	ErrorData *error;
 
 	next_swap = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_SWAP_RETRY_MS);
-	sb_transaction_begin();
-	if (!sb_try(runner_exchange, &exchange, &error))
-	{
-		sb_pipeline_forget_settings();
-		if (!sb_error_is_transient(error->sqlerrcode))
-		{
-			runner_set_failed(building->row, error);
-			sb_at_commit_tell_runner();
-		}
-		else
-			ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
-			        (errmsg("the new version of pipeline \"%s\" cannot take its place yet: %s", name, error->message)));
-	}
-	sb_transaction_commit();
-	MemoryContextSwitchTo(pipelines_context);
-	if (exchange.done)
+	if (sb_version_try_swap(building, sb_version_current(pipelines, building)))
 	{
 		SB_KILL_POINT("after_swap");
 		runner_close_versions(name);
@@ -742,7 +683,7 @@ runner_turn(void)
 		sb_housekeeping_run(GetCurrentTimestamp());
 		return;
 	}
-	ready = runner_ready_version();
+	ready = sb_version_ready(pipelines);
 	if (ready && next_swap <= GetCurrentTimestamp())
 	{
 		runner_swap(ready);

@@ -72,13 +72,15 @@ extern TimestampTz sb_version_expire(TimestampTz now);
 
 /* ---- exchanging two (sb_version_swap.c) ---- */
 
-/* Has it taken in the history of its source, and is it where the current one is (NULL: that one does not run)? */
-extern bool sb_version_is_ready(const SbPipeline *building, const SbPipeline *current);
+/* Of the open pipelines, one that has taken in the history of its source and is where the current version is; NULL: none. */
+extern SbPipeline *sb_version_ready(List *pipelines);
+/* The current version; NULL: it does not run. */
+extern SbPipeline *sb_version_current(List *pipelines, const SbPipeline *version);
 /*
- * The building version takes the place of the current one, whose SbPipeline is NULL if it does not run. To be run in a subtransaction
- * between two bundles; it waits for locks only shortly (error 55P03). Afterwards all versions of the pipeline are to be opened anew.
- * False: nothing done, since they are not what they were when they were opened.
+ * The building version takes the place of the current one (NULL: that one does not run), in a transaction of its own between two
+ * bundles. True: all versions of the pipeline are to be opened anew. False: somebody is in the way, who is not waited for long, or the
+ * version has been set to failed, or the two are not what they were when they were opened.
  */
-extern bool sb_version_swap(SbPipeline *building, SbPipeline *current);
+extern bool sb_version_try_swap(SbPipeline *building, SbPipeline *current);
 
 #endif

@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
 #include "storage/lmgr.h"
@@ -389,8 +390,9 @@ swap_prepare(SbSwap *swap, const SbPipeline *building, const SbPipeline *current
 	return true;
 }
 
-bool
-sb_version_swap(SbPipeline *building, SbPipeline *current)
+/* True: done. False: the two are not what they were when they were opened. */
+static bool
+swap_versions(SbPipeline *building, SbPipeline *current)
 {
 	int level = NewGUCNestLevel();
 	SbSwap swap = {.building = building};
@@ -425,9 +427,86 @@ sb_version_swap(SbPipeline *building, SbPipeline *current)
 	return true;
 }
 
-bool
-sb_version_is_ready(const SbPipeline *building, const SbPipeline *current)
+/* ---- when ---- */
+
+SbPipeline *
+sb_version_current(List *pipelines, const SbPipeline *version)
 {
-	return building->row->stage == SB_STAGE_BUILDING && building->history == NULL && !building->queue_pending &&
-	       (current == NULL || building->progress.position == current->progress.position);
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->stage == SB_STAGE_CURRENT && strcmp(pipeline->row->name, version->row->name) == 0)
+			return pipeline;
+	}
+	return NULL;
+}
+
+SbPipeline *
+sb_version_ready(List *pipelines)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *building = lfirst(lc);
+		SbPipeline *current;
+
+		if (building->row->stage != SB_STAGE_BUILDING || building->history || building->queue_pending)
+			continue;
+		current = sb_version_current(pipelines, building);
+		if (current == NULL || building->progress.position == current->progress.position)
+			return building;
+	}
+	return NULL;
+}
+
+typedef struct SbExchange
+{
+	SbPipeline *building, *current;
+	bool done;
+} SbExchange;
+
+static void
+swap_exchange(void *arg)
+{
+	SbExchange *exchange = arg;
+
+	exchange->done = swap_versions(exchange->building, exchange->current);
+}
+
+static void
+swap_failed(const SbPipelineRow *row, ErrorData *error)
+{
+	sb_pipeline_forget_settings();
+	if (sb_error_is_transient(error->sqlerrcode))
+	{
+		ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
+		        (errmsg("version %d of pipeline \"%s\" cannot take its place yet: %s", row->version, row->name, error->message)));
+		return;
+	}
+	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+	sb_at_commit_tell_runner();
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("version %d of pipeline \"%s\" cannot take its place: %s", row->version, row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         errhint("See beam.pipeline_versions; after mending the cause call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+}
+
+bool
+sb_version_try_swap(SbPipeline *building, SbPipeline *current)
+{
+	SbExchange exchange = {.building = building, .current = current};
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData *error;
+
+	sb_transaction_begin();
+	if (!sb_try(swap_exchange, &exchange, &error))
+		swap_failed(building->row, error);
+	sb_transaction_commit();
+	MemoryContextSwitchTo(context);
+	return exchange.done;
 }
