@@ -16,6 +16,7 @@ int sb_guc_history_rate;
 int sb_guc_housekeeping_interval_s;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
+int sb_guc_max_retained_wal_mb;
 int sb_guc_ring_size_kb;
 int sb_guc_start_timeout_ms;
 int sb_guc_state_memory_kb;
@@ -47,6 +48,8 @@ static const SbIntGuc gucs[] = {
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
      &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.max_retained_wal", "WAL behind a pipeline's position with which it is given up (needs_resync), so that the disk does not fill; -1: never.",
+     &sb_guc_max_retained_wal_mb, 64 * 1024, -1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB},
     {"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
      &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
     {"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",

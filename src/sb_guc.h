@@ -12,6 +12,7 @@ extern int sb_guc_history_rate;
 extern int sb_guc_housekeeping_interval_s;
 extern int sb_guc_max_databases;
 extern int sb_guc_max_dead_letters;
+extern int sb_guc_max_retained_wal_mb;
 extern int sb_guc_ring_size_kb;
 extern int sb_guc_start_timeout_ms;
 extern int sb_guc_state_memory_kb;

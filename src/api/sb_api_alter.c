@@ -131,6 +131,8 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	SbPlan *plan;
 
 	sb_creation_await_slot(db);
+	/* out of a dump it is only a definition */
+	(void) sb_api_adopt(name);
 	sb_api_enter(&saved);
 	row = sb_version_same(alter_lock(name, saved.user), "resync_pipeline()", &plan);
 	sb_version_check_shape(sb_catalog_find(row->name), row);

@@ -18,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_definition.h"
 #include "commands/extension.h"
 #include "commands/view.h"
 #include "common/hashfn.h"
@@ -174,6 +175,12 @@ create_check_free(SbCreation *creation)
 		        (errcode(ERRCODE_DUPLICATE_OBJECT),
 		         errmsg("pipeline \"%s\" already exists", creation->name),
 		         errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+	if (sb_definition_find_restored(creation->name))
+		ereport(ERROR,
+		        (errcode(ERRCODE_DUPLICATE_OBJECT),
+		         errmsg("pipeline \"%s\" already exists", creation->name),
+		         errdetail("It was restored from a dump."),
+		         errhint("Set it going with beam.resync_pipeline(), or drop it with beam.drop_pipeline().")));
 	sb_api_leave(&saved);
 	if (taken)
 		ereport(ERROR,
@@ -278,15 +285,13 @@ static void
 create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
 	const char *name = RelationGetRelationName(rel);
-	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
 	int attno = -1;
 
-	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
+	while ((attno = bms_next_member(creation->plan->columns, attno)) >= 0)
 	{
 		const char *column = get_attname(creation->plan->source, attno, false);
 
-		/* a partition may have its columns in another order */
-		if (bms_is_member(get_attnum(RelationGetRelid(rel), column) - FirstLowInvalidHeapAttributeNumber, identity))
+		if (sb_partition_old_has(rel, column))
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -317,7 +322,6 @@ create_check_old_values(const SbCreation *creation)
 static void
 create_find_upstream(SbCreation *creation)
 {
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	SbPipelineRow *upstream;
 	SbElevated saved;
 
@@ -332,12 +336,6 @@ create_find_upstream(SbCreation *creation)
 	{
 		creation->row.upstream = upstream->id;
 		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
-		if (creation->row.retractable && merging)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
-			         errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
-			         errhint("Make that pipeline discarding, or use another window.")));
 	}
 	sb_api_leave(&saved);
 }
@@ -357,6 +355,8 @@ create_check_from_now(const SbCreation *creation)
 void
 sb_creation_check_source(SbCreation *creation)
 {
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
+
 	create_find_upstream(creation);
 	if (creation->row.upstream != 0)
 	{
@@ -367,11 +367,11 @@ sb_creation_check_source(SbCreation *creation)
 	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
-	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
+	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && (creation->row.upstream == 0 || merging))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
+		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 }
 
 static void

@@ -30,6 +30,21 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+/* What to do about a pipeline that does not run. */
+static const char *
+api_state_hint(SbPipelineState state)
+{
+	switch (state)
+	{
+		case SB_PIPELINE_NEEDS_RESYNC:
+			return "Call beam.resync_pipeline(): it makes the result anew from the source.";
+		case SB_PIPELINE_FAILED:
+			return "Mend the cause, then call beam.resume_pipeline().";
+		default:
+			return "Call beam.resume_pipeline().";
+	}
+}
+
 static void
 api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2, SbPipelineState to, const char *what)
 {
@@ -48,7 +63,7 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			         errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
 			         row->error_message ? errdetail("%s", row->error_message) : 0,
-			         errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
+			         errhint("%s", api_state_hint(row->state))));
 	}
 	/* its other versions stand and run with it */
 	foreach (lc, sb_catalog_versions(row->name))
@@ -114,6 +129,8 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	ListCell *lc;
 
 	sb_my_database();
+	if (sb_api_drop_restored(name, keep_result))
+		PG_RETURN_VOID();
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user, false);
 	/* who makes a pipeline that reads the result, or exchanges versions, has it locked */
@@ -218,7 +235,7 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 	                       : errmsg("pipeline \"%s\" reads from \"%s\", which is %s: its result does not move", row->name, needed->name,
 	                                sb_pipeline_state_name(needed->state)),
 	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
-	         errhint(needed->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
+	         errhint("%s", api_state_hint(needed->state))));
 }
 
 /* The version that is being built, which has to run: the old one may be dead. True: there is one, or one will be begun. */
@@ -264,7 +281,7 @@ wait_check(const char *name, Oid user, bool altered)
 	sb_api_enter(&saved);
 	row = sb_api_lookup(name, false);
 	if (row == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
+		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	seen.watermark = row->progress.output_watermark;

@@ -14,7 +14,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-static const char *const state_names[] = {"running", "paused", "failed"};
+static const char *const state_names[] = {"running", "paused", "failed", "needs_resync"};
 static const char *const stage_names[] = {"current", "building", "kept"};
 
 const char *
@@ -333,7 +333,7 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 		nulls[2] = nulls[3] = 'n';
 	run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
 	    " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
-	    " WHERE id OPERATOR(pg_catalog.=) $1",
+	    " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed' OR state OPERATOR(pg_catalog.<>) 'needs_resync')",
 	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 	return SPI_processed > 0;
 }

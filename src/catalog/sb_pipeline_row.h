@@ -31,7 +31,8 @@ typedef enum SbPipelineState
 {
 	SB_PIPELINE_RUNNING,
 	SB_PIPELINE_PAUSED,
-	SB_PIPELINE_FAILED
+	SB_PIPELINE_FAILED,
+	SB_PIPELINE_NEEDS_RESYNC /* its position is void: it holds nothing back, and has to be made anew from its source */
 } SbPipelineState;
 
 /* Which of a pipeline's versions it is; only one of each name is current, and at most one building. */
@@ -90,7 +91,9 @@ extern SbPipelineRow *sb_catalog_lock(const char *name);
 /* Inserts both rows and fills in the id. */
 extern void sb_catalog_insert(SbPipelineRow *row);
 extern void sb_catalog_set_state_table(int32 id, Oid state_table);
-/* `error` NULL clears the error. False: the pipeline has been dropped. */
+/*
+ * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
+ */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
 /* Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the struct. */
 extern void sb_catalog_put_version(const SbPipelineRow *row);

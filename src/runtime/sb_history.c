@@ -231,15 +231,10 @@ history_region(const SbHistory *history, SbQuery *query)
 	return regions->has_lower && history_compare(history, value, regions->lower) < 0 ? SB_REGION_AHEAD : SB_REGION_LAST;
 }
 
-bool
-sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+static bool
+history_has(SbHistory *history, SbQuery *query, const SbRow *row)
 {
-	SbHistory *history = pipeline->history;
-
-	/* a row of a chunk */
-	if (!TransactionIdIsValid(row->xid))
-		return false;
-	switch (history_region(history, pipeline->query))
+	switch (history_region(history, query))
 	{
 		case SB_REGION_AHEAD:
 			sb_unseen_add(history->unseen, row->xid);
@@ -249,6 +244,18 @@ sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
 		default:
 			return false;
 	}
+}
+
+bool
+sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+{
+	/* a row of a chunk */
+	if (!TransactionIdIsValid(row->xid) || !history_has(pipeline->history, pipeline->query, row))
+		return false;
+	/* it counts as a row of the history */
+	if (row->frame->kind == SB_ROW_INSERT)
+		pipeline->progress.rows_in--;
+	return true;
 }
 
 void

@@ -24,6 +24,7 @@
 #include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
@@ -36,11 +37,14 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static bool tell_runner;
 static bool chained;
 static bool probe;
-static bool roles_changed; /* what roles may do, in every database */
+/* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
+static bool rights_changed; /* in this database */
+static bool roles_changed;  /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
 sb_my_database(void)
@@ -103,8 +107,6 @@ hooks_end_of_transaction(bool committed)
 		pg_atomic_fetch_sub_u32(&db->creations, 1);
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 	}
-	if (committed && roles_changed)
-		sb_tell_all_runners();
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -114,8 +116,31 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = chained = probe = roles_changed = pinned = committing = false;
-	blocked_dbid = InvalidOid;
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
+	tell_runner = chained = probe = pinned = committing = false;
+	blocked_dbid = new_dbid = InvalidOid;
+}
+
+/* After the invalidations are sent and the locks released. */
+static void
+hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	SbDatabase *db;
+
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(rights_changed || roles_changed))
+		return;
+	db = sb_database_find(MyDatabaseId);
+	if (committed && roles_changed)
+		sb_tell_all_runners();
+	else if (committed && db)
+		sb_tell_runner(db);
+	rights_changed = roles_changed = false;
 }
 
 static void
@@ -285,7 +310,7 @@ hooks_clear_database(Oid dbid)
 	blocked_dbid = dbid;
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	while (!sb_database_is_left(db))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -304,7 +329,7 @@ hooks_note_rights(Node *statement)
 	{
 		case T_GrantStmt:
 		case T_DropOwnedStmt:
-			sb_at_commit_tell_runner();
+			rights_changed = true;
 			break;
 		case T_GrantRoleStmt:
 		case T_AlterRoleStmt:
@@ -332,6 +357,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
@@ -342,6 +369,7 @@ void
 sb_hooks_install(void)
 {
 	RegisterXactCallback(hooks_xact, NULL);
+	RegisterResourceReleaseCallback(hooks_transaction_is_over, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = hooks_object_access;
 	previous_utility = ProcessUtility_hook;

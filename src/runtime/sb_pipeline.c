@@ -13,6 +13,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "sink/sb_letters.h"
@@ -182,7 +183,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -431,9 +432,9 @@ pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
 }
 
-/* Retracts what was emitted for the cell, and for the windows merged into it: packed rows, one behind the other. */
-static void
-pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+/* The rows are packed, one behind the other. */
+void
+sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	const char *at, *end;
 
@@ -453,6 +454,42 @@ pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_put(pipeline, entry, pane, -1);
 	}
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
+}
+
+void
+sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
+{
+	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
+	const bool *nulls;
+	Datum *keys;
+	bytea *packed;
+
+	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
+		return;
+	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
+	if (packed)
+		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+}
+
+/* The rows of windows that the cell has taken the place of. */
+static void
+pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
+{
+	SbSession *session = sb_cells_session(pipeline->cells, entry);
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+
+	if (session == NULL || session->removed == NULL)
+		return;
+	for (int i = 0; i < session->nremoved; i++)
+	{
+		if (pipeline->observer)
+			pipeline->observer->remove(pipeline->observer->arg, session->removed[i], keys, nulls);
+		else
+			sb_result_remove(pipeline->result, session->removed[i], keys, nulls);
+	}
+	sb_cells_clear_removed(pipeline->cells, entry);
 }
 
 void
@@ -482,7 +519,9 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
-	pipeline_retract(pipeline, entry, pane);
+	sb_pipeline_recall(pipeline, entry);
+	sb_pipeline_retract(pipeline, entry, pane);
+	pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
@@ -507,8 +546,11 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 static void
 pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 {
-	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		pipeline_forget_accumulators(pipeline, entry);
+	if (!sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		return;
+	pipeline_forget_accumulators(pipeline, entry);
+	if (sb_cells_session(pipeline->cells, entry))
+		sb_cells_set_elements(pipeline->cells, entry, NULL);
 }
 
 static void
@@ -626,7 +668,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
 	{
-		TimestampTz clock = pipeline->clocks.processing_time - delay;
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
 		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
@@ -745,7 +788,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
 		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
-		wake = Min(wake, Max(idle_at, due));
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}
 	return wake;
 }

@@ -140,23 +140,6 @@ change_refuse(SbPipeline *pipeline, const SbRow *row)
 	MemoryContextReset(pipeline->element);
 }
 
-/* Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. */
-static void
-change_rebuild(SbPipeline *pipeline, const SbRow *row)
-{
-	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
-	SbSavedRole saved;
-
-	if (!pipeline->retractable && !came)
-	{
-		change_refuse(pipeline, row);
-		return;
-	}
-	sb_role_as_worker(&saved);
-	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
-	sb_role_restore(&saved);
-}
-
 /* Have old tuples of this layout all columns that the query uses? */
 static bool
 change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
@@ -216,6 +199,26 @@ change_is_none(SbPipeline *pipeline, const SbRow *row)
 }
 
 static void change_truncate(SbPipeline *pipeline);
+
+/*
+ * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
+ * being read, it is read again from the beginning.
+ */
+static void
+change_rebuild(SbPipeline *pipeline, const SbRow *row)
+{
+	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbSavedRole saved;
+
+	if (!pipeline->retractable && !came)
+	{
+		change_refuse(pipeline, row);
+		return;
+	}
+	sb_role_as_worker(&saved);
+	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
+	sb_role_restore(&saved);
+}
 
 bool
 sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
@@ -296,6 +299,8 @@ change_truncate(SbPipeline *pipeline)
 	SPI_freetuptable(SPI_tuptable);
 	if (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
 		truncate_put_empty(pipeline);
+	if (sb_result_pending(pipeline->result))
+		sb_result_write(pipeline->result);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }

@@ -18,10 +18,12 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_version.h"
+#include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -33,6 +35,8 @@
 
 /* A position is written without any rows when so much WAL could be given back. */
 #define SB_PERSIST_BYTES (16 * 1024 * 1024)
+/* The same while the slot retains that much: at most so often. */
+#define SB_PERSIST_INTERVAL_MS 10000
 /* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
 #define SB_FLUSH_RETRY_MS 500
 #define SB_FLUSH_RETRIES 6
@@ -58,6 +62,7 @@ static TimestampTz next_swap;   /* not before: a lock was not to be had */
 static XLogRecPtr pending_commit;
 static XLogRecPtr pending_position;
 static int flush_retries;
+static TimestampTz persisted_at; /* when positions were last written without rows */
 
 /* ---- confirmation ---- */
 
@@ -323,62 +328,6 @@ runner_publish_sources(uint32 generation)
 	pfree(sources);
 }
 
-/*
- * A gap between a pipeline's position and what the slot still has: the slot was lost and made anew, or the database is a copy. The
- * changes in between will not come.
- */
-static void
-runner_raise_gap(void *arg)
-{
-	SbPipeline *pipeline = arg;
-
-	ereport(ERROR,
-	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
-	                LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
-	         errdetail("The replication slot of this database does not reach back to the pipeline's position."),
-	         errhint("Drop the pipeline and create it again.")));
-}
-
-static bool
-runner_has_gap(const SbPipeline *pipeline)
-{
-	return pipeline->row->upstream == 0 && pipeline->persisted < session_start;
-}
-
-static void
-runner_fail_gapped(void)
-{
-	ListCell *lc, *lc2;
-	List *kept = NIL;
-	bool any = false;
-
-	foreach (lc, pipelines)
-		any = any || runner_has_gap(lfirst(lc));
-	if (!any)
-		return;
-	sb_transaction_begin();
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-		MemoryContext old = MemoryContextSwitchTo(pipelines_context);
-		ErrorData *error;
-
-		if (!runner_has_gap(pipeline))
-			kept = lappend(kept, pipeline);
-		else if (!sb_try(runner_raise_gap, pipeline, &error))
-		{
-			runner_set_failed(pipeline->row, error);
-			foreach (lc2, pipeline->readers)
-				((SbPipeline *) lfirst(lc2))->upstream = NULL;
-			sb_pipeline_close(pipeline);
-		}
-		MemoryContextSwitchTo(old);
-	}
-	pipelines = kept;
-	sb_transaction_commit();
-}
-
 /* The extension is gone, or is another one: the launcher decides what comes next. */
 static void
 runner_leave(void)
@@ -434,7 +383,7 @@ runner_reload(void)
 					sb_pipeline_start_at(pipeline, intake->position);
 			}
 		}
-		if (pipeline == NULL && row->upstream == 0)
+		if (pipeline == NULL && sb_void_holds(row))
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
 	SB_KILL_POINT("reload");
@@ -485,7 +434,7 @@ runner_swap(SbPipeline *building)
 {
 	char *name = pstrdup(building->row->name);
 
-	next_swap = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_SWAP_RETRY_MS);
+	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
 	if (sb_version_try_swap(building, sb_version_current(pipelines, building)))
 	{
 		SB_KILL_POINT("after_swap");
@@ -498,16 +447,32 @@ runner_swap(SbPipeline *building)
 
 /* ---- the loop ---- */
 
+/*
+ * What the slot retains moves on when it is confirmed beyond a record that told of no older transaction. Positions that hardly move would
+ * make it wait for that, with all the WAL of a transaction that has long ended.
+ */
+static bool
+runner_slot_waits(void)
+{
+	XLogRecPtr restart;
+
+	if (!TimestampDifferenceExceeds(persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
+		return false;
+	restart = sb_slot_restart_lsn(db->dbid);
+	return restart != InvalidXLogRecPtr && intake->position > restart && intake->position - restart > SB_PERSIST_BYTES;
+}
+
 static bool
 runner_persist_due(void)
 {
+	bool waits = runner_slot_waits();
 	ListCell *lc;
 
 	foreach (lc, pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (intake->position > pipeline->persisted && intake->position - pipeline->persisted > SB_PERSIST_BYTES)
+		if (intake->position > pipeline->persisted && (waits || intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
 	return false;
@@ -531,6 +496,7 @@ runner_persist_positions(void)
 	sb_transaction_commit();
 	foreach (lc, pipelines)
 		sb_pipeline_keep(lfirst(lc));
+	persisted_at = GetCurrentTimestamp();
 }
 
 static TimestampTz
@@ -637,6 +603,19 @@ runner_history(SbPipeline *pipeline)
 	}
 }
 
+/* Pipelines that the session does not reach back to can never go on, also those that do not run now. */
+static void
+runner_void_gapped(void)
+{
+	bool any;
+
+	sb_transaction_begin();
+	any = sb_void_gapped(session_start);
+	sb_transaction_commit();
+	if (any)
+		runner_reload();
+}
+
 /* Waits for the frame that starts the session asked for. */
 static bool
 runner_await_reset(void)
@@ -645,9 +624,9 @@ runner_await_reset(void)
 		return false;
 	awaiting_reset = false;
 	intake->position = session_start;
-	runner_fail_gapped();
+	runner_void_gapped();
 	runner_after_bundle(InvalidXLogRecPtr);
-	return true;
+	return !awaiting_reset;
 }
 
 static long
@@ -656,7 +635,7 @@ runner_timeout(TimestampTz wake)
 	long timeout = -1;
 
 	if (wake != DT_NOEND)
-		timeout = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake));
+		timeout = Max(1, TimestampDifferenceMilliseconds(sb_clock_now(), wake));
 	if (pending_position != InvalidXLogRecPtr && flush_retries > 0)
 	{
 		flush_retries--;
@@ -678,19 +657,19 @@ runner_turn(void)
 		sb_worker_sleep(-1);
 		return;
 	}
-	if (sb_housekeeping_next() <= GetCurrentTimestamp())
+	if (sb_housekeeping_next() <= sb_clock_now())
 	{
-		sb_housekeeping_run(GetCurrentTimestamp());
+		sb_housekeeping_run(sb_clock_now());
 		return;
 	}
 	ready = sb_version_ready(pipelines);
-	if (ready && next_swap <= GetCurrentTimestamp())
+	if (ready && next_swap <= sb_clock_now())
 	{
 		runner_swap(ready);
 		return;
 	}
 	wake = runner_next_wake();
-	now = GetCurrentTimestamp();
+	now = sb_clock_now();
 	history = runner_next_history(now, &history_at);
 	/* by turns, where there is something in the ring all the time */
 	if (history && !(fed_last && sb_intake_has_frames(intake)))
@@ -729,6 +708,8 @@ stream_beam_runner_main(Datum arg)
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();
+	/* before there is a reader */
+	sb_void_check_home(db);
 	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
 	/* first the sources, then the session: the reader drops the rows of tables that it does not know */

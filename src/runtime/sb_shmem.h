@@ -23,10 +23,11 @@
 typedef enum SbRole
 {
 	SB_ROLE_READER,
-	SB_ROLE_RUNNER
+	SB_ROLE_RUNNER,
+	SB_ROLE_GUARD /* runs when it is asked for (sb_guard.c) */
 } SbRole;
 
-#define SB_NROLES 2
+#define SB_NROLES 3
 
 /* What the launcher is to have running for a database. Moves: the table in sb_registry.c. */
 typedef enum SbDbState
@@ -74,6 +75,11 @@ typedef struct SbDatabase
 	SbWorker workers[SB_NROLES];
 	dsm_handle ring; /* 0: not yet made; by the first runner, pinned until server stop */
 
+	/* the bound on retained WAL */
+	bool guard_wanted;           /* by the launcher, cleared when the guard has done its work */
+	TimestampTz guard_at;        /* not to be asked for before; by the launcher */
+	TimestampTz guard_blamed_at; /* when it has last named a transaction; by the guard */
+
 	/* creation of pipelines: transactions that have fixed a start position but not ended hold back the confirmation */
 	int pins;
 	XLogRecPtr pin_lsn; /* the least of them, while pins > 0 */
@@ -89,7 +95,10 @@ typedef struct SbDatabase
 	pg_atomic_uint64 rewind_wanted;     /* by the runner: sessions of the reader it asked for */
 	pg_atomic_uint32 reader_sleeping;   /* by the reader: commits are to wake it */
 	pg_atomic_uint32 slot_ready;        /* by the reader: the slot exists and decoding has begun */
-	pg_atomic_uint64 confirmable;       /* by the runner: flushed by all pipelines up to here */
+	pg_atomic_uint32 slot_discard;      /* by guard and reader: the slot is to be made anew; cleared by the reader when it is */
+	pg_atomic_uint64 open_lsn;          /* by the reader: where decoding has to begin for the oldest transaction that it has seen no end of */
+	pg_atomic_uint32 open_xid;          /* by the reader: that transaction; 0: none */
+	pg_atomic_uint64 confirmable;       /* by the runner, without one by the guard: flushed by all pipelines up to here */
 	pg_atomic_uint64 confirmed;         /* by the reader: told to the slot */
 	pg_atomic_uint64 applied;           /* by the runner: committed (not always flushed) up to here */
 	pg_atomic_uint64 decoded;           /* by the reader: read the WAL up to here */
@@ -103,7 +112,9 @@ typedef struct SbRegistry
 	LWLock *lock;
 	pid_t launcher_pid;
 	Latch *launcher_latch;
-	int ndatabases; /* = stream_beam.max_databases */
+	int ndatabases;               /* = stream_beam.max_databases */
+	pg_atomic_uint64 clock_last;  /* by all workers: the latest that sb_clock_now() has said */
+	pg_atomic_uint64 clock_ahead; /* by all workers: microseconds that it is ahead of the wall clock */
 	SbDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } SbRegistry;
 
@@ -120,6 +131,8 @@ extern void sb_database_event(SbDatabase *db, SbDbEvent event);
 /* The same with the lock held exclusively. */
 extern void sb_database_move(SbDatabase *db, SbDbEvent event);
 
+/* None of its workers runs. */
+extern bool sb_database_is_left(const SbDatabase *db);
 extern void sb_wake_launcher(void);
 extern void sb_wake_worker(SbDatabase *db, SbRole role);
 
@@ -134,6 +147,7 @@ extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
 /* Something has changed that pipelines of every database may have to see: all runners reload. */
 extern void sb_tell_all_runners(void);
+extern void sb_tell_runner(SbDatabase *db);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*

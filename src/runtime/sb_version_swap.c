@@ -163,7 +163,7 @@ swap_lock(const SbSwap *swap)
 {
 	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
 	LockRelationOid(swap->next->result, AccessExclusiveLock);
-	if (!swap->keep)
+	if (!swap->keep && OidIsValid(swap->before->state_table))
 		LockRelationOid(swap->before->state_table, AccessExclusiveLock);
 	if (swap->before->view == swap->next->view)
 		return;

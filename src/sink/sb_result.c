@@ -8,6 +8,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
@@ -28,6 +29,8 @@ struct SbResult
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
 	SbStatement *remove_nulls; /* the others */
+	SbStatement *find;         /* the same for reading them */
+	SbStatement *find_nulls;
 	SbStatement *clear;
 	int nidentity;
 	int *identity; /* columns of the plan that identify a row */
@@ -181,14 +184,14 @@ result_equality(Oid type)
 	return result;
 }
 
-/* `rows` has the identity's columns as c1, c2 ... */
+/* A statement about the rows t of a given identity. `rows` has its columns as c1, c2 ... */
 static char *
-result_remove_sql(const SbResult *result, const char *table, bool with_nulls)
+result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM %s t USING rows r WHERE true", table);
+	appendStringInfo(&sql, "%s rows r WHERE true", what);
 	for (int i = 0; i < result->nidentity; i++)
 	{
 		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
@@ -223,6 +226,20 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 	return psprintf("INSERT INTO %s (%s, op) SELECT %s -1 FROM (SELECT (pg_catalog.array_agg(t))[1] AS one FROM %s t"
 	                " GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.>) 0) x RETURNING %s",
 	                table, columns.data, expanded.data, table, columns.data, columns.data);
+}
+
+/* The plan's columns of table t */
+static char *
+result_find_sql(const SbPlan *plan, const char *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfo(&sql, " FROM %s t,", table);
+	return sql.data;
 }
 
 static TupleDesc
@@ -274,11 +291,15 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 			result->identity[result->nidentity++] = i;
 	}
 	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
-	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
-	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	result->remove = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), false), result_identity_desc(result), 0, NULL);
+	result->remove_nulls = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), true), result_identity_desc(result), 0, NULL);
+	result->find = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false), result_identity_desc(result), 0, NULL);
+	result->find_nulls = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true), result_identity_desc(result), 0, NULL);
 	result->clear = sb_statement_create(result_clear_sql(plan, table, accumulation), NULL, 0, NULL);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
+	sb_statement_by_index(result->find);
+	sb_statement_by_index(result->find_nulls);
 	return result;
 }
 
@@ -336,8 +357,9 @@ sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nul
 	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 
-void
-sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+/* The identity of a row, to the one statement or, where it has a null, to the other; returns which. */
+static SbStatement *
+result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls, SbWindow window, const Datum *keys, const bool *nulls)
 {
 	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
 	bool *isnull = palloc0(sizeof(bool) * (result->nidentity + 1));
@@ -358,9 +380,34 @@ sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const boo
 			any_null = any_null || isnull[i];
 		}
 	}
-	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, isnull);
+	sb_statement_put(any_null ? with_nulls : plain, values, isnull);
 	pfree(values);
 	pfree(isnull);
+	return any_null ? with_nulls : plain;
+}
+
+void
+sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	(void) result_put_identity(result, result->remove, result->remove_nulls, window, keys, nulls);
+}
+
+bytea *
+sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	SbStatement *statement = result_put_identity(result, result->find, result->find_nulls, window, keys, nulls);
+	uint64 n = sb_statement_run(statement, NULL, NULL);
+	Datum *values = palloc(sizeof(Datum) * result->plan->ncolumns);
+	bool *isnull = palloc(sizeof(bool) * result->plan->ncolumns);
+	bytea *packed = NULL;
+
+	if (n > 0)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
+		packed = sb_result_pack(result, values, isnull);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return packed;
 }
 
 uint64

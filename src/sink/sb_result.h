@@ -36,6 +36,11 @@ extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *key
  * SPI_tuptable, in the order of the plan's columns. Nothing may be pending.
  */
 extern uint64 sb_result_clear(SbResult *result);
+/*
+ * The row that the table has for a (window, key), packed in the current context; NULL: there is none (accumulating only). What is pending is
+ * not seen.
+ */
+extern bytea *sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls);
 extern bool sb_result_pending(const SbResult *result);
 /* Writes removals, then rows (SPI connected). */
 extern void sb_result_write(SbResult *result);

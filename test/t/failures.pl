@@ -408,7 +408,7 @@ promise 'slot_whose_wal_was_removed_fails_the_pipelines' => sub {
 	run('ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf()');
 	run("SELECT beam.resume_pipeline('f_wal')");
 	run("INSERT INTO e_wal VALUES (3, '2026-01-01', 1, '')");
-	state_is($node, 'f_wal', 'failed', qr/changes of the source of pipeline "f_wal" between .* are lost/);
+	state_is($node, 'f_wal', 'needs_resync', qr/changes of its source between .* are lost/);
 	setup('wal2', tumble('SOURCE'), $late);
 	run("INSERT INTO e_wal2 VALUES (1, '2026-01-01', 1, '')");
 	equal_to_batch($node, 'f_wal2', 'a new one');
@@ -423,7 +423,7 @@ promise 'lost_slot_fails_the_pipelines_with_a_clear_message' => sub {
 	run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots; INSERT INTO e_slot VALUES (2, '2026-01-01', 1, '')");
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'stream_beam'");
 	$node->restart;
-	state_is($node, 'f_slot', 'failed', qr/changes of the source of pipeline "f_slot" between .* are lost/);
+	state_is($node, 'f_slot', 'needs_resync', qr/changes of its source between .* are lost/);
 	# a new one can be made at once
 	setup('after', tumble('SOURCE'), $late);
 	run("INSERT INTO e_after VALUES (1, '2026-01-01', 1, '')");

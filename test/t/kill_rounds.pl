@@ -25,7 +25,7 @@ my %point = (
 	before_position => undef, after_position => undef, after_rows => undef, before_commit => undef, after_commit => undef,
 	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
-	before_confirmable => undef, after_confirmable => undef, before_confirm => \&end_reader, after_confirm => \&end_reader,
+	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
 	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_spool => \&large_transaction,
 	stream_part => \&large_transaction, stream_commit => \&large_transaction,
 	before_swap => \&resync, after_swap => \&resync);

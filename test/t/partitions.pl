@@ -150,6 +150,30 @@ for my $move (sort keys %moves)
 	};
 }
 
+promise 'history_of_partitions' => sub {
+	make_partitioned('hi');
+	run(q{ALTER TABLE hi_2b REPLICA IDENTITY DEFAULT; CREATE INDEX ON hi (ts)});
+	run(rows('hi', 1, 3000) . q{; ALTER TABLE hi_2b REPLICA IDENTITY FULL; ALTER TABLE hi ADD extra text DEFAULT 'e'; DELETE FROM hi WHERE id % 10 = 0});
+	create_pipeline($node, 'of_hi', per_day('hi'));
+	run(q{INSERT INTO hi (id, ts, k, v) SELECT id, ts, k, v FROM hi WHERE id < 500; UPDATE hi SET ts = ts + interval '1 month' WHERE ts < '2026-01-20' AND id % 3 = 0; DELETE FROM hi WHERE id % 7 = 0});
+	equal_to_batch($node, 'of_hi');
+	is(run('SELECT count(*) > 100 FROM of_hi'), 't', 'there is something');
+};
+
+promise 'partition_that_comes_during_the_history_starts_it_again' => sub {
+	make_partitioned('hr');
+	run('CREATE INDEX ON hr (ts); CREATE TABLE hr_3 (LIKE hr); ALTER TABLE hr_3 REPLICA IDENTITY FULL');
+	run(rows('hr', 1, 5000) . q{; INSERT INTO hr_3 SELECT id, ts + interval '2 months', k, v FROM hr});
+	run('ALTER SYSTEM SET stream_beam.history_rate = 500; ALTER SYSTEM SET stream_beam.history_chunk_time = 1; SELECT pg_reload_conf()');
+	create_pipeline($node, 'of_hr', per_day('hr'));
+	wait_until($node, 'SELECT count(*) > 0 FROM of_hr');
+	run(q{ALTER TABLE hr ATTACH PARTITION hr_3 FOR VALUES FROM ('2026-03-01') TO ('2026-05-01')});
+	run(q{DROP TABLE hr_1});
+	run('ALTER SYSTEM RESET stream_beam.history_rate; ALTER SYSTEM RESET stream_beam.history_chunk_time; SELECT pg_reload_conf()');
+	equal_to_batch($node, 'of_hr');
+	is(run(q{SELECT state FROM beam.pipelines WHERE name = 'of_hr'}), 'running', 'and nothing has failed');
+};
+
 promise 'what_is_rolled_back_asks_for_nothing' => sub {
 	make_partitioned('rb');
 	create_pipeline($node, 'of_rb', per_day('rb'));

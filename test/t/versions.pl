@@ -275,6 +275,25 @@ promise 'pipeline_that_has_to_be_rebuilt_is' => sub {
 	run("SELECT beam.drop_pipeline('b'), beam.drop_pipeline('other')");
 };
 
+promise 'restored_pipeline_is_resynced' => sub {
+	my $dump = $PostgreSQL::Test::Utils::tmp_check . '/dump.sql';
+
+	setup('o');
+	alter('o', by_hour('o'));
+	altered('o');
+	command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
+	run('CREATE DATABASE restored');
+	command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
+	is($node->safe_psql('restored', q{SELECT state FROM beam.pipelines WHERE name = 'o'}), 'needs_resync', 'a definition only');
+	# the slot of a new database waits for nobody
+	$node->safe_psql('restored', q{SELECT beam.resync_pipeline('o')});
+	equal_to_batch($node, 'o', 'one call makes it a pipeline again', 'restored');
+	$node->safe_psql('restored', q{INSERT INTO e_o VALUES (1, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'o', 'which goes on', 'restored');
+	run('DROP DATABASE restored');
+	run("SELECT beam.drop_pipeline('o')");
+};
+
 # ---- kills ----
 
 sub kill_at
