@@ -371,10 +371,9 @@ create_history(SbCreation *creation)
 	SbHistoryRow history = {.pipeline = creation->row.id};
 	const SbPlan *plan = creation->plan;
 	const char *name = get_rel_name(plan->source);
-	SbPartWay way;
 	int64 bytes;
 
-	history.part = sb_part_choose(plan, creation->row.retractable, &way);
+	history.part = sb_part_choose(plan, creation->row.retractable);
 	if (history.part != SB_PART_NONE)
 		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
 	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);

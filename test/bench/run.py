@@ -12,6 +12,7 @@ import sys
 import catch_up
 import decode
 import freshness
+import history
 import idle
 import sb_bench as sb
 import state
@@ -22,6 +23,7 @@ import writers
 BENCHES = {
     "catch-up": catch_up.run,
     "decode": decode.run,
+    "history": history.run,
     "freshness": freshness.run,
     "writers": writers.run,
     "state": state.run_state,
