@@ -56,7 +56,7 @@ sub wait_until_released
 		run('CHECKPOINT');
 		$retained = retained($db);
 		return 1 if $retained ne '' && $retained < $megabytes * $MB;
-		usleep(200_000);
+		usleep(200_000); # sleeps: between two looks at the slot
 	}
 	die "$retained bytes of WAL are retained";
 }
@@ -67,7 +67,7 @@ sub log_says
 	my ($message, $name) = @_;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	usleep(100_000) until slurp_file($node->logfile) =~ $message || time > $deadline;
+	usleep(100_000) until slurp_file($node->logfile) =~ $message || time > $deadline; # sleeps: between two looks at the log
 	return like(slurp_file($node->logfile), $message, $name);
 }
 
