@@ -56,6 +56,12 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 }
 
 void
+sb_pipeline_forget_settings(void)
+{
+	settings_of = NULL;
+}
+
+void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
@@ -112,7 +118,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
@@ -120,7 +126,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
 		         errdetail("Its state belongs to the old definition."),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
 	return query;
 }
 
@@ -464,22 +470,6 @@ sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_put(pipeline, entry, pane, -1);
 	}
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
-}
-
-void
-sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
-{
-	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
-	const bool *nulls;
-	Datum *keys;
-	bytea *packed;
-
-	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
-		return;
-	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
-	if (packed)
-		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
 }
 
 /* The rows of windows that the cell has taken the place of. */

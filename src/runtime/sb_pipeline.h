@@ -145,6 +145,8 @@ typedef struct SbSavedRole
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
+/* A subtransaction in which that was called was rolled back: the settings are what they were before. */
+extern void sb_pipeline_forget_settings(void);
 /* back to the extension's owner, for the tables of state */
 extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
