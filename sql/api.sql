@@ -3,6 +3,7 @@ SET client_min_messages = warning;
 CREATE SCHEMA api;
 SET search_path = api;
 CREATE TABLE orders (id bigint, at timestamptz NOT NULL, region text, amount numeric);
+ALTER TABLE orders REPLICA IDENTITY FULL;
 
 -- ---- beam.check ----
 -- the workers may just have been started; creating a pipeline waits for them
@@ -63,7 +64,13 @@ SELECT beam.create_pipeline('p', 'SELECT count(*) FROM nothing'); \echo :SQLSTAT
 SELECT beam.create_pipeline('p', 'SELECT count(nothing) FROM orders'); \echo :SQLSTATE
 
 -- ---- create: the source ----
+CREATE TABLE not_in_wal (id int PRIMARY KEY, at timestamptz, note text);
+SELECT beam.create_pipeline('p', 'SELECT note, count(*) FROM not_in_wal GROUP BY note'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', 'SELECT count(*) FROM not_in_wal', source_mode => 'sometimes'); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', 'SELECT count(id) FROM not_in_wal', accumulation => 'discarding'); \echo :SQLSTATE
+DROP TABLE not_in_wal;
 CREATE TABLE with_rows (at timestamptz);
+ALTER TABLE with_rows REPLICA IDENTITY FULL;
 INSERT INTO with_rows VALUES ('2024-01-01');
 SELECT beam.create_pipeline('p', 'SELECT count(*) FROM with_rows'); \echo :SQLSTATE
 -- what was deleted is not there
@@ -95,6 +102,7 @@ SELECT name, input_watermark, output_watermark, max_event_time, lag FROM beam.wa
 
 -- created and rolled back
 CREATE TABLE later (LIKE orders);
+ALTER TABLE later REPLICA IDENTITY FULL;
 BEGIN;
 SELECT beam.create_pipeline('undone', 'SELECT count(*) FROM later');
 ROLLBACK;
@@ -116,7 +124,7 @@ CREATE SCHEMA "Other";
 TRUNCATE later;
 SELECT beam.create_pipeline('"Other"."Two ""words"', 'SELECT w.window_start, w.window_end, sum(amount) FROM later, beam.tumble(at, ''1 minute'') w GROUP BY 1, 2',
                             watermark => '90 seconds', allowed_lateness => '0', trigger => beam.after_watermark(early => beam.after_count(1)),
-                            accumulation => 'discarding', idle_timeout => NULL);
+                            accumulation => 'discarding', source_mode => 'append_only', idle_timeout => NULL);
 SELECT name, result, batch_view, trigger, accumulation, watermark, allowed_lateness, idle_timeout FROM beam.pipelines WHERE name ~ 'words';
 INSERT INTO later VALUES (1, '2024-01-01 00:00:07', 'north', 1), (1, '2024-01-01 00:00:09', 'north', 2);
 CALL beam.wait_for('"Other"."Two ""words"');
@@ -165,6 +173,7 @@ CALL beam.wait_for('per_region');
 ROLLBACK;
 -- too slow: the runner waits for a lock that this session has
 CREATE TABLE slow (n int);
+ALTER TABLE slow REPLICA IDENTITY FULL;
 CREATE FUNCTION gate(n int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN n; END$$;
 SELECT beam.create_pipeline('gated', 'SELECT gate(n) AS n, count(*) FROM slow GROUP BY 1');
 SELECT pg_advisory_lock(4711);
@@ -180,6 +189,7 @@ TABLE gated;
 
 -- ---- failed ----
 SELECT beam.explain_pipeline('gated');
+ALTER TABLE slow REPLICA IDENTITY NOTHING;
 UPDATE slow SET n = 2;
 CALL beam.wait_for('gated'); \echo :SQLSTATE
 SELECT name, state, error_code, error_message, error_at IS NOT NULL AS has_time FROM beam.pipelines ORDER BY name;

@@ -13,6 +13,7 @@ END $$;
 
 -- ---- a sum of sums, three levels ----
 CREATE TABLE sale (at timestamptz, shop text, amount int);
+ALTER TABLE sale REPLICA IDENTITY FULL;
 \pset tuples_only on
 SELECT beam.create_pipeline('minutely', $$SELECT shop, sum(amount) AS amount, count(*) AS n, max(at) AS latest FROM sale s, beam.tumble(s.at, '1 minute') w
     GROUP BY w.window_start, w.window_end, shop$$);
@@ -111,6 +112,7 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d;
 
 -- ---- late rows: upstream drops its own; what upstream updates after the downstream window has expired is late there ----
 CREATE TABLE tick (at timestamptz, n int);
+ALTER TABLE tick REPLICA IDENTITY FULL;
 \pset tuples_only on
 SELECT beam.create_pipeline('tick_minutes', $$SELECT sum(n) AS n FROM tick t, beam.tumble(t.at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
                             watermark => '0', allowed_lateness => '1 day');
@@ -129,6 +131,7 @@ SELECT pipeline, event_time::time, window_start::time, reason, data FROM beam.la
 
 -- ---- sessions upstream: those that merge are taken back ----
 CREATE TABLE click (at timestamptz, visitor int);
+ALTER TABLE click REPLICA IDENTITY FULL;
 \pset tuples_only on
 SELECT beam.create_pipeline('visits', $$SELECT visitor, count(*) AS clicks FROM click c, beam.session(c.at, '10 minutes') w
     GROUP BY w.window_start, w.window_end, visitor$$, watermark => '1 day');
@@ -152,9 +155,10 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d WHERE name LIKE 'visits%';
 
 -- ---- discarding and retracting results are appended to ----
 CREATE TABLE piece (at timestamptz, n int);
+ALTER TABLE piece REPLICA IDENTITY FULL;
 \pset tuples_only on
 SELECT beam.create_pipeline('pieces', $$SELECT sum(n) AS n FROM piece p, beam.tumble(p.at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
-                            accumulation => 'discarding');
+                            accumulation => 'discarding', source_mode => 'append_only');
 SELECT beam.create_pipeline('pieces_sum', $$SELECT sum(p.n) AS n, count(*) AS panes FROM pieces p$$);
 -- a session over an append-only result is a session over a stream
 SELECT beam.create_pipeline('pieces_session', $$SELECT sum(p.n) AS n, count(*) AS panes FROM pieces p, beam.session(p.window_start, '5 minutes') w

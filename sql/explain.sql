@@ -4,6 +4,7 @@ SET intervalstyle = postgres;
 CREATE SCHEMA explain;
 SET search_path = explain;
 CREATE TABLE orders (id bigint, at timestamptz NOT NULL, region text, status text, amount numeric, weight float8, "Odd name" int);
+ALTER TABLE orders REPLICA IDENTITY FULL;
 CREATE FUNCTION half_hours(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz)
     LANGUAGE sql STABLE AS $$SELECT date_trunc('hour', at), date_trunc('hour', at) + interval '30 minutes'$$;
 CREATE AGGREGATE product(numeric) (SFUNC = numeric_mul, STYPE = numeric, INITCOND = '1');
@@ -20,7 +21,7 @@ SELECT beam.create_pipeline('p', $$SELECT w.window_start, w.window_end, region, 
 SELECT beam.explain_pipeline('p');
 SELECT beam.drop_pipeline('p');
 SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders, beam.hop(at, '1 hour', '5 minutes', "offset" => '1 minute') w GROUP BY w.window_start, w.window_end$$,
-                            accumulation => 'discarding');
+                            accumulation => 'discarding', source_mode => 'append_only');
 SELECT beam.explain_pipeline('p');
 SELECT beam.drop_pipeline('p');
 SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders, beam.cumulate(at, '1 day', '1 hour') w GROUP BY w.window_start, w.window_end$$);

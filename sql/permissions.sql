@@ -10,8 +10,10 @@ CREATE SCHEMA team AUTHORIZATION beam_team;
 CREATE SCHEMA common;
 GRANT USAGE ON SCHEMA common TO PUBLIC;
 CREATE TABLE common.secret (v text);
+ALTER TABLE common.secret REPLICA IDENTITY FULL;
 INSERT INTO common.secret VALUES ('do not tell');
 CREATE TABLE common.orders (id int, region text, at timestamptz);
+ALTER TABLE common.orders REPLICA IDENTITY FULL;
 GRANT SELECT, INSERT ON common.orders TO beam_alice;
 
 -- ---- creation needs the right to the function, to the source, and to the schema ----
@@ -61,6 +63,7 @@ SELECT * FROM alice.p;
 -- a member of the owning role may do what the role may
 SET ROLE beam_team;
 CREATE TABLE team.ev (n int);
+ALTER TABLE team.ev REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('team.sums', 'SELECT sum(n) FROM team.ev');
 SET ROLE beam_carol;
 SELECT name FROM beam.pipelines;
@@ -89,7 +92,9 @@ SELECT beam.drop_pipeline('p');
 -- ---- what an expression can do ----
 SET search_path = alice;
 CREATE TABLE ev (n int);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 CREATE TABLE notes (v text);
+ALTER TABLE notes REPLICA IDENTITY FULL;
 -- tells who runs it; declared stable, though it is not
 CREATE FUNCTION who(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN current_user; END$$;
 CREATE FUNCTION peek(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN (SELECT v FROM common.secret); END$$;
@@ -156,6 +161,7 @@ SELECT beam.drop_pipeline(name) FROM (SELECT name FROM beam.pipelines ORDER BY n
 TRUNCATE ev;
 SET search_path = alice, pg_catalog;
 CREATE TABLE rows (n int);
+ALTER TABLE rows REPLICA IDENTITY FULL;
 INSERT INTO rows VALUES (666);
 CREATE FUNCTION evil(a text, b text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN INSERT INTO alice.notes VALUES ('evil as ' || current_user); RETURN false; END$$;
 CREATE FUNCTION evil(a int, b int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN INSERT INTO alice.notes VALUES ('evil as ' || current_user); RETURN false; END$$;
@@ -169,6 +175,7 @@ CREATE FUNCTION unnest(anyarray) RETURNS SETOF anyelement LANGUAGE plpgsql AS $$
 GRANT INSERT ON notes TO PUBLIC;
 GRANT USAGE ON SCHEMA alice TO PUBLIC;
 CREATE TABLE timed (at timestamptz, key int, "Key" text);
+ALTER TABLE timed REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('taken', 'SELECT key, "Key" AS "rows", count(*) FROM timed, beam.session(at, ''1 minute'') w GROUP BY w.window_start, w.window_end, key, "Key" HAVING count(*) OPERATOR(pg_catalog.<>) 2');
 INSERT INTO timed VALUES ('2024-01-01 00:00:00+00', 1, 'x'), ('2024-01-01 00:02:00+00', 1, NULL);
 CALL beam.wait_for('taken');

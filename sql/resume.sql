@@ -1,6 +1,7 @@
 -- A pipeline whose cells are in its table only, since it was opened anew, goes on with them.
 SET client_min_messages = warning;
 CREATE TABLE resume_source (k int, v int);
+ALTER TABLE resume_source REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('resume', 'SELECT k, sum(v) AS v FROM resume_source GROUP BY k');
 INSERT INTO resume_source VALUES (1, 1), (2, 2);
 CALL beam.wait_for('resume');

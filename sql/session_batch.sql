@@ -3,6 +3,7 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET intervalstyle = 'postgres';
 CREATE TABLE clicks (at timestamptz, visitor text, page text, amount int, tags text[]);
+ALTER TABLE clicks REPLICA IDENTITY FULL;
 INSERT INTO clicks SELECT '2024-01-01'::timestamptz + s * interval '1 minute', v, p, a, ARRAY['t' || a % 2] FROM (VALUES
 	(0, 'ann', '/', 1), (3, 'ann', '/a', 2), (7, 'ann', '/a', 3), (12, 'ann', '/b', 4), (30, 'ann', '/', 5),
 	(0, 'bob', '/', 10), (5, 'bob', '/', 20), (9, 'bob', '/c', 30), (9, 'bob', '/c', 40), (1, NULL, '/', 100), (2, NULL, '/', 200)) v(s, v, p, a);
@@ -86,6 +87,7 @@ SELECT w.window_start::time, v.name, count(*) FROM (VALUES ('ann', 'Ann'), ('cat
 	   JOIN LATERAL beam.session(c.at, '5 min') w ON w.window_end - w.window_start > '5 min' GROUP BY w.window_start, w.window_end, v.name ORDER BY 1;
 -- columns that depend on a primary key
 CREATE TABLE visitors (visitor text PRIMARY KEY, name text);
+ALTER TABLE visitors REPLICA IDENTITY FULL;
 INSERT INTO visitors VALUES ('ann', 'Ann'), ('bob', 'Bob');
 SELECT w.window_start::time, v.name, count(*) FROM visitors v JOIN clicks c USING (visitor), beam.session(at, '5 min') w GROUP BY w.window_start, w.window_end, v.visitor ORDER BY v.visitor, 1;
 DROP TABLE visitors;

@@ -6,6 +6,7 @@ SET datestyle = 'ISO';
 CREATE SCHEMA streams;
 SET search_path = streams, public;
 CREATE TABLE ev (id int, ts timestamptz, k text, n int);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 -- what it writes, short: the date is the same everywhere
 CREATE FUNCTION run(pipeline text, events jsonb, OUT step int, OUT kind text, OUT w text, OUT timing text, OUT i text, OUT flags text, OUT ts text, OUT elements bigint,
 	OUT data jsonb, OUT reason text) RETURNS SETOF record LANGUAGE sql AS $$
@@ -46,7 +47,7 @@ SELECT * FROM beam.test_stream_state('acc', '[]');
 
 -- ---- the other modes ----
 SELECT beam.create_pipeline('dis', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.tumble(ts, ''10 min'') w GROUP BY 1, 2',
-	allowed_lateness => '10 min', trigger => beam.repeatedly(beam.after_count(1)), accumulation => 'discarding', timestamp_combiner => 'earliest', closing => 'fire_always');
+	allowed_lateness => '10 min', trigger => beam.repeatedly(beam.after_count(1)), accumulation => 'discarding', source_mode => 'append_only', timestamp_combiner => 'earliest', closing => 'fire_always');
 SELECT * FROM run('dis', script(rows('00:01 1', '00:02 2'), rows('00:03 4'), wm('00:10'), rows('00:04 8'), '"end"'));
 -- sessions that grow together take back what they have said
 SELECT beam.create_pipeline('ret', 'SELECT w.window_start, w.window_end, k, sum(n) AS s FROM ev, beam.session(ts, ''10 min'') w GROUP BY 1, 2, 3',
@@ -141,6 +142,7 @@ SET ROLE streams_alice;
 CREATE FUNCTION mine() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN current_user = 'streams_alice'; END $$;
 CREATE DOMAIN checked AS text CHECK (mine());
 CREATE TABLE hers (k checked);
+ALTER TABLE hers REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('hers_by_k', 'SELECT k, count(*) AS c FROM hers GROUP BY k');
 RESET ROLE;
 SELECT data FROM beam.test_stream('hers_by_k', '[{"rows": [{"k": "x"}]}]');
@@ -184,6 +186,7 @@ SELECT count(*) FROM run('acc', script(rows('00:01 1', '00:02 2')));
 SELECT beam.create_pipeline('broken', 'SELECT k, count(*) AS c FROM ev GROUP BY k');
 INSERT INTO ev VALUES (1, '2026-01-01', 'a', 1);
 CALL beam.wait_for('broken');
+ALTER TABLE ev REPLICA IDENTITY NOTHING;
 UPDATE ev SET n = 2;
 CALL beam.wait_for('broken'); \echo :SQLSTATE
 SELECT state FROM beam.pipelines WHERE name = 'broken';

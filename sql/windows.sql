@@ -104,6 +104,7 @@ SELECT * FROM beam.calendar('294276-12-31 12:00', 'year');
 
 -- The planner dissolves them: no function scan.
 CREATE TABLE ev (ts timestamptz, key int, amount float8);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, key, count(*) FROM ev, beam.tumble(ts, '1 minute') w GROUP BY 1, 2, 3;
 EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, count(*) FROM ev, beam.hop(ts, '1 minute', '10 s') w GROUP BY 1, 2;
 EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, count(*) FROM ev, beam.cumulate(ts, '1 minute', '10 s') w GROUP BY 1, 2;

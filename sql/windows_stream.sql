@@ -13,6 +13,7 @@ END $$;
 
 -- ---- one table, a pipeline for each kind of window ----
 CREATE TABLE ev (at timestamptz, key text, amount int);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 CREATE FUNCTION pair(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql STABLE
     AS $$SELECT date_trunc('hour', at), date_trunc('hour', at) + '1 hour' WHERE at IS NOT NULL
     UNION ALL SELECT date_trunc('day', at), date_trunc('day', at) + '1 day' WHERE at IS NOT NULL$$;
@@ -71,6 +72,7 @@ DO $$DECLARE name text; BEGIN FOR name IN SELECT p.name FROM beam.pipelines p LO
 
 -- ---- sessions: old windows vanish ----
 CREATE TABLE click (at timestamptz, visitor int);
+ALTER TABLE click REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('visits', $$SELECT visitor, count(*), min(at)::time AS first FROM click, beam.session(at, '10 minutes') w GROUP BY w.window_start, w.window_end, visitor$$,
                             watermark => '1 day');
 -- merged within one bundle
@@ -102,6 +104,7 @@ SELECT beam.drop_pipeline('visits');
 
 -- ---- panes and triggers ----
 CREATE TABLE tick (at timestamptz, n int);
+ALTER TABLE tick REPLICA IDENTITY FULL;
 \pset tuples_only on
 SELECT beam.create_pipeline('live', $$SELECT count(*), beam.pane_timing() AS timing, beam.pane_index() AS pane, beam.is_last_pane() AS last FROM tick, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
     watermark => '0', allowed_lateness => '2 minutes', idle_timeout => NULL);
@@ -109,9 +112,9 @@ SELECT beam.create_pipeline('final', $$SELECT count(*), beam.pane_timing() AS ti
     watermark => '0', allowed_lateness => '0', trigger => beam.after_watermark(), idle_timeout => NULL);
 SELECT beam.create_pipeline('early_late', $$SELECT count(*), beam.pane_timing() AS timing, beam.pane_index() AS pane FROM tick, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
     watermark => '0', allowed_lateness => '2 minutes', trigger => beam.after_watermark(early => beam.after_count(2), late => beam.after_count(1)), idle_timeout => NULL);
-SELECT beam.create_pipeline('by_two', $$SELECT count(*), sum(n), beam.pane_index() AS pane FROM tick$$, trigger => beam.repeatedly(beam.after_count(2)), accumulation => 'discarding');
+SELECT beam.create_pipeline('by_two', $$SELECT count(*), sum(n), beam.pane_index() AS pane FROM tick$$, trigger => beam.repeatedly(beam.after_count(2)), accumulation => 'discarding', source_mode => 'append_only');
 SELECT beam.create_pipeline('parts', $$SELECT count(*), sum(n), beam.pane_timing() AS timing, beam.pane_index() AS pane FROM tick, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
-    watermark => '0', allowed_lateness => '2 minutes', accumulation => 'discarding', idle_timeout => NULL);
+    watermark => '0', allowed_lateness => '2 minutes', accumulation => 'discarding', source_mode => 'append_only', idle_timeout => NULL);
 SELECT beam.create_pipeline('at_last', $$SELECT count(*), beam.pane_timing() AS timing, beam.is_last_pane() AS last FROM tick, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end$$,
     watermark => '0', allowed_lateness => '2 minutes', trigger => 'never()', idle_timeout => NULL);
 SELECT beam.create_pipeline('first_two', $$SELECT count(*) FROM tick, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end$$,

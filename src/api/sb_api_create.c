@@ -224,7 +224,7 @@ create_plan(SbCreation *creation)
 	query = parse_analyze_fixedparams(copyObject(creation->raw), creation->text, NULL, 0, NULL);
 	creation->plan = sb_plan_build_text(query, creation->text);
 	/* finds aggregates and types that cannot be run, before anything is made */
-	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, false));
+	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, creation->row.retractable));
 	error_context_stack = context.previous;
 }
 
@@ -241,6 +241,39 @@ create_check_trigger(SbCreation *creation)
 }
 
 /* ---- the source ---- */
+
+/* Rows can be taken back only if the WAL has their old values. */
+static void
+create_check_old_values(SbCreation *creation)
+{
+	Relation rel = table_open(creation->plan->source, AccessShareLock);
+	const char *name = RelationGetRelationName(rel);
+	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
+	int attno = -1;
+
+	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
+	{
+		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity))
+			continue;
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
+		         errdetail("The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
+		                   get_attname(creation->plan->source, attno, false)),
+		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.", quote_identifier(name))));
+	}
+	table_close(rel, NoLock);
+}
+
+static bool
+create_retractable(const char *source_mode)
+{
+	if (strcmp(source_mode, "changes") != 0 && strcmp(source_mode, "append_only") != 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown source mode \"%s\"", source_mode),
+		         errhint("Use \"changes\" or \"append_only\".")));
+	return strcmp(source_mode, "changes") == 0;
+}
 
 static bool
 create_source_has_rows(Oid source)
@@ -289,6 +322,13 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 
 	LockRelationOid(source, ShareLock);
 	create_find_upstream(creation);
+	if (creation->row.upstream == 0 && creation->row.retractable)
+		create_check_old_values(creation);
+	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
+		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
 	if (create_source_has_rows(source))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -406,12 +446,12 @@ create_catalog_rows(SbCreation *creation)
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
 /* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, timestamp_combiner, on_time, closing,
- * allow_unsafe_trigger) */
+ * allow_unsafe_trigger, source_mode) */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
 	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout",
-	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger"};
+	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
@@ -434,6 +474,7 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	creation.row.on_time = create_behavior("on_time", text_to_cstring(PG_GETARG_TEXT_PP(8)));
 	creation.row.closing = create_behavior("closing", text_to_cstring(PG_GETARG_TEXT_PP(9)));
 	creation.allow_unsafe = PG_GETARG_BOOL(10);
+	creation.row.retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
 
 	db = sb_api_require_server();
 	create_check_trigger(&creation);

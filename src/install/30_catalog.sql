@@ -52,6 +52,7 @@ CREATE TABLE beam.late_event (
     event_time   timestamptz NOT NULL,
     window_start timestamptz NOT NULL,
     window_end   timestamptz NOT NULL,
+    op           text NOT NULL CHECK (op IN ('insert', 'delete')), -- the row was to be added, or taken back
     reason       text NOT NULL CHECK (reason IN ('expired', 'closed')),
     watermark    timestamptz NOT NULL,
     data         jsonb NOT NULL,
@@ -63,7 +64,8 @@ CREATE TABLE beam.dead_letter (
     id       int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
     position pg_lsn NOT NULL,
-    data     jsonb NOT NULL,
+    op       text NOT NULL CHECK (op IN ('insert', 'delete', 'update', 'truncate')),
+    data     jsonb,                          -- NULL: the row is not known
     sqlstate text NOT NULL,
     message  text NOT NULL,
     context  text,
@@ -83,6 +85,7 @@ SELECT p.name,
        pg_catalog.pg_get_userbyid(p.owner) AS owner,
        p.trigger,
        p.accumulation,
+       CASE WHEN p.retractable THEN 'changes' ELSE 'append_only' END AS source_mode,
        p.timestamp_combiner,
        p.on_time,
        p.closing,
@@ -129,14 +132,14 @@ SELECT p.name,
 COMMENT ON VIEW beam.watermarks IS 'input and output watermark of each pipeline, the highest event time seen, and how far the input watermark is behind the clock';
 
 CREATE VIEW beam.late_events WITH (security_barrier) AS
-SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.reason, l.watermark, l.data, l.at
+SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at
   FROM beam.late_event l
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) l.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.late_events IS 'source rows that came after their window had expired (or its trigger had finished): row, window, reason';
 
 CREATE VIEW beam.dead_letters WITH (security_barrier) AS
-SELECT d.id, p.name AS pipeline, d.position, d.data, d.sqlstate, d.message, d.context, d.at
+SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at
   FROM beam.dead_letter d
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) d.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');

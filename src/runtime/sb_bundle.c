@@ -242,23 +242,38 @@ static void
 careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 {
 	SbPipeline *pipeline = careful->pipeline;
-	HeapTupleData tuple;
 
 	if (++careful->dead > sb_guc_max_dead_letters)
 		ereport(ERROR,
 		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
 		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
-	sb_row_tuple(row, &tuple);
-	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), sb_row_to_json(pipeline->plan->source, &tuple, row->layout), error);
+	sb_pipeline_put_dead(pipeline, row, error);
 	sb_letters_write();
-	pipeline->progress.dead++;
 	pipeline->progress.rows_in++;
 	pipeline->changed = true;
 	pipeline->row->progress = pipeline->progress;
 }
 
 static void careful_rows(SbCareful *careful, int lo, int hi);
+
+/*
+ * The sides of an UPDATE that fails as a whole. A value that cannot be computed was not added when it was new, so each side stands for
+ * itself: what remains is the answer over all rows that can be computed.
+ */
+static void
+careful_sides(SbCareful *careful, const SbRow *row)
+{
+	SbRow *rows = careful->rows;
+	SbRow sides[2] = {*row, *row};
+
+	sides[0].side = SB_SIDE_OLD;
+	sides[1].side = SB_SIDE_NEW;
+	careful->rows = sides;
+	careful_rows(careful, 0, 1);
+	careful_rows(careful, 1, 2);
+	careful->rows = rows;
+}
 
 /* The two halves of what failed as a whole; a single row is the one that fails. */
 static void
@@ -268,6 +283,12 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 
 	if (sb_error_is_transient(error->sqlerrcode) || !bundle_error_is_of_row(error->sqlerrcode))
 		ReThrowError(error);
+	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE && careful->rows[lo].side == SB_SIDE_ALL)
+	{
+		FreeErrorData(error);
+		careful_sides(careful, &careful->rows[lo]);
+		return;
+	}
 	if (hi - lo == 1)
 	{
 		careful_bury(careful, &careful->rows[lo], error);

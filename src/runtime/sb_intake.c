@@ -41,6 +41,7 @@ typedef struct SbSpooledRow
 	TupleDesc layout;
 	XLogRecPtr position;
 	TimestampTz commit_time;
+	TransactionId xid;
 	Size size;
 } SbSpooledRow;
 
@@ -81,7 +82,10 @@ intake_layout(SbIntake *intake, uint32 id)
 	return layout->desc;
 }
 
-/* Layouts are few and small; they stay until the process ends, since rows of a bundle may name any. */
+/*
+ * Layouts are few and small; they stay until the process ends, since rows of a bundle may name any. attislocal says that old tuples have
+ * the column: it is of the replica identity.
+ */
 static void
 intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 {
@@ -102,6 +106,7 @@ intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 		att->attalign = column->align;
 		att->attstorage = TYPSTORAGE_PLAIN;
 		att->attisdropped = column->dropped;
+		att->attislocal = column->in_old;
 		att->attnum = i + 1;
 		att->attcacheoff = -1;
 	}
@@ -126,6 +131,8 @@ intake_add_row(SbIntake *intake, const SbRowFrame *frame)
 	row->layout = frame->kind == SB_ROW_TRUNCATE ? NULL : intake_layout(intake, frame->layout);
 	row->position = intake->transaction;
 	row->commit_time = intake->commit_time;
+	row->xid = intake->xid;
+	row->side = SB_SIDE_ALL;
 	intake->total_rows++;
 }
 
@@ -212,6 +219,7 @@ sb_intake_take(SbIntake *intake)
 				intake->in_transaction = true;
 				intake->transaction = ((const SbBeginFrame *) frame)->position;
 				intake->commit_time = ((const SbBeginFrame *) frame)->commit_time;
+				intake->xid = ((const SbBeginFrame *) frame)->xid;
 				break;
 			case SB_FRAME_SCHEMA:
 				intake_learn_layout(intake, (const SbSchemaFrame *) frame);
@@ -296,7 +304,7 @@ sb_intake_spool(SbIntake *intake)
 	for (int i = 0; i < intake->nrows; i++)
 	{
 		SbRow *row = &intake->rows[i];
-		SbSpooledRow head = {.layout = row->layout, .position = row->position, .commit_time = row->commit_time, .size = intake_row_size(row->frame)};
+		SbSpooledRow head = {.layout = row->layout, .position = row->position, .commit_time = row->commit_time, .xid = row->xid, .size = intake_row_size(row->frame)};
 
 		BufFileWrite(spool->file, &head, sizeof(head));
 		BufFileWrite(spool->file, unconstify(SbRowFrame *, row->frame), head.size);
@@ -353,7 +361,7 @@ intake_read_part(SbIntake *intake, int nrows, SbRow **rows)
 		intake_read(intake->spool->file, &head, sizeof(head));
 		frame = MemoryContextAllocHuge(part_context, head.size);
 		intake_read(intake->spool->file, frame, head.size);
-		(*rows)[i] = (SbRow){.frame = frame, .layout = head.layout, .position = head.position, .commit_time = head.commit_time};
+		(*rows)[i] = (SbRow){.frame = frame, .layout = head.layout, .position = head.position, .commit_time = head.commit_time, .xid = head.xid};
 	}
 	MemoryContextSwitchTo(old);
 }

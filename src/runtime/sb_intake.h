@@ -12,13 +12,30 @@
 #include "access/tupdesc.h"
 #include "source/sb_ring.h"
 
+/* Which tuple of a change is meant. An UPDATE is two: the old one is taken back, then the new one is added. */
+typedef enum SbSide
+{
+	SB_SIDE_ALL, /* all that the change has */
+	SB_SIDE_OLD,
+	SB_SIDE_NEW
+} SbSide;
+
 typedef struct SbRow
 {
 	const SbRowFrame *frame;
-	TupleDesc layout;    /* of the row's time; NULL for a TRUNCATE */
+	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for a TRUNCATE */
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
+	TransactionId xid; /* of its transaction, the top one */
+	SbSide side;
 } SbRow;
+
+/* Is the old tuple meant: is the row taken back? */
+static inline bool
+sb_row_is_old(const SbRow *row)
+{
+	return row->side == SB_SIDE_OLD || (row->side == SB_SIDE_ALL && row->frame->kind == SB_ROW_DELETE);
+}
 
 typedef enum SbIntakeStop
 {
@@ -39,6 +56,7 @@ typedef struct SbIntake
 	uint64 read;            /* ring position of the next frame */
 	bool in_transaction;
 	XLogRecPtr transaction; /* position of the current one */
+	TransactionId xid;      /* likewise */
 	TimestampTz commit_time;
 
 	XLogRecPtr position; /* everything up to here has been taken, and is in the bundle */

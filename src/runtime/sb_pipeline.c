@@ -265,63 +265,6 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 	pipeline->changed = false;
 }
 
-void
-sb_row_tuple(const SbRow *row, HeapTuple tuple)
-{
-	char *data = unconstify(SbRowFrame *, row->frame)->data;
-
-	/* of a deletion there is the old tuple only */
-	if (row->frame->new_length > 0)
-	{
-		tuple->t_len = row->frame->new_length;
-		tuple->t_data = (HeapTupleHeader) data;
-	}
-	else
-	{
-		tuple->t_len = row->frame->old_length;
-		tuple->t_data = (HeapTupleHeader) data;
-	}
-	tuple->t_tableOid = row->frame->relation;
-	ItemPointerSetInvalid(&tuple->t_self);
-}
-
-void
-sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
-{
-	SbLateEvent event = {.pipeline = pipeline->row->id, .position = sb_row_position(pipeline, row), .event_time = event_time, .window = window, .closed = closed, .watermark = pipeline->clocks.input_watermark};
-	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
-	HeapTupleData tuple;
-	char *json;
-
-	sb_row_tuple(row, &tuple);
-	json = sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
-	if (pipeline->observer)
-		pipeline->observer->late(pipeline->observer->arg, event_time, window, closed, json);
-	else
-		sb_letters_put_late(&event, json);
-	pipeline->progress.late++;
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(pipeline->element);
-}
-
-void
-sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
-{
-	/* first: an error in the middle leaves a cell that has to be forgotten */
-	sb_cells_touch(pipeline->cells, entry);
-	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
-	if (likely(row->frame->kind == SB_ROW_INSERT))
-	{
-		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-		entry->rows++;
-	}
-	else
-	{
-		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-		entry->rows--;
-	}
-}
-
 static void
 pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
                     TimestampTz event_time, SbWindow window)
@@ -350,20 +293,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 }
 
 static void
-pipeline_refuse_change(SbPipeline *pipeline, const SbRow *row)
-{
-	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
-
-	ereport(ERROR,
-	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-	         errmsg("%s of source table \"%s\" cannot be applied to pipeline \"%s\"", names[row->frame->kind],
-	                get_rel_name(pipeline->plan->source), pipeline->row->name),
-	         errdetail("Pipelines over tables apply inserted rows only; its result is as of before the change."),
-	         errhint("Drop the pipeline and create it again over an empty table, or keep the table append-only.")));
-}
-
-static void
-pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
+pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
 {
 	HeapTupleData tuple;
 	TimestampTz event_time;
@@ -373,15 +303,14 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	uint64 hash;
 	int n;
 
-	if (unlikely(row->frame->kind != SB_ROW_INSERT) && !pipeline->retractable)
-		pipeline_refuse_change(pipeline, row);
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
 	/* a row in a gap between windows is in none, and tells the time all the same */
-	pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
+	if (!sb_row_is_old(row))
+		pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
 		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
@@ -395,6 +324,26 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 		sb_pipeline_late(pipeline, row, event_time, windows[0], false);
 	else
 		sb_pipeline_defer(pipeline, row, hash, event_time, windows[0]);
+}
+
+/* A change: one side, or two. */
+static void
+pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
+{
+	SbRow side = *row;
+
+	if (likely(row->frame->kind == SB_ROW_INSERT))
+	{
+		pipeline_side(pipeline, row, merging);
+		return;
+	}
+	if (!sb_pipeline_change_counts(pipeline, row))
+		return;
+	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
+	{
+		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
+			pipeline_side(pipeline, &side, merging);
+	}
 }
 
 void

@@ -50,7 +50,9 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;               /* of SbPipeline: those running that read its result */
 	SbChain *chain;              /* rows for the readers; NULL: it has none */
-	bool retractable;            /* its rows may be taken back */
+	bool retractable;            /* its rows may be taken back; false: what is no INSERT is a dead letter */
+	TupleDesc checked_layout;    /* the last that a change came with ... */
+	bool old_is_known;           /* ... and whether its old tuples have all that the query uses */
 	bool chain_held;             /* rows are not handed on as they come: the bundle is run carefully */
 	bool kept_queue_pending;     /* as of the last keep */
 	bool queue_pending;          /* rows may have been queued while it did not run */
@@ -135,9 +137,15 @@ extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
 /* back to the extension's owner, for the tables of state */
 extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
-/* The tuple of a row, pointing into its frame. */
+/* ---- changes (sb_pipeline_change.c) ---- */
+
+/* A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. */
+extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
+extern bool sb_row_has_side(const SbRow *row, SbSide side);
+extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
+/* The tuple meant, pointing into its frame. */
 extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
-/* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out: by the kind of the row. */
+/* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
 /* Puts the current row aside, for one window. */

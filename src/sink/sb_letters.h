@@ -16,7 +16,8 @@ typedef struct SbLateEvent
 	XLogRecPtr position;
 	TimestampTz event_time;
 	SbWindow window;
-	bool closed; /* the window's trigger had finished; otherwise the window had expired */
+	const char *op; /* insert, delete: whether the row was to be added or taken back */
+	bool closed;    /* the window's trigger had finished; otherwise the window had expired */
 	TimestampTz watermark;
 } SbLateEvent;
 
@@ -25,7 +26,8 @@ extern char *sb_row_to_json(Oid relation, HeapTuple tuple, TupleDesc layout);
 
 /* Collected; written by sb_letters_write() (SPI connected, as the extension's owner). */
 extern void sb_letters_put_late(const SbLateEvent *event, const char *json);
-extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *json, const ErrorData *error);
+/* `json` NULL: the row is not known. `op`: insert, delete, update, truncate. */
+extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json, const ErrorData *error);
 extern void sb_letters_write(void);
 
 #endif

@@ -27,6 +27,7 @@ struct SbResult
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
 	SbStatement *remove_nulls; /* the others */
+	SbStatement *clear;
 	int nidentity;
 	int *identity; /* columns of the plan that identify a row */
 };
@@ -163,6 +164,28 @@ result_remove_sql(const SbResult *result, const char *table, bool with_nulls)
 	return sql.data;
 }
 
+static char *
+result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData columns, expanded;
+
+	initStringInfo(&columns);
+	initStringInfo(&expanded);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", name);
+		appendStringInfo(&expanded, "(one).%s, ", name);
+	}
+	if (accumulation != SB_RETRACTING)
+		return psprintf("DELETE FROM %s RETURNING %s", table, columns.data);
+	/* equal as text: not every type has an equality */
+	return psprintf("INSERT INTO %s (%s, op) SELECT %s -1 FROM (SELECT (pg_catalog.array_agg(t))[1] AS one FROM %s t"
+	                " GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.>) 0) x RETURNING %s",
+	                table, columns.data, expanded.data, table, columns.data, columns.data);
+}
+
 static TupleDesc
 result_row_desc(const SbPlan *plan, bool with_op)
 {
@@ -214,6 +237,7 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
 	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
 	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	result->clear = sb_statement_create(result_clear_sql(plan, table, accumulation), NULL, 0, NULL);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
 	return result;
@@ -298,6 +322,13 @@ sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const boo
 	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, isnull);
 	pfree(values);
 	pfree(isnull);
+}
+
+uint64
+sb_result_clear(SbResult *result)
+{
+	Assert(!sb_result_pending(result));
+	return sb_statement_run(result->clear, NULL, NULL);
 }
 
 bool

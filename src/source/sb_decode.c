@@ -27,7 +27,7 @@ typedef struct SbSourceRel
 	bool valid;   /* false: ask again */
 	bool wanted;
 	uint32 layout;  /* 0: the consumer has not been told */
-	TupleDesc told; /* what it was told, to send a schema only when it differs */
+	TupleDesc told; /* what it was told, to send a schema only when it differs; attislocal as in the frame */
 } SbSourceRel;
 
 static SbDecoder *decoder = NULL;
@@ -119,6 +119,19 @@ decode_write_begin(ReorderBufferTXN *txn)
 	begin_written = true;
 }
 
+/* The layout of a relation now; attislocal says that old tuples have the column. In the current context. */
+static TupleDesc
+decode_layout(Relation relation)
+{
+	TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	bool full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	Bitmapset *identity = full ? NULL : RelationGetIdentityKeyBitmap(relation);
+
+	for (int i = 0; i < desc->natts; i++)
+		TupleDescAttr(desc, i)->attislocal = full || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, identity);
+	return desc;
+}
+
 static bool
 decode_same_layout(TupleDesc a, TupleDesc b)
 {
@@ -130,7 +143,8 @@ decode_same_layout(TupleDesc a, TupleDesc b)
 		Form_pg_attribute y = TupleDescAttr(b, i);
 
 		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
-		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped)
+		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped ||
+		    x->attislocal != y->attislocal)
 			return false;
 	}
 	return true;
@@ -151,7 +165,7 @@ decode_write_schema(SbSourceRel *rel, TupleDesc desc)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .align = att->attalign};
+		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .in_old = att->attislocal, .align = att->attalign};
 	}
 	sb_ring_append(decoder->writer, frame);
 
@@ -171,6 +185,7 @@ decode_relation(ReorderBufferTXN *txn, Relation relation)
 {
 	Oid oid = RelationGetRelid(relation);
 	SbSourceRel *rel = last_relation;
+	TupleDesc layout = NULL;
 	bool found;
 
 	if (rel == NULL || rel->relation != oid || !rel->valid)
@@ -185,7 +200,9 @@ decode_relation(ReorderBufferTXN *txn, Relation relation)
 		if (!rel->valid)
 		{
 			rel->wanted = decoder->wanted(oid);
-			if (rel->layout != 0 && !decode_same_layout(rel->told, RelationGetDescr(relation)))
+			if (rel->wanted)
+				layout = decode_layout(relation);
+			if (rel->layout != 0 && layout && !decode_same_layout(rel->told, layout))
 				rel->layout = 0;
 			rel->valid = true;
 		}
@@ -196,7 +213,7 @@ decode_relation(ReorderBufferTXN *txn, Relation relation)
 	if (!begin_written)
 		decode_write_begin(txn);
 	if (rel->layout == 0)
-		decode_write_schema(rel, RelationGetDescr(relation));
+		decode_write_schema(rel, layout ? layout : decode_layout(relation));
 	return rel;
 }
 

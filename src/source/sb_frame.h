@@ -71,6 +71,7 @@ typedef struct SbSchemaColumn
 	int16 length;
 	bool by_value;
 	bool dropped;
+	bool in_old; /* old tuples have it: it is of the replica identity */
 	char align;
 } SbSchemaColumn;
 

@@ -412,16 +412,25 @@ entry_unlink_from_hash(SbCells *cells, SbEntry *entry)
 		sb_cellhash_delete_item(cells->hash, slot);
 }
 
+/* Moves a cell within a heap: to `to`, SB_TIME_MAX: out of it. */
+static void
+entry_place(pairingheap *heap, pairingheap_node *node, TimestampTz *at, TimestampTz to)
+{
+	if (*at == to)
+		return;
+	if (*at != SB_TIME_MAX)
+		pairingheap_remove(heap, node);
+	*at = to;
+	if (to != SB_TIME_MAX)
+		pairingheap_add(heap, node);
+}
+
 static void
 entry_unset_timers(SbCells *cells, SbEntry *entry)
 {
-	if (entry->event_timer != SB_TIME_MAX)
-		pairingheap_remove(cells->event_heap, &entry->event_node);
-	if (entry->processing_timer != SB_TIME_MAX)
-		pairingheap_remove(cells->processing_heap, &entry->processing_node);
-	if (entry->hold != SB_TIME_MAX)
-		pairingheap_remove(cells->hold_heap, &entry->hold_node);
-	entry->event_timer = entry->processing_timer = entry->hold = SB_TIME_MAX;
+	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, SB_TIME_MAX);
+	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer, SB_TIME_MAX);
+	entry_place(cells->hold_heap, &entry->hold_node, &entry->hold, SB_TIME_MAX);
 }
 
 /* Out of memory, with all that it owns. It must not be on the list of touched cells. */
@@ -509,30 +518,9 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 
 	if (decided && processing < cells->clocks->processing_time)
 		processing = SB_TIME_MAX;
-	if (event != entry->event_timer)
-	{
-		if (entry->event_timer != SB_TIME_MAX)
-			pairingheap_remove(cells->event_heap, &entry->event_node);
-		entry->event_timer = event;
-		if (event != SB_TIME_MAX)
-			pairingheap_add(cells->event_heap, &entry->event_node);
-	}
-	if (processing != entry->processing_timer)
-	{
-		if (entry->processing_timer != SB_TIME_MAX)
-			pairingheap_remove(cells->processing_heap, &entry->processing_node);
-		entry->processing_timer = processing;
-		if (processing != SB_TIME_MAX)
-			pairingheap_add(cells->processing_heap, &entry->processing_node);
-	}
-	if (hold != entry->hold)
-	{
-		if (entry->hold != SB_TIME_MAX)
-			pairingheap_remove(cells->hold_heap, &entry->hold_node);
-		entry->hold = hold;
-		if (hold != SB_TIME_MAX)
-			pairingheap_add(cells->hold_heap, &entry->hold_node);
-	}
+	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event);
+	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer, processing);
+	entry_place(cells->hold_heap, &entry->hold_node, &entry->hold, hold);
 }
 
 void
@@ -559,12 +547,8 @@ sb_cells_clear_emitted_rows(SbCells *cells, SbEntry *entry)
 void
 sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer)
 {
-	if (event_timer >= entry->event_timer)
-		return;
-	if (entry->event_timer != SB_TIME_MAX)
-		pairingheap_remove(cells->event_heap, &entry->event_node);
-	entry->event_timer = event_timer;
-	pairingheap_add(cells->event_heap, &entry->event_node);
+	if (event_timer < entry->event_timer)
+		entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event_timer);
 }
 
 static void
@@ -730,23 +714,41 @@ sb_cells_keep(SbCells *cells)
 	}
 }
 
-void
-sb_cells_rollback(SbCells *cells)
+static void
+cells_forget_stored(SbCells *cells)
 {
 	HASH_SEQ_STATUS scan;
 	SbStoredWindow *stored;
 
-	(void) sb_cells_take_touched(cells);
-	while (!dlist_is_empty(&cells->changed))
-		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
-	/* cells may have left memory, or the table, in what is undone: counted anew before the next use */
 	hash_seq_init(&scan, cells->stored);
 	while ((stored = hash_seq_search(&scan)) != NULL)
 		hash_search(cells->stored, &stored->window, HASH_REMOVE, NULL);
 	pairingheap_reset(cells->stored_heap);
 	cells->nstored = 0;
 	cells->stored_processing = SB_TIME_MAX;
+}
+
+void
+sb_cells_rollback(SbCells *cells)
+{
+	(void) sb_cells_take_touched(cells);
+	while (!dlist_is_empty(&cells->changed))
+		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
+	/* cells may have left memory, or the table, in what is undone: counted anew before the next use */
+	cells_forget_stored(cells);
 	cells->stored_known = cells->in_memory;
+}
+
+void
+sb_cells_clear(SbCells *cells)
+{
+	(void) sb_cells_take_touched(cells);
+	while (!dlist_is_empty(&cells->lru))
+		sb_entry_unlink(cells, dlist_head_element(SbEntry, lru_node, &cells->lru));
+	cells_forget_stored(cells);
+	cells->stored_known = true;
+	if (!cells->in_memory)
+		sb_state_clear(cells);
 }
 
 Size

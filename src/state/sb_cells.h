@@ -107,6 +107,9 @@ extern void sb_cells_write(SbCells *cells);
 extern void sb_cells_keep(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
+/* All cells go, out of memory and table. Nothing may be dirty: write first. SPI connected, as the state's owner. */
+extern void sb_cells_clear(SbCells *cells);
+
 /* All cells in memory, one after the other: NULL starts, NULL ends. */
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);
 

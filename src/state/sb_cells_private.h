@@ -98,6 +98,7 @@ struct SbCells
 	SbStatement *load_window;
 	SbStatement *load_processing;
 	SbStatement *count_windows;
+	SbStatement *clear;
 };
 
 /* ---- sb_cells.c ---- */
@@ -123,5 +124,6 @@ extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);
 /* all cells with a processing timer that is due */
 extern void sb_state_load_processing(SbCells *cells);
 extern void sb_state_delete(SbCells *cells, SbEntry *entry);
+extern void sb_state_clear(SbCells *cells);
 
 #endif

@@ -98,6 +98,7 @@ sb_state_prepare(SbCells *cells, const char *table)
 	cells->count_windows = sb_statement_create(
 	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
 	    NULL, 0, NULL);
+	cells->clear = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
 }
 
 static Datum
@@ -307,6 +308,12 @@ void
 sb_state_delete(SbCells *cells, SbEntry *entry)
 {
 	state_put_place(cells->delete, sb_cells_cell(cells, entry)->window, entry->key_hash, entry->seq);
+}
+
+void
+sb_state_clear(SbCells *cells)
+{
+	sb_statement_run(cells->clear, NULL, NULL);
 }
 
 static void

@@ -92,7 +92,7 @@ def until(what, condition, seconds=WORKER_SECONDS):
 
 
 def create_pipeline(db, name, query, more=""):
-    psql(db, f"SELECT beam.create_pipeline('{name}', $q${query}$q${more})")
+    psql(db, f"SELECT beam.create_pipeline('{name}', $q${query}$q$, source_mode => 'append_only'{more})")
 
 
 def wait_for(db, pipeline):

@@ -109,7 +109,7 @@ sub table
 	return {
 		name => "model_src$n",
 		columns => [ grep { $_ ne 'junk' } map { $_->[0] } @columns ],
-		ddl => sprintf('CREATE TABLE model_src%d (%s)', $n, join(', ', map { "$_->[0] $_->[1]" . ($_->[0] eq 'id' ? ' UNIQUE' : '') } @columns)),
+		ddl => sprintf('CREATE TABLE model_src%d (%s); ALTER TABLE model_src%1$d REPLICA IDENTITY FULL', $n, join(', ', map { "$_->[0] $_->[1]" . ($_->[0] eq 'id' ? ' UNIQUE' : '') } @columns)),
 		nulls => \%nulls,
 		early_drop => chance(0.3),
 		now_us => $BASE * 1e6 + between(0, 3 * 86400) * 1e6,
@@ -378,6 +378,7 @@ sub arguments
 	$argument{trigger} = pick('continuous()', 'continuous()', 'repeatedly(after_count(1))', 'repeatedly(after_processing_time(\'30 ms\'))') if $p->{mode} eq 'now';
 	$argument{trigger} = trigger_final($p->{window}) if $p->{mode} =~ /final|panes/;
 	$argument{accumulation} = $p->{mode} eq 'panes' ? 'discarding' : 'accumulating';
+	$argument{source_mode} = 'append_only' if $p->{mode} eq 'panes';
 	$argument{idle_timeout} = pick(undef, undef, undef, '1 minute', '100 ms');
 	$p->{argument} = \%argument;
 	$p->{eventually} = $argument{trigger} =~ /processing_time/;

@@ -7,6 +7,7 @@ SELECT bag_has('SELECT item FROM beam.check()',
              ('launcher'), ('reader'), ('runner'), ('replication slot')$$, 'beam.check() looks at all that is needed');
 -- the workers have just been started: creating a pipeline waits for them
 CREATE TABLE ev (n int);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('total', 'SELECT sum(n) FROM ev');
 CALL beam.wait_for('total');
 SELECT is_empty('SELECT * FROM beam.check() WHERE NOT ok', 'all is well here');

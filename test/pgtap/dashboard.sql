@@ -4,6 +4,7 @@ SET timezone = 'UTC';
 SELECT plan(13);
 
 CREATE TABLE orders (id bigserial, created_at timestamptz NOT NULL, region text, amount numeric, status text DEFAULT 'paid');
+ALTER TABLE orders REPLICA IDENTITY FULL;
 SELECT lives_ok($$SELECT beam.create_pipeline('revenue_per_minute', $q$
     SELECT w.window_start, w.window_end, o.region, count(*) AS orders, sum(o.amount) AS revenue
       FROM orders o, beam.tumble(o.created_at, '1 minute') w

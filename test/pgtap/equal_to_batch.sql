@@ -4,7 +4,9 @@ SET timezone = 'UTC';
 SELECT plan(14);
 
 CREATE TABLE reading (at timestamptz, sensor int, place text, value numeric, load float8);
+ALTER TABLE reading REPLICA IDENTITY FULL;
 CREATE TABLE wanted (name text, query text);
+ALTER TABLE wanted REPLICA IDENTITY FULL;
 INSERT INTO wanted VALUES
 ('minutes', $$SELECT sensor, count(*), sum(value), avg(value), min(value), max(load) FROM reading, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end, sensor$$),
 ('overlapping', $$SELECT place, count(*), sum(value) FROM reading, beam.hop(at, '10 minutes', '1 minute') w GROUP BY w.window_start, w.window_end, place$$),

@@ -3,6 +3,7 @@
 SELECT plan(15);
 
 CREATE TABLE ev (n int, kind text);
+ALTER TABLE ev REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('steady', 'SELECT count(*), sum(n) FROM ev');
 SELECT beam.create_pipeline('resting', 'SELECT kind, count(*) FROM ev GROUP BY kind');
 SELECT beam.create_pipeline('doomed', 'SELECT kind, sum(n) FROM ev GROUP BY kind');

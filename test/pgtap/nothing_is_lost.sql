@@ -4,6 +4,7 @@ SET timezone = 'UTC';
 SELECT plan(14);
 
 CREATE TABLE payment (at timestamptz, customer text, cents text);
+ALTER TABLE payment REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('per_minute', $$SELECT customer, sum(cents::int) AS cents FROM payment, beam.tumble(at, '1 minute') w GROUP BY w.window_start, w.window_end, customer$$,
     watermark => '0', allowed_lateness => '1 minute', idle_timeout => NULL);
 

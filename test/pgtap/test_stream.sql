@@ -4,6 +4,7 @@ SET timezone = 'UTC';
 SELECT plan(26);
 
 CREATE TABLE orders (created_at timestamptz NOT NULL, region text, amount numeric);
+ALTER TABLE orders REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('per_minute', $$
     SELECT w.window_start, w.window_end, o.region, sum(o.amount) AS revenue
       FROM orders o, beam.tumble(o.created_at, '1 minute') w

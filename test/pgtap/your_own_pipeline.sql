@@ -6,6 +6,7 @@ SET timezone = 'UTC';
 SELECT plan(6);
 
 CREATE TABLE click (at timestamptz, visitor text, page text);
+ALTER TABLE click REPLICA IDENTITY FULL;
 SELECT lives_ok($$SELECT beam.create_pipeline('visits', $q$
     SELECT visitor, count(*) AS pages, max(page) FILTER (WHERE page LIKE '/buy%') AS bought, beam.pane_timing() AS timing
       FROM click, beam.session(at, '30 minutes') w

@@ -164,7 +164,7 @@ sub make_source
 {
 	my ($node, $name, $db) = @_;
 
-	$node->safe_psql($db // 'postgres', "CREATE TABLE $name (id int, ts timestamptz, k int, v text)");
+	$node->safe_psql($db // 'postgres', "CREATE TABLE $name (id int, ts timestamptz, k int, v text); ALTER TABLE $name REPLICA IDENTITY FULL");
 }
 
 # A query over such a table that is right for whatever comes in

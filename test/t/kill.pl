@@ -34,7 +34,7 @@ create_pipeline($node, 'p_distinct', q{SELECT w.window_start, w.window_end, coun
 create_pipeline($node, 'p_global', 'SELECT count(*) AS n, sum(id) AS s FROM ev', $late);
 create_pipeline($node, 'p_discard', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.id) AS s
 	FROM ev e, beam.tumble(e.ts, '1 minute') w GROUP BY 1, 2, 3},
-	"$late, accumulation => 'discarding', trigger => 'repeatedly(after_any(after_count(7), continuous()))', allow_unsafe_trigger => true");
+	"$late, accumulation => 'discarding', source_mode => 'append_only', trigger => 'repeatedly(after_any(after_count(7), continuous()))', allow_unsafe_trigger => true");
 
 my @accumulating = qw(p_tumble p_hop p_session p_distinct p_global);
 

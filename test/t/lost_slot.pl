@@ -9,7 +9,7 @@ use SbTest;
 
 my $node = new_node('main', conf => "max_slot_wal_keep_size = '1MB'\nmin_wal_size = '32MB'\nmax_wal_size = '32MB'\n");
 
-$node->safe_psql('postgres', "CREATE TABLE t (k int); SELECT beam.create_pipeline('p', 'SELECT count(*) FROM t')");
+$node->safe_psql('postgres', "CREATE TABLE t (k int); ALTER TABLE t REPLICA IDENTITY FULL; SELECT beam.create_pipeline('p', 'SELECT count(*) FROM t')");
 $node->safe_psql('postgres', 'INSERT INTO t VALUES (1)');
 wait_for($node, 'p');
 $node->safe_psql('postgres', "SELECT beam.pause_pipeline('p')");
@@ -23,7 +23,7 @@ wait_until($node, "SELECT state || ' ' || error_code FROM beam.pipelines WHERE n
 pass('lost_wal_fails_the_pipeline');
 like($node->safe_psql('postgres', "SELECT error_message FROM beam.pipelines"), qr/are lost$/, 'error_says_what_is_lost');
 
-$node->safe_psql('postgres', "CREATE TABLE u (k int); SELECT beam.create_pipeline('q', 'SELECT count(*) FROM u')");
+$node->safe_psql('postgres', "CREATE TABLE u (k int); ALTER TABLE u REPLICA IDENTITY FULL; SELECT beam.create_pipeline('q', 'SELECT count(*) FROM u')");
 $node->safe_psql('postgres', 'INSERT INTO u VALUES (1)');
 equal_to_batch($node, 'q', 'a_new_pipeline_runs_after_a_lost_slot');
 done_testing();

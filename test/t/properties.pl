@@ -53,6 +53,7 @@ sub any { return $_[ below(scalar @_) ]; }
 $node->safe_psql(
 	'postgres', q{
 CREATE TABLE el (id int, k text, ts timestamptz, v int);
+ALTER TABLE el REPLICA IDENTITY FULL;
 
 CREATE FUNCTION us(t timestamptz) RETURNS text LANGUAGE sql AS
 	$$ SELECT CASE WHEN isfinite(t) THEN ((extract(epoch FROM t) - 946684800) * 1000000)::bigint::text ELSE t::text END $$;
@@ -66,11 +67,13 @@ DECLARE
 BEGIN
 	FOREACH mode IN ARRAY '{accumulating,retracting,discarding}'::text[] LOOP
 		BEGIN
-			PERFORM beam.create_pipeline(name || '_' || mode, query, '0', lateness, trigger::beam.trigger, mode, NULL, combiner, on_time, closing);
+			PERFORM beam.create_pipeline(name || '_' || mode, query, '0', lateness, trigger::beam.trigger, mode, NULL, combiner, on_time, closing,
+				source_mode => CASE mode WHEN 'discarding' THEN 'append_only' ELSE 'changes' END);
 		EXCEPTION WHEN invalid_parameter_value THEN
 			IF SQLERRM !~ 'could lose data' THEN RAISE; END IF;
 			safe := false;
-			PERFORM beam.create_pipeline(name || '_' || mode, query, '0', lateness, trigger::beam.trigger, mode, NULL, combiner, on_time, closing, true);
+			PERFORM beam.create_pipeline(name || '_' || mode, query, '0', lateness, trigger::beam.trigger, mode, NULL, combiner, on_time, closing, true,
+				CASE mode WHEN 'discarding' THEN 'append_only' ELSE 'changes' END);
 		END;
 	END LOOP;
 	RETURN safe;

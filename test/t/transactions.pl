@@ -81,7 +81,7 @@ promise 'copy_is_applied' => sub {
 	my $rows = join('', map { "$_\t2026-01-01 00:00:" . sprintf('%02d', $_ % 60) . "+00\t5\tcopied\n" } 1 .. 20000);
 	$node->safe_psql('postgres', "COPY ev FROM stdin;\n$rows\\.\n");
 	both_equal('COPY');
-	run('CREATE TABLE ev_new (LIKE ev); INSERT INTO ev_new SELECT * FROM ev LIMIT 1000; INSERT INTO ev SELECT * FROM ev_new; DROP TABLE ev_new');
+	run('CREATE TABLE ev_new (LIKE ev); ALTER TABLE ev_new REPLICA IDENTITY FULL; INSERT INTO ev_new SELECT * FROM ev LIMIT 1000; INSERT INTO ev SELECT * FROM ev_new; DROP TABLE ev_new');
 	both_equal('INSERT ... SELECT');
 };
 
@@ -166,6 +166,7 @@ promise 'pipelines_come_and_go_under_load' => sub {
 
 promise 'create_table_and_pipeline_and_rows_in_one_transaction' => sub {
 	run(qq{BEGIN; CREATE TABLE born (id int, ts timestamptz, k int, v text);
+	ALTER TABLE born REPLICA IDENTITY FULL;
 		SELECT beam.create_pipeline('of_born', \$q\$@{[tumble('born')]}\$q\$, $late);
 		INSERT INTO born SELECT i, $row FROM generate_series(1, 100) i;
 		COMMIT});
@@ -190,6 +191,7 @@ promise 'rows_of_the_creating_transaction_are_never_passed_by' => sub {
 
 promise 'create_and_drop_in_one_transaction_leaves_nothing' => sub {
 	run(qq{BEGIN; CREATE TABLE brief (id int, ts timestamptz, k int, v text);
+	ALTER TABLE brief REPLICA IDENTITY FULL;
 		SELECT beam.create_pipeline('of_brief', \$q\$@{[tumble('brief')]}\$q\$, $late);
 		SELECT beam.drop_pipeline('of_brief');
 		DROP TABLE brief; COMMIT});

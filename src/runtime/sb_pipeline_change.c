@@ -1,0 +1,222 @@
+/*
+ * sb_pipeline_change.c: what a change of the source does: rows are added and taken back, a TRUNCATE empties all, and what cannot be
+ * applied becomes a letter.
+ *
+ * RULES. An UPDATE is its two sides, each judged by itself: by its own window, its own lateness, its own errors. In an append-only
+ * pipeline everything but an INSERT is a dead letter.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "runtime/sb_pipeline.h"
+#include "sink/sb_letters.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+bool
+sb_row_has_side(const SbRow *row, SbSide side)
+{
+	return side == SB_SIDE_OLD ? row->frame->old_length > 0 : row->frame->new_length > 0;
+}
+
+void
+sb_row_tuple(const SbRow *row, HeapTuple tuple)
+{
+	char *data = unconstify(SbRowFrame *, row->frame)->data;
+	bool old = sb_row_is_old(row);
+
+	tuple->t_len = old ? row->frame->old_length : row->frame->new_length;
+	tuple->t_data = (HeapTupleHeader) (old ? data + MAXALIGN(row->frame->new_length) : data);
+	tuple->t_tableOid = row->frame->relation;
+	ItemPointerSetInvalid(&tuple->t_self);
+}
+
+/* The tuple meant as JSON; NULL: it is not known. In the current context. */
+static char *
+change_json(const SbPipeline *pipeline, const SbRow *row)
+{
+	HeapTupleData tuple;
+
+	if (row->frame->kind == SB_ROW_TRUNCATE)
+		return NULL;
+	sb_row_tuple(row, &tuple);
+	return tuple.t_len == 0 ? NULL : sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
+}
+
+static const char *
+change_op(const SbRow *row)
+{
+	if (row->frame->kind == SB_ROW_TRUNCATE)
+		return "truncate";
+	if (sb_row_is_old(row))
+		return "delete";
+	return row->frame->kind == SB_ROW_UPDATE && row->side == SB_SIDE_ALL ? "update" : "insert";
+}
+
+void
+sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error)
+{
+	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), change_op(row), change_json(pipeline, row), error);
+	pipeline->progress.dead++;
+}
+
+void
+sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
+{
+	SbLateEvent event = {.pipeline = pipeline->row->id, .position = sb_row_position(pipeline, row), .event_time = event_time, .window = window, .op = change_op(row), .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
+	char *json = change_json(pipeline, row);
+
+	if (pipeline->observer)
+		pipeline->observer->late(pipeline->observer->arg, event_time, window, closed, json);
+	else
+		sb_letters_put_late(&event, json);
+	pipeline->progress.late++;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}
+
+void
+sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
+{
+	bool old = sb_row_is_old(row);
+
+	if (old && entry->rows == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_DATA_EXCEPTION),
+		         errmsg("a row is to be taken back that pipeline \"%s\" has never counted", pipeline->row->name),
+		         errdetail("When it was new it was a dead letter, or older than the pipeline.")));
+	/* first: an error in the middle leaves a cell that has to be forgotten */
+	sb_cells_touch(pipeline->cells, entry);
+	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
+	if (old)
+		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	else
+		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	entry->rows += old ? -1 : 1;
+}
+
+/* ---- changes other than an INSERT ---- */
+
+static void
+change_refuse(SbPipeline *pipeline, const SbRow *row)
+{
+	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
+	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
+	ErrorData error = {.sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED};
+
+	error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
+	sb_pipeline_put_dead(pipeline, row, &error);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}
+
+/* Have old tuples of this layout all columns that the query uses? */
+static bool
+change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
+{
+	int attno = -1;
+
+	if (layout == pipeline->checked_layout)
+		return pipeline->old_is_known;
+	pipeline->checked_layout = layout;
+	pipeline->old_is_known = true;
+	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
+		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->attislocal;
+	return pipeline->old_is_known;
+}
+
+static void
+change_check_old(SbPipeline *pipeline, const SbRow *row)
+{
+	const char *source = get_rel_name(pipeline->plan->source);
+
+	if (change_old_is_known(pipeline, row->layout) && (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", source,
+	                pipeline->row->name),
+	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(source))));
+}
+
+static void change_truncate(SbPipeline *pipeline);
+
+bool
+sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
+{
+	if (!pipeline->retractable)
+	{
+		change_refuse(pipeline, row);
+		return false;
+	}
+	if (row->frame->kind == SB_ROW_TRUNCATE)
+	{
+		change_truncate(pipeline);
+		return false;
+	}
+	change_check_old(pipeline, row);
+	/* an UPDATE without an old tuple has left the identity as it was, which is all that the query uses */
+	return row->frame->kind != SB_ROW_UPDATE || row->frame->old_length > 0;
+}
+
+/* ---- TRUNCATE ---- */
+
+/* An aggregate over nothing is a row too. */
+static void
+truncate_put_empty(SbPipeline *pipeline)
+{
+	SbAcc *accs = palloc0(sizeof(SbAcc) * (pipeline->plan->naggs + 1));
+	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+
+	sb_query_acc_init(pipeline->query, accs);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, accs, pipeline->out_values, pipeline->out_nulls))
+	{
+		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
+		if (pipeline->chain)
+			sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, 1);
+	}
+}
+
+/* The rows that the result has lost, for those who read it. */
+static void
+truncate_tell_readers(SbPipeline *pipeline, uint64 n)
+{
+	for (uint64 i = 0; i < n; i++)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, pipeline->out_values, pipeline->out_nulls);
+		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, -1);
+	}
+}
+
+/*
+ * The source is empty: so are cells and result, whatever has become of the windows. What the rows before it have made ready is written
+ * first, so that nothing is pending anywhere.
+ */
+static void
+change_truncate(SbPipeline *pipeline)
+{
+	MemoryContext old;
+	SbSavedRole saved;
+	uint64 n;
+
+	sb_pipeline_flush(pipeline);
+	sb_role_as_worker(&saved);
+	sb_pipeline_write_state(pipeline);
+	sb_cells_clear(pipeline->cells);
+	sb_role_restore(&saved);
+	if (pipeline->observer)
+		return;
+	old = MemoryContextSwitchTo(pipeline->element);
+	n = sb_result_clear(pipeline->result);
+	if (pipeline->chain)
+		truncate_tell_readers(pipeline, n);
+	SPI_freetuptable(SPI_tuptable);
+	if (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+		truncate_put_empty(pipeline);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}
