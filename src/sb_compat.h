@@ -5,6 +5,7 @@
 #define SB_COMPAT_H
 
 #include "postgres.h"
+#include "executor/executor.h"
 #include "replication/message.h"
 #include "replication/slot.h"
 #include "storage/latch.h"
@@ -50,6 +51,17 @@ sb_database_ownercheck(Oid dbid, Oid roleid)
 	return object_ownercheck(1262, dbid, roleid); /* DatabaseRelationId */
 #else
 	return pg_database_ownercheck(dbid, roleid);
+#endif
+}
+
+/* Runs a started query for up to `count` more rows, 0: to its end. */
+static inline void
+sb_executor_run(QueryDesc *desc, uint64 count)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, count);
+#else
+	ExecutorRun(desc, ForwardScanDirection, count, count == 0);
 #endif
 }
 

@@ -15,6 +15,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "query/sb_agg_bag.h"
+#include "sb_compat.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/queryenvironment.h"
@@ -457,7 +458,7 @@ bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceive
 	desc = CreateQueryDesc(plan->plan, "stream_beam: aggregate over a bag", GetActiveSnapshot(), InvalidSnapshot,
 	                       dest, bag_params(query), environment, 0);
 	ExecutorStart(desc, 0);
-	sb_executor_run(desc);
+	sb_executor_run(desc, 0);
 	ExecutorFinish(desc);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);

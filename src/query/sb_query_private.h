@@ -295,15 +295,4 @@ sb_expr_eval(SbQuery *query, const SbExpr *expr, bool *isnull)
 #define sb_function_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #endif
 
-/* Runs a started query to its end. */
-static inline void
-sb_executor_run(QueryDesc *desc)
-{
-#if PG_VERSION_NUM < 180000
-	ExecutorRun(desc, ForwardScanDirection, 0, true);
-#else
-	ExecutorRun(desc, ForwardScanDirection, 0);
-#endif
-}
-
 #endif

@@ -128,6 +128,8 @@ typedef struct SbBundleRun
 {
 	SbIntake *intake;
 	List *pipelines;
+	SbFeed *feed; /* NULL: rows come from the ring */
+	bool refused; /* the feed could not be opened */
 	TimestampTz started;
 	SbIntakeStop stop;
 	pg_atomic_uint32 *chain_generation;
@@ -164,6 +166,37 @@ bundle_take(SbBundleRun *run)
 	}
 }
 
+static void
+bundle_take_feed(SbBundleRun *run)
+{
+	SbFeed *feed = run->feed;
+	SbRow *rows;
+	int n;
+
+	run->refused = !feed->open(feed);
+	if (run->refused)
+		return;
+	while ((n = feed->next(feed, &rows)) > 0)
+	{
+		sb_pipeline_rows(feed->pipeline, rows, 0, n);
+		sb_worker_check();
+	}
+	feed->close(feed);
+}
+
+/* All that was done is void: half a transaction, whose rest comes again from its beginning, or nothing to feed. */
+static void
+bundle_give_up(SbBundleRun *run)
+{
+	ListCell *lc;
+
+	SPI_finish();
+	AbortCurrentTransaction();
+	sb_statements_abort();
+	foreach (lc, run->pipelines)
+		sb_pipeline_rollback(lfirst(lc));
+}
+
 /*
  * A pipeline was made that reads the result of one that this bundle has written to: its rows would be missed. The creation held the
  * result locked, so it was committed before our first row there. Rare; the worker starts anew, with both.
@@ -186,15 +219,13 @@ bundle_run_plainly(SbBundleRun *run)
 	sb_transaction_begin();
 	foreach (lc, run->pipelines)
 		sb_pipeline_begin_bundle(lfirst(lc), run->started);
-	bundle_take(run);
-	if (run->stop == SB_INTAKE_RESET && intake->in_transaction)
+	if (run->feed)
+		bundle_take_feed(run);
+	else
+		bundle_take(run);
+	if (run->refused || (run->stop == SB_INTAKE_RESET && intake->in_transaction))
 	{
-		/* half a transaction: its rest comes again from its beginning */
-		SPI_finish();
-		AbortCurrentTransaction();
-		sb_statements_abort();
-		foreach (lc, run->pipelines)
-			sb_pipeline_rollback(lfirst(lc));
+		bundle_give_up(run);
 		return;
 	}
 	foreach (lc, run->pipelines)
@@ -221,6 +252,8 @@ typedef struct SbCareful
 {
 	SbIntake *intake;
 	SbPipeline *pipeline;
+	SbFeed *feed; /* NULL: it has none */
+	bool refused;
 	SbRow *rows;
 	int lo, hi;
 	int64 dead;
@@ -322,6 +355,20 @@ careful_rows(SbCareful *careful, int lo, int hi)
 	careful_halves(careful, lo, hi, error);
 }
 
+static void
+careful_feed(SbCareful *careful)
+{
+	SbFeed *feed = careful->feed;
+	int nrows;
+
+	careful->refused = !feed->open(feed);
+	if (careful->refused)
+		return;
+	while ((nrows = feed->next(feed, &careful->rows)) > 0)
+		careful_rows(careful, 0, nrows);
+	feed->close(feed);
+}
+
 /* The whole bundle for one pipeline. */
 static void
 careful_pipeline(void *arg)
@@ -332,7 +379,9 @@ careful_pipeline(void *arg)
 	int part = 0;
 	int nrows;
 
-	if (pipeline->upstream)
+	if (careful->feed)
+		careful_feed(careful);
+	else if (pipeline->upstream)
 	{
 		if (pipeline->queue_pending)
 		{
@@ -401,13 +450,14 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	foreach (lc, run->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .feed = run->feed && run->feed->pipeline == pipeline ? run->feed : NULL, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
 		if (sb_try(careful_pipeline, &careful, &error))
 		{
 			sb_pipeline_keep(pipeline);
+			run->refused = run->refused || careful.refused;
 			continue;
 		}
 		if (sb_error_is_transient(error->sqlerrcode))
@@ -484,28 +534,47 @@ bundle_error_context(void *arg)
 	}
 }
 
-SbBundleEnd
-sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+static SbBundleEnd
+bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
-	ErrorContextCallback context = {.callback = bundle_error_context, .arg = &run, .previous = error_context_stack};
+	SbIntake *intake = run->intake;
+	ErrorContextCallback context = {.callback = bundle_error_context, .arg = run, .previous = error_context_stack};
 	bool failed = false;
 	bool complete = true;
 
 	*commit_lsn = InvalidXLogRecPtr;
 	error_context_stack = &context;
-	if (!bundle_try_plainly(&run))
-		complete = bundle_run_carefully(&run, &failed);
+	if (!bundle_try_plainly(run))
+		complete = bundle_run_carefully(run, &failed);
 	error_context_stack = context.previous;
-	if (run.wrote)
+	if (run->wrote)
 		*commit_lsn = XactLastCommitEnd;
-	complete = complete && !(run.stop == SB_INTAKE_RESET && intake->in_transaction);
+	complete = complete && !(run->stop == SB_INTAKE_RESET && intake->in_transaction);
 	if (complete)
 		pgstat_report_stat(false);
 	sb_intake_release(intake);
-	if (!complete || run.stop == SB_INTAKE_RESET)
+	if (!complete || run->stop == SB_INTAKE_RESET)
 		return SB_BUNDLE_RESET;
 	if (failed)
 		return SB_BUNDLE_FAILED;
-	return run.stop == SB_INTAKE_RELOAD ? SB_BUNDLE_RELOAD : SB_BUNDLE_DONE;
+	if (run->refused)
+		return SB_BUNDLE_NOTHING;
+	return run->stop == SB_INTAKE_RELOAD ? SB_BUNDLE_RELOAD : SB_BUNDLE_DONE;
+}
+
+SbBundleEnd
+sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+{
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+
+	return bundle_run(&run, commit_lsn);
+}
+
+SbBundleEnd
+sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+{
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+
+	Assert(intake->nrows == 0 && !intake->in_transaction);
+	return bundle_run(&run, commit_lsn);
 }

@@ -26,7 +26,7 @@ typedef struct SbRow
 	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for a TRUNCATE */
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
-	TransactionId xid; /* of its transaction, the top one */
+	TransactionId xid; /* of its transaction, the top one; invalid: the row has not come through the ring */
 	SbSide side;
 } SbRow;
 

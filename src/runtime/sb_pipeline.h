@@ -31,6 +31,7 @@ typedef struct SbObserver
 } SbObserver;
 
 typedef struct SbChain SbChain;
+typedef struct SbHistory SbHistory;
 
 typedef struct SbPipeline
 {
