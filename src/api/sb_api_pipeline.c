@@ -235,9 +235,8 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 	         errhint(needed->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 }
 
-/* Must be running, and stay so while it is waited for. Returns its output watermark. */
-static TimestampTz
-wait_check(const char *name, Oid user)
+TimestampTz
+sb_api_check_running(const char *name, Oid user)
 {
 	SbElevated saved;
 	SbPipelineRow *row;
@@ -289,7 +288,7 @@ static bool
 wait_is_over(SbWait *wait)
 {
 	if (wait->watermark != DT_NOBEGIN)
-		return wait_check(wait->name, wait->user) >= wait->watermark;
+		return sb_api_check_running(wait->name, wait->user) >= wait->watermark;
 	return pg_atomic_read_u64(&wait->db->applied) >= wait->marker;
 }
 
@@ -307,7 +306,7 @@ wait_sleep(SbWait *wait)
 		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
 		         errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
 	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
-		(void) wait_check(wait->name, wait->user);
+		(void) sb_api_check_running(wait->name, wait->user);
 }
 
 static void
@@ -341,12 +340,12 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 		wait.deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 	if (!PG_ARGISNULL(2))
 		wait.watermark = PG_GETARG_TIMESTAMPTZ(2);
-	(void) wait_check(wait.name, wait.user);
+	(void) sb_api_check_running(wait.name, wait.user);
 	if (wait.watermark == DT_NOBEGIN)
 	{
 		wait.marker = wait_write_marker(wait.db);
 		wait_loop(&wait);
-		(void) wait_check(wait.name, wait.user);
+		(void) sb_api_check_running(wait.name, wait.user);
 		PG_RETURN_VOID();
 	}
 	/* a resting source moves its watermark for those who wait for it */

@@ -45,7 +45,6 @@ sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, 
 	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 
 	Assert(!sb_reduce_closed(cell));
-	Assert(!sb_reduce_expired(strategy, clocks, cell->window));
 	cell->pane_elements++;
 	sb_hold_add(strategy, clocks, cell, timestamp);
 	sb_trigger_on_element(&run, 0);

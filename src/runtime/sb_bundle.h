@@ -15,10 +15,10 @@
 typedef enum SbBundleEnd
 {
 	SB_BUNDLE_DONE,
-	SB_BUNDLE_RELOAD, /* done, and the pipelines have changed */
-	SB_BUNDLE_RESET,  /* a RESET frame is next; an unfinished transaction was rolled back */
+	SB_BUNDLE_RELOAD,  /* done, and the pipelines have changed */
+	SB_BUNDLE_RESET,   /* a RESET frame is next; an unfinished transaction was rolled back */
 	SB_BUNDLE_NOTHING, /* of a feed that could not be opened: rolled back */
-	SB_BUNDLE_FAILED  /* done, and a pipeline was set to failed */
+	SB_BUNDLE_FAILED   /* done, and a pipeline was set to failed */
 } SbBundleEnd;
 
 /*

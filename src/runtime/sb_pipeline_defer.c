@@ -330,13 +330,13 @@ merge_rows_of_hash(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 }
 
 static void
-defer_apply_all(SbPipeline *pipeline, SbDeferred *deferred, bool merging)
+defer_apply_all(SbPipeline *pipeline, SbDeferred *deferred)
 {
 	for (int i = 0; i < deferred->n;)
 	{
 		int end = i + 1;
 
-		if (merging)
+		if (pipeline->merging)
 		{
 			while (end < deferred->n && deferred->rows[end].key_hash == deferred->rows[i].key_hash)
 				end++;
@@ -358,7 +358,6 @@ void
 sb_pipeline_resolve(SbPipeline *pipeline)
 {
 	SbDeferred *deferred = pipeline->deferred;
-	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 	SbSavedRole saved;
 	MemoryContext old;
 
@@ -370,7 +369,7 @@ sb_pipeline_resolve(SbPipeline *pipeline)
 	defer_load(pipeline, deferred);
 	sb_role_restore(&saved);
 	sb_pipeline_as_owner(pipeline, &saved);
-	defer_apply_all(pipeline, deferred, merging);
+	defer_apply_all(pipeline, deferred);
 	sb_role_restore(&saved);
 	MemoryContextSwitchTo(old);
 	pipeline->current = NULL;

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_command.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_statement.h"
@@ -499,6 +500,25 @@ runner_evict(void)
 	sb_transaction_commit();
 }
 
+/* A step of what a user asks for. False: there is none to take now. */
+static bool
+runner_command(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end;
+
+	if (sb_commands_next(db, intake->position) > GetCurrentTimestamp())
+		return false;
+	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	if (end == SB_BUNDLE_NOTHING)
+		return false;
+	runner_evict();
+	runner_after_bundle(commit);
+	if (end == SB_BUNDLE_FAILED)
+		pg_atomic_fetch_add_u32(&db->generation, 1);
+	return true;
+}
+
 static void
 runner_bundle(void)
 {
@@ -559,6 +579,8 @@ runner_turn(void)
 		sb_worker_sleep(-1);
 		return;
 	}
+	if (runner_command())
+		return;
 	wake = runner_next_wake();
 	if (sb_intake_has_frames(intake) || wake <= GetCurrentTimestamp())
 	{
@@ -569,7 +591,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(wake));
+	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
 }
 
 void
