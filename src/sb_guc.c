@@ -6,6 +6,7 @@
 #include "miscadmin.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 
 int sb_guc_bundle_rows;
 int sb_guc_bundle_time_ms;
@@ -56,6 +57,7 @@ sb_guc_define(void)
 		DefineCustomIntVariable(gucs[i].name, gucs[i].what, NULL, gucs[i].variable, gucs[i].boot, gucs[i].min, gucs[i].max,
 		                        gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
 	}
+	sb_kill_point_define();
 	if (process_shared_preload_libraries_in_progress)
 		MarkGUCPrefixReserved("stream_beam");
 }

@@ -6,6 +6,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/sb_pipeline_row.h"
 #include "executor/spi.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -317,6 +318,8 @@ sb_catalog_put_progress(const SbProgress *progress)
 	}
 	if (progress->commit_time == 0)
 		nulls[5] = 'n';
+	SB_KILL_POINT("before_position");
 	if (sb_statement_run(statement, values, nulls) != 1)
 		elog(ERROR, "pipeline %d has no row in beam.progress", progress->pipeline);
+	SB_KILL_POINT("after_position");
 }

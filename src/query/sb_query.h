@@ -3,7 +3,7 @@
  *
  * MEMORY. An SbQuery lives in the context current at open. `cells` holds by-reference accumulator values that outlive a bundle. The
  * per-row memory is the query's own and is reset by sb_query_set_row(). `bundle` memory holds live internal-type states, until
- * sb_query_park().
+ * sb_query_acc_park().
  */
 #ifndef SB_QUERY_H
 #define SB_QUERY_H

@@ -13,6 +13,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/memutils.h"
@@ -152,6 +153,8 @@ bundle_take(SbBundleRun *run)
 			return;
 		foreach (lc, run->pipelines)
 			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+		if (intake->nrows > done)
+			SB_KILL_POINT("after_rows");
 		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
 		{
 			if (sb_intake_is_full(intake))
@@ -241,7 +244,9 @@ bundle_run_plainly(SbBundleRun *run)
 	sb_letters_write();
 	bundle_check_chains(run);
 	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
+	SB_KILL_POINT("before_commit");
 	sb_transaction_commit();
+	SB_KILL_POINT("after_commit");
 	foreach (lc, run->pipelines)
 		sb_pipeline_keep(lfirst(lc));
 }
@@ -324,6 +329,7 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 	}
 	if (hi - lo == 1)
 	{
+		SB_KILL_POINT("before_dead_letter");
 		careful_bury(careful, &careful->rows[lo], error);
 		FreeErrorData(error);
 		return;
@@ -480,7 +486,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	bundle_check_chains(run);
 	run->wrote = true;
 	MemoryContextSwitchTo(old);
+	SB_KILL_POINT("before_careful_commit");
 	sb_transaction_commit();
+	SB_KILL_POINT("after_careful_commit");
 	MemoryContextDelete(context);
 	return true;
 }
@@ -552,7 +560,9 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	complete = complete && !(run->stop == SB_INTAKE_RESET && intake->in_transaction);
 	if (complete)
 		pgstat_report_stat(false);
+	SB_KILL_POINT("before_release");
 	sb_intake_release(intake);
+	SB_KILL_POINT("after_release");
 	if (!complete || run->stop == SB_INTAKE_RESET)
 		return SB_BUNDLE_RESET;
 	if (failed)

@@ -1,7 +1,7 @@
 /*
  * sb_hooks.c: what stream_beam does in the backends of others.
  *
- * Three things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines or the extension tells the workers;
+ * Three things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the workers;
  * a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it.
  */
 #include "postgres.h"
@@ -32,6 +32,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static bool tell_runner;
 static bool chained;
 static bool probe;
+static bool roles_changed; /* what roles may do, in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
@@ -98,6 +99,8 @@ hooks_end_of_transaction(bool committed)
 		pg_atomic_fetch_sub_u32(&db->creations, 1);
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 	}
+	if (committed && roles_changed)
+		sb_tell_all_runners();
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -107,7 +110,7 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = chained = probe = pinned = committing = false;
+	tell_runner = chained = probe = roles_changed = pinned = committing = false;
 	blocked_dbid = InvalidOid;
 }
 
@@ -255,6 +258,25 @@ hooks_clear_database(Oid dbid)
 	ConditionVariableCancelSleep();
 }
 
+/* A right that may have been taken from an owner: the runner looks whether its pipelines may go on. */
+static void
+hooks_note_rights(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_GrantStmt:
+		case T_DropOwnedStmt:
+			sb_at_commit_tell_runner();
+			break;
+		case T_GrantRoleStmt:
+		case T_AlterRoleStmt:
+			roles_changed = true;
+			break;
+		default:
+			break;
+	}
+}
+
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
@@ -270,6 +292,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry)
+		hooks_note_rights(statement->utilityStmt);
 }
 
 void

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "runtime/sb_intake.h"
+#include "sb_kill_point.h"
 #include "storage/buffile.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -310,6 +311,7 @@ sb_intake_spool(SbIntake *intake)
 		BufFileWrite(spool->file, unconstify(SbRowFrame *, row->frame), head.size);
 	}
 	MemoryContextSwitchTo(old);
+	SB_KILL_POINT("after_spool");
 	intake->nrows = 0;
 	if (intake->split == NULL)
 		MemoryContextReset(intake->context);

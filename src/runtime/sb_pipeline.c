@@ -14,6 +14,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sink/sb_letters.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -238,8 +239,10 @@ sb_pipeline_verify(SbPipeline *pipeline)
 
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
+	pipeline_check_owner(pipeline->row);
 	sb_pipeline_as_owner(pipeline, &saved);
-	(void) sb_plan_build(pipeline_view_query(pipeline->row));
+	/* compiling them asks for the rights to the functions */
+	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
 }
 
@@ -606,7 +609,9 @@ pipeline_timers(SbPipeline *pipeline)
 void
 sb_pipeline_write_state(SbPipeline *pipeline)
 {
+	SB_KILL_POINT("before_state");
 	sb_cells_write(pipeline->cells);
+	SB_KILL_POINT("after_state");
 }
 
 /* How finely the watermark of a resting source follows the clock. */

@@ -13,6 +13,7 @@
 #include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -144,6 +145,31 @@ change_check_old(SbPipeline *pipeline, const SbRow *row)
 	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(source))));
 }
 
+/* Are all columns that the query uses as they were? Such an UPDATE is none: no pane, and nothing late about an old row. */
+static bool
+change_is_none(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow side = *row;
+	HeapTupleData old, new;
+	int attno = -1;
+
+	side.side = SB_SIDE_OLD;
+	sb_row_tuple(&side, &old);
+	side.side = SB_SIDE_NEW;
+	sb_row_tuple(&side, &new);
+	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(row->layout, attno - 1);
+		bool old_null, new_null;
+		Datum was = heap_getattr(&old, attno, row->layout, &old_null);
+		Datum is = heap_getattr(&new, attno, row->layout, &new_null);
+
+		if (old_null != new_null || (!old_null && !datumIsEqual(was, is, att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
 static void change_truncate(SbPipeline *pipeline, const SbRow *row);
 
 bool
@@ -160,8 +186,10 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 		return false;
 	}
 	change_check_old(pipeline, row);
-	/* an UPDATE without an old tuple has left the identity as it was, which is all that the query uses */
-	return row->frame->kind != SB_ROW_UPDATE || row->frame->old_length > 0;
+	if (row->frame->kind != SB_ROW_UPDATE || row->side != SB_SIDE_ALL)
+		return true;
+	/* without an old tuple it has left the identity as it was, which is all that the query uses */
+	return row->frame->old_length > 0 && !change_is_none(pipeline, row);
 }
 
 /* ---- TRUNCATE ---- */

@@ -25,6 +25,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -94,7 +95,9 @@ reader_confirm(bool force)
 	now = GetCurrentTimestamp();
 	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
 		return;
+	SB_KILL_POINT("before_confirm");
 	LogicalConfirmReceivedLocation(wanted);
+	SB_KILL_POINT("after_confirm");
 	pg_atomic_write_u64(&db->confirmed, wanted);
 	confirmed_at = now;
 }
@@ -275,7 +278,9 @@ reader_run_session(const char *name)
 	sb_decode_start_session();
 	heartbeat_at = MyReplicationSlot->data.confirmed_flush;
 	pg_atomic_write_u64(&db->confirmed, heartbeat_at);
+	SB_KILL_POINT("before_reset");
 	sb_decode_write_reset(session_epoch, heartbeat_at);
+	SB_KILL_POINT("after_reset");
 	pg_atomic_write_u32(&db->slot_ready, 1);
 	ConditionVariableBroadcast(&db->changed);
 

@@ -21,6 +21,7 @@
 #include "runtime/sb_command.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -87,7 +88,9 @@ runner_try_confirm(void)
 		return;
 	if (pending_commit > GetFlushRecPtr(NULL))
 		return;
+	SB_KILL_POINT("before_confirmable");
 	runner_confirm(pending_position);
+	SB_KILL_POINT("after_confirmable");
 	pending_position = InvalidXLogRecPtr;
 }
 
@@ -417,6 +420,7 @@ runner_reload(void)
 		if (pipeline == NULL && row->upstream == 0)
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
+	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
 	MemoryContextSwitchTo(old);

@@ -297,6 +297,20 @@ sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 }
 
+void
+sb_tell_all_runners(void)
+{
+	for (int i = 0; i < sb_registry->ndatabases; i++)
+	{
+		SbDatabase *db = &sb_registry->databases[i];
+
+		if (!OidIsValid(db->dbid))
+			continue;
+		pg_atomic_fetch_add_u32(&db->generation, 1);
+		sb_wake_worker(db, SB_ROLE_RUNNER);
+	}
+}
+
 /* Adds one with the lock held; false: no room. */
 static bool
 source_add(SbDatabase *db, Oid relation)

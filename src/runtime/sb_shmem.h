@@ -133,6 +133,8 @@ extern SbRing *sb_ring_attach(SbDatabase *db, bool create);
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 /* Ends the pin. `changed`: the transaction committed a change of pipelines: the runner is told in the same instant. */
 extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
+/* Something has changed that pipelines of every database may have to see: all runners reload. */
+extern void sb_tell_all_runners(void);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*

@@ -9,6 +9,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
 #include "utils/builtins.h"
@@ -378,10 +379,12 @@ sb_result_pending(const SbResult *result)
 void
 sb_result_write(SbResult *result)
 {
+	SB_KILL_POINT("before_result");
 	if (sb_statement_rows(result->remove) > 0)
 		sb_statement_run(result->remove, NULL, NULL);
 	if (sb_statement_rows(result->remove_nulls) > 0)
 		sb_statement_run(result->remove_nulls, NULL, NULL);
 	if (sb_statement_rows(result->insert) > 0)
 		sb_statement_run(result->insert, NULL, NULL);
+	SB_KILL_POINT("after_result");
 }

@@ -378,7 +378,7 @@ sub arguments
 	$argument{trigger} = pick('continuous()', 'continuous()', 'repeatedly(after_count(1))', 'repeatedly(after_processing_time(\'30 ms\'))') if $p->{mode} eq 'now';
 	$argument{trigger} = trigger_final($p->{window}) if $p->{mode} =~ /final|panes/;
 	$argument{accumulation} = $p->{mode} eq 'panes' ? 'discarding' : 'accumulating';
-	$argument{source_mode} = 'append_only' if $p->{mode} eq 'panes';
+	$argument{source_mode} = $p->{mode} eq 'panes' ? 'append_only' : pick('append_only', 'changes');
 	$argument{idle_timeout} = pick(undef, undef, undef, '1 minute', '100 ms');
 	$p->{argument} = \%argument;
 	$p->{eventually} = $argument{trigger} =~ /processing_time/;
@@ -429,8 +429,8 @@ sub create_sql
 	my %argument = %{ $p->{argument} };
 
 	return sprintf(
-		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => '%s', trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, allow_unsafe_trigger => true)},
-		$p->{name}, query($p), @argument{qw(watermark allowed_lateness)}, @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}));
+		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => '%s', trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, source_mode => '%s', allow_unsafe_trigger => true)},
+		$p->{name}, query($p), @argument{qw(watermark allowed_lateness)}, @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}), $argument{source_mode});
 }
 
 # ---- loads ----

@@ -115,6 +115,7 @@ sub create_sql
 		'watermark => ' . quote($options{watermark} // '0'),
 		'allowed_lateness => ' . quote($options{lateness} // ($block->{lateness} // 0) . ' s'),
 		'accumulation => ' . quote($options{accumulation} // $block->{accumulation} // 'accumulating'),
+		(($options{accumulation} // $block->{accumulation} // '') eq 'discarding' ? q{source_mode => 'append_only'} : ()),
 		'timestamp_combiner => ' . quote($block->{combiner} // 'end_of_window'),
 		'idle_timeout => NULL', 'allow_unsafe_trigger => true') . ');';
 }

@@ -8,8 +8,7 @@ use SbConform;
 
 my $node = new_node('conformance');
 
-$node->safe_psql('postgres', 'CREATE TABLE el (t text, k text, ts timestamptz, v text)');
-ALTER TABLE el REPLICA IDENTITY FULL;
+$node->safe_psql('postgres', 'CREATE TABLE el (t text, k text, ts timestamptz, v text); ALTER TABLE el REPLICA IDENTITY FULL');
 
 # Seconds since 2000 of a time as jsonb has it, rounded down, and the microsecond within the second
 sub seconds_of

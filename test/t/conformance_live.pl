@@ -21,8 +21,7 @@ my @columns = ('beam.pane_timing() AS timing', 'beam.pane_index() AS idx', 'beam
 my @transcripts = grep { !$_->{skip} } read_blocks('transcripts');
 my ($steps) = sort { $b <=> $a } map { scalar @{ $_->{steps} } } @transcripts;
 
-$node->safe_psql('postgres', q{CREATE TABLE el (t text, k text, ts timestamptz, v int)});
-ALTER TABLE el REPLICA IDENTITY FULL;
+$node->safe_psql('postgres', q{CREATE TABLE el (t text, k text, ts timestamptz, v int); ALTER TABLE el REPLICA IDENTITY FULL});
 diag('not to be seen in a result: nonspeculative_index. The query without a window (bad_output) has no event time: no row moves its '
 	  . 'watermark; it is rejected before its first one. All others are expressed whole.');
 

@@ -133,6 +133,10 @@ promise 'changes_retract' => sub {
 	equal_to_batch($node, 'f_changes', 'values changed');
 	run(q{UPDATE e_changes SET ts = ts + interval '1 hour', k = 7 WHERE id < 10});
 	equal_to_batch($node, 'f_changes', 'rows moved to other windows and groups');
+	my $panes = run(q{SELECT panes FROM beam.stat_pipelines WHERE name = 'f_changes'});
+	run(q{UPDATE e_changes SET v = 'not used'});
+	wait_for($node, 'f_changes');
+	is(run(q{SELECT panes FROM beam.stat_pipelines WHERE name = 'f_changes'}), $panes, 'an UPDATE of other columns is none');
 	run('DELETE FROM e_changes WHERE k <> 2');
 	equal_to_batch($node, 'f_changes', 'rows gone, and groups with them');
 	run(q{BEGIN; INSERT INTO e_changes VALUES (1, '2026-01-01', 1, ''); TRUNCATE e_changes; INSERT INTO e_changes VALUES (2, '2026-01-01', 1, ''); COMMIT});
