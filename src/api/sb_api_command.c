@@ -134,6 +134,17 @@ ask_wait(SbAsk *ask)
 	MemoryContextSwitchTo(old);
 }
 
+/* It is done. What is left behind after an error the runner tidies up. */
+static void
+ask_forget(const SbAsk *ask)
+{
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	sb_command_delete(ask->command.id);
+	sb_api_leave(&saved);
+}
+
 /* Has the runner do it, and waits for that. */
 static void
 ask_run(SbAsk *ask)
@@ -151,6 +162,7 @@ ask_run(SbAsk *ask)
 		sb_wake_worker(ask->db, SB_ROLE_RUNNER);
 		ask_wait(ask);
 		SPI_finish();
+		ask_forget(ask);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(ask_leave, PointerGetDatum(&ask->command));
 	ask_leave(0, PointerGetDatum(&ask->command));

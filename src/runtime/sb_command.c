@@ -159,6 +159,15 @@ sb_command_read(int64 id, SbCommand *command)
 	return found;
 }
 
+void
+sb_command_delete(int64 id)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(id)};
+
+	command_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+}
+
 /* Those that wait, by their ids; rows that are of no use to anyone are deleted. */
 static List *
 command_waiting(void)
@@ -182,12 +191,7 @@ command_waiting(void)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	foreach (lc, left)
-	{
-		Oid types[] = {INT8OID};
-		Datum values[] = {Int64GetDatum(((SbCommand *) lfirst(lc))->id)};
-
-		command_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
-	}
+		sb_command_delete(((SbCommand *) lfirst(lc))->id);
 	return waiting;
 }
 
@@ -343,7 +347,9 @@ command_backfill(SbCommandRun *run)
 	if (command->lo == DT_NOEND && !backfill_begin(command, run->pipeline))
 		return SB_BUNDLE_NOTHING;
 	step.range = (SbWindowRange){.from = command->from, .lo = command->lo, .hi = command->hi};
-	if (!sb_window_range_is_all(&step.range))
+	if (command->lo == SB_TIME_MIN)
+		step.range = SB_ALL_WINDOWS;
+	else
 	{
 		if (current != command->id)
 			step_length = sb_backfill_window_size(run->pipeline, command->lo);

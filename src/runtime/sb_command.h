@@ -42,6 +42,7 @@ extern void sb_command_ask(SbCommand *command);
 extern void sb_command_leave(const SbCommand *command);
 /* Reads it as it is now; false: the pipeline has been dropped. SPI connected, as the extension's owner. In the current context. */
 extern bool sb_command_read(int64 id, SbCommand *command);
+extern void sb_command_delete(int64 id);
 
 /* ---- in the runner ---- */
 
