@@ -48,7 +48,7 @@ sub end_load
 	my ($load, $kill) = @_;
 
 	finish_load($load, $kill);
-	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
+	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
 }
 
 sub verified
@@ -106,7 +106,7 @@ promise 'truncate_during_backfill_is_exact' => sub {
 	my $load = start_load($node, $script, 'postgres', qw(-c 2 -T 600 -R 100 --max-tries=1000));
 
 	# it has read its script, which the next one replaces
-	wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
+	wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
 	for (1 .. 10)
 	{
 		my $backfill = start_load($node, "CALL beam.backfill('b_tumble', '2026-01-01 02:00', '2026-01-01 20:00');\n", 'postgres', qw(-c 1 -t 5));
