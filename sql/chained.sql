@@ -64,7 +64,8 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d;
 
 -- ---- the watermark is the upstream's output watermark ----
 SELECT u.name, d.name, d.input_watermark = u.output_watermark AS same
-  FROM (VALUES ('minutely', 'hourly'), ('hourly', 'daily')) v(up, down) JOIN beam.watermarks u ON u.name = up JOIN beam.watermarks d ON d.name = down;
+  FROM (VALUES ('minutely', 'hourly'), ('hourly', 'daily')) v(up, down) JOIN beam.watermarks u ON u.name = up JOIN beam.watermarks d ON d.name = down
+ ORDER BY u.name DESC;
 SELECT output_watermark FROM beam.watermarks WHERE name IN ('minutely', 'hourly') ORDER BY name;
 
 -- ---- paused and resumed: what comes meanwhile is queued, and is taken without a further row ----
@@ -178,8 +179,6 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d WHERE name IN ('pieces_sum
 
 -- ---- what is refused ----
 SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$);
-SELECT beam.create_pipeline('no', $$SELECT sum(m.amount) FROM minutely m$$);
-SELECT beam.create_pipeline('no', $$SELECT sum(a.amount) FROM large_all a$$);
 -- while it is read, with its result or without
 SELECT beam.drop_pipeline('minutely');
 SELECT beam.drop_pipeline('minutely', keep_result => true);

@@ -33,14 +33,14 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
-/* A non-transactional logical message; returns the end of its record. */
+/* A logical message; returns the end of its record. */
 static inline XLogRecPtr
-sb_log_message(const char *prefix, const char *message, Size size)
+sb_log_message(const char *prefix, const char *message, Size size, bool transactional)
 {
 #if PG_VERSION_NUM >= 170000
-	return LogLogicalMessage(prefix, message, size, false, false);
+	return LogLogicalMessage(prefix, message, size, transactional, false);
 #else
-	return LogLogicalMessage(prefix, message, size, false);
+	return LogLogicalMessage(prefix, message, size, transactional);
 #endif
 }
 

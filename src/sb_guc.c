@@ -11,6 +11,8 @@
 int sb_guc_bundle_rows;
 int sb_guc_bundle_time_ms;
 int sb_guc_decoding_work_mem_kb;
+int sb_guc_history_chunk_time_ms;
+int sb_guc_history_rate;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
 int sb_guc_ring_size_kb;
@@ -32,8 +34,12 @@ static const SbIntGuc gucs[] = {
      &sb_guc_bundle_rows, 500000, 1, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.bundle_time", "Time after which a bundle ends at the next commit.",
      &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
-    {"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",
-     &sb_guc_decoding_work_mem_kb, 256 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.decoding_work_mem", "Memory for decoding, for each reader: larger transactions go to temporary files while they are in progress.",
+     &sb_guc_decoding_work_mem_kb, 64 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.history_chunk_time", "Time for which the history of a table is read between two bundles.",
+     &sb_guc_history_chunk_time_ms, 300, 1, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
+    {"stream_beam.history_rate", "Rows a second up to which the history of a table is read, for each pipeline; 0: as fast as it can be.",
+     &sb_guc_history_rate, 0, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",

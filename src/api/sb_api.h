@@ -26,11 +26,8 @@ extern SbPipelineRow *sb_api_lookup(const char *name, bool lock);
 /* The pipeline of this name, for its owner only: errors 42704, 42501. In the caller's context; to be called between enter and leave. */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user, bool lock);
 
-/*
- * Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). Returns its output
- * watermark.
- */
-extern TimestampTz sb_api_check_running(const char *name, Oid user);
+/* Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). */
+extern void sb_api_check_running(const char *name, Oid user);
 
 /* Raises an error where the server is not set up for pipelines (wal_level, preload, recovery); returns this database's entry. */
 extern SbDatabase *sb_api_require_server(void);

@@ -58,7 +58,7 @@ ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 	MemoryContextSwitchTo(context);
 	row = sb_api_find(ask->name, ask->user, false);
 	sb_api_leave(&saved);
-	(void) sb_api_check_running(ask->name, ask->user);
+	sb_api_check_running(ask->name, ask->user);
 	ask->command.pipeline = row->id;
 	return row;
 }
@@ -127,7 +127,7 @@ ask_wait(SbAsk *ask)
 	while (!ask_look(ask))
 	{
 		if (ConditionVariableTimedSleep(&ask->db->changed, SB_ASK_CHECK_MS, PG_WAIT_EXTENSION))
-			(void) sb_api_check_running(ask->name, ask->user);
+			sb_api_check_running(ask->name, ask->user);
 		MemoryContextReset(scratch);
 	}
 	ConditionVariableCancelSleep();

@@ -1,14 +1,16 @@
 /*
  * sb_api_create.c: beam.create_pipeline().
  *
- * START OF A PIPELINE. The source is locked against writers for the rest of the transaction; it is empty, and every transaction that
- * will write to it commits after that. So the end of the WAL, taken under the lock, is an exact start. The slot cannot move past it
- * before this transaction has ended (the pin), and the reader sends the source's rows from before it on (sb_source_add).
+ * START OF A PIPELINE. The reader is told to send the source's rows (sb_source_add), then the end of the WAL is taken: every transaction
+ * that commits above it comes with its rows. The slot cannot move past it before this transaction has ended (the pin). Writers are not
+ * locked out: what they commit until the runner takes the pipeline up is in its history (runtime/sb_history.h), or, for a pipeline that
+ * starts from now, before its time.
+ *
+ * A pipeline over another's result starts under a lock on it: the rows that it has already are put into the queue of the new one.
  */
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
@@ -24,6 +26,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/parse_relation.h"
@@ -31,8 +34,10 @@
 #include "query/sb_plan.h"
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_history_part.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
+#include "sb_partition.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -57,6 +62,7 @@ typedef struct SbCreation
 	SbTrigger *trigger;
 	SbAccumulation accumulation;
 	bool allow_unsafe;
+	bool history;
 	Oid namespace;
 	const char *schema;
 	SbPlan *plan;
@@ -242,27 +248,43 @@ create_check_trigger(SbCreation *creation)
 
 /* ---- the source ---- */
 
-/* Rows can be taken back only if the WAL has their old values. */
 static void
-create_check_old_values(SbCreation *creation)
+create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
-	Relation rel = table_open(creation->plan->source, AccessShareLock);
 	const char *name = RelationGetRelationName(rel);
 	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
 	int attno = -1;
 
 	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
 	{
-		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity))
+		const char *column = get_attname(creation->plan->source, attno, false);
+
+		/* a partition may have its columns in another order */
+		if (bms_is_member(get_attnum(RelationGetRelid(rel), column) - FirstLowInvalidHeapAttributeNumber, identity))
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
 		         errdetail("The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
-		                   get_attname(creation->plan->source, attno, false)),
+		                   column),
 		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.", quote_identifier(name))));
 	}
-	table_close(rel, NoLock);
+}
+
+/* Rows can be taken back only if the WAL has their old values. Of a partitioned table, each partition has an identity of its own. */
+static void
+create_check_old_values(const SbCreation *creation)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_partition_tree(creation->plan->source, AccessShareLock))
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			create_check_old_values_of(creation, rel);
+		table_close(rel, NoLock);
+	}
 }
 
 static bool
@@ -273,22 +295,6 @@ create_retractable(const char *source_mode)
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown source mode \"%s\"", source_mode),
 		         errhint("Use \"changes\" or \"append_only\".")));
 	return strcmp(source_mode, "changes") == 0;
-}
-
-static bool
-create_source_has_rows(Oid source)
-{
-	Relation rel = table_open(source, NoLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-	return found;
 }
 
 /* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
@@ -315,13 +321,31 @@ create_find_upstream(SbCreation *creation)
 	sb_api_leave(&saved);
 }
 
+/* Without the rows from before, a change of one of them would take out of the result what was never put in. */
+static void
+create_check_from_now(const SbCreation *creation)
+{
+	if (creation->history || !creation->row.retractable || !sb_partition_has_rows(creation->plan->source))
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("source table \"%s\" has rows already, whose changes a pipeline that starts from now could not apply", get_rel_name(creation->plan->source)),
+	         errhint("Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
+}
+
 static void
 create_fix_start(SbCreation *creation, SbDatabase *db)
 {
 	Oid source = creation->plan->source;
 
-	LockRelationOid(source, ShareLock);
 	create_find_upstream(creation);
+	if (creation->row.upstream != 0)
+	{
+		/* looked at again: it may have been dropped, its result kept, until we have the lock */
+		creation->row.upstream = 0;
+		LockRelationOid(source, ShareLock);
+		create_find_upstream(creation);
+	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
 	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
@@ -329,18 +353,37 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
 		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
-	if (create_source_has_rows(source))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("source table \"%s\" has rows already", get_rel_name(source)),
-		         errdetail("A pipeline starts with an empty table; the history of a table cannot be taken in yet."),
-		         errhint("Create the pipeline before the first row is inserted.")));
+	create_check_from_now(creation);
 	(void) sb_pin_until_end();
 	if (creation->row.upstream == 0)
 		sb_source_add(db, source);
 	else
 		sb_at_commit_chain();
 	creation->row.progress.position = sb_pin_until_end();
+}
+
+/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
+#define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
+
+static void
+create_history(SbCreation *creation)
+{
+	SbHistoryRow history = {.pipeline = creation->row.id};
+	const SbPlan *plan = creation->plan;
+	const char *name = get_rel_name(plan->source);
+	SbPartWay way;
+	int64 bytes;
+
+	history.part = sb_part_choose(plan, creation->row.retractable, &way);
+	if (history.part != SB_PART_NONE)
+		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
+	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
+	sb_catalog_insert_history(&history);
+	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
+		ereport(NOTICE,
+		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
+		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), sb_part_sql(plan, SB_PART_EVENT_TIME))
+		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
 }
 
 /* ---- the objects ---- */
@@ -371,6 +414,22 @@ create_view(SbCreation *creation)
 }
 
 static void
+create_put_empty(const SbPlan *plan, const char *table)
+{
+	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
+	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
+	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+
+	if (sb_query_output_empty(query, values, nulls))
+	{
+		sb_result_put(result, values, nulls, 1);
+		sb_result_write(result);
+	}
+	sb_query_close(query);
+}
+
+static void
 create_result(SbCreation *creation)
 {
 	char *table = quote_qualified_identifier(creation->schema, creation->name);
@@ -379,8 +438,7 @@ create_result(SbCreation *creation)
 	create_run(sb_result_table_sql(creation->plan, table, creation->accumulation));
 	/* an aggregate over nothing is a row too */
 	if (!creation->plan->grouped && creation->plan->window_kind == SB_WINDOW_GLOBAL && creation->accumulation == SB_ACCUMULATING)
-		create_run(psprintf("INSERT INTO %s SELECT * FROM %s", table,
-		                    quote_qualified_identifier(creation->schema, psprintf("%s%s", creation->name, SB_BATCH_SUFFIX))));
+		create_put_empty(creation->plan, table);
 	SPI_finish();
 	creation->row.result = get_relname_relid(creation->name, creation->namespace);
 }
@@ -406,7 +464,11 @@ create_state_table(SbCreation *creation)
 		create_run(sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
 		ObjectAddressSet(state, RelationRelationId, get_relname_relid(name, get_namespace_oid("beam_state", false)));
 		recordDependencyOn(&state, &extension, DEPENDENCY_EXTENSION);
+		if (creation->history)
+			sb_chain_fill_queue(creation->row.id, creation->plan->source);
 	}
+	else if (creation->history)
+		create_history(creation);
 }
 
 static void
@@ -446,12 +508,12 @@ create_catalog_rows(SbCreation *creation)
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
 /* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, timestamp_combiner, on_time, closing,
- * allow_unsafe_trigger, source_mode) */
+ * allow_unsafe_trigger, source_mode, history) */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
 	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout",
-	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode"};
+	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode", "history"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
@@ -475,6 +537,7 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	creation.row.closing = create_behavior("closing", text_to_cstring(PG_GETARG_TEXT_PP(9)));
 	creation.allow_unsafe = PG_GETARG_BOOL(10);
 	creation.row.retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
+	creation.history = PG_GETARG_BOOL(12);
 
 	db = sb_api_require_server();
 	create_check_trigger(&creation);

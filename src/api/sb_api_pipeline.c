@@ -10,6 +10,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_history_row.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -235,12 +236,27 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 	         errhint(needed->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
 }
 
-TimestampTz
-sb_api_check_running(const char *name, Oid user)
+typedef struct SbWaitSeen
+{
+	TimestampTz watermark; /* the output watermark */
+	bool history_done;     /* of the pipeline, and of those that it reads from */
+} SbWaitSeen;
+
+static bool
+wait_history_is_done(const SbPipelineRow *row)
+{
+	const SbHistoryRow *history = sb_catalog_history(row->id);
+
+	return history == NULL || history->done;
+}
+
+/* Must be running, and stay so while it is waited for. */
+static SbWaitSeen
+wait_check(const char *name, Oid user)
 {
 	SbElevated saved;
 	SbPipelineRow *row;
-	TimestampTz watermark;
+	SbWaitSeen seen = {.history_done = true};
 
 	sb_api_enter(&saved);
 	row = sb_api_lookup(name, false);
@@ -248,13 +264,23 @@ sb_api_check_running(const char *name, Oid user)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
-	wait_check_running(row, row);
+	seen.watermark = row->progress.output_watermark;
 	/* a chain moves when all that it reads from does */
-	for (SbPipelineRow *upstream = row; upstream->upstream != 0; wait_check_running(row, upstream))
-		upstream = sb_catalog_find_by_id(upstream->upstream);
-	watermark = row->progress.output_watermark;
+	for (const SbPipelineRow *needed = row;; needed = sb_catalog_find_by_id(needed->upstream))
+	{
+		wait_check_running(row, needed);
+		seen.history_done = seen.history_done && wait_history_is_done(needed);
+		if (needed->upstream == 0)
+			break;
+	}
 	sb_api_leave(&saved);
-	return watermark;
+	return seen;
+}
+
+void
+sb_api_check_running(const char *name, Oid user)
+{
+	(void) wait_check(name, user);
 }
 
 /*
@@ -264,7 +290,7 @@ sb_api_check_running(const char *name, Oid user)
 static XLogRecPtr
 wait_write_marker(SbDatabase *db)
 {
-	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0);
+	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
 
 	XLogFlush(marker);
 	sb_wake_worker(db, SB_ROLE_READER);
@@ -288,8 +314,8 @@ static bool
 wait_is_over(SbWait *wait)
 {
 	if (wait->watermark != DT_NOBEGIN)
-		return sb_api_check_running(wait->name, wait->user) >= wait->watermark;
-	return pg_atomic_read_u64(&wait->db->applied) >= wait->marker;
+		return wait_check(wait->name, wait->user).watermark >= wait->watermark;
+	return pg_atomic_read_u64(&wait->db->applied) >= wait->marker && wait_check(wait->name, wait->user).history_done;
 }
 
 /* Sleeps until something has changed; error at the deadline. */
@@ -345,7 +371,6 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 	{
 		wait.marker = wait_write_marker(wait.db);
 		wait_loop(&wait);
-		(void) sb_api_check_running(wait.name, wait.user);
 		PG_RETURN_VOID();
 	}
 	/* a resting source moves its watermark for those who wait for it */

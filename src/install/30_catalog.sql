@@ -73,7 +73,26 @@ CREATE TABLE beam.dead_letter (
 );
 CREATE INDEX ON beam.dead_letter (pipeline, id);
 
-REVOKE ALL ON beam.pipeline, beam.progress, beam.late_event, beam.dead_letter FROM PUBLIC;
+-- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines that start from now have none.
+CREATE TABLE beam.history (
+    pipeline       int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    part           int2 NOT NULL,            -- what the rows are cut into chunks by: a column's number; 0: the event time; -1: one chunk
+    part_type      oid NOT NULL,             -- 0: none
+    begun          boolean NOT NULL DEFAULT false,
+    scanned        boolean NOT NULL DEFAULT false,
+    lower_bound    text,                     -- of the last chunk, which holds it; NULL: it went down to the end
+    upper_bound    text,                     -- of the last chunk, which does not hold it; NULL: it was the first
+    snapshot       pg_snapshot,              -- of the last chunk
+    cut_end        pg_lsn NOT NULL DEFAULT '0/0', -- the end of the WAL just after that
+    rows           int8 NOT NULL DEFAULT 0,
+    chunks         int8 NOT NULL DEFAULT 0,
+    estimated_rows int8 NOT NULL,
+    started_at     timestamptz,
+    updated_at     timestamptz,
+    finished_at    timestamptz
+) WITH (fillfactor = 20);
+
+REVOKE ALL ON beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history FROM PUBLIC;
 
 -- Each role sees the pipelines it owns (or whose owner it is a member of).
 CREATE VIEW beam.pipelines WITH (security_barrier) AS
@@ -145,6 +164,37 @@ SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.dead_letters IS 'source rows that raised an error: row, sqlstate, message, context';
 
-GRANT SELECT ON beam.pipelines, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
+CREATE VIEW beam.stat_backfill WITH (security_barrier) AS
+SELECT h.pipeline,
+       CASE WHEN h.state OPERATOR(pg_catalog.<>) 'running' AND h.finished_at IS NULL THEN h.state
+            WHEN h.finished_at IS NOT NULL THEN 'done'
+            WHEN h.scanned THEN 'catching up'
+            WHEN h.begun THEN 'scanning'
+            ELSE 'waiting' END AS state,
+       h.rows,
+       GREATEST(h.estimated_rows, h.rows) AS estimated_rows,
+       CASE WHEN h.scanned THEN 100
+            ELSE LEAST(99, pg_catalog.round(100.0 OPERATOR(pg_catalog.*) h.rows OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1), 1)) END AS percent,
+       pg_catalog.round((h.rows OPERATOR(pg_catalog./) h.seconds)::numeric) AS rows_per_second,
+       CASE WHEN h.scanned THEN interval '0'
+            WHEN h.rows OPERATOR(pg_catalog.>) 0
+            THEN pg_catalog.date_trunc('second', GREATEST(h.estimated_rows OPERATOR(pg_catalog.-) h.rows, 0) OPERATOR(pg_catalog./) h.rows::float8 OPERATOR(pg_catalog.*) h.seconds OPERATOR(pg_catalog.*) interval '1 second') END AS time_left,
+       h.by,
+       h.lower_bound AS frontier,
+       h.chunks,
+       h.started_at,
+       h.finished_at
+  FROM (SELECT p.name AS pipeline, p.state, p.owner, h.rows, h.estimated_rows, h.begun, h.scanned, h.lower_bound, h.chunks, h.started_at, h.finished_at,
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
+                    WHEN h.part OPERATOR(pg_catalog.>) 0
+                    THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
+                                  WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::text END AS by,
+               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::float8, 0.001) AS seconds
+          FROM beam.history h
+          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) h.pipeline) h
+ WHERE pg_catalog.pg_has_role(h.owner, 'USAGE');
+COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows that its source had before it: rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which all is in the result';
+
+GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
 
 -- None of this is dumped: positions and OIDs mean nothing in another database. Result tables and batch views are.

@@ -10,11 +10,12 @@ CREATE FUNCTION beam.create_pipeline(
     on_time              text DEFAULT 'fire_always',
     closing              text DEFAULT 'fire_if_non_empty',
     allow_unsafe_trigger boolean DEFAULT false,
-    source_mode          text DEFAULT 'changes')
+    source_mode          text DEFAULT 'changes',
+    history              boolean DEFAULT true)
 RETURNS regclass LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_create_pipeline';
-COMMENT ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, text, text, text, boolean, text) IS
-'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters). Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
-REVOKE ALL ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, text, text, text, boolean, text) FROM PUBLIC;
+COMMENT ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, text, text, text, boolean, text, boolean) IS
+'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
+REVOKE ALL ON FUNCTION beam.create_pipeline(text, text, interval, interval, beam.trigger, text, interval, text, text, text, boolean, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION beam.pause_pipeline(name text) RETURNS void LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'stream_beam_pause_pipeline';

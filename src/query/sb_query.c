@@ -177,6 +177,24 @@ sb_query_close(SbQuery *query)
 	MemoryContextDelete(query->memory);
 }
 
+void
+sb_query_set_part(SbQuery *query, Expr *expr)
+{
+	MemoryContext old = MemoryContextSwitchTo(query->memory);
+
+	sb_expr_open(query, &query->part, expr);
+	MemoryContextSwitchTo(old);
+}
+
+Datum
+sb_query_part(SbQuery *query, bool *isnull)
+{
+	*isnull = true;
+	if (query->part.attno == 0 && query->part.state == NULL)
+		return (Datum) 0;
+	return sb_expr_eval(query, &query->part, isnull);
+}
+
 /* ---- windows of a row ---- */
 
 /* One window out of a custom function's row. Error 22023. */

@@ -43,6 +43,12 @@ extern void sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout);
 extern bool sb_query_filter(SbQuery *query);
 /* Windows of the current row, 0 when the event time is null. *windows good until the next row. */
 extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows);
+/*
+ * A further expression over the source's row: the part value by which a history is read. It is null where nothing has been set. By-reference
+ * values are good until the next row.
+ */
+extern void sb_query_set_part(SbQuery *query, Expr *expr);
+extern Datum sb_query_part(SbQuery *query, bool *isnull);
 /* Evaluates the group keys of the current row; they stay good until the next row. The hash respects the types' equality. */
 extern uint64 sb_query_keys(SbQuery *query, const Datum **values, const bool **nulls);
 
@@ -86,6 +92,9 @@ extern void sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, 
  */
 extern bool sb_query_output(SbQuery *query, SbWindow window, const SbPane *pane, const Datum *keys, const bool *key_nulls,
                             SbAcc *accs, Datum *values, bool *nulls);
+
+/* The same for the one group of a query without GROUP BY when it has no row. */
+extern bool sb_query_output_empty(SbQuery *query, Datum *values, bool *nulls);
 
 /* Does the select list or HAVING use pane_timing() and its like (so that a pane without new elements still changes the row)? */
 extern bool sb_query_uses_pane(const SbQuery *query);

@@ -114,3 +114,14 @@ sb_query_output(SbQuery *query, SbWindow window, const SbPane *pane, const Datum
 	MemoryContextSwitchTo(old);
 	return pass;
 }
+
+bool
+sb_query_output_empty(SbQuery *query, Datum *values, bool *nulls)
+{
+	SbAcc *accs = palloc0(sizeof(SbAcc) * (query->plan->naggs + 1));
+	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+
+	sb_query_acc_init(query, accs);
+	return sb_query_output(query, global, &pane, NULL, NULL, accs, values, nulls);
+}

@@ -230,6 +230,7 @@ struct SbQuery
 
 	/* windows */
 	SbExpr event_time;
+	SbExpr part; /* neither column nor state: not set */
 	SbWindow global_window;
 	SetExprState *custom; /* a user's window function, or NULL; it and what follows live in custom_memory */
 	MemoryContext custom_memory;

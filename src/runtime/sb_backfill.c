@@ -283,7 +283,7 @@ backfill_take_snapshot(SbBackfillStep *step)
 	step->backfilled->range = step->range;
 	step->backfilled->cut = sb_cut_of_snapshot(step->snapshot);
 	/* something to decode behind it: the stream comes there even where nobody writes */
-	step->backfilled->cut->end = sb_log_message(SB_MARKER_PREFIX, "", 0);
+	step->backfilled->cut->end = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
 	return true;
 }
 
@@ -363,6 +363,8 @@ backfill_close(SbFeed *feed)
 	/* what is put aside is of the step, too */
 	sb_pipeline_flush(step->pipeline);
 	step->backfill.feeding = false;
+	if (!step->pipeline->plan->grouped && sb_cells_count(step->pipeline->cells) == 0)
+		sb_pipeline_put_empty(step->pipeline);
 	if (step->pipeline->clocks.input_watermark != SB_TIME_MIN)
 		sb_cells_hasten(step->pipeline->cells, &step->range);
 	if (step->backfilled)

@@ -237,7 +237,8 @@ bundle_run_plainly(SbBundleRun *run)
 
 		if (pipeline->queue_pending && pipeline->upstream)
 			sb_chain_take_queue(pipeline);
-		sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, bundle_is_idle(pipeline, intake, run->started));
+		sb_pipeline_end_bundle(pipeline, intake->position, run->feed ? pipeline->progress.commit_time : intake->last_commit_time,
+		                       bundle_is_idle(pipeline, intake, run->started));
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
@@ -404,7 +405,7 @@ careful_pipeline(void *arg)
 		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
 			careful_rows(careful, 0, nrows);
 	}
-	sb_pipeline_end_bundle(pipeline, intake->position, intake->last_commit_time, careful->idle);
+	sb_pipeline_end_bundle(pipeline, intake->position, careful->feed ? pipeline->progress.commit_time : intake->last_commit_time, careful->idle);
 	sb_letters_write();
 }
 

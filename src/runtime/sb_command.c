@@ -344,6 +344,11 @@ command_backfill(SbCommandRun *run)
 	SbFeed feed;
 	int64 took;
 
+	if (run->pipeline->history)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", run->pipeline->row->name),
+		         errhint("CALL beam.wait_for() first; beam.stat_backfill shows how far it is.")));
 	if (command->lo == DT_NOEND && !backfill_begin(command, run->pipeline))
 		return SB_BUNDLE_NOTHING;
 	step.range = (SbWindowRange){.from = command->from, .lo = command->lo, .hi = command->hi};

@@ -31,9 +31,13 @@ extern SbHistory *sb_history_open(SbPipeline *pipeline);
 /* True: this row, the query's current one, is not for the pipeline: a chunk has it, or will. */
 extern bool sb_history_ignores(SbPipeline *pipeline, const SbRow *row);
 /* The source has been emptied, and the pipeline with it. */
-extern void sb_history_restart(SbPipeline *pipeline);
-/* The stream is at `position`: the history may be over. In the bundle's transaction. */
+extern void sb_history_restart(SbPipeline *pipeline, const SbRow *row);
+/* The stream is at `position`: the history may be over. */
 extern void sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position);
+/* To its row in the catalog, after result and state: the order in which a bundle takes its locks. */
+extern void sb_history_write(SbPipeline *pipeline);
+/* NULL, or over as of the running transaction. */
+extern bool sb_history_is_done(const SbPipeline *pipeline);
 extern void sb_history_keep(SbPipeline *pipeline);
 extern void sb_history_rollback(SbPipeline *pipeline);
 

@@ -1,8 +1,9 @@
 /*
  * sb_hooks.c: what stream_beam does in the backends of others.
  *
- * Three things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the workers;
- * a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it.
+ * Four things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the
+ * workers; a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it; commands that move rows
+ * of partitions leave a note in the WAL (sb_hooks_partition.c).
  */
 #include "postgres.h"
 
@@ -11,13 +12,16 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_hooks_partition.h"
 #include "sb_compat.h"
+#include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
@@ -156,18 +160,46 @@ hooks_xact(XactEvent event, void *arg)
 }
 
 static bool
-hooks_is_source(Oid relation)
+hooks_is_source(const SbDatabase *db, Oid relation)
 {
-	SbDatabase *db = sb_database_find(MyDatabaseId);
 	bool found = false;
 
-	if (db == NULL || db->nsources == 0)
-		return false;
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
 	for (int i = 0; i < db->nsources && !found; i++)
 		found = db->sources[i] == relation;
 	LWLockRelease(sb_registry->lock);
 	return found;
+}
+
+/* A source, or a part of one. */
+static bool
+hooks_is_of_source(Oid relation)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+	ListCell *lc;
+
+	if (db == NULL || db->nsources == 0)
+		return false;
+	if (hooks_is_source(db, relation))
+		return true;
+	foreach (lc, sb_partition_ancestors(relation))
+	{
+		if (hooks_is_source(db, lfirst_oid(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* The relation that such an access alters, as far as pipelines are concerned, or InvalidOid. */
+static Oid
+hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, const void *arg)
+{
+	if (class == RelationRelationId && (access == OAT_POST_ALTER || access == OAT_DROP))
+		return object;
+	/* a table gets another partition, or loses one: it is the parent that matters */
+	if (class == InheritsRelationId && access == OAT_POST_ALTER)
+		return ((const ObjectAccessPostAlter *) arg)->auxiliary_id;
+	return InvalidOid;
 }
 
 static void
@@ -179,9 +211,15 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	{
 		sb_at_commit_probe();
 	}
-	/* a source that is altered: the runner looks whether its pipelines can go on */
-	if (sb_registry && (access == OAT_POST_ALTER || access == OAT_DROP) && class == RelationRelationId && hooks_is_source(object))
-		sb_at_commit_tell_runner();
+	if (sb_registry)
+	{
+		Oid altered = hooks_altered_relation(access, class, object, arg);
+
+		/* a source that is altered: the runner looks whether its pipelines can go on */
+		if (OidIsValid(altered) && hooks_is_of_source(altered))
+			sb_at_commit_tell_runner();
+		sb_partition_object_access(access, class, object, sub, arg);
+	}
 }
 
 /* The database that a command needs for itself, or InvalidOid. */
@@ -281,6 +319,8 @@ static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
 {
+	Oid set_logged = sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
+
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{
 		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
@@ -292,6 +332,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (OidIsValid(set_logged))
+		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
 		hooks_note_rights(statement->utilityStmt);
 }

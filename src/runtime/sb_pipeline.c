@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_backfill.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -227,6 +228,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
+	if (observer == NULL)
+		pipeline->history = sb_history_open(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, old);
 	return pipeline;
@@ -253,6 +256,12 @@ sb_pipeline_close(SbPipeline *pipeline)
 		settings_of = NULL;
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+void
+sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
+{
+	pipeline->progress.position = pipeline->row->progress.position = Max(pipeline->progress.position, position);
 }
 
 /* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
@@ -328,6 +337,8 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row)
 
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	if (pipeline->history && sb_history_ignores(pipeline, row))
+		return;
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
@@ -376,7 +387,10 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 	{
 		SbRow *row = &rows[i];
 
-		if (row->frame->relation != pipeline->plan->source || row->position <= pipeline->row->progress.position)
+		if (row->frame->relation != pipeline->plan->source)
+			continue;
+		/* of the stream, and it has had it */
+		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
 		pipeline->current = row;
 		pipeline_row(pipeline, row);
@@ -449,9 +463,8 @@ pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
 }
 
-/* A pane with a row. */
-static void
-pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+void
+sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
 
@@ -482,7 +495,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
-		pipeline_emit_row(pipeline, entry, pane);
+		sb_pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
 		pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
@@ -625,6 +638,9 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 
 	if (pipeline->observer)
 		return;
+	/* nothing is late or collected before the history is in */
+	if (!sb_history_is_done(pipeline))
+		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
 	{
@@ -685,6 +701,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (had_rows)
 		pipeline->last_row_at = pipeline->clocks.processing_time;
 	sb_pipeline_flush(pipeline);
+	if (pipeline->history)
+		sb_history_end_bundle(pipeline, Max(position, progress->position));
 	pipeline_advance(pipeline, idle);
 	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
@@ -699,6 +717,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->commit_time = commit_time;
 	progress->bundles++;
 	progress->cells = sb_cells_count(pipeline->cells);
+	if (pipeline->history)
+		sb_history_write(pipeline);
 	if (pipeline->observer == NULL)
 		sb_catalog_put_progress(progress);
 }
@@ -707,6 +727,8 @@ void
 sb_pipeline_keep(SbPipeline *pipeline)
 {
 	sb_cells_keep(pipeline->cells);
+	if (pipeline->history)
+		sb_history_keep(pipeline);
 	pipeline->kept_clocks = pipeline->clocks;
 	if (pipeline->changed)
 		pipeline->persisted = pipeline->progress.position;
@@ -728,6 +750,8 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 	pipeline->current = NULL;
 	pipeline->changed = false;
 	sb_cells_rollback(pipeline->cells);
+	if (pipeline->history)
+		sb_history_rollback(pipeline);
 	sb_chain_rollback(pipeline);
 	pipeline->queue_pending = pipeline->kept_queue_pending;
 	MemoryContextReset(pipeline->bundle);
@@ -740,6 +764,9 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
+	/* the watermark stands still */
+	if (pipeline->history)
+		return wake;
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
 	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL &&

@@ -53,6 +53,7 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
 	SbChain *chain;                  /* rows for the readers; NULL: it has none */
+	SbHistory *history;              /* rows that the source had before; NULL: all are in */
 	bool merging;                    /* its windows are sessions */
 	bool retractable;                /* its rows may be taken back; false: what is no INSERT is a dead letter */
 	TupleDesc checked_layout;        /* the last that a change came with ... */
@@ -81,6 +82,8 @@ extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
+/* It has had nothing yet: its stream may start at this position instead of an earlier one. */
+extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);
 extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);
 /* Rows lo..hi-1, those of other tables and those at or below its position skipped. */
 extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
@@ -127,6 +130,8 @@ extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
+/* For a reader that is being made: the rows that the result has now, which is locked against writers. SPI connected. */
+extern void sb_chain_fill_queue(int32 reader, Oid result);
 extern char *sb_chain_queue_name(int32 pipeline);
 extern char *sb_chain_queue_sql(const char *table);
 
@@ -152,6 +157,8 @@ extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
  * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.
  */
 extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
+/* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
+extern void sb_pipeline_put_empty(SbPipeline *pipeline);
 extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */
@@ -159,6 +166,8 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
+/* A pane of the cell with the row in out_values. Runs as the owner. */
+extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);

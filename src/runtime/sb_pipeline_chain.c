@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "runtime/sb_pipeline.h"
@@ -22,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* Rows handed on at a time, while a large bundle runs. */
 #define SB_CHAIN_ROWS 20000
@@ -76,6 +79,52 @@ chain_queue_statement(int32 reader)
 	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
 	return sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)),
 	                           desc, 0, NULL);
+}
+
+/* A statement takes so many rows at a time. */
+#define SB_CHAIN_FILL_ROWS 20000
+
+static void
+chain_fill_put(SbStatement *statement, HeapTuple tuple, TupleDesc desc)
+{
+	HeapTuple whole = HeapTupleHasExternal(tuple) ? toast_flatten_tuple(tuple, desc) : tuple;
+	bytea *data = palloc(VARHDRSZ + whole->t_len);
+	Datum values[] = {Int16GetDatum(1), PointerGetDatum(data)};
+	bool nulls[] = {false, false};
+
+	SET_VARSIZE(data, VARHDRSZ + whole->t_len);
+	memcpy(VARDATA(data), whole->t_data, whole->t_len);
+	sb_statement_put(statement, values, nulls);
+	pfree(data);
+	if (whole != tuple)
+		heap_freetuple(whole);
+}
+
+void
+sb_chain_fill_queue(int32 reader, Oid result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbStatement *statement = chain_queue_statement(reader);
+	Relation rel = table_open(result, NoLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		chain_fill_put(statement, ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel));
+		if (sb_statement_rows(statement) >= SB_CHAIN_FILL_ROWS)
+			sb_statement_run(statement, NULL, NULL);
+	}
+	if (sb_statement_rows(statement) > 0)
+		sb_statement_run(statement, NULL, NULL);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 void

@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "executor/spi.h"
 #include "runtime/sb_backfill.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
@@ -42,7 +43,7 @@ change_json(const SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
 
-	if (row->frame->kind == SB_ROW_TRUNCATE)
+	if (row->layout == NULL)
 		return NULL;
 	sb_row_tuple(row, &tuple);
 	return tuple.t_len == 0 ? NULL : sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
@@ -51,7 +52,7 @@ change_json(const SbPipeline *pipeline, const SbRow *row)
 static const char *
 change_op(const SbRow *row)
 {
-	if (row->frame->kind == SB_ROW_TRUNCATE)
+	if (row->layout == NULL)
 		return "truncate";
 	if (sb_row_is_old(row))
 		return "delete";
@@ -103,6 +104,28 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 
 /* ---- changes other than an INSERT ---- */
 
+/* How a partition's rows have come or gone, for the beginning of a message. */
+static char *
+change_rebuild_cause(const SbRowFrame *frame)
+{
+	const char *name = frame->data;
+
+	switch ((SbRebuildCause) frame->cause)
+	{
+		case SB_REBUILD_ATTACH:
+			return psprintf("table \"%s\" was attached as a partition with rows in it", name);
+		case SB_REBUILD_DETACH:
+			return psprintf("partition \"%s\" was detached with rows in it", name);
+		case SB_REBUILD_DROP:
+			return psprintf("partition \"%s\" was dropped with rows in it", name);
+		case SB_REBUILD_TRUNCATE:
+			return psprintf("partition \"%s\" was truncated by itself, with rows in it", name);
+		case SB_REBUILD_LOGGED:
+			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL", name);
+	}
+	pg_unreachable();
+}
+
 static void
 change_refuse(SbPipeline *pipeline, const SbRow *row)
 {
@@ -110,10 +133,29 @@ change_refuse(SbPipeline *pipeline, const SbRow *row)
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	ErrorData error = {.sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED};
 
-	error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
+	if (row->frame->kind == SB_ROW_REBUILD)
+		error.message = change_rebuild_cause(row->frame);
+	else
+		error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
 	sb_pipeline_put_dead(pipeline, row, &error);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
+}
+
+/* Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. */
+static void
+change_rebuild(SbPipeline *pipeline, const SbRow *row)
+{
+	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+
+	if (!pipeline->retractable && !came)
+		change_refuse(pipeline, row);
+	else
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("%s: pipeline \"%s\" has to be rebuilt", change_rebuild_cause(row->frame), pipeline->row->name),
+		         errdetail("The rows of source table \"%s\" are others than its changes say.", get_rel_name(pipeline->plan->source)),
+		         errhint("Call beam.resync_pipeline().")));
 }
 
 /* Have old tuples of this layout all columns that the query uses? */
@@ -134,15 +176,19 @@ change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
 static void
 change_check_old(SbPipeline *pipeline, const SbRow *row)
 {
-	const char *source = get_rel_name(pipeline->plan->source);
+	const char *table;
 
 	if (change_old_is_known(pipeline, row->layout) && (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
 		return;
+	/* the partition has the identity; where it is gone, the source is what can be named */
+	table = get_rel_name(row->frame->partition);
+	if (table == NULL)
+		table = get_rel_name(pipeline->plan->source);
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", source,
+	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", table,
 	                pipeline->row->name),
-	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(source))));
+	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(table))));
 }
 
 /* Are all columns that the query uses as they were? Such an UPDATE is none: no pane, and nothing late about an old row. */
@@ -175,6 +221,11 @@ static void change_truncate(SbPipeline *pipeline, const SbRow *row);
 bool
 sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 {
+	if (row->frame->kind == SB_ROW_REBUILD)
+	{
+		change_rebuild(pipeline, row);
+		return false;
+	}
 	if (!pipeline->retractable)
 	{
 		change_refuse(pipeline, row);
@@ -183,6 +234,8 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
 		change_truncate(pipeline, row);
+		if (pipeline->history)
+			sb_history_restart(pipeline, row);
 		return false;
 	}
 	change_check_old(pipeline, row);
@@ -194,21 +247,18 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 
 /* ---- TRUNCATE ---- */
 
-/* An aggregate over nothing is a row too. */
-static void
-truncate_put_empty(SbPipeline *pipeline)
+/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
+void
+sb_pipeline_put_empty(SbPipeline *pipeline)
 {
-	SbAcc *accs = palloc0(sizeof(SbAcc) * (pipeline->plan->naggs + 1));
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
 	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
 
-	sb_query_acc_init(pipeline->query, accs);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, accs, pipeline->out_values, pipeline->out_nulls))
-	{
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
-		if (pipeline->chain)
-			sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, 1);
-	}
+	SbEntry *entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+
+	sb_cells_touch(pipeline->cells, entry);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
 /* The window of a row that the result has lost, and the row for those who read it. */
@@ -281,7 +331,7 @@ change_truncate(SbPipeline *pipeline, const SbRow *row)
 	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
 	MemoryContextSwitchTo(pipeline->element);
 	if (!pipeline->observer && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
-		truncate_put_empty(pipeline);
+		sb_pipeline_put_empty(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }

@@ -6,7 +6,8 @@
  * under a current snapshot.
  *
  * A session is one decoding context. It ends when the runner asks for a rewind (it has started anew, or a pipeline goes on at an
- * older position); the next one starts at what the slot has confirmed and says so with a RESET frame.
+ * older position), or when the decoder cannot go on with what it has passed by; the next one starts at what the slot has confirmed and
+ * says so with a RESET frame.
  *
  * It sleeps on its latch when all flushed WAL is read; commits of this database wake it (sb_hooks.c).
  */
@@ -105,7 +106,7 @@ reader_confirm(bool force)
 static bool
 reader_session_over(void)
 {
-	return pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+	return decoder.start_over || pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
 }
 
 /* All WAL up to the end of the last record has been read: says so once, if anything was sent since. */

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -43,6 +44,8 @@ static uint64 epoch;              /* of the session that frames are taken from *
 static bool awaiting_reset;
 static XLogRecPtr session_start;
 static Oid extension;
+static int32 fed;               /* the pipeline that had the last chunk of its history */
+static bool fed_last;           /* since the last bundle of the ring */
 static uint32 chain_generation; /* as of the reading of the catalog */
 
 /* what may be confirmed once the commit is flushed */
@@ -76,6 +79,9 @@ runner_confirm(XLogRecPtr position)
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
 	if (db->pins > 0)
 		position = Min(position, db->pin_lsn);
+	/* one has been made that is not on the list yet: it is not asked */
+	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
+		position = InvalidXLogRecPtr;
 	if (position > pg_atomic_read_u64(&db->confirmable))
 		pg_atomic_write_u64(&db->confirmable, position);
 	LWLockRelease(sb_registry->lock);
@@ -411,10 +417,11 @@ runner_reload(void)
 				pipelines = lappend(pipelines, pipeline);
 				/*
 				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
-				 * needs nothing yet: its source was locked against writers until its creation was committed and this reload was
-				 * asked for, and frames are taken only after that.
+				 * starts here: what has passed by is in the rows of its history.
 				 */
 				rewind = rewind || (row->revision > 1 && row->upstream == 0);
+				if (row->revision == 1)
+					sb_pipeline_start_at(pipeline, intake->position);
 			}
 		}
 		if (pipeline == NULL && row->upstream == 0)
@@ -504,31 +511,10 @@ runner_evict(void)
 	sb_transaction_commit();
 }
 
-/* A step of what a user asks for. False: there is none to take now. */
-static bool
-runner_command(void)
-{
-	XLogRecPtr commit;
-	SbBundleEnd end;
-
-	if (sb_commands_next(db, intake->position) > GetCurrentTimestamp())
-		return false;
-	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
-	if (end == SB_BUNDLE_NOTHING)
-		return false;
-	runner_evict();
-	runner_after_bundle(commit);
-	if (end == SB_BUNDLE_FAILED)
-		pg_atomic_fetch_add_u32(&db->generation, 1);
-	return true;
-}
-
+/* What comes after a bundle of either kind. */
 static void
-runner_bundle(void)
+runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 {
-	XLogRecPtr commit;
-	SbBundleEnd end = sb_bundle_run(intake, pipelines, &db->chain_generation, chain_generation, &commit);
-
 	runner_evict();
 	if (end == SB_BUNDLE_RESET)
 	{
@@ -541,6 +527,74 @@ runner_bundle(void)
 	runner_after_bundle(commit);
 	if (end == SB_BUNDLE_FAILED)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
+}
+
+/* A step of what a user asks for. False: there is none to take now. */
+static bool
+runner_command(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end;
+
+	if (sb_commands_next(db, intake->position) > GetCurrentTimestamp())
+		return false;
+	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	if (end == SB_BUNDLE_NOTHING)
+		return false;
+	runner_end_bundle(end, commit);
+	return true;
+}
+
+static void
+runner_bundle(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end = sb_bundle_run(intake, pipelines, &db->chain_generation, chain_generation, &commit);
+
+	runner_end_bundle(end, commit);
+}
+
+/* The pipeline whose turn it is to have a chunk of its history read, or will be at *at; NULL: none. */
+static SbPipeline *
+runner_next_history(TimestampTz now, TimestampTz *at)
+{
+	SbPipeline *first = NULL;
+	SbPipeline *next = NULL;
+	ListCell *lc;
+
+	*at = DT_NOEND;
+	/* they are in the order of their ids */
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		TimestampTz due = sb_history_next(pipeline, intake->position);
+
+		*at = Min(*at, due);
+		if (due > now)
+			continue;
+		first = first ? first : pipeline;
+		if (next == NULL && pipeline->row->id > fed)
+			next = pipeline;
+	}
+	return next ? next : first;
+}
+
+/* A chunk of a history. The next one waits until the stream has come to where this one's snapshot was taken. */
+static void
+runner_history(SbPipeline *pipeline)
+{
+	SbFeed feed = sb_history_feed(pipeline);
+	XLogRecPtr commit;
+	SbBundleEnd end;
+
+	fed = pipeline->row->id;
+	end = sb_bundle_feed(intake, pipelines, &feed, &db->chain_generation, chain_generation, &commit);
+	runner_end_bundle(end, commit);
+	if (end == SB_BUNDLE_DONE)
+	{
+		XLogFlush(sb_history_awaits(pipeline));
+		sb_wake_worker(db, SB_ROLE_READER);
+	}
 }
 
 /* Waits for the frame that starts the session asked for. */
@@ -574,7 +628,8 @@ runner_timeout(TimestampTz wake)
 static void
 runner_turn(void)
 {
-	TimestampTz wake;
+	TimestampTz now, wake, history_at;
+	SbPipeline *history;
 
 	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
 		runner_reload();
@@ -586,7 +641,17 @@ runner_turn(void)
 	if (runner_command())
 		return;
 	wake = runner_next_wake();
-	if (sb_intake_has_frames(intake) || wake <= GetCurrentTimestamp())
+	now = GetCurrentTimestamp();
+	history = runner_next_history(now, &history_at);
+	/* by turns, where there is something in the ring all the time */
+	if (history && !(fed_last && sb_intake_has_frames(intake)))
+	{
+		fed_last = true;
+		runner_history(history);
+		return;
+	}
+	fed_last = false;
+	if (sb_intake_has_frames(intake) || wake <= now)
 	{
 		runner_bundle();
 		return;
@@ -595,7 +660,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
+	sb_worker_sleep(runner_timeout(Min(Min(wake, history_at), sb_commands_next(db, intake->position))));
 }
 
 void

@@ -4,7 +4,8 @@
  * An ordinary SELECT, planned and run a piece at a time by the executor, whose slots are copied into frames. Where the plan hands on
  * the table's own tuples they are copied as bytes; else (a projection, values stored elsewhere, columns added since) a tuple is formed.
  *
- * MEMORY. The scan's own context holds the plan and the executor's state; the rows are in one that each call resets.
+ * MEMORY. The scan's own context holds the plan and the executor's state; the rows are in one that each call resets. Their layout lives as
+ * long as the transaction.
  */
 #include "postgres.h"
 
@@ -54,7 +55,7 @@ scan_put_tuple(SbScan *scan, HeapTuple tuple)
 
 	*frame = (SbRowFrame){.relation = scan->pipeline->plan->source, .new_length = tuple->t_len, .kind = SB_ROW_INSERT};
 	memcpy(frame->data, tuple->t_data, tuple->t_len);
-	scan->rows[scan->n++] = (SbRow){.frame = frame, .layout = scan->layout, .position = scan->position};
+	scan->rows[scan->n++] = (SbRow){.frame = frame, .layout = scan->layout, .position = scan->position, .side = SB_SIDE_ALL};
 }
 
 /* All values in one tuple of the layout. */
@@ -171,9 +172,13 @@ scan_start(SbScan *scan, Snapshot snapshot, const SbScanQuery *query)
 {
 	Relation rel = table_open(scan->pipeline->plan->source, AccessShareLock);
 	ParamListInfo params = scan_params(query);
+	MemoryContext old;
 	char *sql;
 
+	/* rows that the pipeline puts aside keep it until the bundle ends */
+	old = MemoryContextSwitchTo(TopTransactionContext);
 	scan->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	MemoryContextSwitchTo(old);
 	sql = scan_sql(scan->pipeline->plan, scan->layout, query);
 	scan->desc = CreateQueryDesc(scan_plan(sql, query, params), sql, snapshot, InvalidSnapshot, &scan->receiver.base, params, NULL, 0);
 	ExecutorStart(scan->desc, 0);

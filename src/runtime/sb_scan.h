@@ -26,8 +26,7 @@ typedef struct SbScanQuery
 
 /*
  * Begins to read the source of a pipeline under a registered snapshot, as the pipeline's owner and with its settings. The table is to
- * be locked by the caller, before the snapshot. In the current context; lives within the transaction. `position`: of the rows; above
- * the pipeline's, or they would be skipped.
+ * be locked by the caller, before the snapshot. In the current context; lives within the transaction. `position`: to tell of the rows.
  */
 extern SbScan *sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query, XLogRecPtr position);
 /* Up to `max` more rows, good until the next call; 0: there are none. Other statements may be run in between. */

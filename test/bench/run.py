@@ -13,6 +13,7 @@ import catch_up
 import decode
 import freshness
 import idle
+import large_transaction
 import sb_bench as sb
 import state
 import timers
@@ -29,6 +30,7 @@ BENCHES = {
     "triggers": triggers.run,
     "timers": timers.run,
     "idle": idle.run,
+    "large-transaction": large_transaction.run,
 }
 SETTINGS = ("shared_buffers", "max_wal_size", "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit",
             "stream_beam.ring_size", "stream_beam.state_memory")

@@ -144,6 +144,19 @@ promise 'changes_retract' => sub {
 	is(run('SELECT sum(n) FROM f_changes'), 1, 'one row is left');
 };
 
+promise 'row_over_nothing_after_truncate_is_taken_back' => sub {
+	setup('nothing', 'SELECT count(*) AS n, sum(e.id) AS s FROM SOURCE e', "$late, accumulation => 'retracting'");
+	for my $round (1 .. 3)
+	{
+		run(q{INSERT INTO e_nothing VALUES (1, '2026-01-01', 1, '')});
+		wait_for($node, 'f_nothing');
+		is(run('SELECT n, s FROM f_nothing GROUP BY n, s HAVING sum(op) <> 0'), '1|1', 'the row');
+		run('TRUNCATE e_nothing');
+		wait_for($node, 'f_nothing');
+		is(run('SELECT n, s, sum(op) FROM f_nothing GROUP BY n, s HAVING sum(op) <> 0'), '0||1', 'nothing, once');
+	}
+};
+
 # a value that cannot be computed counts neither as new nor as old
 promise 'update_of_a_failing_row' => sub {
 	setup('failing', q{SELECT w.window_start, w.window_end, sum(100 / s.id) AS s, count(*) AS n FROM SOURCE s, beam.tumble(s.ts, '1 minute') w GROUP BY 1, 2}, $late);

@@ -1,0 +1,550 @@
+/*
+ * sb_history.c: the rows that a table had before its pipeline; see sb_history.h.
+ *
+ * MEMORY. The history lives in a context of its own, child of the pipeline's. The regions as of the last commit (`kept`) and those of the
+ * running transaction (`now`) have a context each, so that either can be dropped whole.
+ */
+#include "postgres.h"
+
+#include "catalog/sb_history_row.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "runtime/sb_history.h"
+#include "runtime/sb_history_part.h"
+#include "sb_guc.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+/* Rows read at a time: small enough that a chunk ends in time. */
+#define SB_HISTORY_ROWS 1024
+/* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. */
+#define SB_HISTORY_AWAIT_MS 100
+#define SB_HISTORY_AWAIT_MAX_MS 5000
+/* A table that somebody has locked is looked at again after this. */
+#define SB_HISTORY_LOCKED_MS 100
+
+typedef enum SbRegion
+{
+	SB_REGION_AHEAD,
+	SB_REGION_LAST,
+	SB_REGION_SETTLED
+} SbRegion;
+
+/* Which part values are in which region. */
+typedef struct SbRegions
+{
+	MemoryContext context;
+	bool begun;   /* a chunk has been read */
+	bool scanned; /* all have been: the last region goes down to the end */
+	bool done;    /* and it is settled, too */
+	bool has_lower, has_upper;
+	Datum lower; /* of the last region, which holds it */
+	Datum upper; /* ... and does not hold this; none: all above, and the nulls, which come first */
+	SbCut *cut;  /* of the last region; NULL: none yet */
+	int64 rows;
+	int64 chunks;
+} SbRegions;
+
+/* A chunk under way, within one transaction. */
+typedef struct SbChunk
+{
+	SbScan *scan;
+	Snapshot snapshot;
+	SbCut *cut;
+	bool ordered;
+	int64 rows;
+	TimestampTz started;
+	Datum *bound;   /* its time is over: it ends behind the last row with this part value; NULL: not yet */
+	bool ended;     /* ... which has come */
+	bool exhausted; /* there are no more rows */
+} SbChunk;
+
+struct SbHistory
+{
+	MemoryContext context;
+	AttrNumber part;
+	Oid type; /* of the part value: a base type */
+	int16 typlen;
+	bool typbyval;
+	Oid collation;
+	FmgrInfo *compare;
+	SbRegions *now;
+	SbRegions *kept;
+	bool dirty; /* to be written with the bundle */
+	SbUnseen *unseen;
+	SbChunk chunk;
+	TimestampTz next_at; /* the next chunk is not read before */
+	long await_ms;
+};
+
+/* ---- values as text ---- */
+
+/* Settings that the text of a value depends on: the text is for us alone, and is to be read again whatever the pipeline's are. */
+static int
+history_neutral_settings(void)
+{
+	static const char *const settings[][2] = {{"bytea_output", "hex"}, {"DateStyle", "ISO, YMD"}, {"extra_float_digits", "3"}, {"IntervalStyle", "postgres"}, {"lc_monetary", "C"}, {"TimeZone", "UTC"}};
+	int level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static char *
+history_value_to_text(const SbHistory *history, Datum value)
+{
+	int level = history_neutral_settings();
+	Oid function;
+	bool is_varlena;
+	char *text;
+
+	getTypeOutputInfo(history->type, &function, &is_varlena);
+	text = OidOutputFunctionCall(function, value);
+	AtEOXact_GUC(true, level);
+	return text;
+}
+
+static Datum
+history_value_of_text(const SbHistory *history, const char *text)
+{
+	int level = history_neutral_settings();
+	Oid function, parameter;
+	Datum value;
+
+	getTypeInputInfo(history->type, &function, &parameter);
+	value = OidInputFunctionCall(function, unconstify(char *, text), parameter, -1);
+	AtEOXact_GUC(true, level);
+	return value;
+}
+
+/* ---- regions ---- */
+
+/* In a context of their own; from now on the regions of the running transaction. */
+static SbRegions *
+history_new_regions(SbHistory *history)
+{
+	MemoryContext context = AllocSetContextCreate(history->context, "stream_beam history regions", ALLOCSET_SMALL_SIZES);
+	SbRegions *regions = MemoryContextAllocZero(context, sizeof(SbRegions));
+
+	regions->context = context;
+	return regions;
+}
+
+static void
+history_set_regions(SbHistory *history, SbRegions *regions)
+{
+	if (history->now != history->kept)
+		MemoryContextDelete(history->now->context);
+	history->now = regions;
+}
+
+/* The same, to be written with the bundle. */
+static void
+history_change_regions(SbPipeline *pipeline, SbRegions *regions)
+{
+	history_set_regions(pipeline->history, regions);
+	pipeline->history->dirty = true;
+	pipeline->changed = true;
+}
+
+static SbRegions *
+history_read_regions(SbHistory *history, const SbHistoryRow *row)
+{
+	SbRegions *regions = history_new_regions(history);
+	MemoryContext old = MemoryContextSwitchTo(regions->context);
+
+	regions->begun = row->begun;
+	regions->scanned = row->scanned;
+	regions->done = row->done;
+	regions->rows = row->rows;
+	regions->chunks = row->chunks;
+	regions->has_lower = row->lower != NULL;
+	if (row->lower)
+		regions->lower = history_value_of_text(history, row->lower);
+	regions->has_upper = row->upper != NULL;
+	if (row->upper)
+		regions->upper = history_value_of_text(history, row->upper);
+	if (row->snapshot)
+		regions->cut = sb_cut_parse(row->snapshot, row->cut_end);
+	MemoryContextSwitchTo(old);
+	return regions;
+}
+
+void
+sb_history_write(SbPipeline *pipeline)
+{
+	SbHistory *history = pipeline->history;
+	const SbRegions *regions = history->now;
+	SbHistoryRow row = {.pipeline = pipeline->row->id, .begun = regions->begun, .scanned = regions->scanned, .done = regions->done, .rows = regions->rows, .chunks = regions->chunks};
+	SbSavedRole saved;
+
+	if (!history->dirty)
+		return;
+	history->dirty = false;
+	sb_pipeline_as_owner(pipeline, &saved);
+	if (regions->has_lower)
+		row.lower = history_value_to_text(history, regions->lower);
+	if (regions->has_upper)
+		row.upper = history_value_to_text(history, regions->upper);
+	sb_role_restore(&saved);
+	if (regions->cut)
+	{
+		row.snapshot = sb_cut_format(regions->cut);
+		row.cut_end = regions->cut->end;
+	}
+	sb_role_as_worker(&saved);
+	sb_catalog_put_history(&row);
+	sb_role_restore(&saved);
+}
+
+static int
+history_compare(const SbHistory *history, Datum a, Datum b)
+{
+	return DatumGetInt32(FunctionCall2Coll(history->compare, history->collation, a, b));
+}
+
+static SbRegion
+history_region(const SbHistory *history, SbQuery *query)
+{
+	const SbRegions *regions = history->now;
+	Datum value;
+	bool isnull;
+
+	if (!regions->begun)
+		return SB_REGION_AHEAD;
+	if (!regions->has_upper && !regions->has_lower)
+		return SB_REGION_LAST;
+	value = sb_query_part(query, &isnull);
+	/* nulls are in the first chunk */
+	if (isnull)
+		return regions->has_upper ? SB_REGION_SETTLED : SB_REGION_LAST;
+	if (regions->has_upper && history_compare(history, value, regions->upper) >= 0)
+		return SB_REGION_SETTLED;
+	return regions->has_lower && history_compare(history, value, regions->lower) < 0 ? SB_REGION_AHEAD : SB_REGION_LAST;
+}
+
+bool
+sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+{
+	SbHistory *history = pipeline->history;
+
+	/* a row of a chunk */
+	if (!TransactionIdIsValid(row->xid))
+		return false;
+	switch (history_region(history, pipeline->query))
+	{
+		case SB_REGION_AHEAD:
+			sb_unseen_add(history->unseen, row->xid);
+			return true;
+		case SB_REGION_LAST:
+			return sb_cut_hides(history->now->cut, row->xid, row->position);
+		default:
+			return false;
+	}
+}
+
+void
+sb_history_restart(SbPipeline *pipeline, const SbRow *row)
+{
+	SbHistory *history = pipeline->history;
+
+	sb_unseen_add(history->unseen, row->xid);
+	history_change_regions(pipeline, history_new_regions(history));
+}
+
+void
+sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position)
+{
+	SbHistory *history = pipeline->history;
+	SbRegions *regions = history->now;
+
+	if (!regions->scanned || regions->done || position < regions->cut->end)
+		return;
+	regions = history_new_regions(history);
+	regions->begun = regions->scanned = regions->done = true;
+	regions->rows = history->now->rows;
+	regions->chunks = history->now->chunks;
+	history_change_regions(pipeline, regions);
+}
+
+bool
+sb_history_is_done(const SbPipeline *pipeline)
+{
+	return pipeline->history == NULL || pipeline->history->now->done;
+}
+
+void
+sb_history_keep(SbPipeline *pipeline)
+{
+	SbHistory *history = pipeline->history;
+
+	if (history->now->done)
+	{
+		MemoryContextDelete(history->context);
+		pipeline->history = NULL;
+		return;
+	}
+	if (history->kept != history->now)
+		MemoryContextDelete(history->kept->context);
+	history->kept = history->now;
+}
+
+void
+sb_history_rollback(SbPipeline *pipeline)
+{
+	SbHistory *history = pipeline->history;
+
+	history_set_regions(history, history->kept);
+}
+
+/* ---- opening ---- */
+
+static void
+history_open_part(SbPipeline *pipeline, SbHistory *history)
+{
+	Expr *expr = sb_part_expr(pipeline->plan, history->part);
+	Oid type = expr ? getBaseType(exprType((Node *) expr)) : InvalidOid;
+	TypeCacheEntry *entry;
+
+	/* the column is gone or is another one now: its values say nothing of those that were read by it */
+	if (type != history->type)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the column by which the history of pipeline \"%s\" is read has been dropped or changed", pipeline->row->name),
+		         errhint("Drop the pipeline and create it again.")));
+	if (expr == NULL)
+		return;
+	entry = lookup_type_cache(type, TYPECACHE_CMP_PROC_FINFO);
+	get_typlenbyval(type, &history->typlen, &history->typbyval);
+	history->collation = exprCollation((Node *) expr);
+	history->compare = &entry->cmp_proc_finfo;
+	sb_query_set_part(pipeline->query, expr);
+}
+
+SbHistory *
+sb_history_open(SbPipeline *pipeline)
+{
+	MemoryContext context;
+	MemoryContext old;
+	SbHistoryRow *row = sb_catalog_history(pipeline->row->id);
+	SbSavedRole saved;
+	SbHistory *history;
+
+	if (row == NULL || row->done)
+		return NULL;
+	context = AllocSetContextCreate(pipeline->context, "stream_beam history", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	history = palloc0(sizeof(SbHistory));
+	history->context = context;
+	history->part = row->part;
+	history->type = row->type;
+	history->await_ms = SB_HISTORY_AWAIT_MS;
+	history->unseen = sb_unseen_create();
+	sb_pipeline_as_owner(pipeline, &saved);
+	history_open_part(pipeline, history);
+	history->now = history->kept = history_read_regions(history, row);
+	sb_role_restore(&saved);
+	MemoryContextSwitchTo(old);
+	return history;
+}
+
+/* ---- chunks ---- */
+
+XLogRecPtr
+sb_history_awaits(const SbPipeline *pipeline)
+{
+	const SbRegions *regions = pipeline->history ? pipeline->history->now : NULL;
+
+	return regions && regions->cut ? regions->cut->end : InvalidXLogRecPtr;
+}
+
+TimestampTz
+sb_history_next(const SbPipeline *pipeline, XLogRecPtr position)
+{
+	const SbHistory *history = pipeline->history;
+
+	if (history == NULL || history->now->scanned || position < sb_history_awaits(pipeline))
+		return DT_NOEND;
+	return history->next_at;
+}
+
+static void
+chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
+{
+	SbChunk *chunk = &history->chunk;
+	const SbRegions *regions = history->now;
+	SbScanQuery query = {0};
+	SbSavedRole saved;
+
+	sb_pipeline_as_owner(pipeline, &saved);
+	chunk->ordered = history->part != SB_PART_NONE && sb_part_way(pipeline->plan, history->part) == SB_WAY_ORDER;
+	if (regions->has_lower)
+	{
+		query.condition = psprintf("(%s) %s $1", sb_part_sql(pipeline->plan, history->part), sb_part_less_sql(history->type));
+		query.nargs = 1;
+		query.types = &history->type;
+		query.values = &regions->lower;
+	}
+	if (chunk->ordered)
+		query.order = psprintf("%s DESC", sb_part_sql(pipeline->plan, history->part));
+	query.by_index = chunk->ordered;
+	sb_role_restore(&saved);
+	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
+}
+
+static bool
+chunk_open(SbFeed *feed)
+{
+	SbPipeline *pipeline = feed->pipeline;
+	SbHistory *history = pipeline->history;
+	SbChunk *chunk = &history->chunk;
+	TimestampTz now = GetCurrentTimestamp();
+
+	*chunk = (SbChunk){.started = now};
+	/* who waits for a lock on the table would have all pipelines wait */
+	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
+	{
+		history->next_at = TimestampTzPlusMilliseconds(now, SB_HISTORY_LOCKED_MS);
+		return false;
+	}
+	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
+	if (chunk->snapshot == NULL)
+	{
+		/* as long again for the pipelines */
+		history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), history->await_ms);
+		history->await_ms = Min(history->await_ms * 2, SB_HISTORY_AWAIT_MAX_MS);
+		return false;
+	}
+	history->await_ms = SB_HISTORY_AWAIT_MS;
+	chunk->cut = sb_cut_of_snapshot(chunk->snapshot);
+	chunk_begin_scan(pipeline, history);
+	return true;
+}
+
+/* The part value of a row; false: it is null. It is good as long as the row is. */
+static bool
+chunk_part(SbPipeline *pipeline, const SbRow *row, Datum *value)
+{
+	HeapTupleData tuple;
+	bool isnull;
+
+	sb_row_tuple(row, &tuple);
+	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	*value = sb_query_part(pipeline->query, &isnull);
+	return !isnull;
+}
+
+/* Rows that a chunk may have at the rate allowed. */
+static int64
+chunk_most_rows(void)
+{
+	if (sb_guc_history_rate == 0)
+		return PG_INT64_MAX;
+	return Max(1, (int64) sb_guc_history_rate * sb_guc_history_chunk_time_ms / 1000);
+}
+
+/* Its time is over, or it has all the rows it may have: from here on only rows with the part value of the last one belong to it. */
+static void
+chunk_look_for_end(SbPipeline *pipeline, const SbRow *last)
+{
+	SbHistory *history = pipeline->history;
+	SbChunk *chunk = &history->chunk;
+	Datum value;
+
+	if (chunk->rows < chunk_most_rows() && !TimestampDifferenceExceeds(chunk->started, GetCurrentTimestamp(), sb_guc_history_chunk_time_ms))
+		return;
+	if (!chunk_part(pipeline, last, &value))
+		return;
+	chunk->bound = palloc(sizeof(Datum));
+	*chunk->bound = datumCopy(value, history->typbyval, history->typlen);
+}
+
+/* How many of the rows still belong to it. */
+static int
+chunk_cut_off(SbPipeline *pipeline, const SbRow *rows, int n)
+{
+	SbHistory *history = pipeline->history;
+	SbChunk *chunk = &history->chunk;
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum value;
+
+		if (chunk_part(pipeline, &rows[i], &value) && history_compare(history, value, *chunk->bound) == 0)
+			continue;
+		chunk->ended = true;
+		return i;
+	}
+	return n;
+}
+
+static int
+chunk_next(SbFeed *feed, SbRow **rows)
+{
+	SbPipeline *pipeline = feed->pipeline;
+	SbChunk *chunk = &pipeline->history->chunk;
+	SbSavedRole saved;
+	int n;
+
+	if (chunk->ended)
+		return 0;
+	n = sb_scan_next(chunk->scan, rows, Min(SB_HISTORY_ROWS, Max(1, chunk_most_rows() - chunk->rows)));
+	chunk->exhausted = n == 0;
+	if (n > 0 && chunk->ordered)
+	{
+		sb_pipeline_as_owner(pipeline, &saved);
+		if (chunk->bound)
+			n = chunk_cut_off(pipeline, *rows, n);
+		chunk->rows += n;
+		if (chunk->bound == NULL)
+			chunk_look_for_end(pipeline, &(*rows)[n - 1]);
+		sb_role_restore(&saved);
+	}
+	else
+		chunk->rows += n;
+	return n;
+}
+
+static void
+chunk_close(SbFeed *feed)
+{
+	SbPipeline *pipeline = feed->pipeline;
+	SbHistory *history = pipeline->history;
+	SbChunk *chunk = &history->chunk;
+	SbRegions *before = history->now;
+	SbRegions *regions = history_new_regions(history);
+	MemoryContext old = MemoryContextSwitchTo(regions->context);
+
+	regions->begun = true;
+	regions->scanned = chunk->exhausted;
+	regions->has_upper = before->has_lower;
+	if (before->has_lower)
+		regions->upper = datumCopy(before->lower, history->typbyval, history->typlen);
+	regions->has_lower = chunk->ended;
+	if (chunk->ended)
+		regions->lower = datumCopy(*chunk->bound, history->typbyval, history->typlen);
+	regions->cut = palloc(offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
+	memcpy(regions->cut, chunk->cut, offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
+	regions->rows = before->rows + chunk->rows;
+	regions->chunks = before->chunks + 1;
+	MemoryContextSwitchTo(old);
+	sb_scan_end(chunk->scan);
+	UnregisterSnapshot(chunk->snapshot);
+	history_change_regions(pipeline, regions);
+	if (sb_guc_history_rate > 0)
+		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
+}
+
+SbFeed
+sb_history_feed(SbPipeline *pipeline)
+{
+	return (SbFeed){.pipeline = pipeline, .open = chunk_open, .next = chunk_next, .close = chunk_close};
+}
