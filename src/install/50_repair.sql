@@ -56,3 +56,43 @@ CREATE PROCEDURE beam.replay_late_events(pipeline text) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_replay_late_events';
 COMMENT ON PROCEDURE beam.replay_late_events(text) IS
 'computes the windows of a pipeline''s late events anew from the table, which has their rows, and deletes those events. Errors as beam.backfill(). Example: CALL beam.replay_late_events(''per_minute'')';
+
+-- Backfills that pg_cron runs: one for each pipeline. A row that goes takes its job with it.
+CREATE TABLE beam.schedule (
+    pipeline int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    job      int8 NOT NULL,                 -- in cron.job
+    schedule text NOT NULL,
+    range    interval NOT NULL,
+    role     oid NOT NULL,                  -- who runs it
+    at       timestamptz NOT NULL DEFAULT now()
+);
+REVOKE ALL ON beam.schedule FROM PUBLIC;
+
+CREATE FUNCTION beam._unschedule() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- without pg_cron, or where somebody has removed it by hand, there is no such job any more
+    IF to_regclass('cron.job') IS NOT NULL THEN
+        EXECUTE 'SELECT cron.unschedule(jobid) FROM cron.job WHERE jobid = $1' USING OLD.job;
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION beam._unschedule() IS 'internal: takes the job of pg_cron away with its row in beam.schedule';
+REVOKE ALL ON FUNCTION beam._unschedule() FROM PUBLIC;
+CREATE TRIGGER unschedule AFTER DELETE ON beam.schedule FOR EACH ROW EXECUTE FUNCTION beam._unschedule();
+
+CREATE FUNCTION beam.schedule_backfill(pipeline text, schedule text, range interval) RETURNS bigint LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_schedule_backfill';
+COMMENT ON FUNCTION beam.schedule_backfill(text, text, interval) IS
+'has pg_cron compute the windows of the last "range" anew, at the times that "schedule" says in cron''s form, as the caller; takes the place of an earlier schedule of the pipeline and goes with it. Returns pg_cron''s job. Errors: 0A000 pg_cron is not installed in this database, 42704, 42501, 22023 range. Example: SELECT beam.schedule_backfill(''per_minute'', ''17 3 * * *'', ''2 days'')';
+
+CREATE FUNCTION beam.unschedule_backfill(pipeline text) RETURNS boolean LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_unschedule_backfill';
+COMMENT ON FUNCTION beam.unschedule_backfill(text) IS 'takes away what beam.schedule_backfill() has made; false: there was nothing. Errors: 42704, 42501';
+
+CREATE VIEW beam.scheduled_backfills WITH (security_barrier) AS
+SELECT p.name AS pipeline, s.schedule, s.range, pg_catalog.pg_get_userbyid(s.role) AS role, s.job, s.at
+  FROM beam.schedule s
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) s.pipeline
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.scheduled_backfills IS 'the backfills that pg_cron runs: cron schedule, how far back, as which role; cron.job_run_details has how job went';
+GRANT SELECT ON beam.scheduled_backfills TO PUBLIC;
