@@ -98,6 +98,6 @@ SELECT beam.schedule_backfill('repaired', '* * * * *', '1 day');
 SELECT beam.unschedule_backfill('repaired');
 SELECT * FROM beam.scheduled_backfills;
 
-SELECT beam.drop_pipeline(name) FROM beam.pipelines ORDER BY name;
+SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'repaired%' ORDER BY name;
 DROP TABLE rs;
 DROP ROLE sb_repairer;

@@ -59,7 +59,7 @@ DELETE FROM verified_one;
 SELECT * FROM beam.verify('verified_one');
 
 -- errors
-SELECT beam.create_pipeline('verified_parts', 'SELECT sum(v) AS s FROM vs4', accumulation => 'discarding');
+SELECT beam.create_pipeline('verified_parts', 'SELECT sum(v) AS s FROM vs4', accumulation => 'discarding', source_mode => 'append_only');
 SELECT * FROM beam.verify('verified_parts');
 SELECT * FROM beam.verify('nobody');
 SELECT * FROM beam.verify(NULL);
@@ -80,6 +80,6 @@ SET ROLE sb_verifier;
 SELECT kind FROM beam.verify('verified_one');
 RESET ROLE;
 
-SELECT beam.drop_pipeline(name) FROM beam.pipelines ORDER BY name;
+SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'verified%' ORDER BY name;
 DROP TABLE vs, vs2, vs3, vs4;
 DROP ROLE sb_verifier;

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_expiry.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
@@ -525,6 +526,7 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	if (runner_persist_due())
 		runner_persist_positions();
 	runner_after_bundle(commit);
+	sb_expiry_ask();
 	if (end == SB_BUNDLE_FAILED)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
 }
@@ -642,6 +644,8 @@ runner_turn(void)
 		return;
 	wake = runner_next_wake();
 	now = GetCurrentTimestamp();
+	if (sb_expiry_next() <= now)
+		sb_expiry_run(now);
 	history = runner_next_history(now, &history_at);
 	/* by turns, where there is something in the ring all the time */
 	if (history && !(fed_last && sb_intake_has_frames(intake)))
@@ -660,7 +664,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(Min(Min(wake, history_at), sb_commands_next(db, intake->position))));
+	sb_worker_sleep(runner_timeout(Min(Min(wake, history_at), Min(sb_expiry_next(), sb_commands_next(db, intake->position)))));
 }
 
 void

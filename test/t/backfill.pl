@@ -200,6 +200,25 @@ promise 'failing_backfill_says_why' => sub {
 	verified('afterwards');
 };
 
+promise 'letters_expire_by_age_and_count' => sub {
+	make_source($node, 'bad');
+	create_pipeline($node, 'b_bad', 'SELECT sum(1 / e.k) AS n FROM bad e');
+	$node->safe_psql('postgres', 'INSERT INTO bad SELECT i, now(), 0 FROM generate_series(1, 30) i');
+	wait_for($node, 'b_bad');
+	my $count = q{SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'b_bad'};
+	is($node->safe_psql('postgres', $count), 30, 'they are there');
+	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_count = 10');
+	$node->reload;
+	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . pid_of($node, 'runner') . ')');
+	wait_until($node, "SELECT ($count) = 10");
+	is($node->safe_psql('postgres', q{SELECT min(data ->> 'id') FROM beam.dead_letters WHERE pipeline = 'b_bad'}), 21, 'the newest stay');
+	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_age = 1');
+	$node->reload;
+	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . wait_for_worker($node, 'runner') . ')');
+	wait_until($node, "SELECT ($count) = 0");
+	$node->safe_psql('postgres', q{SELECT beam.drop_pipeline('b_bad')});
+};
+
 sub kill_at
 {
 	my ($point) = @_;
