@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/partition.h"
@@ -27,6 +28,32 @@ List *
 sb_partition_ancestors(Oid relation)
 {
 	return get_rel_relispartition(relation) ? get_partition_ancestors(relation) : NIL;
+}
+
+bool
+sb_partition_old_has(Relation rel, const char *column)
+{
+	AttrNumber attno = get_attnum(RelationGetRelid(rel), column);
+
+	return rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL ||
+	       bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY));
+}
+
+bool
+sb_partition_all_old_have(Oid relation, const char *column)
+{
+	bool all = true;
+	ListCell *lc;
+
+	foreach (lc, sb_partition_tree(relation, AccessShareLock))
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			all = all && sb_partition_old_has(rel, column);
+		table_close(rel, NoLock);
+	}
+	return all;
 }
 
 static bool

@@ -85,6 +85,12 @@ extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs); /* by-referen
 extern void sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out);
 extern void sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end);
 
+/* ---- elements: rows as accumulators see them (of a retractable query over merging windows) ---- */
+/* Appends the current row's bytes: equal for rows that are the same to the accumulators. */
+extern void sb_query_element_write(SbQuery *query, StringInfo out);
+/* Makes such bytes, which must live until the next row, the current row of sb_query_acc_add() and sb_query_acc_retract(), and of nothing else. */
+extern void sb_query_element_set(SbQuery *query, const char *data, Size size);
+
 /* ---- a result row ---- */
 /*
  * Evaluates HAVING and the select list for a pane. False: HAVING is not true, no row. The arrays have plan->ncolumns entries;

@@ -107,7 +107,7 @@ static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
 	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
-	       TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
+	       TimestampDifferenceExceeds(started, sb_clock_now(), sb_guc_bundle_time_ms);
 }
 
 /* Waits, within a source transaction, for more of its frames. */
@@ -430,6 +430,11 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 {
+	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
+	if (sb_pipeline_result_moved(pipeline))
+		ereport(ERROR,
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("the result table of pipeline \"%s\" was renamed or given to another role: the bundle is run again", pipeline->row->name)));
 	/* dropped meanwhile: its objects are gone, and nobody waits for it */
 	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
 		return;
@@ -576,7 +581,7 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 SbBundleEnd
 sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 
 	return bundle_run(&run, commit_lsn);
 }
@@ -584,7 +589,7 @@ sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generat
 SbBundleEnd
 sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 
 	Assert(intake->nrows == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);

@@ -339,7 +339,7 @@ command_backfill(SbCommandRun *run)
 {
 	SbCommand *command = run->command;
 	SbBackfillStep step = {.pipeline = run->pipeline, .done = backfill_done, .arg = command};
-	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz started = sb_clock_now();
 	SbBundleEnd end;
 	SbFeed feed;
 	int64 took;
@@ -365,7 +365,7 @@ command_backfill(SbCommandRun *run)
 	feed = sb_backfill_feed(&step);
 	end = command_feed(run, &feed);
 	sb_backfill_end(&step, end == SB_BUNDLE_DONE || end == SB_BUNDLE_RELOAD);
-	took = (GetCurrentTimestamp() - started) / 1000;
+	took = (sb_clock_now() - started) / 1000;
 	if (end != SB_BUNDLE_NOTHING && took < SB_STEP_SHORT_MS && step_length < PG_INT64_MAX / 4)
 		step_length *= 2;
 	else if (took > SB_STEP_LONG_MS)
@@ -444,7 +444,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	{
 		run.pipeline = command_pipeline(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
-		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_COMMAND_RETRY_MS) : 0;
+		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
 	}
 	MemoryContextSwitchTo(old);
 	ConditionVariableBroadcast(&db->changed);

@@ -5,32 +5,15 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_expiry.h"
 #include "sb_guc.h"
 #include "utils/timestamp.h"
 
-/* Deleted by one statement: the stream goes on in between. */
+/* Deleted by one statement, and how many of these in one turn: what is left waits for the next. */
 #define SB_EXPIRY_BATCH 10000
-#define SB_EXPIRY_INTERVAL_US USECS_PER_MINUTE
-#define SB_EXPIRY_SOON_US (USECS_PER_SEC / 10)
+#define SB_EXPIRY_BATCHES 10
 
 static const char *const tables[] = {"beam.late_event", "beam.dead_letter"};
-
-static TimestampTz due = 0; /* at the start: at once */
-static TimestampTz looked_at = 0;
-
-void
-sb_expiry_ask(void)
-{
-	due = Min(due, looked_at + SB_EXPIRY_INTERVAL_US);
-}
-
-TimestampTz
-sb_expiry_next(void)
-{
-	return due;
-}
 
 static uint64
 expiry_run(const char *sql, Oid type, Datum value, int expected)
@@ -70,26 +53,24 @@ expire_by_count(const char *table)
 	                  INT8OID, Int64GetDatum(sb_guc_letter_max_count), SPI_OK_DELETE);
 }
 
-void
+TimestampTz
 sb_expiry_run(TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
-	uint64 most = 0;
 
-	looked_at = now;
-	due = DT_NOEND;
-	if (sb_guc_letter_max_age_s == 0 && sb_guc_letter_max_count == 0)
-		return;
-	sb_transaction_begin();
 	for (int i = 0; i < lengthof(tables); i++)
 	{
-		if (sb_guc_letter_max_age_s > 0)
-			most = Max(most, expire_by_age(tables[i], now, &next));
-		if (sb_guc_letter_max_count > 0)
-			most = Max(most, expire_by_count(tables[i]));
+		uint64 n = SB_EXPIRY_BATCH;
+
+		for (int batch = 0; n == SB_EXPIRY_BATCH && sb_guc_letter_max_age_s > 0 && batch < SB_EXPIRY_BATCHES; batch++)
+			n = expire_by_age(tables[i], now, &next);
+		n = SB_EXPIRY_BATCH;
+		for (int batch = 0; n == SB_EXPIRY_BATCH && sb_guc_letter_max_count > 0 && batch < SB_EXPIRY_BATCHES; batch++)
+		{
+			n = expire_by_count(tables[i]);
+			if (n == SB_EXPIRY_BATCH)
+				next = now;
+		}
 	}
-	sb_transaction_commit();
-	/* what a full batch has left over soon, what gets too old then, but not more often than once in the interval */
-	due = most >= SB_EXPIRY_BATCH ? now + SB_EXPIRY_SOON_US : next == DT_NOEND ? DT_NOEND
-	                                                                           : Max(next, now + SB_EXPIRY_INTERVAL_US);
+	return next;
 }

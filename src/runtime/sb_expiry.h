@@ -7,11 +7,7 @@
 #include "postgres.h"
 #include "datatype/timestamp.h"
 
-/* There may be new ones: they are looked at when a minute has passed since the last time. */
-extern void sb_expiry_ask(void);
-/* When sb_expiry_run() has something to do. */
-extern TimestampTz sb_expiry_next(void);
-/* Deletes what has expired, a batch at a time, in a transaction of its own. */
-extern void sb_expiry_run(TimestampTz now);
+/* Deletes what has expired; returns when there will be more. A job of housekeeping, also to be asked for after bundles. */
+extern TimestampTz sb_expiry_run(TimestampTz now);
 
 #endif

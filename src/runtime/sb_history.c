@@ -24,9 +24,9 @@
 
 /* Rows read at a time: small enough that a chunk ends in time. */
 #define SB_HISTORY_ROWS 1024
-/* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. */
+/* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. In between the pipelines have twice as long. */
 #define SB_HISTORY_AWAIT_MS 100
-#define SB_HISTORY_AWAIT_MAX_MS 5000
+#define SB_HISTORY_AWAIT_MAX_MS 1000
 /* A table that somebody has locked is looked at again after this. */
 #define SB_HISTORY_LOCKED_MS 100
 
@@ -231,15 +231,10 @@ history_region(const SbHistory *history, SbQuery *query)
 	return regions->has_lower && history_compare(history, value, regions->lower) < 0 ? SB_REGION_AHEAD : SB_REGION_LAST;
 }
 
-bool
-sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+static bool
+history_has(SbHistory *history, SbQuery *query, const SbRow *row)
 {
-	SbHistory *history = pipeline->history;
-
-	/* a row of a chunk */
-	if (!TransactionIdIsValid(row->xid))
-		return false;
-	switch (history_region(history, pipeline->query))
+	switch (history_region(history, query))
 	{
 		case SB_REGION_AHEAD:
 			sb_unseen_add(history->unseen, row->xid);
@@ -249,6 +244,18 @@ sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
 		default:
 			return false;
 	}
+}
+
+bool
+sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+{
+	/* a row of a chunk */
+	if (!TransactionIdIsValid(row->xid) || !history_has(pipeline->history, pipeline->query, row))
+		return false;
+	/* it counts as a row of the history */
+	if (row->frame->kind == SB_ROW_INSERT)
+		pipeline->progress.rows_in--;
+	return true;
 }
 
 void
@@ -418,8 +425,7 @@ chunk_open(SbFeed *feed)
 	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
 	if (chunk->snapshot == NULL)
 	{
-		/* as long again for the pipelines */
-		history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), history->await_ms);
+		history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), history->await_ms * 2);
 		history->await_ms = Min(history->await_ms * 2, SB_HISTORY_AWAIT_MAX_MS);
 		return false;
 	}

@@ -24,6 +24,7 @@
 #include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
@@ -36,11 +37,14 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static bool tell_runner;
 static bool chained;
 static bool probe;
-static bool roles_changed; /* what roles may do, in every database */
+/* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
+static bool rights_changed; /* in this database */
+static bool roles_changed;  /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
 sb_my_database(void)
@@ -103,8 +107,6 @@ hooks_end_of_transaction(bool committed)
 		pg_atomic_fetch_sub_u32(&db->creations, 1);
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 	}
-	if (committed && roles_changed)
-		sb_tell_all_runners();
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
 	if (OidIsValid(blocked_dbid))
@@ -114,8 +116,31 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	tell_runner = chained = probe = roles_changed = pinned = committing = false;
-	blocked_dbid = InvalidOid;
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
+	tell_runner = chained = probe = pinned = committing = false;
+	blocked_dbid = new_dbid = InvalidOid;
+}
+
+/* After the invalidations are sent and the locks released. */
+static void
+hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	SbDatabase *db;
+
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(rights_changed || roles_changed))
+		return;
+	db = sb_database_find(MyDatabaseId);
+	if (committed && roles_changed)
+		sb_tell_all_runners();
+	else if (committed && db)
+		sb_tell_runner(db);
+	rights_changed = roles_changed = false;
 }
 
 static void
@@ -159,32 +184,20 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+/* A source, or a part of one, or a result. */
 static bool
-hooks_is_source(const SbDatabase *db, Oid relation)
-{
-	bool found = false;
-
-	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	for (int i = 0; i < db->nsources && !found; i++)
-		found = db->sources[i] == relation;
-	LWLockRelease(sb_registry->lock);
-	return found;
-}
-
-/* A source, or a part of one. */
-static bool
-hooks_is_of_source(Oid relation)
+hooks_is_watched(Oid relation)
 {
 	SbDatabase *db = sb_database_find(MyDatabaseId);
 	ListCell *lc;
 
-	if (db == NULL || db->nsources == 0)
+	if (db == NULL || (db->nsources == 0 && db->nresults == 0))
 		return false;
-	if (hooks_is_source(db, relation))
+	if (sb_is_watched(db, relation))
 		return true;
 	foreach (lc, sb_partition_ancestors(relation))
 	{
-		if (hooks_is_source(db, lfirst_oid(lc)))
+		if (sb_is_watched(db, lfirst_oid(lc)))
 			return true;
 	}
 	return false;
@@ -216,7 +229,7 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 		Oid altered = hooks_altered_relation(access, class, object, arg);
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
-		if (OidIsValid(altered) && hooks_is_of_source(altered))
+		if (OidIsValid(altered) && hooks_is_watched(altered))
 			sb_at_commit_tell_runner();
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
@@ -285,7 +298,7 @@ hooks_clear_database(Oid dbid)
 	blocked_dbid = dbid;
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	while (!sb_database_is_left(db))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -304,7 +317,7 @@ hooks_note_rights(Node *statement)
 	{
 		case T_GrantStmt:
 		case T_DropOwnedStmt:
-			sb_at_commit_tell_runner();
+			rights_changed = true;
 			break;
 		case T_GrantRoleStmt:
 		case T_AlterRoleStmt:
@@ -332,6 +345,8 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
@@ -342,6 +357,7 @@ void
 sb_hooks_install(void)
 {
 	RegisterXactCallback(hooks_xact, NULL);
+	RegisterResourceReleaseCallback(hooks_transaction_is_over, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = hooks_object_access;
 	previous_utility = ProcessUtility_hook;

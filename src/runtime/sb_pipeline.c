@@ -14,6 +14,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "sink/sb_letters.h"
@@ -53,6 +54,12 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 	pipeline_apply_settings(pipeline);
 	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+sb_pipeline_forget_settings(void)
+{
+	settings_of = NULL;
 }
 
 void
@@ -112,7 +119,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
@@ -120,7 +127,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
 		         errdetail("Its state belongs to the old definition."),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
 	return query;
 }
 
@@ -177,7 +184,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -197,7 +204,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbSavedRole saved;
-	char *result_name, *state_name;
+	char *state_name;
 
 	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
 	settings_of = NULL;
@@ -206,7 +213,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
-	result_name = pipeline_relation_name(row, row->result, "result table");
+	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
@@ -224,7 +231,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
-	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
+	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
@@ -247,6 +254,22 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	/* compiling them asks for the rights to the functions */
 	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
+}
+
+bool
+sb_pipeline_result_moved(const SbPipeline *pipeline)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != pipeline->row->owner ||
+	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
 }
 
 void
@@ -439,9 +462,9 @@ pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
 }
 
-/* Retracts what was emitted for the cell, and for the windows merged into it: packed rows, one behind the other. */
-static void
-pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+/* The rows are packed, one behind the other. */
+void
+sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	const char *at, *end;
 
@@ -461,6 +484,26 @@ pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_put(pipeline, entry, pane, -1);
 	}
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
+}
+
+/* The rows of windows that the cell has taken the place of. */
+static void
+pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
+{
+	SbSession *session = sb_cells_session(pipeline->cells, entry);
+	const bool *nulls;
+	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+
+	if (session == NULL || session->removed == NULL)
+		return;
+	for (int i = 0; i < session->nremoved; i++)
+	{
+		if (pipeline->observer)
+			pipeline->observer->remove(pipeline->observer->arg, session->removed[i], keys, nulls);
+		else
+			sb_result_remove(pipeline->result, session->removed[i], keys, nulls);
+	}
+	sb_cells_clear_removed(pipeline->cells, entry);
 }
 
 void
@@ -490,7 +533,9 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
-	pipeline_retract(pipeline, entry, pane);
+	sb_pipeline_recall(pipeline, entry);
+	sb_pipeline_retract(pipeline, entry, pane);
+	pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
@@ -515,8 +560,11 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 static void
 pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 {
-	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		pipeline_forget_accumulators(pipeline, entry);
+	if (!sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		return;
+	pipeline_forget_accumulators(pipeline, entry);
+	if (sb_cells_session(pipeline->cells, entry))
+		sb_cells_set_elements(pipeline->cells, entry, NULL);
 }
 
 static void
@@ -657,7 +705,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
 	{
-		TimestampTz clock = pipeline->clocks.processing_time - delay;
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
 		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
@@ -776,7 +825,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
 		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
-		wake = Min(wake, Max(idle_at, due));
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}
 	return wake;
 }

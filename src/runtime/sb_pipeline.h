@@ -27,6 +27,8 @@ typedef struct SbObserver
 {
 	void (*emit)(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op);
 	void (*late)(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json);
+	/* accumulating: the row of a window that is no more, merged or taken apart, leaves the result */
+	void (*remove)(void *arg, SbWindow window, const Datum *keys, const bool *nulls);
 	void *arg;
 } SbObserver;
 
@@ -49,6 +51,7 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
+	char *result_name;               /* qualified, as it was opened */
 	const SbObserver *observer;      /* NULL: tables */
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
@@ -80,6 +83,8 @@ typedef struct SbPipeline
 extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer);
 /* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
+/* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
+extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
@@ -145,6 +150,8 @@ typedef struct SbSavedRole
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
+/* A subtransaction in which that was called was rolled back: the settings are what they were before. */
+extern void sb_pipeline_forget_settings(void);
 /* back to the extension's owner, for the tables of state */
 extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
@@ -168,12 +175,19 @@ extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *r
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
 /* A pane of the cell with the row in out_values. Runs as the owner. */
 extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
+/*
+ * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
+ * is looked up.
+ */
+extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);
 /* Between rows only: afterwards others are the current row of the query. */
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
+/* Retracts what was emitted for the cell and for the windows merged into it. `pane`: for the observer, of which a retraction has nothing. */
+extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 
 /* The names that create_pipeline() takes; errors 22023. */
 #define SB_FIRE_ALWAYS "fire_always"

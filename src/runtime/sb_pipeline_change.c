@@ -11,7 +11,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -142,22 +142,6 @@ change_refuse(SbPipeline *pipeline, const SbRow *row)
 	MemoryContextReset(pipeline->element);
 }
 
-/* Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. */
-static void
-change_rebuild(SbPipeline *pipeline, const SbRow *row)
-{
-	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
-
-	if (!pipeline->retractable && !came)
-		change_refuse(pipeline, row);
-	else
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("%s: pipeline \"%s\" has to be rebuilt", change_rebuild_cause(row->frame), pipeline->row->name),
-		         errdetail("The rows of source table \"%s\" are others than its changes say.", get_rel_name(pipeline->plan->source)),
-		         errhint("Call beam.resync_pipeline().")));
-}
-
 /* Have old tuples of this layout all columns that the query uses? */
 static bool
 change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
@@ -217,6 +201,26 @@ change_is_none(SbPipeline *pipeline, const SbRow *row)
 }
 
 static void change_truncate(SbPipeline *pipeline, const SbRow *row);
+
+/*
+ * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
+ * being read, it is read again from the beginning.
+ */
+static void
+change_rebuild(SbPipeline *pipeline, const SbRow *row)
+{
+	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbSavedRole saved;
+
+	if (!pipeline->retractable && !came)
+	{
+		change_refuse(pipeline, row);
+		return;
+	}
+	sb_role_as_worker(&saved);
+	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
+	sb_role_restore(&saved);
+}
 
 bool
 sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
@@ -332,6 +336,8 @@ change_truncate(SbPipeline *pipeline, const SbRow *row)
 	MemoryContextSwitchTo(pipeline->element);
 	if (!pipeline->observer && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
 		sb_pipeline_put_empty(pipeline);
+	if (sb_result_pending(pipeline->result))
+		sb_result_write(pipeline->result);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }

@@ -8,6 +8,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
@@ -28,6 +29,8 @@ struct SbResult
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
 	SbStatement *remove_nulls; /* the others */
+	SbStatement *find;         /* the same for reading them */
+	SbStatement *find_nulls;
 	SbStatement *clear_all;
 	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
 	SbStatement *clear_outside; /* of all others */
@@ -73,6 +76,27 @@ result_collation_name(Oid collation)
 	return result;
 }
 
+void
+sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", quote_identifier(name),
+	                 format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation) && collation != get_typcollation(type))
+		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
+}
+
+char *
+sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %s ON %s (", accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	return sql.data;
+}
+
 char *
 sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -84,17 +108,35 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	{
 		const SbColumn *column = &plan->columns_out[i];
 
-		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(column->name),
-		                 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
-			appendStringInfo(&sql, " COLLATE %s", result_collation_name(column->collation));
+		appendStringInfoString(&sql, i > 0 ? ", " : "");
+		sb_result_append_column(&sql, column->name, column->type, column->typmod, column->collation);
 	}
 	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op int2 NOT NULL)" : ")");
 	/* rows are updated in place as long as there is room on their page */
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70); CREATE UNIQUE INDEX ON " : "; CREATE INDEX ON ");
-	appendStringInfo(&sql, "%s (", table);
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	appendStringInfo(&sql, "%s; %s", accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "", sb_result_index_sql(plan, table, accumulation));
+	return sql.data;
+}
+
+/* The columns of a row, in the order of the plan. */
+static void
+result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
+}
+
+char *
+sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", into);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT ");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfo(&sql, " FROM %s", from);
 	return sql.data;
 }
 
@@ -106,9 +148,8 @@ result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumula
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (", table);
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
-	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op) SELECT * FROM rows" : ") SELECT * FROM rows");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
 	if (accumulation != SB_ACCUMULATING)
 		return sql.data;
 	appendStringInfoString(&sql, " ON CONFLICT (");
@@ -145,14 +186,14 @@ result_equality(Oid type)
 	return result;
 }
 
-/* `rows` has the identity's columns as c1, c2 ... */
+/* A statement about the rows t of a given identity. `rows` has its columns as c1, c2 ... */
 static char *
-result_remove_sql(const SbResult *result, const char *table, bool with_nulls)
+result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM %s t USING rows r WHERE true", table);
+	appendStringInfo(&sql, "%s rows r WHERE true", what);
 	for (int i = 0; i < result->nidentity; i++)
 	{
 		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
@@ -205,6 +246,20 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 	                " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
 	                " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
 	                table, columns.data, expanded.data, table, condition, columns.data, columns.data);
+}
+
+/* The plan's columns of table t */
+static char *
+result_find_sql(const SbPlan *plan, const char *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfo(&sql, " FROM %s t,", table);
+	return sql.data;
 }
 
 static TupleDesc
@@ -269,11 +324,15 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 			result->identity[result->nidentity++] = i;
 	}
 	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
-	result->remove = sb_statement_create(result_remove_sql(result, table, false), result_identity_desc(result), 0, NULL);
-	result->remove_nulls = sb_statement_create(result_remove_sql(result, table, true), result_identity_desc(result), 0, NULL);
+	result->remove = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), false), result_identity_desc(result), 0, NULL);
+	result->remove_nulls = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), true), result_identity_desc(result), 0, NULL);
+	result->find = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false), result_identity_desc(result), 0, NULL);
+	result->find_nulls = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true), result_identity_desc(result), 0, NULL);
 	result_open_clear(result, table);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
+	sb_statement_by_index(result->find);
+	sb_statement_by_index(result->find_nulls);
 	return result;
 }
 
@@ -331,8 +390,9 @@ sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nul
 	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 
-void
-sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+/* The identity of a row, to the one statement or, where it has a null, to the other; returns which. */
+static SbStatement *
+result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls, SbWindow window, const Datum *keys, const bool *nulls)
 {
 	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
 	bool *isnull = palloc0(sizeof(bool) * (result->nidentity + 1));
@@ -353,9 +413,34 @@ sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const boo
 			any_null = any_null || isnull[i];
 		}
 	}
-	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, isnull);
+	sb_statement_put(any_null ? with_nulls : plain, values, isnull);
 	pfree(values);
 	pfree(isnull);
+	return any_null ? with_nulls : plain;
+}
+
+void
+sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	(void) result_put_identity(result, result->remove, result->remove_nulls, window, keys, nulls);
+}
+
+bytea *
+sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	SbStatement *statement = result_put_identity(result, result->find, result->find_nulls, window, keys, nulls);
+	uint64 n = sb_statement_run(statement, NULL, NULL);
+	Datum *values = palloc(sizeof(Datum) * result->plan->ncolumns);
+	bool *isnull = palloc(sizeof(bool) * result->plan->ncolumns);
+	bytea *packed = NULL;
+
+	if (n > 0)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
+		packed = sb_result_pack(result, values, isnull);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return packed;
 }
 
 uint64

@@ -16,6 +16,11 @@ typedef struct SbResult SbResult;
 
 /* The SQL that makes a result table of this qualified name, with its index. */
 extern char *sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+/* The index alone; and a column as CREATE TABLE wants it. */
+extern char *sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation);
+/* Copies all rows from one table with the plan's columns into another. */
+extern char *sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation);
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
@@ -32,6 +37,11 @@ extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *key
  * what op they were taken out with behind. Nothing may be pending.
  */
 extern uint64 sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside);
+/*
+ * The row that the table has for a (window, key), packed in the current context; NULL: there is none (accumulating only). What is pending is
+ * not seen.
+ */
+extern bytea *sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls);
 extern bool sb_result_pending(const SbResult *result);
 /* Writes removals, then rows (SPI connected). */
 extern void sb_result_write(SbResult *result);

@@ -17,6 +17,7 @@
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
+#include "sb_compat.h"
 #include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "source/sb_decode_source.h"
@@ -260,6 +261,13 @@ typedef struct SbChange
 } SbChange;
 
 static void
+decode_put_tuple(char *to, HeapTuple tuple)
+{
+	memcpy(to, tuple->t_data, tuple->t_len);
+	sb_tuple_is_no_datum((HeapTupleHeader) to);
+}
+
+static void
 decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
 {
 	row->relation = target->source;
@@ -270,9 +278,9 @@ decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
 	row->cause = 0;
 	row->partition = change->partition;
 	if (change->new)
-		memcpy(row->data, change->new->t_data, change->new->t_len);
+		decode_put_tuple(row->data, change->new);
 	if (change->old)
-		memcpy(row->data + MAXALIGN(row->new_length), change->old->t_data, change->old->t_len);
+		decode_put_tuple(row->data + MAXALIGN(row->new_length), change->old);
 }
 
 static void

@@ -115,7 +115,7 @@ source_mark_identity(SbTarget *target, Relation relation)
 	}
 }
 
-/* In the current context. The map keeps the missing values of columns that were added later. */
+/* In the current context. Tuples are complete when they come here: that a column was added with a default makes no conversion. */
 static void
 source_make_target(SbTarget *target, Oid source, Relation relation)
 {
@@ -125,7 +125,7 @@ source_make_target(SbTarget *target, Oid source, Relation relation)
 		elog(ERROR, "could not open relation %u", source);
 	*target = (SbTarget){.source = source, .desc = CreateTupleDescCopy(RelationGetDescr(ancestor))};
 	RelationClose(ancestor);
-	target->map = convert_tuples_by_name(CreateTupleDescCopyConstr(RelationGetDescr(relation)), target->desc);
+	target->map = convert_tuples_by_name(CreateTupleDescCopy(RelationGetDescr(relation)), target->desc);
 	if (target->map == NULL)
 		target->desc = CreateTupleDescCopy(RelationGetDescr(relation));
 	source_mark_identity(target, relation);

@@ -2,7 +2,8 @@
  * sb_frame.h: what travels through the ring.
  *
  * A frame is a header and its payload, contiguous, 8-byte aligned, its length a multiple of 8. Everything of one source transaction
- * stands between a BEGIN and its COMMIT frame. Transactions come in commit order; those without a row for us send nothing. A row
+ * stands between a BEGIN and its COMMIT frame, but for SCHEMA frames, which may come at any time before the first row that names them.
+ * Transactions come in commit order; those without a row for us send nothing. A row
  * too large for one frame comes as several ROW frames, all but the last flagged SB_FRAME_MORE; their payloads concatenated are
  * one SbRowFrame.
  */

@@ -18,6 +18,7 @@ import sb_bench as sb
 import state
 import timers
 import triggers
+import update_heavy
 import writers
 
 BENCHES = {
@@ -31,6 +32,7 @@ BENCHES = {
     "timers": timers.run,
     "idle": idle.run,
     "large-transaction": large_transaction.run,
+    "update-heavy": update_heavy.run,
 }
 SETTINGS = ("shared_buffers", "max_wal_size", "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit",
             "stream_beam.ring_size", "stream_beam.state_memory")

@@ -1,7 +1,7 @@
 # SbLoad.pm: a mixed load of several clients, pipelines of every kind over it, and what their results must be. For tests that hurt
 # the server in the middle of it.
 #
-#   my $load = SbLoad->new($node, changes => 1);   # changes: pipelines retract updated and deleted rows
+#   my $load = SbLoad->new($node, sessions => 1);  # sessions: also over the table whose rows change
 #   $load->create;                                 # tables, and a random pipeline for each window function
 #   $load->begin; ...; $load->end;                 # clients at work; nobody minds their errors
 #   $load->settle;                                 # ends the transactions that are left prepared
@@ -10,7 +10,7 @@
 #
 # TABLES. `ins` has rows inserted only, `chg` rows of all fates. Values are such that each aggregate has one right answer whatever the
 # order of the rows: floats are small multiples of a power of two, and what orders is unique.
-# PIPELINES. Rows are never late, but for `ins_late`, whose late events are then left out of the batch answer; rows with v = 0 fail in
+# PIPELINES. Some are made and dropped by the clients while they are at work, over tables that have rows. Rows are never late, but for `ins_late`, whose late events are then left out of the batch answer; rows with v = 0 fail in
 # `ins_dead` alone.
 package SbLoad;
 
@@ -30,7 +30,7 @@ sub new
 {
 	my ($class, $node, %options) = @_;
 
-	return bless { node => $node, db => 'postgres', round => 0, columns => 0, gids => 0, %options }, $class;
+	return bless { node => $node, db => 'postgres', round => 0, columns => 0, gids => 0, births => 0, young => {}, %options }, $class;
 }
 
 sub sql
@@ -69,12 +69,13 @@ my $ENDED = '2029-01-01';
 
 sub random_pipeline
 {
-	my ($self, $table, $kind) = @_;
+	my ($self, $table, $kind, $young) = @_;
 	my $call = $window{$kind};
-	my $trigger = defined $call ? pick(@triggers) : pick(@triggers[ 0 .. 3 ]);
-	my $p = { name => "${table}_$kind", table => $table, trigger => $trigger->[0], when => $trigger->[1] };
+	# whether windows have ended is not known of a table that may be empty
+	my $trigger = defined $call && !$young ? pick(@triggers) : pick(@triggers[ 0 .. 3 ]);
+	my $p = { name => $young // "${table}_$kind", table => $table, trigger => $trigger->[0], when => $trigger->[1] };
 	# what has gone with a pane cannot be taken back
-	my @accumulations = (('accumulating') x 3, 'retracting', $table eq 'ins' || !$self->{changes} ? 'discarding' : ());
+	my @accumulations = (('accumulating') x 3, 'retracting', $table eq 'ins' ? 'discarding' : ());
 	my @keys = $kind eq 'session' || chance(0.6) ? ('k') : ();
 	my @by = (defined $call ? qw(w.window_start w.window_end) : (), map { "e.$_" } @keys);
 	my @select = (@by, 'count(*) AS n', 'sum(e.v) AS s');
@@ -100,7 +101,7 @@ sub arguments
 		$p->{lateness} // $FOREVER, $p->{trigger} // 'continuous()', $p->{accumulation} // 'accumulating');
 
 	$text .= q{, watermark => '0', idle_timeout => NULL} if $p->{lateness};
-	$text .= ", source_mode => '" . ($p->{table} eq 'chg' ? 'changes' : 'append_only') . "'" if $self->{changes} && !$p->{chained};
+	$text .= ", source_mode => '" . ($p->{table} eq 'chg' ? 'changes' : 'append_only') . "'" unless $p->{chained};
 	return $text;
 }
 
@@ -108,8 +109,35 @@ sub add_pipeline
 {
 	my ($self, $p) = @_;
 
-	$self->sql("SET timezone = 'UTC'; SELECT beam.create_pipeline('$p->{name}', \$q\$$p->{query}\$q\$, " . $self->arguments($p) . ')');
+	$self->sql("SET timezone = 'UTC'; " . $self->create_sql($p));
 	push @{ $self->{pipelines} }, $p;
+}
+
+sub create_sql
+{
+	my ($self, $p) = @_;
+
+	return "SELECT beam.create_pipeline('$p->{name}', \$q\$$p->{query}\$q\$, " . $self->arguments($p) . ')';
+}
+
+# What a client does now and then: drops the young pipelines and makes another one
+sub young_sql
+{
+	my ($self) = @_;
+	my $table = pick(qw(ins chg));
+	my $name = 'young' . ++$self->{births};
+	my $p = $self->random_pipeline($table, pick(grep { $self->can_read($table, $_) } sort keys %window), $name);
+
+	$self->{young}{$name} = $p;
+	return (q{SET timezone = 'UTC'}, chance(0.7) ? q{SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'young%'} : (), $self->create_sql($p));
+}
+
+# Those that a client has come to commit
+sub living_young
+{
+	my ($self) = @_;
+
+	return map { $self->{young}{$_} } split /\n/, $self->sql(q{SELECT name FROM beam.pipelines WHERE name LIKE 'young%' ORDER BY name});
 }
 
 sub create
@@ -144,15 +172,16 @@ sub can_read
 {
 	my ($self, $table, $kind) = @_;
 
-	return $table eq 'ins' || !$self->{changes} || $kind ne 'session' || $self->{sessions};
+	return $table eq 'ins' || $kind ne 'session' || $self->{sessions};
 }
 
 sub drop
 {
 	my ($self) = @_;
 
-	$self->sql("SELECT beam.drop_pipeline('$_->{name}')") for reverse @{ $self->{pipelines} };
+	$self->sql("SELECT beam.drop_pipeline('$_->{name}')") for $self->living_young, reverse @{ $self->{pipelines} };
 	$self->sql('DROP TABLE ins, chg');
+	$self->{young} = {};
 }
 
 # ---- the clients ----
@@ -193,7 +222,7 @@ sub write_statement
 	my $dice = rand();
 
 	return $self->insert('ins', between(1, 8)) if $dice < 0.25;
-	return $self->insert('chg', between(1, 25)) if $dice < 0.6 || !$self->{changes};
+	return $self->insert('chg', between(1, 25)) if $dice < 0.6;
 	return update() if $dice < 0.85;
 	return $self->delete if $dice < 0.98;
 	return 'TRUNCATE chg';
@@ -260,9 +289,11 @@ sub begin
 	for my $client (1 .. $CLIENTS)
 	{
 		my $file = "$PostgreSQL::Test::Utils::tmp_check/load$client.sql";
+		my @sql = map { $self->transaction } 1 .. $transactions // 15;
 
+		unshift @sql, $self->young_sql if $client == 1 && chance(0.25);
 		unlink $file;
-		append_to_file($file, join('', map { "$_;\n" } map { $self->transaction } 1 .. $transactions // 15));
+		append_to_file($file, join('', map { "$_;\n" } @sql));
 		push @{ $self->{clients} }, $self->spawn($file);
 	}
 }
@@ -345,13 +376,15 @@ sub wrong
 {
 	my ($self) = @_;
 	my $tries = 0;
-	my %soon = map { $_->{name} => 1 } grep { $_->{when} eq 'soon' } @{ $self->{pipelines} };
+	my %soon;
 
 	for (;;)
 	{
-		my $figures = eval { $self->figures(@{ $self->{pipelines} }) };
+		my @pipelines;
+		my $figures = eval { @pipelines = (@{ $self->{pipelines} }, $self->living_young); $self->figures(@pipelines) };
 
 		return ("no answer: $@") unless $figures;
+		%soon = map { $_->{name} => 1 } grep { $_->{when} eq 'soon' } @pipelines;
 		my @wrong = grep { $figures->{$_} } sort keys %$figures;
 		# a delay that has not yet passed
 		next if @wrong && ++$tries < 100 && !grep { !$soon{$_} } @wrong;
@@ -364,14 +397,14 @@ sub summary
 {
 	my ($self) = @_;
 
-	return $self->sql(q{SELECT format('%s rows inserted only, %s others; %s rows read, %s panes, %s late events, %s dead letters', (SELECT count(*) FROM ins),
+	return "$self->{births} pipelines made over rows; " . $self->sql(q{SELECT format('%s rows inserted only, %s others; %s rows read, %s panes, %s late events, %s dead letters', (SELECT count(*) FROM ins),
 		(SELECT count(*) FROM chg), sum(rows_in), sum(panes), sum(late_events), sum(dead_letters)) FROM beam.stat_pipelines});
 }
 
 sub describe
 {
 	my ($self, $name, $count) = @_;
-	my ($p) = grep { $_->{name} eq $name } @{ $self->{pipelines} };
+	my ($p) = grep { $_->{name} eq $name } @{ $self->{pipelines} }, values %{ $self->{young} };
 	my ($ours, $theirs) = $p ? $self->sides($p) : ();
 
 	return "$name: $count\n" . $self->sql('SELECT name, state, error_message FROM beam.pipelines WHERE state <> $$running$$') unless $p;

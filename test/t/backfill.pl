@@ -9,6 +9,7 @@ my $node = new_node('backfill', conf => q{
 stream_beam.ring_size = '1MB'
 stream_beam.bundle_time = '20ms'
 log_statement = none
+stream_beam.housekeeping_interval = '1s'
 include_if_exists = 'kill_at.conf'
 });
 
@@ -209,12 +210,12 @@ promise 'letters_expire_by_age_and_count' => sub {
 	is($node->safe_psql('postgres', $count), 30, 'they are there');
 	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_count = 10');
 	$node->reload;
-	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . pid_of($node, 'runner') . ')');
+	$node->safe_psql('postgres', 'INSERT INTO bad VALUES (31, now(), 1)');
 	wait_until($node, "SELECT ($count) = 10");
 	is($node->safe_psql('postgres', q{SELECT min(data ->> 'id') FROM beam.dead_letters WHERE pipeline = 'b_bad'}), 21, 'the newest stay');
 	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_age = 1');
 	$node->reload;
-	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . wait_for_worker($node, 'runner') . ')');
+	$node->safe_psql('postgres', 'INSERT INTO bad VALUES (31, now(), 1)');
 	wait_until($node, "SELECT ($count) = 0");
 	$node->safe_psql('postgres', q{SELECT beam.drop_pipeline('b_bad')});
 };

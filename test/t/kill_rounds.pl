@@ -17,6 +17,7 @@ use SbLoad;
 my $ROUNDS = $ENV{ROUNDS} // 200;
 my $SEED = $ENV{SEED} // int(time) % 1_000_000;
 my $EPOCH = 40;
+my $SESSIONS = 0;       # are sessions over rows that change tested, too?
 my $POINT_SECONDS = 5; # so long a point may take to be passed
 
 # All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
@@ -25,9 +26,10 @@ my %point = (
 	before_position => undef, after_position => undef, after_rows => undef, before_commit => undef, after_commit => undef,
 	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
-	before_confirmable => undef, after_confirmable => undef, before_confirm => \&end_reader, after_confirm => \&end_reader,
+	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
 	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_spool => \&large_transaction,
-	stream_part => \&large_transaction, stream_commit => \&large_transaction);
+	stream_part => \&large_transaction, stream_commit => \&large_transaction,
+	before_swap => \&resync, after_swap => \&resync);
 
 my $node = new_node('kill_rounds', conf => q{
 stream_beam.ring_size = '1MB'
@@ -38,7 +40,6 @@ max_locks_per_transaction = 256
 log_statement = none
 include_if_exists = 'kill_at.conf'
 });
-my $changes = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_proc WHERE proname = 'create_pipeline' AND 'source_mode' = ANY (proargnames)});
 my ($postmaster, $load);
 my (%killed, %passed);
 
@@ -139,12 +140,15 @@ sub set_kill_at
 
 	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die "kill_at.conf: $!";
 	print $fh "stream_beam.kill_at = '$value'\n";
+	# a large transaction comes in parts, unless there is memory for it; then it outgrows the ring
+	print $fh "stream_beam.decoding_work_mem = '64MB'\n" if $value =~ /_spool/;
 	close $fh;
 	kill('HUP', $postmaster);
 }
 
 sub failing_row { $node->psql('postgres', 'INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
 sub pause_and_resume { $node->psql('postgres', "SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
+sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('chained')") }
 sub large_transaction { $node->psql('postgres', q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
 
 # True: a process has killed itself there
@@ -157,6 +161,7 @@ sub kill_at_point
 
 	# the slot is told once a second, and a transaction larger than the ring takes its time
 	set_kill_at($name . ($name !~ /_confirm$|_spool$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
+	kill_child('reader', 'TERM') if $name =~ /_spool$/;
 	while (slurp_file($node->logfile, $at) !~ /process (\d+) kills itself/)
 	{
 		if (time > $until)
@@ -204,7 +209,7 @@ sub round
 
 note_postmaster();
 srand($SEED);
-diag("SEED=$SEED ROUNDS=$ROUNDS" . ($changes ? '' : ', append-only'));
+diag("SEED=$SEED ROUNDS=$ROUNDS");
 for my $number (0 .. $ROUNDS - 1)
 {
 	my $seed = $SEED + $number;
@@ -217,7 +222,7 @@ for my $number (0 .. $ROUNDS - 1)
 			$load->settle;
 			$load->drop;
 		}
-		$load = SbLoad->new($node, changes => $changes);
+		$load = SbLoad->new($node, sessions => $SESSIONS);
 		$load->create;
 	}
 	my $what = round($number);
