@@ -102,9 +102,9 @@ promise 'lost_wal_is_said_and_holds_nothing' => sub {
 	state_is($node, 'slow', 'needs_resync', qr/^the changes of its source between .* are lost: the replication slot does not reach back/);
 	set('max_slot_wal_keep_size = -1');
 	is(run("SELECT error_code FROM beam.pipelines WHERE name = 'slow'"), '55000', 'with a code');
-	refuses($node, q{SELECT beam.resume_pipeline('slow')}, qr/is needs_resync and cannot be resumed.*HINT:  Call beam\.resync_pipeline\(\)/s, 'it cannot be resumed');
-	refuses($node, q{SELECT beam.pause_pipeline('slow')}, qr/is needs_resync and cannot be paused/, 'nor paused');
-	refuses($node, q{CALL beam.wait_for('slow')}, qr/is needs_resync: its result does not move.*are lost.*HINT:  Call beam\.resync_pipeline\(\)/s, 'wait_for says so');
+	refuses($node, q{SELECT beam.resume_pipeline('slow')}, qr/needs a resync and cannot be resumed.*HINT:  Call beam\.resync_pipeline\(\)/s, 'it cannot be resumed');
+	refuses($node, q{SELECT beam.pause_pipeline('slow')}, qr/needs a resync and cannot be paused/, 'nor paused');
+	refuses($node, q{CALL beam.wait_for('slow')}, qr/needs a resync: its result does not move.*are lost.*HINT:  Call beam\.resync_pipeline\(\)/s, 'wait_for says so');
 	is(run("SELECT NOT ok AND value ~ '[12] needing a resync' FROM beam.check() WHERE item = 'pipelines'"), 't', 'beam.check() says so');
 	wait_until_released(16);
 	setup('later');
