@@ -13,6 +13,7 @@ int sb_guc_bundle_time_ms;
 int sb_guc_decoding_work_mem_kb;
 int sb_guc_history_chunk_time_ms;
 int sb_guc_history_rate;
+int sb_guc_housekeeping_interval_s;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
 int sb_guc_max_retained_wal_mb;
@@ -41,6 +42,8 @@ static const SbIntGuc gucs[] = {
      &sb_guc_history_chunk_time_ms, 300, 1, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.history_rate", "Rows a second up to which the history of a table is read, for each pipeline; 0: as fast as it can be.",
      &sb_guc_history_rate, 0, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.housekeeping_interval", "Least time between two looks for what has expired, such as versions of pipelines.",
+     &sb_guc_housekeeping_interval_s, 60, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",

@@ -129,7 +129,15 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 	tuple = data->tg_trigtuple;
 	SPI_connect();
 	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		sb_definition_delete(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name")));
+	{
+		Oid types[] = {TEXTOID};
+		Datum values[] = {
+		    CStringGetTextDatum(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name")))};
+
+		/* the current version may be another one */
+		run("DELETE FROM beam.definition d WHERE d.name = $1 AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current')",
+		    1, types, values, SPI_OK_DELETE);
+	}
 	else
 	{
 		Oid types[] = {TEXTOID, TEXTARRAYOID};
@@ -139,7 +147,7 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 
 		run("INSERT INTO beam.definition AS d (name, result, view, settings)"
 		    " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"
-		    " FROM beam.pipeline p WHERE p.name = $1"
+		    " FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current'"
 		    " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
 		    " WHERE (d.result, d.view, d.settings) IS DISTINCT FROM (excluded.result, excluded.view, excluded.settings)",
 		    lengthof(types), types, values, SPI_OK_INSERT);

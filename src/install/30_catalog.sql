@@ -2,7 +2,7 @@
 
 CREATE TABLE beam.pipeline (
     id               int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name             text NOT NULL UNIQUE,
+    name             text NOT NULL,          -- of all its versions
     owner            oid NOT NULL,
     source           oid NOT NULL,
     view             oid NOT NULL,
@@ -25,8 +25,18 @@ CREATE TABLE beam.pipeline (
     created_at       timestamptz NOT NULL DEFAULT now(),
     upstream         int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
     retractable      boolean NOT NULL DEFAULT false, -- rows it reads may be taken back
-    revision         int8 NOT NULL DEFAULT 1 -- grows with each change that the runner has to see
+    revision         int8 NOT NULL DEFAULT 1, -- grows with each change that the runner has to see
+    version          int4 NOT NULL DEFAULT 1,
+    stage            text NOT NULL DEFAULT 'current' CHECK (stage IN ('current', 'building', 'kept')),
+    keep             int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
+    keep_until       timestamptz,            -- of a kept one
+    reason           text,                   -- why the version was made, other than by a user's alteration
+    rebuild          text,                   -- why it has to be made anew from its source
+    UNIQUE (name, version)
 );
+-- Functions and views mean the current version by a pipeline's name.
+CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'current';
+CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'building';
 
 -- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runtime/sb_void.c).
 CREATE TABLE beam.home (
@@ -150,10 +160,15 @@ SELECT p.name,
        p.error_code,
        p.error_message,
        p.error_at,
-       p.created_at
+       p.created_at,
+       p.version,
+       n.version AS next_version,
+       n.state AS next_state,
+       n.error_message AS next_error_message
   FROM beam.pipeline p
   LEFT JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE')
+  LEFT JOIN beam.pipeline n ON n.name OPERATOR(pg_catalog.=) p.name AND n.stage OPERATOR(pg_catalog.=) 'building'
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE')
 UNION ALL
 SELECT d.name,
        'needs_resync',
@@ -174,11 +189,15 @@ SELECT d.name,
        '55000',
        'it was restored from a dump: its result is as of the dump, its state is to be made from the source',
        NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
        NULL
   FROM beam._restored_definition d
  CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) p
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
-COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error';
+COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error; and the version that is being built to take its place';
 
 CREATE FUNCTION beam._slot(OUT restart_lsn pg_lsn, OUT decoded_lsn pg_lsn, OUT transaction_lsn pg_lsn, OUT held_by text) RETURNS record
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'stream_beam_slot';
@@ -213,7 +232,7 @@ SELECT p.name,
                JOIN beam.progress k ON k.pipeline OPERATOR(pg_catalog.=) l.id
               WHERE l.upstream OPERATOR(pg_catalog.=) 0 AND l.state OPERATOR(pg_catalog.<>) 'needs_resync'
               ORDER BY k.position, l.id LIMIT 1) least ON true
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.stat_pipelines IS 'what each pipeline has done: source rows, bundles, panes, late events, dead letters, live cells; how much WAL it has still to read, how much the reader has, how much the replication slot retains, and what holds that back';
 
 CREATE VIEW beam.watermarks WITH (security_barrier) AS
@@ -224,22 +243,43 @@ SELECT p.name,
        CASE WHEN pg_catalog.isfinite(g.input_watermark) THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) g.input_watermark END AS lag
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.watermarks IS 'input and output watermark of each pipeline, the highest event time seen, and how far the input watermark is behind the clock';
 
 CREATE VIEW beam.late_events WITH (security_barrier) AS
-SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at
+SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at, p.version
   FROM beam.late_event l
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) l.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.late_events IS 'source rows that came after their window had expired (or its trigger had finished): row, window, reason';
 
 CREATE VIEW beam.dead_letters WITH (security_barrier) AS
-SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at
+SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at, p.version
   FROM beam.dead_letter d
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) d.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.dead_letters IS 'source rows that raised an error: row, sqlstate, message, context';
+
+CREATE VIEW beam.pipeline_versions WITH (security_barrier) AS
+SELECT p.name,
+       p.version,
+       p.stage,
+       p.state,
+       p.result::pg_catalog.regclass AS result,
+       pg_catalog.pg_get_viewdef(p.view) AS query,
+       p.created_at,
+       p.keep_until,
+       COALESCE(p.rebuild, p.reason) AS reason,
+       g.position,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), g.position) AS lag_bytes,
+       g.rows_in,
+       p.error_code,
+       p.error_message,
+       p.error_at
+  FROM beam.pipeline p
+  JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
 CREATE VIEW beam.stat_backfill WITH (security_barrier) AS
 SELECT h.pipeline,
@@ -272,5 +312,5 @@ SELECT h.pipeline,
  WHERE pg_catalog.pg_has_role(h.owner, 'USAGE');
 COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows that its source had before it: rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which all is in the result';
 
-GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
+GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
 

@@ -184,32 +184,20 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+/* A source, or a part of one, or a result. */
 static bool
-hooks_is_source(const SbDatabase *db, Oid relation)
-{
-	bool found = false;
-
-	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	for (int i = 0; i < db->nsources && !found; i++)
-		found = db->sources[i] == relation;
-	LWLockRelease(sb_registry->lock);
-	return found;
-}
-
-/* A source, or a part of one. */
-static bool
-hooks_is_of_source(Oid relation)
+hooks_is_watched(Oid relation)
 {
 	SbDatabase *db = sb_database_find(MyDatabaseId);
 	ListCell *lc;
 
-	if (db == NULL || db->nsources == 0)
+	if (db == NULL || (db->nsources == 0 && db->nresults == 0))
 		return false;
-	if (hooks_is_source(db, relation))
+	if (sb_is_watched(db, relation))
 		return true;
 	foreach (lc, sb_partition_ancestors(relation))
 	{
-		if (hooks_is_source(db, lfirst_oid(lc)))
+		if (sb_is_watched(db, lfirst_oid(lc)))
 			return true;
 	}
 	return false;
@@ -241,7 +229,7 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 		Oid altered = hooks_altered_relation(access, class, object, arg);
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
-		if (OidIsValid(altered) && hooks_is_of_source(altered))
+		if (OidIsValid(altered) && hooks_is_watched(altered))
 			sb_at_commit_tell_runner();
 		sb_partition_object_access(access, class, object, sub, arg);
 	}

@@ -56,6 +56,12 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 }
 
 void
+sb_pipeline_forget_settings(void)
+{
+	settings_of = NULL;
+}
+
+void
 sb_role_as_worker(SbSavedRole *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
@@ -112,7 +118,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
@@ -120,7 +126,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
 		         errdetail("Its state belongs to the old definition."),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
 	return query;
 }
 
@@ -197,7 +203,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbSavedRole saved;
-	char *result_name, *state_name;
+	char *state_name;
 
 	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
 	settings_of = NULL;
@@ -206,7 +212,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
-	result_name = pipeline_relation_name(row, row->result, "result table");
+	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
@@ -223,7 +229,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
-	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
+	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
@@ -245,6 +251,22 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	/* compiling them asks for the rights to the functions */
 	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
+}
+
+bool
+sb_pipeline_result_moved(const SbPipeline *pipeline)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != pipeline->row->owner ||
+	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
 }
 
 void
@@ -448,22 +470,6 @@ sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_put(pipeline, entry, pane, -1);
 	}
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
-}
-
-void
-sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
-{
-	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
-	const bool *nulls;
-	Datum *keys;
-	bytea *packed;
-
-	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
-		return;
-	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
-	if (packed)
-		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
 }
 
 /* The rows of windows that the cell has taken the place of. */

@@ -49,6 +49,7 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
+	char *result_name;           /* qualified, as it was opened */
 	const SbObserver *observer;  /* NULL: tables */
 	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;               /* of SbPipeline: those running that read its result */
@@ -77,6 +78,8 @@ typedef struct SbPipeline
 extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer);
 /* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
+/* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
+extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
@@ -142,6 +145,8 @@ typedef struct SbSavedRole
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
+/* A subtransaction in which that was called was rolled back: the settings are what they were before. */
+extern void sb_pipeline_forget_settings(void);
 /* back to the extension's owner, for the tables of state */
 extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);

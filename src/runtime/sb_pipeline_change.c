@@ -10,7 +10,7 @@
 #include "access/htup_details.h"
 #include "executor/spi.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -208,20 +208,16 @@ static void
 change_rebuild(SbPipeline *pipeline, const SbRow *row)
 {
 	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbSavedRole saved;
 
 	if (!pipeline->retractable && !came)
-		change_refuse(pipeline, row);
-	else if (pipeline->history)
 	{
-		change_truncate(pipeline);
-		sb_history_restart(pipeline, row);
+		change_refuse(pipeline, row);
+		return;
 	}
-	else
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("%s: pipeline \"%s\" has to be rebuilt", change_rebuild_cause(row->frame), pipeline->row->name),
-		         errdetail("The rows of source table \"%s\" are others than its changes say.", get_rel_name(pipeline->plan->source)),
-		         errhint("Call beam.resync_pipeline().")));
+	sb_role_as_worker(&saved);
+	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
+	sb_role_restore(&saved);
 }
 
 bool

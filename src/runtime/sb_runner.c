@@ -20,6 +20,9 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_housekeeping.h"
+#include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
@@ -37,6 +40,8 @@
 /* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
 #define SB_FLUSH_RETRY_MS 500
 #define SB_FLUSH_RETRIES 6
+/* A version that could not take its place tries again after so long. */
+#define SB_SWAP_RETRY_MS 500
 
 static SbDatabase *db;
 static SbIntake *intake;
@@ -50,6 +55,8 @@ static Oid extension;
 static int32 fed;               /* the pipeline that had the last chunk of its history */
 static bool fed_last;           /* since the last bundle of the ring */
 static uint32 chain_generation; /* as of the reading of the catalog */
+static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
+static TimestampTz next_swap;   /* not before: a lock was not to be had */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
@@ -246,9 +253,13 @@ runner_close_stale(List *rows)
 			SbPipelineRow *row = lfirst(lc2);
 
 			if (row->id == pipeline->row->id)
+			{
 				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
+				/* to be rolled back to, or no longer: that changes nothing in how it runs */
+				pipeline->row->stage = row->stage;
+			}
 		}
-		if (keep && runner_verify(pipeline))
+		if (keep && !sb_pipeline_result_moved(pipeline) && runner_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else
 			sb_pipeline_close(pipeline);
@@ -317,6 +328,23 @@ runner_publish_sources(uint32 generation)
 	pfree(sources);
 }
 
+/* Of all pipelines: those that do not run have owners and names, too. */
+static void
+runner_publish_results(List *rows)
+{
+	Oid *results = palloc(sizeof(Oid) * SB_MAX_SOURCES);
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		if (n < SB_MAX_SOURCES)
+			results[n++] = ((SbPipelineRow *) lfirst(lc))->result;
+	}
+	sb_results_set(db, n, results);
+	pfree(results);
+}
+
 /* The extension is gone, or is another one: the launcher decides what comes next. */
 static void
 runner_leave(void)
@@ -348,6 +376,7 @@ runner_reload(void)
 	}
 	extension = now;
 	old = MemoryContextSwitchTo(scratch);
+	sb_catalog_follow_owners();
 	rows = sb_catalog_pipelines();
 	MemoryContextSwitchTo(pipelines_context);
 	runner_close_stale(rows);
@@ -367,7 +396,7 @@ runner_reload(void)
 				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
 				 * starts here: what has passed by is in the rows of its history.
 				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0);
+				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id));
 				if (row->revision == 1)
 					sb_pipeline_start_at(pipeline, intake->position);
 			}
@@ -378,14 +407,64 @@ runner_reload(void)
 	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
+	runner_publish_results(rows);
+	sb_version_rebuild_marked(rows);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
+	/* what was to be confirmed knew nothing of those that are new */
+	if (pending_position != InvalidXLogRecPtr)
+		pending_position = Min(pending_position, runner_least_position());
+	list_free(exchanged);
+	exchanged = NIL;
+	sb_housekeeping_ask();
 	/* also where one is awaited: that session may have begun without these sources */
 	if (rewind)
 		runner_request_rewind();
+}
+
+/* ---- versions ---- */
+
+/* All versions of the pipeline are to be opened anew, from what the exchange has made of them. */
+static void
+runner_close_versions(const char *name)
+{
+	List *kept = NIL;
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (strcmp(pipeline->row->name, name) != 0)
+		{
+			kept = lappend(kept, pipeline);
+			continue;
+		}
+		exchanged = lappend_int(exchanged, pipeline->row->id);
+		sb_pipeline_close(pipeline);
+	}
+	list_free(pipelines);
+	pipelines = kept;
+}
+
+/* A version that is as far takes the current one's place, or tries so again later. */
+static void
+runner_swap(SbPipeline *building)
+{
+	char *name = pstrdup(building->row->name);
+
+	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
+	if (sb_version_try_swap(building, sb_version_current(pipelines, building)))
+	{
+		SB_KILL_POINT("after_swap");
+		runner_close_versions(name);
+		runner_reload();
+		ConditionVariableBroadcast(&db->changed);
+	}
+	pfree(name);
 }
 
 /* ---- the loop ---- */
@@ -591,13 +670,24 @@ static void
 runner_turn(void)
 {
 	TimestampTz now, wake, history_at;
-	SbPipeline *history;
+	SbPipeline *history, *ready;
 
 	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
 		runner_reload();
 	if (awaiting_reset && !runner_await_reset())
 	{
 		sb_worker_sleep(-1);
+		return;
+	}
+	if (sb_housekeeping_next() <= sb_clock_now())
+	{
+		sb_housekeeping_run(sb_clock_now());
+		return;
+	}
+	ready = sb_version_ready(pipelines);
+	if (ready && next_swap <= sb_clock_now())
+	{
+		runner_swap(ready);
 		return;
 	}
 	wake = runner_next_wake();
@@ -620,7 +710,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(Min(wake, history_at)));
+	sb_worker_sleep(runner_timeout(Min(Min(wake, history_at), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND))));
 }
 
 void

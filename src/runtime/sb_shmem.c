@@ -117,7 +117,7 @@ sb_database_get(Oid dbid)
 			db->probe_again = false;
 			db->blockers = 0;
 			db->pins = 0;
-			db->nsources = 0;
+			db->nsources = db->nresults = 0;
 			memset(db->workers, 0, sizeof(db->workers));
 			db->guard_wanted = false;
 			db->guard_at = db->guard_blamed_at = 0;
@@ -387,6 +387,29 @@ sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations)
 		(void) source_add(db, relations[i]);
 	sources_changed(db);
 	LWLockRelease(sb_registry->lock);
+}
+
+void
+sb_results_set(SbDatabase *db, int n, const Oid *relations)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	db->nresults = n;
+	memcpy(db->results, relations, sizeof(Oid) * n);
+	LWLockRelease(sb_registry->lock);
+}
+
+bool
+sb_is_watched(const SbDatabase *db, Oid relation)
+{
+	bool found = false;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	for (int i = 0; i < db->nsources && !found; i++)
+		found = db->sources[i] == relation;
+	for (int i = 0; i < db->nresults && !found; i++)
+		found = db->results[i] == relation;
+	LWLockRelease(sb_registry->lock);
+	return found;
 }
 
 int

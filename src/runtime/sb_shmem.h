@@ -88,6 +88,9 @@ typedef struct SbDatabase
 	int nsources;
 	Oid sources[SB_MAX_SOURCES];
 	pg_atomic_uint32 sources_version;
+	/* the result tables, as far as there is room, written by the runner: one that is renamed or given away is looked at */
+	int nresults;
+	Oid results[SB_MAX_SOURCES];
 
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
 	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
@@ -155,6 +158,10 @@ extern void sb_source_add(SbDatabase *db, Oid relation);
  * since, nothing is taken away.
  */
 extern void sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations);
+/* Makes these the result tables; those for which there is no room are looked at when something else changes. */
+extern void sb_results_set(SbDatabase *db, int n, const Oid *relations);
+/* Is it one of the sources or result tables? Takes the lock. */
+extern bool sb_is_watched(const SbDatabase *db, Oid relation);
 /* Copies the sources into out[SB_MAX_SOURCES]; returns how many. */
 extern int sb_sources_get(SbDatabase *db, Oid *out);
 

@@ -74,6 +74,27 @@ result_collation_name(Oid collation)
 	return result;
 }
 
+void
+sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", quote_identifier(name),
+	                 format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation) && collation != get_typcollation(type))
+		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
+}
+
+char *
+sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %s ON %s (", accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	return sql.data;
+}
+
 char *
 sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -85,17 +106,35 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	{
 		const SbColumn *column = &plan->columns_out[i];
 
-		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(column->name),
-		                 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
-			appendStringInfo(&sql, " COLLATE %s", result_collation_name(column->collation));
+		appendStringInfoString(&sql, i > 0 ? ", " : "");
+		sb_result_append_column(&sql, column->name, column->type, column->typmod, column->collation);
 	}
 	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op int2 NOT NULL)" : ")");
 	/* rows are updated in place as long as there is room on their page */
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70); CREATE UNIQUE INDEX ON " : "; CREATE INDEX ON ");
-	appendStringInfo(&sql, "%s (", table);
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	appendStringInfo(&sql, "%s; %s", accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "", sb_result_index_sql(plan, table, accumulation));
+	return sql.data;
+}
+
+/* The columns of a row, in the order of the plan. */
+static void
+result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
+}
+
+char *
+sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", into);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT ");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfo(&sql, " FROM %s", from);
 	return sql.data;
 }
 
@@ -107,9 +146,8 @@ result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumula
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (", table);
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
-	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op) SELECT * FROM rows" : ") SELECT * FROM rows");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
 	if (accumulation != SB_ACCUMULATING)
 		return sql.data;
 	appendStringInfoString(&sql, " ON CONFLICT (");

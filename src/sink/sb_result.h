@@ -16,6 +16,11 @@ typedef struct SbResult SbResult;
 
 /* The SQL that makes a result table of this qualified name, with its index. */
 extern char *sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+/* The index alone; and a column as CREATE TABLE wants it. */
+extern char *sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation);
+/* Copies all rows from one table with the plan's columns into another. */
+extern char *sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation);
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);

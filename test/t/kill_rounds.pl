@@ -27,7 +27,8 @@ my %point = (
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
 	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
 	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_spool => \&large_transaction,
-	stream_part => \&large_transaction, stream_commit => \&large_transaction);
+	stream_part => \&large_transaction, stream_commit => \&large_transaction,
+	before_swap => \&resync, after_swap => \&resync);
 
 my $node = new_node('kill_rounds', conf => q{
 stream_beam.ring_size = '1MB'
@@ -146,6 +147,7 @@ sub set_kill_at
 
 sub failing_row { $node->psql('postgres', 'INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
 sub pause_and_resume { $node->psql('postgres', "SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
+sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('chained')") }
 sub large_transaction { $node->psql('postgres', q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
 
 # True: a process has killed itself there

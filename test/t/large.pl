@@ -194,7 +194,7 @@ promise 'partitions' => sub {
 		. rows(3000, 'pa') . '; COMMIT');
 	equal_to_batch($node, 'of_pa');
 	run('BEGIN; ' . rows(3000, 'pa') . '; TRUNCATE pa_2; ' . rows(3000, 'pa') . '; COMMIT');
-	state_is($node, 'of_pa', 'failed', qr/"pa_2" was truncated.*has to be rebuilt/);
+	equal_to_batch($node, 'of_pa', 'a partition truncated by itself: rebuilt');
 };
 
 $node->stop;
