@@ -14,6 +14,8 @@ int sb_guc_decoding_work_mem_kb;
 int sb_guc_history_chunk_time_ms;
 int sb_guc_history_rate;
 int sb_guc_housekeeping_interval_s;
+int sb_guc_letter_max_age_s;
+int sb_guc_letter_max_count;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
 int sb_guc_max_retained_wal_mb;
@@ -44,6 +46,10 @@ static const SbIntGuc gucs[] = {
      &sb_guc_history_rate, 0, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.housekeeping_interval", "Least time between two looks for what has expired, such as versions of pipelines.",
      &sb_guc_housekeeping_interval_s, 60, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S},
+    {"stream_beam.letter_max_age", "Age at which late events and dead letters are deleted; 0: never.",
+     &sb_guc_letter_max_age_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+    {"stream_beam.letter_max_count", "Number of late events, and of dead letters, that each pipeline keeps, the newest; 0: all.",
+     &sb_guc_letter_max_count, 1000000, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",

@@ -10,6 +10,8 @@ extern int sb_guc_decoding_work_mem_kb;
 extern int sb_guc_history_chunk_time_ms;
 extern int sb_guc_history_rate;
 extern int sb_guc_housekeeping_interval_s;
+extern int sb_guc_letter_max_age_s;
+extern int sb_guc_letter_max_count;
 extern int sb_guc_max_databases;
 extern int sb_guc_max_dead_letters;
 extern int sb_guc_max_retained_wal_mb;

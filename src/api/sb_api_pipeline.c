@@ -304,6 +304,12 @@ wait_check(const char *name, Oid user, bool altered)
 	return seen;
 }
 
+void
+sb_api_check_running(const char *name, Oid user)
+{
+	(void) wait_check(name, user, false);
+}
+
 /*
  * A marker in the WAL: what was committed before is before it, and the reader, when it comes to it, says so with a heartbeat. Flushed,
  * since only flushed WAL is decoded.

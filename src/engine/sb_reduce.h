@@ -103,7 +103,7 @@ sb_reduce_expired(const SbStrategy *strategy, const SbClocks *clocks, SbWindow w
 }
 
 extern bool sb_reduce_closed(const SbCell *cell);
-/* Precondition: neither expired nor closed. Per element: this is the hot path. */
+/* Precondition: not closed; expired only where a window is computed anew: its timer is due then. Per element: this is the hot path. */
 extern void sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);
 /*
  * An element of a window that was taken apart comes into what is left of it, a new cell, as if it had come now. Precondition: not closed.

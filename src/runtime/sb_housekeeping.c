@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_expiry.h"
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_version.h"
 #include "sb_guc.h"
@@ -18,6 +19,7 @@ static const struct
 	SbHousekeepingJob run;
 } jobs[] = {
     {"dropping versions of pipelines that are no longer kept", sb_version_expire},
+    {"deleting late events and dead letters that have expired", sb_expiry_run},
 };
 
 static TimestampTz due[lengthof(jobs)]; /* of each job; 0: at once */

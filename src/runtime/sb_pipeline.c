@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "runtime/sb_worker.h"
@@ -226,10 +227,12 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
 	sb_role_restore(&saved);
+	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
@@ -300,21 +303,38 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 	pipeline->changed = false;
 }
 
+/*
+ * While windows are computed anew: is the window not among them? The others have the row. Else: was it among them, and the row in the
+ * table then?
+ */
+static inline bool
+pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
+{
+	if (unlikely(pipeline->backfill != NULL))
+		return !sb_window_range_has(&pipeline->backfill->range, window);
+	return unlikely(pipeline->backfilled != NULL) && sb_window_range_has(&pipeline->backfilled->range, window) &&
+	       sb_backfill_saw(pipeline->backfilled, row);
+}
+
+/* Of merging windows this is the element's own, before any merging. */
 static void
 pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
                     TimestampTz event_time, SbWindow window)
 {
 	SbEntry *entry;
 
-	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window))
+	if (pipeline_leaves_out(pipeline, row, window))
+		return;
+	/* nothing is late that is computed anew */
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->backfill == NULL)
 	{
 		sb_pipeline_late(pipeline, row, event_time, window, false);
 		return;
 	}
-	entry = sb_cells_find(pipeline->cells, hash, keys, nulls, window);
+	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, hash, keys, nulls, window);
 	if (entry == NULL)
 	{
-		if (sb_cells_maybe_stored(pipeline->cells, window))
+		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
 		{
 			sb_pipeline_defer(pipeline, row, hash, event_time, window);
 			return;
@@ -328,7 +348,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 }
 
 static void
-pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
+pipeline_side(SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
 	TimestampTz event_time;
@@ -345,33 +365,28 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
-	/* a row in a gap between windows is in none, and tells the time all the same */
-	if (!sb_row_is_old(row))
+	/*
+	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
+	 * have to come there yet.
+	 */
+	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
 		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
-	if (!merging)
-	{
-		for (int i = 0; i < n; i++)
-			pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
-	}
-	/* for sessions the element's own window is tested, before any merging */
-	else if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, windows[0]))
-		sb_pipeline_late(pipeline, row, event_time, windows[0], false);
-	else
-		sb_pipeline_defer(pipeline, row, hash, event_time, windows[0]);
+	for (int i = 0; i < n; i++)
+		pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
 }
 
 /* A change: one side, or two. */
 static void
-pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
+pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
 	SbRow side = *row;
 
 	if (likely(row->frame->kind == SB_ROW_INSERT))
 	{
-		pipeline_side(pipeline, row, merging);
+		pipeline_side(pipeline, row);
 		return;
 	}
 	if (!sb_pipeline_change_counts(pipeline, row))
@@ -379,14 +394,13 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
 	{
 		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
-			pipeline_side(pipeline, &side, merging);
+			pipeline_side(pipeline, &side);
 	}
 }
 
 void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
-	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 	Size budget = pipeline_budget();
 	SbSavedRole saved;
 
@@ -402,7 +416,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
 		pipeline->current = row;
-		pipeline_row(pipeline, row, merging);
+		pipeline_row(pipeline, row);
 		pipeline->progress.rows_in++;
 		pipeline->changed = true;
 		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
@@ -560,6 +574,22 @@ pipeline_write_result(SbPipeline *pipeline)
 		sb_result_write(pipeline->result);
 }
 
+/*
+ * A window whose row was taken out of the result to be computed anew has a row again, whatever its trigger waits for: the pane that
+ * this is does not count for the trigger.
+ */
+static bool
+pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
+{
+	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
+	bool ended = pipeline->clocks.input_watermark > sb_window_max_timestamp(window);
+
+	if (pipeline->backfill == NULL || entry->emitted || !sb_backfill_showed(pipeline->backfill, window))
+		return false;
+	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY, .nonspeculative_index = ended ? 0 : -1, .is_first = true, .timestamp = sb_window_max_timestamp(window), .elements = 1};
+	return true;
+}
+
 void
 sb_pipeline_flush(SbPipeline *pipeline)
 {
@@ -567,10 +597,17 @@ sb_pipeline_flush(SbPipeline *pipeline)
 	SbPane pane;
 
 	sb_pipeline_resolve(pipeline);
+	/* a pane in the middle could close a window to the rest of its rows */
+	if (pipeline->backfill && pipeline->backfill->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
+	{
+		sb_cells_untouch(pipeline->cells);
+		return;
+	}
 	sb_pipeline_as_owner(pipeline, &saved);
 	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry; entry = entry->next_touched)
 	{
-		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane))
+		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane) ||
+		    pipeline_must_show(pipeline, entry, &pane))
 			pipeline_emit(pipeline, entry, &pane);
 		pipeline_release_closed(pipeline, entry);
 		sb_cells_set_timers(pipeline->cells, entry, true);
@@ -600,7 +637,7 @@ pipeline_timers(SbPipeline *pipeline)
 		sb_cells_change(pipeline->cells, entry);
 		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
-		if (action & SB_TIMER_EMIT)
+		if ((action & SB_TIMER_EMIT) || (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
 		{
 			sb_pipeline_as_owner(pipeline, &saved);
 			pipeline_emit(pipeline, entry, &pane);

@@ -33,6 +33,8 @@ typedef struct SbObserver
 } SbObserver;
 
 typedef struct SbChain SbChain;
+struct SbBackfill;
+struct SbBackfilled;
 typedef struct SbHistory SbHistory;
 
 typedef struct SbPipeline
@@ -49,19 +51,22 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
-	char *result_name;           /* qualified, as it was opened */
-	const SbObserver *observer;  /* NULL: tables */
-	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
-	List *readers;               /* of SbPipeline: those running that read its result */
-	SbChain *chain;              /* rows for the readers; NULL: it has none */
-	SbHistory *history;          /* rows that the source had before; NULL: all are in */
-	bool retractable;            /* its rows may be taken back; false: what is no INSERT is a dead letter */
-	TupleDesc checked_layout;    /* the last that a change came with ... */
-	bool old_is_known;           /* ... and whether its old tuples have all that the query uses */
-	bool chain_held;             /* rows are not handed on as they come: the bundle is run carefully */
-	bool kept_queue_pending;     /* as of the last keep */
-	bool queue_pending;          /* rows may have been queued while it did not run */
-	Datum *out_values;           /* of one result row */
+	char *result_name;               /* qualified, as it was opened */
+	const SbObserver *observer;      /* NULL: tables */
+	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
+	List *readers;                   /* of SbPipeline: those running that read its result */
+	SbChain *chain;                  /* rows for the readers; NULL: it has none */
+	SbHistory *history;              /* rows that the source had before; NULL: all are in */
+	bool merging;                    /* its windows are sessions */
+	bool retractable;                /* its rows may be taken back; false: what is no INSERT is a dead letter */
+	TupleDesc checked_layout;        /* the last that a change came with ... */
+	bool old_is_known;               /* ... and whether its old tuples have all that the query uses */
+	bool chain_held;                 /* rows are not handed on as they come: the bundle is run carefully */
+	bool kept_queue_pending;         /* as of the last keep */
+	bool queue_pending;              /* rows may have been queued while it did not run */
+	struct SbBackfill *backfill;     /* the step that is being run; NULL: none */
+	struct SbBackfilled *backfilled; /* what the last step has seen of the stream to come; NULL: nothing */
+	Datum *out_values;               /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
 	TimestampTz last_row_at;     /* processing time: when it last had a row */
@@ -154,6 +159,13 @@ extern void sb_role_restore(const SbSavedRole *saved);
 
 /* A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. */
 extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
+/*
+ * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their rows in the result; who reads it is told.
+ * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.
+ */
+extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
+/* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
+extern void sb_pipeline_put_empty(SbPipeline *pipeline);
 extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */

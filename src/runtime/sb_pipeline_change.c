@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
+#include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_version.h"
 #include "sink/sb_letters.h"
@@ -16,6 +17,7 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 bool
 sb_row_has_side(const SbRow *row, SbSide side)
@@ -198,7 +200,7 @@ change_is_none(SbPipeline *pipeline, const SbRow *row)
 	return true;
 }
 
-static void change_truncate(SbPipeline *pipeline);
+static void change_truncate(SbPipeline *pipeline, const SbRow *row);
 
 /*
  * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
@@ -235,7 +237,7 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	}
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
-		change_truncate(pipeline);
+		change_truncate(pipeline, row);
 		if (pipeline->history)
 			sb_history_restart(pipeline, row);
 		return false;
@@ -250,8 +252,8 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 /* ---- TRUNCATE ---- */
 
 /* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
-static void
-truncate_put_empty(SbPipeline *pipeline)
+void
+sb_pipeline_put_empty(SbPipeline *pipeline)
 {
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
 	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
@@ -263,42 +265,77 @@ truncate_put_empty(SbPipeline *pipeline)
 		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
-/* The rows that the result has lost, for those who read it. */
-static void
-truncate_tell_readers(SbPipeline *pipeline, uint64 n)
+/* The window of a row that the result has lost, and the row for those who read it. */
+static SbWindow
+clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
 {
-	for (uint64 i = 0; i < n; i++)
+	int ncolumns = pipeline->plan->ncolumns;
+	Datum *values = palloc(sizeof(Datum) * (ncolumns + 1));
+	bool *nulls = palloc(sizeof(bool) * (ncolumns + 1));
+	SbWindow window = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	for (int i = 0; i < ncolumns; i++)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, pipeline->out_values, pipeline->out_nulls);
-		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, -1);
+		if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
 	}
+	if (pipeline->chain)
+		sb_chain_put(pipeline, values, nulls, DatumGetInt16(values[ncolumns]));
+	pfree(values);
+	pfree(nulls);
+	return window;
 }
 
-/*
- * The source is empty: so are cells and result, whatever has become of the windows. What the rows before it have made ready is written
- * first, so that nothing is pending anywhere.
- */
-static void
-change_truncate(SbPipeline *pipeline)
+int
+sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows)
 {
-	MemoryContext old;
+	MemoryContext context = CurrentMemoryContext;
 	SbSavedRole saved;
-	uint64 n;
+	int n;
 
+	/* so that nothing is pending anywhere */
 	sb_pipeline_flush(pipeline);
 	sb_role_as_worker(&saved);
 	sb_pipeline_write_state(pipeline);
-	sb_cells_clear(pipeline->cells);
+	sb_cells_clear(pipeline->cells, range, inside);
 	sb_role_restore(&saved);
 	if (pipeline->observer)
-		return;
-	old = MemoryContextSwitchTo(pipeline->element);
-	n = sb_result_clear(pipeline->result);
-	if (pipeline->chain)
-		truncate_tell_readers(pipeline, n);
+		return 0;
+	sb_pipeline_as_owner(pipeline, &saved);
+	n = sb_result_clear(pipeline->result, range, inside);
+	*windows = MemoryContextAllocHuge(context, sizeof(SbWindow) * (n + 1));
+	MemoryContextSwitchTo(pipeline->element);
+	for (int i = 0; i < n; i++)
+		(*windows)[i] = clear_row(pipeline, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	SPI_freetuptable(SPI_tuptable);
-	if (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
-		truncate_put_empty(pipeline);
+	sb_role_restore(&saved);
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(pipeline->element);
+	return n;
+}
+
+/*
+ * The source is empty: so are cells and result, whatever has become of the windows; but for those that have been computed anew by a
+ * snapshot that has seen it empty.
+ */
+static void
+change_truncate(SbPipeline *pipeline, const SbRow *row)
+{
+	bool spare = pipeline->backfilled && sb_backfill_saw(pipeline->backfilled, row);
+	SbWindowRange range = spare ? pipeline->backfilled->range : SB_ALL_WINDOWS;
+	SbWindow *windows;
+	MemoryContext old;
+
+	if (spare && sb_window_range_is_all(&range))
+		return;
+	old = MemoryContextSwitchTo(pipeline->bundle);
+	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
+	MemoryContextSwitchTo(pipeline->element);
+	if (!pipeline->observer && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+		sb_pipeline_put_empty(pipeline);
 	if (sb_result_pending(pipeline->result))
 		sb_result_write(pipeline->result);
 	MemoryContextSwitchTo(old);

@@ -163,7 +163,6 @@ void
 sb_pipeline_resolve(SbPipeline *pipeline)
 {
 	SbDeferred *deferred = pipeline->deferred;
-	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 	SbSavedRole saved;
 	MemoryContext old;
 
@@ -175,7 +174,7 @@ sb_pipeline_resolve(SbPipeline *pipeline)
 	defer_load(pipeline, deferred);
 	sb_role_restore(&saved);
 	sb_pipeline_as_owner(pipeline, &saved);
-	if (merging)
+	if (pipeline->merging)
 		sb_merge_rows(pipeline, deferred->rows, deferred->n);
 	else
 		defer_apply_all(pipeline, deferred);

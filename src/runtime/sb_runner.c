@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_command.h"
 #include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
@@ -414,6 +415,9 @@ runner_reload(void)
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
+	/* what was to be confirmed knew nothing of those that are new */
+	if (pending_position != InvalidXLogRecPtr)
+		pending_position = Min(pending_position, runner_least_position());
 	list_free(exchanged);
 	exchanged = NIL;
 	sb_housekeeping_ask();
@@ -566,8 +570,26 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	if (runner_persist_due())
 		runner_persist_positions();
 	runner_after_bundle(commit);
+	/* there may be letters that are too many */
+	sb_housekeeping_ask();
 	if (end == SB_BUNDLE_FAILED)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
+}
+
+/* A step of what a user asks for. False: there is none to take now. */
+static bool
+runner_command(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end;
+
+	if (sb_commands_next(db, intake->position) > sb_clock_now())
+		return false;
+	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	if (end == SB_BUNDLE_NOTHING)
+		return false;
+	runner_end_bundle(end, commit);
+	return true;
 }
 
 static void
@@ -687,6 +709,8 @@ runner_turn(void)
 		runner_swap(ready);
 		return;
 	}
+	if (runner_command())
+		return;
 	wake = runner_next_wake();
 	now = sb_clock_now();
 	history = runner_next_history(now, &history_at);
@@ -707,7 +731,8 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(Min(Min(wake, history_at), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND))));
+	wake = Min(Min(wake, history_at), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND));
+	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
 }
 
 void

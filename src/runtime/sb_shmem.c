@@ -53,6 +53,7 @@ shmem_database_init(SbDatabase *db)
 	pg_atomic_init_u64(&db->decoded, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->decoded_rows, 0);
 	pg_atomic_init_u32(&db->watermark_waiters, 0);
+	pg_atomic_init_u32(&db->commands, 0);
 	ConditionVariableInit(&db->changed);
 }
 

@@ -107,6 +107,7 @@ typedef struct SbDatabase
 	pg_atomic_uint64 decoded;           /* by the reader: read the WAL up to here */
 	pg_atomic_uint64 decoded_rows;      /* by the reader */
 	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
+	pg_atomic_uint32 commands;          /* by those who ask for something (sb_command.h), after they have committed it */
 	ConditionVariable changed;          /* applied, slot_ready or a worker's state has changed */
 } SbDatabase;
 

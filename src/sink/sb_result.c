@@ -31,7 +31,9 @@ struct SbResult
 	SbStatement *remove_nulls; /* the others */
 	SbStatement *find;         /* the same for reading them */
 	SbStatement *find_nulls;
-	SbStatement *clear;
+	SbStatement *clear_all;
+	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
+	SbStatement *clear_outside; /* of all others */
 	int nidentity;
 	int *identity; /* columns of the plan that identify a row */
 };
@@ -206,8 +208,25 @@ result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 	return sql.data;
 }
 
+/* The rows of windows in an SbWindowRange (from, lo, hi are $1, $2, $3), of others, or all of them. */
 static char *
-result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+result_clear_condition(const SbPlan *plan, bool inside)
+{
+	const char *start = NULL;
+	const char *end = NULL;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			start = quote_identifier(plan->columns_out[i].name);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			end = quote_identifier(plan->columns_out[i].name);
+	}
+	return psprintf("%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)", inside ? "" : "NOT", end, start, start);
+}
+
+static char *
+result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation, const char *condition)
 {
 	StringInfoData columns, expanded;
 
@@ -221,11 +240,12 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 		appendStringInfo(&expanded, "(one).%s, ", name);
 	}
 	if (accumulation != SB_RETRACTING)
-		return psprintf("DELETE FROM %s RETURNING %s", table, columns.data);
-	/* equal as text: not every type has an equality */
-	return psprintf("INSERT INTO %s (%s, op) SELECT %s -1 FROM (SELECT (pg_catalog.array_agg(t))[1] AS one FROM %s t"
-	                " GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.>) 0) x RETURNING %s",
-	                table, columns.data, expanded.data, table, columns.data, columns.data);
+		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::int2", table, condition, columns.data);
+	/* equal as text: not every type has an equality; once for each time that the row stands there too often */
+	return psprintf("INSERT INTO %s (%s, op) SELECT %s -pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	                " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
+	                " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
+	                table, columns.data, expanded.data, table, condition, columns.data, columns.data);
 }
 
 /* The plan's columns of table t */
@@ -274,6 +294,19 @@ result_identity_desc(const SbResult *result)
 	return desc;
 }
 
+static void
+result_open_clear(SbResult *result, const char *table)
+{
+	const SbPlan *plan = result->plan;
+	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+	result->clear_all = sb_statement_create(result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0, NULL);
+	if (plan->window_kind == SB_WINDOW_GLOBAL)
+		return;
+	result->clear_inside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, true)), NULL, lengthof(types), types);
+	result->clear_outside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, false)), NULL, lengthof(types), types);
+}
+
 SbResult *
 sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -295,7 +328,7 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->remove_nulls = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), true), result_identity_desc(result), 0, NULL);
 	result->find = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false), result_identity_desc(result), 0, NULL);
 	result->find_nulls = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true), result_identity_desc(result), 0, NULL);
-	result->clear = sb_statement_create(result_clear_sql(plan, table, accumulation), NULL, 0, NULL);
+	result_open_clear(result, table);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
 	sb_statement_by_index(result->find);
@@ -411,10 +444,14 @@ sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool 
 }
 
 uint64
-sb_result_clear(SbResult *result)
+sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside)
 {
+	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->lo), TimestampTzGetDatum(range->hi)};
+
 	Assert(!sb_result_pending(result));
-	return sb_statement_run(result->clear, NULL, NULL);
+	if (sb_window_range_is_all(range))
+		return sb_statement_run(result->clear_all, NULL, NULL);
+	return sb_statement_run(inside ? result->clear_inside : result->clear_outside, args, NULL);
 }
 
 bool

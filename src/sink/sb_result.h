@@ -32,10 +32,11 @@ extern void sb_result_unpack(const SbResult *result, bytea *packed, Datum *value
 /* The row of a (window, key) is to vanish (accumulating only). */
 extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls);
 /*
- * Takes out what the table says now: rows are deleted, or (retracting) those that stand get a row with op -1. Returns how many; they are in
- * SPI_tuptable, in the order of the plan's columns. Nothing may be pending.
+ * Takes out what the table says now of the windows in the range, or (`inside` false) of all others: rows are deleted, or (retracting)
+ * those that stand get a row with the opposite op. Returns how many; they are in SPI_tuptable, in the order of the plan's columns, and
+ * what op they were taken out with behind. Nothing may be pending.
  */
-extern uint64 sb_result_clear(SbResult *result);
+extern uint64 sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside);
 /*
  * The row that the table has for a (window, key), packed in the current context; NULL: there is none (accumulating only). What is pending is
  * not seen.

@@ -728,15 +728,56 @@ sb_cells_rollback(SbCells *cells)
 }
 
 void
-sb_cells_clear(SbCells *cells)
+sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
+	dlist_mutable_iter iter;
+
+	if (sb_window_range_is_all(range) && !inside)
+		return;
 	(void) sb_cells_take_touched(cells);
-	while (!dlist_is_empty(&cells->lru))
-		sb_entry_unlink(cells, dlist_head_element(SbEntry, lru_node, &cells->lru));
+	dlist_foreach_modify(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window) == inside)
+			sb_entry_unlink(cells, entry);
+	}
 	cells_forget_stored(cells);
-	cells->stored_known = true;
 	if (!cells->in_memory)
-		sb_state_clear(cells);
+		sb_state_clear(cells, range, inside);
+	/* counted anew where something may be left */
+	cells->stored_known = cells->in_memory || sb_window_range_is_all(range);
+	sb_cells_know_stored(cells);
+}
+
+void
+sb_cells_untouch(SbCells *cells)
+{
+	for (SbEntry *entry = sb_cells_take_touched(cells); entry; entry = entry->next_touched)
+		sb_cells_set_timers(cells, entry, false);
+}
+
+void
+sb_cells_hasten(SbCells *cells, const SbWindowRange *range)
+{
+	HASH_SEQ_STATUS scan;
+	SbStoredWindow *stored;
+	dlist_iter iter;
+
+	sb_cells_know_stored(cells);
+	dlist_foreach(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window))
+			sb_entry_hasten(cells, entry, SB_TIME_MIN);
+	}
+	hash_seq_init(&scan, cells->stored);
+	while ((stored = hash_seq_search(&scan)) != NULL)
+	{
+		if (sb_window_range_has(range, stored->window))
+			sb_stored_add(cells, stored->window, 0, SB_TIME_MIN, SB_TIME_MAX, SB_TIME_MAX);
+	}
 }
 
 Size

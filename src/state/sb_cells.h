@@ -121,8 +121,15 @@ extern void sb_cells_write(SbCells *cells);
 extern void sb_cells_keep(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
-/* All cells go, out of memory and table. Nothing may be dirty: write first. SPI connected, as the state's owner. */
-extern void sb_cells_clear(SbCells *cells);
+/*
+ * The cells of windows in the range, or (`inside` false) of all others, go out of memory and table. Nothing may be dirty: write first.
+ * SPI connected, as the state's owner.
+ */
+extern void sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside);
+/* The cells touched so far are not to be fired: they may be written and leave memory. */
+extern void sb_cells_untouch(SbCells *cells);
+/* All cells of windows in the range, stored ones too, are asked when timers are next: each gets one that is due. */
+extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 
 /* All cells in memory, one after the other: NULL starts, NULL ends. */
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);

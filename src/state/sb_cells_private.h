@@ -106,7 +106,9 @@ struct SbCells
 	SbStatement *load_window;
 	SbStatement *load_processing;
 	SbStatement *count_windows;
-	SbStatement *clear;
+	SbStatement *clear_all;
+	SbStatement *clear_inside;
+	SbStatement *clear_outside;
 };
 
 /* ---- sb_cells.c ---- */
@@ -155,6 +157,6 @@ extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);
 /* all cells with a processing timer that is due */
 extern void sb_state_load_processing(SbCells *cells);
 extern void sb_state_delete(SbCells *cells, SbEntry *entry);
-extern void sb_state_clear(SbCells *cells);
+extern void sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside);
 
 #endif

@@ -57,12 +57,16 @@ state_row_desc(void)
 #define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
 	                  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
 
+/* from, lo, hi of an SbWindowRange */
+#define SB_STATE_IN_RANGE "window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
+
 void
 sb_state_prepare(SbCells *cells, const char *table)
 {
 	TupleDesc row = state_row_desc();
 	Oid window_args[] = {INT8OID, INT8OID, INT8OID, INT2OID};
 	Oid clock_args[] = {INT8OID};
+	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
 	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
 	cells->update = sb_statement_create(
@@ -94,7 +98,9 @@ sb_state_prepare(SbCells *cells, const char *table)
 	cells->count_windows = sb_statement_create(
 	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
 	    NULL, 0, NULL);
-	cells->clear = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
+	cells->clear_all = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
+	cells->clear_inside = sb_statement_create(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL, lengthof(range_args), range_args);
+	cells->clear_outside = sb_statement_create(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL, lengthof(range_args), range_args);
 }
 
 static Datum
@@ -314,9 +320,14 @@ sb_state_delete(SbCells *cells, SbEntry *entry)
 }
 
 void
-sb_state_clear(SbCells *cells)
+sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
-	sb_statement_run(cells->clear, NULL, NULL);
+	Datum args[] = {Int64GetDatum(range->from), Int64GetDatum(range->lo), Int64GetDatum(range->hi)};
+
+	if (sb_window_range_is_all(range))
+		sb_statement_run(cells->clear_all, NULL, NULL);
+	else
+		sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
 }
 
 static void
