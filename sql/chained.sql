@@ -178,7 +178,7 @@ SELECT * FROM changes_sum;
 SELECT name, d.* FROM beam.pipelines, differs(name) d WHERE name IN ('pieces_sum', 'pieces_session', 'changes_sum');
 
 -- ---- what is refused ----
-SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$);
+SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$, accumulation => 'discarding');
 -- while it is read, with its result or without
 SELECT beam.drop_pipeline('minutely');
 SELECT beam.drop_pipeline('minutely', keep_result => true);

@@ -89,6 +89,85 @@ CALL beam.wait_for('p');
 SELECT * FROM alice.p;
 SELECT beam.drop_pipeline('p');
 
+-- of a running pipeline too, whichever right it is: the table's, a function's, a role's that had it
+RESET ROLE;
+CREATE FUNCTION common.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE STRICT RETURN n * 2;
+REVOKE ALL ON FUNCTION common.twice FROM PUBLIC;
+CREATE ROLE beam_readers;
+GRANT SELECT ON common.orders TO beam_readers;
+GRANT EXECUTE ON FUNCTION common.twice TO beam_alice;
+GRANT beam_readers TO beam_alice;
+TRUNCATE common.orders;
+SET search_path = alice;
+SET ROLE beam_alice;
+SELECT beam.create_pipeline('p', 'SELECT common.twice(id) AS k, count(*) FROM common.orders GROUP BY 1');
+CALL beam.wait_for('p');
+RESET ROLE;
+CREATE PROCEDURE wait_failed() LANGUAGE plpgsql AS $$BEGIN
+    LOOP
+        CALL beam.wait_for('p', '10 s');
+    END LOOP;
+EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+END$$;
+REVOKE EXECUTE ON FUNCTION common.twice FROM beam_alice;
+CALL wait_failed();
+SELECT state, error_code, error_message FROM beam.pipelines;
+GRANT EXECUTE ON FUNCTION common.twice TO beam_alice;
+REVOKE SELECT ON common.orders FROM beam_alice;
+SELECT beam.resume_pipeline('p');
+CALL beam.wait_for('p');
+REVOKE beam_readers FROM beam_alice;
+CALL wait_failed();
+SELECT state, error_code, error_message FROM beam.pipelines;
+INSERT INTO common.orders VALUES (3, 'north', '2024-01-01');
+SELECT count(*) FROM alice.p WHERE k = 6;
+GRANT SELECT ON common.orders TO beam_alice;
+SELECT beam.drop_pipeline('p');
+DROP PROCEDURE wait_failed;
+DROP FUNCTION common.twice;
+DROP OWNED BY beam_readers;
+DROP ROLE beam_readers;
+SET ROLE beam_alice;
+
+-- ---- names ----
+SET search_path = alice;
+CREATE TABLE "a ""quoted""
+table; DROP TABLE notes; --" ("in ""it""
+" int, "at" timestamptz);
+ALTER TABLE "a ""quoted""
+table; DROP TABLE notes; --" REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('"p ""of""
+it; --"', $$SELECT "in ""it""
+" AS "k '""
+", count(*) AS "n""
+;" FROM "a ""quoted""
+table; DROP TABLE notes; --" t, beam.tumble(t.at, '1 minute') w GROUP BY w.window_start, w.window_end, "in ""it""
+"$$);
+INSERT INTO "a ""quoted""
+table; DROP TABLE notes; --" VALUES (1, '2024-01-01'), (2, '2024-01-01');
+CALL beam.wait_for(E'p "of"\nit; --');
+INSERT INTO "a ""quoted""
+table; DROP TABLE notes; --" VALUES (2, '2023-01-01');
+UPDATE "a ""quoted""
+table; DROP TABLE notes; --" SET "in ""it""
+" = 3 WHERE "in ""it""
+" = 1;
+CALL beam.wait_for(E'p "of"\nit; --');
+SELECT * FROM "p ""of""
+it; --" ORDER BY 1, 3;
+SELECT name, late_events FROM beam.stat_pipelines;
+SELECT pipeline, data FROM beam.late_events;
+-- others do not see them
+SET ROLE beam_bob;
+SELECT count(*) FROM beam.late_events;
+SET ROLE beam_alice;
+TRUNCATE "a ""quoted""
+table; DROP TABLE notes; --";
+CALL beam.wait_for(E'p "of"\nit; --');
+SELECT count(*) FROM "p ""of""
+it; --";
+SELECT beam.drop_pipeline(E'p "of"\nit; --');
+
 -- ---- what an expression can do ----
 SET search_path = alice;
 CREATE TABLE ev (n int);
@@ -249,7 +328,7 @@ DROP ROLE beam_alice; \echo :SQLSTATE
 REASSIGN OWNED BY beam_alice TO beam_bob;
 SELECT c.relname, pg_get_userbyid(c.relowner) AS owner FROM pg_class c WHERE relname ~ 'by_proxy' ORDER BY 1;
 SELECT name, owner FROM beam.pipelines;
--- the pipeline stays hers, and she may not read the source any more
+-- the pipeline goes with its result, and all of it is his now
 INSERT INTO alice.ev VALUES (1);
 SELECT beam.resume_pipeline('by_proxy');
 CALL beam.wait_for('by_proxy'); \echo :SQLSTATE

@@ -162,7 +162,7 @@ SELECT pipeline, event_time::time, window_start::time, reason, data FROM beam.la
 SELECT count, sum, pane FROM by_two ORDER BY pane;
 SELECT window_start::time, count, sum, timing, pane FROM parts ORDER BY 1, pane;
 SELECT window_start::time, sum(count) AS count, sum(sum) AS sum FROM parts GROUP BY 1 ORDER BY 1;
-SELECT name, rows_in, panes, late_events, cells FROM beam.stat_pipelines ORDER BY name;
+SELECT name, rows_in, late_events, cells FROM beam.stat_pipelines ORDER BY name;
 
 DO $$DECLARE name text; BEGIN FOR name IN SELECT p.name FROM beam.pipelines p LOOP PERFORM beam.drop_pipeline(name); END LOOP; END$$;
 DROP SCHEMA windows_stream CASCADE;

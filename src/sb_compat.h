@@ -5,6 +5,7 @@
 #define SB_COMPAT_H
 
 #include "postgres.h"
+#include "access/htup_details.h"
 #include "executor/executor.h"
 #include "replication/message.h"
 #include "replication/slot.h"
@@ -20,6 +21,18 @@
 #include "utils/guc_hooks.h"
 #endif
 
+/*
+ * heap_form_tuple() makes composite values. Newer minor releases mark them as such, and check wherever one is taken apart that its columns
+ * are those that its type has now. A row of another time has others.
+ */
+static inline void
+sb_tuple_is_no_datum(HeapTupleHeader header)
+{
+#ifdef HEAP_IS_DATUM
+	header->t_infomask &= ~HEAP_IS_DATUM;
+#endif
+}
+
 #if PG_VERSION_NUM < 160000
 /* 16 made one function of all the pg_*_aclcheck() */
 static inline AclResult
@@ -33,14 +46,14 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
-/* A non-transactional logical message; returns the end of its record. */
+/* A logical message; returns the end of its record. */
 static inline XLogRecPtr
-sb_log_message(const char *prefix, const char *message, Size size)
+sb_log_message(const char *prefix, const char *message, Size size, bool transactional)
 {
 #if PG_VERSION_NUM >= 170000
-	return LogLogicalMessage(prefix, message, size, false, false);
+	return LogLogicalMessage(prefix, message, size, transactional, false);
 #else
-	return LogLogicalMessage(prefix, message, size, false);
+	return LogLogicalMessage(prefix, message, size, transactional);
 #endif
 }
 
@@ -74,6 +87,17 @@ sb_slot_acquire(const char *name, bool nowait)
 #else
 	ReplicationSlotAcquire(name, nowait);
 #endif
+}
+
+/* The slot's WAL, or what else decoding needs, has been taken away. */
+static inline bool
+sb_slot_is_invalidated(const ReplicationSlot *slot)
+{
+#if PG_VERSION_NUM >= 160000
+	if (slot->data.invalidated != RS_INVAL_NONE)
+		return true;
+#endif
+	return slot->data.restart_lsn == InvalidXLogRecPtr;
 }
 
 /* A slot made and kept for our reader: logical, ephemeral until it has found its starting point. */

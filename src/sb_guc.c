@@ -6,14 +6,19 @@
 #include "miscadmin.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 
 int sb_guc_bundle_rows;
 int sb_guc_bundle_time_ms;
 int sb_guc_decoding_work_mem_kb;
 int sb_guc_history_chunk_time_ms;
 int sb_guc_history_rate;
+int sb_guc_housekeeping_interval_s;
+int sb_guc_letter_max_age_s;
+int sb_guc_letter_max_count;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
+int sb_guc_max_retained_wal_mb;
 int sb_guc_ring_size_kb;
 int sb_guc_start_timeout_ms;
 int sb_guc_state_memory_kb;
@@ -33,16 +38,24 @@ static const SbIntGuc gucs[] = {
      &sb_guc_bundle_rows, 500000, 1, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.bundle_time", "Time after which a bundle ends at the next commit.",
      &sb_guc_bundle_time_ms, 200, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
-    {"stream_beam.decoding_work_mem", "Memory for decoding before large transactions spill to disk, for each reader.",
-     &sb_guc_decoding_work_mem_kb, 256 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+    {"stream_beam.decoding_work_mem", "Memory for decoding, for each reader: larger transactions go to temporary files while they are in progress.",
+     &sb_guc_decoding_work_mem_kb, 64 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
     {"stream_beam.history_chunk_time", "Time for which the history of a table is read between two bundles.",
      &sb_guc_history_chunk_time_ms, 300, 1, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.history_rate", "Rows a second up to which the history of a table is read, for each pipeline; 0: as fast as it can be.",
      &sb_guc_history_rate, 0, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.housekeeping_interval", "Least time between two looks for what has expired, such as versions of pipelines.",
+     &sb_guc_housekeeping_interval_s, 60, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S},
+    {"stream_beam.letter_max_age", "Age at which late events and dead letters are deleted; 0: never.",
+     &sb_guc_letter_max_age_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+    {"stream_beam.letter_max_count", "Number of late events, and of dead letters, that each pipeline keeps, the newest; 0: all.",
+     &sb_guc_letter_max_count, 1000000, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
      &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.max_retained_wal", "WAL behind a pipeline's position with which it is given up (needs_resync), so that the disk does not fill; -1: never.",
+     &sb_guc_max_retained_wal_mb, 64 * 1024, -1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB},
     {"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
      &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
     {"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",
@@ -62,6 +75,7 @@ sb_guc_define(void)
 		DefineCustomIntVariable(gucs[i].name, gucs[i].what, NULL, gucs[i].variable, gucs[i].boot, gucs[i].min, gucs[i].max,
 		                        gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
 	}
+	sb_kill_point_define();
 	if (process_shared_preload_libraries_in_progress)
 		MarkGUCPrefixReserved("stream_beam");
 }

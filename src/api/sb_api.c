@@ -72,10 +72,7 @@ sb_api_find(const char *name, Oid user, bool lock)
 	SbPipelineRow *row = sb_api_lookup(name, lock);
 
 	if (row == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_OBJECT),
-		         errmsg("pipeline \"%s\" does not exist", name),
-		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
+		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", name)));
 	return row;

@@ -26,6 +26,17 @@ extern SbPipelineRow *sb_api_lookup(const char *name, bool lock);
 /* The pipeline of this name, for its owner only: errors 42704, 42501. In the caller's context; to be called between enter and leave. */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user, bool lock);
 
+/* Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). */
+extern void sb_api_check_running(const char *name, Oid user);
+/* There is no pipeline of this name: an error that says so, 42704, or, where one was restored from a dump, what to do about it. */
+extern void sb_api_raise_missing(const char *name) pg_attribute_noreturn();
+
+/* ---- pipelines that came out of a dump (sb_api_restore.c); false: there is none of this name, and nothing was done ---- */
+
+/* Makes it a pipeline that needs a resync. Error where its tables are not what they have to be, or the caller is not the owner. */
+extern bool sb_api_adopt(const char *name);
+extern bool sb_api_drop_restored(const char *name, bool keep_result);
+
 /* Raises an error where the server is not set up for pipelines (wal_level, preload, recovery); returns this database's entry. */
 extern SbDatabase *sb_api_require_server(void);
 

@@ -12,7 +12,9 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker_internals.h"
 #include "replication/slot.h"
+#include "runtime/sb_guard.h"
 #include "runtime/sb_worker.h"
+#include "sb_guc.h"
 #include "sb_compat.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -46,6 +48,40 @@ check_slot(ReturnSetInfo *result)
 	slot = SearchNamedReplicationSlot(name, true);
 	check_put(result, "replication slot", slot != NULL, slot ? name : "missing",
 	          "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
+}
+
+/* How much WAL the slot retains, and whether anything bounds that. */
+static void
+check_retained(ReturnSetInfo *result)
+{
+	XLogRecPtr restart = sb_slot_restart_lsn(MyDatabaseId);
+	uint64 retained = restart == InvalidXLogRecPtr || RecoveryInProgress() ? 0 : GetXLogInsertRecPtr() - restart;
+	bool unbounded = sb_guc_max_retained_wal_mb < 0;
+
+	check_put(result, "retained WAL", unbounded || retained <= (uint64) sb_guc_max_retained_wal_mb * 1024 * 1024,
+	          psprintf("%s of %s", text_to_cstring(DatumGetTextPP(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) retained)))),
+	                   unbounded ? "any amount" : GetConfigOption("stream_beam.max_retained_wal", false, false)),
+	          "held_by in beam.stat_pipelines says what holds it; pipelines are given up for it, transactions have to be ended");
+}
+
+/* Of all roles: a number is no secret. */
+static void
+check_pipelines(ReturnSetInfo *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int states[SB_PIPELINE_NEEDS_RESYNC + 1] = {0};
+	SbElevated saved;
+	ListCell *lc;
+
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	foreach (lc, sb_catalog_pipelines())
+		states[((SbPipelineRow *) lfirst(lc))->state]++;
+	sb_api_leave(&saved);
+	check_put(result, "pipelines", states[SB_PIPELINE_FAILED] == 0 && states[SB_PIPELINE_NEEDS_RESYNC] == 0,
+	          psprintf("%d running, %d paused, %d failed, %d needing a resync", states[SB_PIPELINE_RUNNING], states[SB_PIPELINE_PAUSED],
+	                   states[SB_PIPELINE_FAILED], states[SB_PIPELINE_NEEDS_RESYNC]),
+	          "see error_message in beam.pipelines; beam.resume_pipeline() or beam.resync_pipeline()");
 }
 
 static void
@@ -97,7 +133,11 @@ stream_beam_check(PG_FUNCTION_ARGS)
 	check_put(result, "privilege to create pipelines", check_may_create(), GetUserNameFromId(GetUserId(), false),
 	          "GRANT EXECUTE ON FUNCTION beam.create_pipeline TO the role");
 	if (sb_registry)
+	{
 		check_workers(result);
+		check_retained(result);
+	}
+	check_pipelines(result);
 	return (Datum) 0;
 }
 

@@ -11,13 +11,14 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "api/sb_api.h"
+#include "api/sb_creation.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_definition.h"
 #include "commands/extension.h"
 #include "commands/view.h"
 #include "common/hashfn.h"
@@ -36,8 +37,9 @@
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history_part.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "sb_guc.h"
+#include "sb_partition.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -47,33 +49,16 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#define SB_BATCH_SUFFIX "_batch"
-
 /* Settings of the creating session that the value of an expression can depend on. */
 static const char *const kept_settings[] = {
     "bytea_output", "DateStyle", "default_text_search_config", "extra_float_digits", "IntervalStyle",
     "lc_monetary", "lc_numeric", "lc_time", "search_path", "TimeZone", "xmlbinary", "xmloption"};
 
-typedef struct SbCreation
-{
-	char *name;
-	char *text;
-	SbPipelineRow row;
-	SbTrigger *trigger;
-	SbAccumulation accumulation;
-	bool allow_unsafe;
-	bool history;
-	Oid namespace;
-	const char *schema;
-	SbPlan *plan;
-	RawStmt *raw;
-} SbCreation;
-
 /* ---- arguments ---- */
 
 /* An interval of fixed length, in microseconds. */
-static int64
-create_interval_us(const Interval *interval, const char *argument, bool zero_allowed)
+int64
+sb_creation_interval_us(const Interval *interval, const char *argument, bool zero_allowed)
 {
 	int64 us;
 
@@ -101,6 +86,48 @@ create_behavior(const char *argument, char *name)
 		         errmsg("unknown behavior \"%s\" for %s", name, argument),
 		         errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
 	return name;
+}
+
+static bool
+create_retractable(const char *source_mode)
+{
+	if (strcmp(source_mode, "changes") != 0 && strcmp(source_mode, "append_only") != 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown source mode \"%s\"", source_mode),
+		         errhint("Use \"changes\" or \"append_only\".")));
+	return strcmp(source_mode, "changes") == 0;
+}
+
+static char *
+create_text(FunctionCallInfo fcinfo, int argument, char *if_null)
+{
+	return PG_ARGISNULL(argument) ? if_null : text_to_cstring(PG_GETARG_TEXT_PP(argument));
+}
+
+void
+sb_creation_arguments(FunctionCallInfo fcinfo, SbCreation *creation)
+{
+	SbPipelineRow *row = &creation->row;
+
+	if (!PG_ARGISNULL(2))
+		row->watermark_delay_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
+	if (!PG_ARGISNULL(3))
+		row->allowed_lateness_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
+	row->trigger = create_text(fcinfo, 4, row->trigger);
+	creation->trigger = sb_trigger_parse(row->trigger);
+	row->accumulation = create_text(fcinfo, 5, row->accumulation);
+	creation->accumulation = sb_accumulation_of_name(row->accumulation);
+	if (!PG_ARGISNULL(6))
+		row->idle_timeout_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", creation->altered);
+	if (row->idle_timeout_us == 0)
+		row->idle_timeout_us = -1;
+	row->timestamp_combiner = create_text(fcinfo, 7, row->timestamp_combiner);
+	(void) sb_combiner_of_name(row->timestamp_combiner);
+	row->on_time = create_behavior("on_time", create_text(fcinfo, 8, row->on_time));
+	row->closing = create_behavior("closing", create_text(fcinfo, 9, row->closing));
+	creation->allow_unsafe = !PG_ARGISNULL(10) && PG_GETARG_BOOL(10);
+	if (!PG_ARGISNULL(11))
+		row->retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
 }
 
 static void
@@ -148,6 +175,12 @@ create_check_free(SbCreation *creation)
 		        (errcode(ERRCODE_DUPLICATE_OBJECT),
 		         errmsg("pipeline \"%s\" already exists", creation->name),
 		         errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+	if (sb_definition_find_restored(creation->name))
+		ereport(ERROR,
+		        (errcode(ERRCODE_DUPLICATE_OBJECT),
+		         errmsg("pipeline \"%s\" already exists", creation->name),
+		         errdetail("It was restored from a dump."),
+		         errhint("Set it going with beam.resync_pipeline(), or drop it with beam.drop_pipeline().")));
 	sb_api_leave(&saved);
 	if (taken)
 		ereport(ERROR,
@@ -158,8 +191,8 @@ create_check_free(SbCreation *creation)
 }
 
 /* Waits until the reader has its slot. Not with an own transaction id: the slot would wait for this very transaction. */
-static void
-create_await_slot(SbDatabase *db)
+void
+sb_creation_await_slot(SbDatabase *db)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_start_timeout_ms);
 
@@ -218,8 +251,8 @@ create_parse(const char *text)
 	return linitial_node(RawStmt, statements);
 }
 
-static void
-create_plan(SbCreation *creation)
+void
+sb_creation_plan(SbCreation *creation)
 {
 	ErrorContextCallback context = {.callback = create_error_position, .arg = creation->text, .previous = error_context_stack};
 	Query *query;
@@ -234,8 +267,8 @@ create_plan(SbCreation *creation)
 	error_context_stack = context.previous;
 }
 
-static void
-create_check_trigger(SbCreation *creation)
+void
+sb_creation_check_trigger(SbCreation *creation)
 {
 	const char *reason = sb_trigger_unsafe_reason(creation->trigger, creation->row.allowed_lateness_us > 0);
 
@@ -248,75 +281,61 @@ create_check_trigger(SbCreation *creation)
 
 /* ---- the source ---- */
 
-/* Rows can be taken back only if the WAL has their old values. */
 static void
-create_check_old_values(SbCreation *creation)
+create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
-	Relation rel = table_open(creation->plan->source, AccessShareLock);
 	const char *name = RelationGetRelationName(rel);
-	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
 	int attno = -1;
 
-	while (rel->rd_rel->relreplident != REPLICA_IDENTITY_FULL && (attno = bms_next_member(creation->plan->columns, attno)) >= 0)
+	while ((attno = bms_next_member(creation->plan->columns, attno)) >= 0)
 	{
-		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity))
+		const char *column = get_attname(creation->plan->source, attno, false);
+
+		if (sb_partition_old_has(rel, column))
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
 		         errdetail("The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
-		                   get_attname(creation->plan->source, attno, false)),
+		                   column),
 		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.", quote_identifier(name))));
 	}
-	table_close(rel, NoLock);
 }
 
-static bool
-create_retractable(const char *source_mode)
+/* Rows can be taken back only if the WAL has their old values. Of a partitioned table, each partition has an identity of its own. */
+static void
+create_check_old_values(const SbCreation *creation)
 {
-	if (strcmp(source_mode, "changes") != 0 && strcmp(source_mode, "append_only") != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown source mode \"%s\"", source_mode),
-		         errhint("Use \"changes\" or \"append_only\".")));
-	return strcmp(source_mode, "changes") == 0;
-}
+	ListCell *lc;
 
-static bool
-create_source_has_rows(Oid source)
-{
-	Relation rel = table_open(source, NoLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	foreach (lc, sb_partition_tree(creation->plan->source, AccessShareLock))
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
 
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-	return found;
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			create_check_old_values_of(creation, rel);
+		table_close(rel, NoLock);
+	}
 }
 
 /* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
 static void
 create_find_upstream(SbCreation *creation)
 {
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 	SbPipelineRow *upstream;
 	SbElevated saved;
 
 	sb_api_enter(&saved);
 	upstream = sb_catalog_find_by_result(creation->plan->source);
+	if (upstream && upstream->stage != SB_STAGE_CURRENT)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline", upstream->name),
+		         errhint("Read the pipeline's result table.")));
 	if (upstream)
 	{
 		creation->row.upstream = upstream->id;
 		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
-		if (creation->row.retractable && merging)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("a session window cannot be taken over the result of the accumulating pipeline \"%s\"", upstream->name),
-			         errdetail("Rows of its result are replaced, and a session that has merged cannot be taken apart again."),
-			         errhint("Make that pipeline discarding, or use another window.")));
 	}
 	sb_api_leave(&saved);
 }
@@ -325,7 +344,7 @@ create_find_upstream(SbCreation *creation)
 static void
 create_check_from_now(const SbCreation *creation)
 {
-	if (creation->history || !creation->row.retractable || !create_source_has_rows(creation->plan->source))
+	if (creation->history || !creation->row.retractable || !sb_partition_has_rows(creation->plan->source))
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -333,26 +352,34 @@ create_check_from_now(const SbCreation *creation)
 	         errhint("Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
 }
 
-static void
-create_fix_start(SbCreation *creation, SbDatabase *db)
+void
+sb_creation_check_source(SbCreation *creation)
 {
-	Oid source = creation->plan->source;
+	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
 
 	create_find_upstream(creation);
 	if (creation->row.upstream != 0)
 	{
 		/* looked at again: it may have been dropped, its result kept, until we have the lock */
 		creation->row.upstream = 0;
-		LockRelationOid(source, ShareLock);
+		LockRelationOid(creation->plan->source, ShareLock);
 		create_find_upstream(creation);
 	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
-	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && creation->row.upstream == 0)
+	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && (creation->row.upstream == 0 || merging))
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or source_mode => 'append_only'.")));
+		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
+}
+
+static void
+create_fix_start(SbCreation *creation, SbDatabase *db)
+{
+	Oid source = creation->plan->source;
+
+	sb_creation_check_source(creation);
 	create_check_from_now(creation);
 	(void) sb_pin_until_end();
 	if (creation->row.upstream == 0)
@@ -362,46 +389,16 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 	creation->row.progress.position = sb_pin_until_end();
 }
 
-/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
-#define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
-
-static void
-create_history(SbCreation *creation)
-{
-	SbHistoryRow history = {.pipeline = creation->row.id};
-	const SbPlan *plan = creation->plan;
-	const char *name = get_rel_name(plan->source);
-	int64 bytes;
-
-	history.part = sb_part_choose(plan, creation->row.retractable);
-	if (history.part != SB_PART_NONE)
-		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
-	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
-	sb_catalog_insert_history(&history);
-	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
-		ereport(NOTICE,
-		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
-		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), sb_part_sql(plan, SB_PART_EVENT_TIME))
-		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
-}
-
 /* ---- the objects ---- */
 
-static void
-create_run(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
-}
-
-static void
-create_view(SbCreation *creation)
+void
+sb_creation_view(SbCreation *creation, char *name)
 {
 	ViewStmt *statement = makeNode(ViewStmt);
 	ObjectAddress address;
 	Relation view;
 
-	statement->view = makeRangeVar(pstrdup(creation->schema), psprintf("%s%s", creation->name, SB_BATCH_SUFFIX), -1);
+	statement->view = makeRangeVar(pstrdup(creation->schema), name, -1);
 	statement->query = creation->raw->stmt;
 	statement->withCheckOption = NO_CHECK_OPTION;
 	address = DefineView(statement, creation->text, creation->raw->stmt_location, creation->raw->stmt_len);
@@ -413,65 +410,15 @@ create_view(SbCreation *creation)
 }
 
 static void
-create_put_empty(const SbPlan *plan, const char *table)
-{
-	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
-	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
-	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
-	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
-
-	if (sb_query_output_empty(query, values, nulls))
-	{
-		sb_result_put(result, values, nulls, 1);
-		sb_result_write(result);
-	}
-	sb_query_close(query);
-}
-
-static void
 create_result(SbCreation *creation)
 {
-	char *table = quote_qualified_identifier(creation->schema, creation->name);
-
 	SPI_connect();
-	create_run(sb_result_table_sql(creation->plan, table, creation->accumulation));
-	/* an aggregate over nothing is a row too */
-	if (!creation->plan->grouped && creation->plan->window_kind == SB_WINDOW_GLOBAL && creation->accumulation == SB_ACCUMULATING)
-		create_put_empty(creation->plan, table);
+	creation->row.result = sb_version_make_result(creation->plan, creation->accumulation, creation->namespace, creation->name);
 	SPI_finish();
-	creation->row.result = get_relname_relid(creation->name, creation->namespace);
 }
 
-/* The state table is a member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
-static void
-create_state_table(SbCreation *creation)
-{
-	char *name = psprintf("cells_%d", creation->row.id);
-	char *table = quote_qualified_identifier("beam_state", name);
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
-	ObjectAddress state, extension;
-
-	create_run(sb_cells_table_sql(table, merging));
-	creation->row.state_table = get_relname_relid(name, get_namespace_oid("beam_state", false));
-	ObjectAddressSet(state, RelationRelationId, creation->row.state_table);
-	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
-	recordDependencyOn(&state, &extension, DEPENDENCY_EXTENSION);
-	sb_catalog_set_state_table(creation->row.id, creation->row.state_table);
-	if (creation->row.upstream != 0)
-	{
-		name = sb_chain_queue_name(creation->row.id);
-		create_run(sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
-		ObjectAddressSet(state, RelationRelationId, get_relname_relid(name, get_namespace_oid("beam_state", false)));
-		recordDependencyOn(&state, &extension, DEPENDENCY_EXTENSION);
-		if (creation->history)
-			sb_chain_fill_queue(creation->row.id, creation->plan->source);
-	}
-	else if (creation->history)
-		create_history(creation);
-}
-
-static void
-create_keep_settings(SbPipelineRow *row)
+void
+sb_creation_keep_settings(SbPipelineRow *row)
 {
 	row->settings = palloc(sizeof(char *) * lengthof(kept_settings) * 2);
 	row->nsettings = 0;
@@ -496,11 +443,13 @@ create_catalog_rows(SbCreation *creation)
 	row->owner = GetUserId();
 	row->source = creation->plan->source;
 	row->trigger = sb_trigger_format(creation->trigger);
-	create_keep_settings(row);
+	sb_creation_keep_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time = SB_TIME_MIN;
 	sb_api_enter(&saved);
+	row->version = 1;
+	row->keep_us = -1;
 	sb_catalog_insert(row);
-	create_state_table(creation);
+	sb_version_make_state(row, creation->plan, creation->history);
 	sb_api_leave(&saved);
 }
 
@@ -524,28 +473,18 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	}
 	creation.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	creation.row.watermark_delay_us = create_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
-	creation.row.allowed_lateness_us = create_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
-	creation.trigger = sb_trigger_parse(text_to_cstring(PG_GETARG_TEXT_PP(4)));
-	creation.row.accumulation = text_to_cstring(PG_GETARG_TEXT_PP(5));
-	creation.accumulation = sb_accumulation_of_name(creation.row.accumulation);
-	creation.row.idle_timeout_us = PG_ARGISNULL(6) ? -1 : create_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", false);
-	creation.row.timestamp_combiner = text_to_cstring(PG_GETARG_TEXT_PP(7));
-	(void) sb_combiner_of_name(creation.row.timestamp_combiner);
-	creation.row.on_time = create_behavior("on_time", text_to_cstring(PG_GETARG_TEXT_PP(8)));
-	creation.row.closing = create_behavior("closing", text_to_cstring(PG_GETARG_TEXT_PP(9)));
-	creation.allow_unsafe = PG_GETARG_BOOL(10);
-	creation.row.retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
+	creation.row.idle_timeout_us = -1;
+	sb_creation_arguments(fcinfo, &creation);
 	creation.history = PG_GETARG_BOOL(12);
 
 	db = sb_api_require_server();
-	create_check_trigger(&creation);
+	sb_creation_check_trigger(&creation);
 	create_check_name(&creation);
 	create_check_free(&creation);
-	create_plan(&creation);
-	create_await_slot(db);
+	sb_creation_plan(&creation);
+	sb_creation_await_slot(db);
 	create_fix_start(&creation, db);
-	create_view(&creation);
+	sb_creation_view(&creation, psprintf("%s%s", creation.name, SB_BATCH_SUFFIX));
 	create_result(&creation);
 	create_catalog_rows(&creation);
 	sb_at_commit_tell_runner();

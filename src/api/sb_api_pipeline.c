@@ -19,7 +19,7 @@
 #include "query/sb_query.h"
 #include "replication/message.h"
 #include "rewrite/rewriteHandler.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "sb_compat.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
@@ -30,12 +30,34 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+/* What to do about a pipeline that does not run. */
+static const char *
+api_state_hint(SbPipelineState state)
+{
+	switch (state)
+	{
+		case SB_PIPELINE_NEEDS_RESYNC:
+			return "Call beam.resync_pipeline(): it makes the result anew from the source.";
+		case SB_PIPELINE_FAILED:
+			return "Mend the cause, then call beam.resume_pipeline().";
+		default:
+			return "Call beam.resume_pipeline().";
+	}
+}
+
+static const char *
+api_state_words(SbPipelineState state)
+{
+	return state == SB_PIPELINE_NEEDS_RESYNC ? "needs a resync" : psprintf("is %s", sb_pipeline_state_name(state));
+}
+
 static void
 api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2, SbPipelineState to, const char *what)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SbPipelineRow *row;
 	SbElevated saved;
+	ListCell *lc;
 
 	sb_api_require_server();
 	sb_api_enter(&saved);
@@ -45,10 +67,18 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 		if (row->state != from && row->state != from2)
 			ereport(ERROR,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("pipeline \"%s\" is %s and cannot be %s", name, sb_pipeline_state_name(row->state), what),
+			         errmsg("pipeline \"%s\" %s and cannot be %s", name, api_state_words(row->state), what),
 			         row->error_message ? errdetail("%s", row->error_message) : 0,
-			         errhint("beam.resume_pipeline() sets a failed pipeline running again.")));
-		sb_catalog_set_state(row->id, to, NULL);
+			         errhint("%s", api_state_hint(row->state))));
+	}
+	/* its other versions stand and run with it */
+	foreach (lc, sb_catalog_versions(row->name))
+	{
+		SbPipelineRow *version = lfirst(lc);
+
+		if (version->state != from && version->state != from2)
+			continue;
+		sb_catalog_set_state(version->id, to, NULL);
 		sb_at_commit_tell_runner();
 	}
 	sb_api_leave(&saved);
@@ -74,17 +104,6 @@ stream_beam_resume_pipeline(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static void
-drop_relation(Oid relation, char relkind)
-{
-	ObjectAddress address;
-
-	if (get_rel_relkind(relation) != relkind)
-		return; /* dropped by hand */
-	ObjectAddressSet(address, RelationRelationId, relation);
-	performDeletion(&address, DROP_RESTRICT, 0);
-}
-
 /* Where the result is kept nothing else would object: its reader would never see a row again. */
 static void
 drop_check_readers(const SbPipelineRow *row)
@@ -103,21 +122,9 @@ drop_check_readers(const SbPipelineRow *row)
 	}
 }
 
-/* A table of the extension's own: it has to leave the extension first. */
-static void
-drop_state_table(Oid relation)
-{
-	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
-	CommandCounterIncrement();
-	drop_relation(relation, RELKIND_RELATION);
-}
-
 PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
 
-/*
- * drop_pipeline(name, keep_result). The order is the one in which a bundle takes its locks (result, state, catalog), so that the two
- * wait for each other and do not deadlock.
- */
+/* drop_pipeline(name, keep_result): all its versions */
 PGDLLEXPORT Datum
 stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 {
@@ -125,25 +132,26 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	bool keep_result = PG_GETARG_BOOL(1);
 	SbPipelineRow *row;
 	SbElevated saved;
+	ListCell *lc;
 
 	sb_my_database();
+	if (sb_api_drop_restored(name, keep_result))
+		PG_RETURN_VOID();
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user, false);
-	/* who makes a pipeline that reads the result has it locked */
+	/* who makes a pipeline that reads the result, or exchanges versions, has it locked */
 	LockRelationOid(row->result, ShareUpdateExclusiveLock);
 	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
 	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
-	drop_check_readers(row);
-	drop_relation(row->view, RELKIND_VIEW);
-	if (!keep_result)
-		drop_relation(row->result, RELKIND_RELATION);
-	drop_state_table(row->state_table);
-	if (row->upstream != 0)
-		drop_state_table(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
-	sb_catalog_delete(row->id);
+	foreach (lc, sb_catalog_versions(row->name))
+	{
+		SbPipelineRow *version = lfirst(lc);
+
+		drop_check_readers(version);
+		sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
+	}
 	sb_api_leave(&saved);
-	sb_at_commit_tell_runner();
 	PG_RETURN_VOID();
 }
 
@@ -229,18 +237,29 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         needed == row ? errmsg("pipeline \"%s\" is %s: its result does not move", row->name, sb_pipeline_state_name(row->state))
-	                       : errmsg("pipeline \"%s\" reads from \"%s\", which is %s: its result does not move", row->name, needed->name,
-	                                sb_pipeline_state_name(needed->state)),
+	         needed == row ? errmsg("pipeline \"%s\" %s: its result does not move", row->name, api_state_words(row->state))
+	                       : errmsg("pipeline \"%s\" reads from \"%s\", which %s: its result does not move", row->name, needed->name,
+	                                api_state_words(needed->state)),
 	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
-	         errhint(needed->state == SB_PIPELINE_FAILED ? "Mend the cause, then call beam.resume_pipeline()." : "Call beam.resume_pipeline().")));
+	         errhint("%s", api_state_hint(needed->state))));
 }
 
-typedef struct SbWaitSeen
+/* The version that is being built, which has to run: the old one may be dead. True: there is one, or one will be begun. */
+static bool
+wait_check_building(const SbPipelineRow *row, bool altered)
 {
-	TimestampTz watermark; /* the output watermark */
-	bool history_done;     /* of the pipeline, and of those that it reads from */
-} SbWaitSeen;
+	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(row->name));
+
+	if (building == NULL || (!altered && building->reason == NULL))
+		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
+	if (building->state != SB_PIPELINE_RUNNING)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("version %d of pipeline \"%s\", which is being built, is %s", building->version, row->name, sb_pipeline_state_name(building->state)),
+		         building->error_message ? errdetail("%s", building->error_message) : 0,
+		         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+	return true;
+}
 
 static bool
 wait_history_is_done(const SbPipelineRow *row)
@@ -250,23 +269,31 @@ wait_history_is_done(const SbPipelineRow *row)
 	return history == NULL || history->done;
 }
 
-/* Must be running, and stay so while it is waited for. */
-static SbWaitSeen
-wait_check(const char *name, Oid user)
+typedef struct SbWaitSeen
 {
+	TimestampTz watermark; /* the output watermark */
+	bool history_done;     /* of the pipeline, and of those that it reads from */
+	bool building;         /* a version is yet to take its place */
+} SbWaitSeen;
+
+/* Must be running, and stay so while it is waited for; unless it is waited for that another version takes its place. */
+static SbWaitSeen
+wait_check(const char *name, Oid user, bool altered)
+{
+	SbWaitSeen seen = {.history_done = true};
 	SbElevated saved;
 	SbPipelineRow *row;
-	SbWaitSeen seen = {.history_done = true};
 
 	sb_api_enter(&saved);
 	row = sb_api_lookup(name, false);
 	if (row == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
+		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	seen.watermark = row->progress.output_watermark;
+	seen.building = wait_check_building(row, altered);
 	/* a chain moves when all that it reads from does */
-	for (const SbPipelineRow *needed = row;; needed = sb_catalog_find_by_id(needed->upstream))
+	for (const SbPipelineRow *needed = row; !altered && !seen.building; needed = sb_catalog_find_by_id(needed->upstream))
 	{
 		wait_check_running(row, needed);
 		seen.history_done = seen.history_done && wait_history_is_done(needed);
@@ -277,6 +304,12 @@ wait_check(const char *name, Oid user)
 	return seen;
 }
 
+void
+sb_api_check_running(const char *name, Oid user)
+{
+	(void) wait_check(name, user, false);
+}
+
 /*
  * A marker in the WAL: what was committed before is before it, and the reader, when it comes to it, says so with a heartbeat. Flushed,
  * since only flushed WAL is decoded.
@@ -284,7 +317,7 @@ wait_check(const char *name, Oid user)
 static XLogRecPtr
 wait_write_marker(SbDatabase *db)
 {
-	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0);
+	XLogRecPtr marker = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
 
 	XLogFlush(marker);
 	sb_wake_worker(db, SB_ROLE_READER);
@@ -302,14 +335,18 @@ typedef struct SbWait
 	XLogRecPtr marker;     /* until this is applied ... */
 	TimestampTz watermark; /* ... or the output watermark is here; DT_NOBEGIN: not asked for */
 	TimestampTz deadline;
+	bool altered; /* only until no version is being built any more */
 } SbWait;
 
 static bool
 wait_is_over(SbWait *wait)
 {
-	if (wait->watermark != DT_NOBEGIN)
-		return wait_check(wait->name, wait->user).watermark >= wait->watermark;
-	return pg_atomic_read_u64(&wait->db->applied) >= wait->marker && wait_check(wait->name, wait->user).history_done;
+	SbWaitSeen seen;
+
+	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->applied) < wait->marker)
+		return false;
+	seen = wait_check(wait->name, wait->user, wait->altered);
+	return !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
 }
 
 /* Sleeps until something has changed; error at the deadline. */
@@ -326,7 +363,7 @@ wait_sleep(SbWait *wait)
 		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
 		         errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
 	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
-		(void) wait_check(wait->name, wait->user);
+		(void) wait_check(wait->name, wait->user, wait->altered);
 }
 
 static void
@@ -345,6 +382,29 @@ wait_loop(SbWait *wait)
 	ConditionVariableCancelSleep();
 }
 
+static void
+wait_arguments(FunctionCallInfo fcinfo, SbWait *wait)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	wait->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(1))
+		wait->deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_wait_for_alter);
+
+/* wait_for_alter(name, timeout) */
+PGDLLEXPORT Datum
+stream_beam_wait_for_alter(PG_FUNCTION_ARGS)
+{
+	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND, .altered = true};
+
+	wait_arguments(fcinfo, &wait);
+	wait_loop(&wait);
+	PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_wait_for);
 
 /* wait_for(name, timeout, watermark) */
@@ -353,14 +413,10 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 {
 	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND};
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
-	wait.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	if (!PG_ARGISNULL(1))
-		wait.deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+	wait_arguments(fcinfo, &wait);
 	if (!PG_ARGISNULL(2))
 		wait.watermark = PG_GETARG_TIMESTAMPTZ(2);
-	(void) wait_check(wait.name, wait.user);
+	(void) wait_check(wait.name, wait.user, false);
 	if (wait.watermark == DT_NOBEGIN)
 	{
 		wait.marker = wait_write_marker(wait.db);

@@ -143,18 +143,40 @@ script_late(void *arg, TimestampTz event_time, SbWindow window, bool closed, con
 	script_put(script, "late", window, out, isnull);
 }
 
+static void
+script_remove(void *arg, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	SbScript *script = arg;
+	Datum out[OUT_NCOLUMNS] = {0};
+	bool isnull[OUT_NCOLUMNS];
+
+	if (script->result == NULL)
+		return;
+	memset(isnull, true, sizeof(isnull));
+	out[OUT_DATA] = script_record_to_jsonb(script->key_desc, keys, nulls);
+	isnull[OUT_DATA] = false;
+	script_put(script, "removal", window, out, isnull);
+}
+
 /* ---- the script ---- */
 
-/* A row of the source, as a row out of the ring would be. */
+/* A change of the source, as one out of the ring would be. Tuples that it has not got are NULL. */
 static void
-script_add_row(SbRow *row, HeapTuple tuple, Oid source, TupleDesc layout)
+script_set_row(SbRow *row, HeapTuple old, HeapTuple new, Oid source, TupleDesc layout)
 {
-	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + tuple->t_len);
+	uint32 old_length = old ? old->t_len : 0;
+	uint32 new_length = new ? new->t_len : 0;
+	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(new_length) + old_length);
 
 	frame->relation = source;
-	frame->new_length = tuple->t_len;
-	frame->kind = SB_ROW_INSERT;
-	memcpy(frame->data, tuple->t_data, tuple->t_len);
+	frame->new_length = new_length;
+	frame->old_length = old_length;
+	frame->kind = old == NULL ? SB_ROW_INSERT : new == NULL ? SB_ROW_DELETE
+	                                                        : SB_ROW_UPDATE;
+	if (new)
+		memcpy(frame->data, new->t_data, new_length);
+	if (old)
+		memcpy(frame->data + MAXALIGN(new_length), old->t_data, old_length);
 	*row = (SbRow){.frame = frame, .layout = layout, .position = 1};
 }
 
@@ -181,34 +203,38 @@ script_to_layout(HeapTuple tuple, TupleDesc desc, TupleDesc layout)
 	return heap_form_tuple(layout, values, nulls);
 }
 
-/* {"rows": [...]}: one bundle. */
-static void
-script_rows(SbScript *script, Datum rows)
+/* As the source's tuples; old ones have all columns, whatever the table's replica identity. */
+static TupleDesc
+script_layout(Oid source)
 {
-	SbPipeline *pipeline = script->pipeline;
-	Oid source = pipeline->plan->source;
-	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", script_source_name(source));
-	Oid types[] = {JSONBOID};
 	Relation rel = table_open(source, AccessShareLock);
 	TupleDesc layout = CreateTupleDescCopy(RelationGetDescr(rel));
-	MemoryContext context = CurrentMemoryContext;
-	SbRow *batch;
-	uint64 n;
 
 	table_close(rel, AccessShareLock);
+	for (int i = 0; i < layout->natts; i++)
+		TupleDescAttr(layout, i)->attislocal = true;
+	return layout;
+}
+
+/* The rows in a jsonb array, as tuples of the source. Returns how many. */
+static uint64
+script_tuples(SbScript *script, Datum rows, TupleDesc layout, HeapTuple **tuples)
+{
+	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", script_source_name(script->pipeline->plan->source));
+	Oid types[] = {JSONBOID};
+	MemoryContext context = CurrentMemoryContext;
+	uint64 n;
+
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, types, &rows, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the rows of a step");
 	n = SPI_processed;
 	MemoryContextSwitchTo(context);
-	batch = palloc(sizeof(SbRow) * (n + 1));
+	*tuples = palloc(sizeof(HeapTuple) * (n + 1));
 	for (uint64 i = 0; i < n; i++)
-		script_add_row(&batch[i], script_to_layout(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, layout), source, layout);
+		(*tuples)[i] = script_to_layout(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, layout);
 	SPI_finish();
-	sb_pipeline_begin_bundle(pipeline, pipeline->clocks.processing_time);
-	sb_pipeline_rows(pipeline, batch, 0, n);
-	sb_pipeline_flush(pipeline);
-	sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, SB_TIME_MIN);
+	return n;
 }
 
 static void
@@ -217,7 +243,74 @@ script_bad_step(SbScript *script, const char *what)
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 	         errmsg("step %d of the events %s", script->step, what),
-	         errhint("A step is {\"rows\": [...]}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+	         errhint("A step is {\"rows\": [...]}, {\"delete\": [...]}, {\"update\": {\"old\": [...], \"new\": [...]}}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+}
+
+/* One bundle of rows that are new, gone, or changed: NULL: no such tuples. Of an update there are as many of both. */
+static void
+script_bundle(SbScript *script, Datum *old_rows, Datum *new_rows)
+{
+	SbPipeline *pipeline = script->pipeline;
+	Oid source = pipeline->plan->source;
+	TupleDesc layout = script_layout(source);
+	HeapTuple *old = NULL, *new = NULL;
+	uint64 n = 0, nold = 0;
+	SbRow *batch;
+
+	if (old_rows && !pipeline->retractable)
+		script_bad_step(script, "changes rows, and the pipeline's rows are never taken back");
+	if (old_rows)
+		n = nold = script_tuples(script, *old_rows, layout, &old);
+	if (new_rows)
+		n = script_tuples(script, *new_rows, layout, &new);
+	if (old_rows && n != nold)
+		script_bad_step(script, "has not as many old as new rows");
+	batch = palloc(sizeof(SbRow) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+		script_set_row(&batch[i], old ? old[i] : NULL, new ? new[i] : NULL, source, layout);
+	sb_pipeline_begin_bundle(pipeline, pipeline->clocks.processing_time);
+	sb_pipeline_rows(pipeline, batch, 0, n);
+	sb_pipeline_flush(pipeline);
+	sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, SB_TIME_MIN);
+}
+
+static Datum
+script_array(SbScript *script, JsonbValue *value)
+{
+	if (value == NULL || value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		script_bad_step(script, "has rows that are not an array");
+	return JsonbPGetDatum(JsonbValueToJsonb(value));
+}
+
+/* {"rows": [...]}, {"delete": [...]}, {"update": {"old": [...], "new": [...]}}. False: another step. */
+static bool
+script_rows(SbScript *script, const char *name, JsonbValue *value)
+{
+	Datum old, new;
+
+	if (strcmp(name, "rows") == 0)
+	{
+		new = script_array(script, value);
+		script_bundle(script, NULL, &new);
+	}
+	else if (strcmp(name, "delete") == 0)
+	{
+		old = script_array(script, value);
+		script_bundle(script, &old, NULL);
+	}
+	else if (strcmp(name, "update") == 0)
+	{
+		JsonbContainer *pair = value->val.binary.data;
+
+		if (value->type != jbvBinary || !JsonContainerIsObject(pair) || JsonContainerSize(pair) != 2)
+			script_bad_step(script, "has an update that is not old and new rows");
+		old = script_array(script, getKeyJsonValueFromContainer(pair, "old", 3, NULL));
+		new = script_array(script, getKeyJsonValueFromContainer(pair, "new", 3, NULL));
+		script_bundle(script, &old, &new);
+	}
+	else
+		return false;
+	return true;
 }
 
 static void
@@ -234,15 +327,10 @@ script_step_object(SbScript *script, Jsonb *step)
 	(void) JsonbIteratorNext(&iterator, &key, true);
 	(void) JsonbIteratorNext(&iterator, &value, true);
 	name = pnstrdup(key.val.string.val, key.val.string.len);
-	if (strcmp(name, "rows") != 0 && strcmp(name, "watermark") != 0 && strcmp(name, "processing_time") != 0)
-		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
-	if (strcmp(name, "rows") == 0)
-	{
-		if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-			script_bad_step(script, "has rows that are not an array");
-		script_rows(script, JsonbPGetDatum(JsonbValueToJsonb(&value)));
+	if (script_rows(script, name, &value))
 		return;
-	}
+	if (strcmp(name, "watermark") != 0 && strcmp(name, "processing_time") != 0)
+		script_bad_step(script, psprintf("has the unknown key \"%s\"", name));
 	if (value.type != jbvString)
 		script_bad_step(script, "has a value that is not a string");
 	if (strcmp(name, "watermark") == 0)
@@ -334,7 +422,7 @@ script_start(SbScript *script, FunctionCallInfo fcinfo)
 	MemoryContextSwitchTo(context);
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
-	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .arg = script};
+	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .remove = script_remove, .arg = script};
 	script->guc_level = NewGUCNestLevel();
 	script->pipeline = sb_pipeline_open(row, &script->observer);
 	sb_pipeline_as_owner(script->pipeline, &script->saved);

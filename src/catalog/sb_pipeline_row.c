@@ -6,6 +6,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/sb_pipeline_row.h"
 #include "executor/spi.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -13,7 +14,8 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-static const char *const state_names[] = {"running", "paused", "failed"};
+static const char *const state_names[] = {"running", "paused", "failed", "needs_resync"};
+static const char *const stage_names[] = {"current", "building", "kept"};
 
 const char *
 sb_pipeline_state_name(SbPipelineState state)
@@ -24,6 +26,7 @@ sb_pipeline_state_name(SbPipelineState state)
 #define SB_PIPELINE_COLUMNS                                                                                                                                                                    \
 	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"                                                                  \
 	" p.idle_timeout, p.trigger::text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
+	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild,"                                                                                                                          \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late,"                                                              \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
@@ -81,6 +84,17 @@ state_of_name(const char *name)
 	elog(ERROR, "unknown state \"%s\" of a pipeline", name);
 }
 
+static SbStage
+stage_of_name(const char *name)
+{
+	for (int i = 0; i < lengthof(stage_names); i++)
+	{
+		if (strcmp(stage_names[i], name) == 0)
+			return i;
+	}
+	elog(ERROR, "unknown stage \"%s\" of a pipeline", name);
+}
+
 static SbPipelineRow *
 read_row(HeapTuple tuple)
 {
@@ -110,6 +124,12 @@ read_row(HeapTuple tuple)
 	row->revision = next_int8(&reader, 0);
 	row->upstream = DatumGetInt32(next_datum(&reader));
 	row->retractable = DatumGetBool(next_datum(&reader));
+	row->version = DatumGetInt32(next_datum(&reader));
+	row->stage = stage_of_name(next_text(&reader));
+	row->keep_us = next_int8(&reader, -1);
+	row->keep_until = next_int8(&reader, DT_NOEND);
+	row->reason = next_text(&reader);
+	row->rebuild = next_text(&reader);
 	row->progress.pipeline = row->id;
 	row->progress.position = DatumGetLSN(next_datum(&reader));
 	row->progress.input_watermark = next_int8(&reader, 0);
@@ -167,7 +187,36 @@ first_row(List *rows)
 SbPipelineRow *
 sb_catalog_find(const char *name)
 {
-	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " WHERE p.name OPERATOR(pg_catalog.=) $1", name));
+	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
+	                           " WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'",
+	                           name));
+}
+
+List *
+sb_catalog_versions(const char *name)
+{
+	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", name);
+}
+
+static SbPipelineRow *
+row_of_stage(List *versions, SbStage stage)
+{
+	ListCell *lc;
+
+	foreach (lc, versions)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage == stage)
+			return row;
+	}
+	return NULL;
+}
+
+SbPipelineRow *
+sb_catalog_building(List *versions)
+{
+	return row_of_stage(versions, SB_STAGE_BUILDING);
 }
 
 SbPipelineRow *
@@ -205,9 +254,10 @@ sb_catalog_find_by_result(Oid result)
 SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
-	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-	                           " WHERE p.name OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE OF p",
-	                           name));
+	return row_of_stage(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
+	                              " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p",
+	                              name),
+	                    SB_STAGE_CURRENT);
 }
 
 static ArrayType *
@@ -224,24 +274,30 @@ void
 sb_catalog_insert(SbPipelineRow *row)
 {
 	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID,
-	               TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID};
-	char nulls[lengthof(types) + 1] = "                 ";
+	               TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT4OID, TEXTOID, INT8OID, TEXTOID};
+	char nulls[lengthof(types) + 1] = "                     ";
 	Datum values[] = {
 	    CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
 	    ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
 	    Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
 	    CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
 	    CStringGetTextDatum(row->timestamp_combiner), CStringGetTextDatum(row->on_time), CStringGetTextDatum(row->closing),
-	    Int32GetDatum(row->upstream), BoolGetDatum(row->retractable)};
+	    Int32GetDatum(row->upstream), BoolGetDatum(row->retractable), Int32GetDatum(row->version), CStringGetTextDatum(stage_names[row->stage]),
+	    Int64GetDatum(row->keep_us), CStringGetTextDatum(row->reason ? row->reason : "")};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
 	bool isnull;
 
 	if (row->idle_timeout_us < 0)
 		nulls[8] = 'n';
+	if (row->keep_us < 0)
+		nulls[19] = 'n';
+	if (row->reason == NULL)
+		nulls[20] = 'n';
 	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-	    " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, state)"
-	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, 'running') RETURNING id",
+	    " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
+	    " reason, state)"
+	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
 	    lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
@@ -277,8 +333,48 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 		nulls[2] = nulls[3] = 'n';
 	run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
 	    " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
+	    " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed' OR state OPERATOR(pg_catalog.<>) 'needs_resync')",
+	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	return SPI_processed > 0;
+}
+
+void
+sb_catalog_follow_owners(void)
+{
+	run("UPDATE beam.pipeline p SET owner = c.relowner, revision = revision OPERATOR(pg_catalog.+) 1 FROM pg_catalog.pg_class c"
+	    " WHERE c.oid OPERATOR(pg_catalog.=) p.result AND c.relowner OPERATOR(pg_catalog.<>) p.owner",
+	    0, NULL, NULL, NULL, SPI_OK_UPDATE);
+}
+
+void
+sb_catalog_put_version(const SbPipelineRow *row)
+{
+	Oid types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	char nulls[] = "         ";
+	Datum values[] = {Int32GetDatum(row->id), CStringGetTextDatum(stage_names[row->stage]), ObjectIdGetDatum(row->result), ObjectIdGetDatum(row->view),
+	                  CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->keep_us), TimestampTzGetDatum(row->keep_until),
+	                  CStringGetTextDatum(row->reason ? row->reason : ""), CStringGetTextDatum(row->rebuild ? row->rebuild : "")};
+
+	if (row->keep_us < 0)
+		nulls[5] = 'n';
+	if (row->keep_until == DT_NOEND)
+		nulls[6] = 'n';
+	if (row->reason == NULL)
+		nulls[7] = 'n';
+	if (row->rebuild == NULL)
+		nulls[8] = 'n';
+	run("UPDATE beam.pipeline SET stage = $2, result = $3, view = $4, fingerprint = $5, keep = $6, keep_until = $7, reason = $8, rebuild = $9"
 	    " WHERE id OPERATOR(pg_catalog.=) $1",
 	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+}
+
+bool
+sb_catalog_mark_rebuild(int32 id, const char *reason)
+{
+	Oid types[] = {INT4OID, TEXTOID};
+	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(reason)};
+
+	run("UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
 	return SPI_processed > 0;
 }
 
@@ -317,6 +413,8 @@ sb_catalog_put_progress(const SbProgress *progress)
 	}
 	if (progress->commit_time == 0)
 		nulls[5] = 'n';
+	SB_KILL_POINT("before_position");
 	if (sb_statement_run(statement, values, nulls) != 1)
 		elog(ERROR, "pipeline %d has no row in beam.progress", progress->pipeline);
+	SB_KILL_POINT("after_position");
 }

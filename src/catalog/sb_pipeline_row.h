@@ -31,13 +31,22 @@ typedef enum SbPipelineState
 {
 	SB_PIPELINE_RUNNING,
 	SB_PIPELINE_PAUSED,
-	SB_PIPELINE_FAILED
+	SB_PIPELINE_FAILED,
+	SB_PIPELINE_NEEDS_RESYNC /* its position is void: it holds nothing back, and has to be made anew from its source */
 } SbPipelineState;
+
+/* Which of a pipeline's versions it is; only one of each name is current, and at most one building. */
+typedef enum SbStage
+{
+	SB_STAGE_CURRENT,  /* the one that the name means: its result is the pipeline's result table */
+	SB_STAGE_BUILDING, /* to take the current one's place */
+	SB_STAGE_KEPT      /* replaced; it runs on, to go back to */
+} SbStage;
 
 typedef struct SbPipelineRow
 {
 	int32 id;
-	char *name;
+	char *name; /* of all its versions */
 	Oid owner, source, view, result, state_table;
 	char *fingerprint;
 	int64 watermark_delay_us;
@@ -54,6 +63,12 @@ typedef struct SbPipelineRow
 	int64 revision;
 	int32 upstream;   /* id of the pipeline whose result it reads, 0: none */
 	bool retractable; /* the rows it reads may be taken back */
+	int32 version;
+	SbStage stage;
+	int64 keep_us;          /* building: how long what it replaces is kept; -1: not at all */
+	TimestampTz keep_until; /* kept; DT_NOEND: as long as nobody says so */
+	char *reason;           /* why the version was made, other than by a user's alteration; NULL */
+	char *rebuild;          /* why it has to be made anew; NULL: it has not */
 	SbProgress progress;
 } SbPipelineRow;
 
@@ -61,19 +76,31 @@ extern const char *sb_pipeline_state_name(SbPipelineState state);
 
 /* all of them, by id */
 extern List *sb_catalog_pipelines(void);
-/* NULL: there is none of this name */
+/* The current version; NULL: there is none of this name. */
 extern SbPipelineRow *sb_catalog_find(const char *name);
+/* all versions of this name, oldest first */
+extern List *sb_catalog_versions(const char *name);
+/* The one of them that is being built, or NULL. */
+extern SbPipelineRow *sb_catalog_building(List *versions);
 /* The one with this id, which must be there. */
 extern SbPipelineRow *sb_catalog_find_by_id(int32 id);
 /* the one whose result table this is, or NULL */
 extern SbPipelineRow *sb_catalog_find_by_result(Oid result);
-/* Locks the row and reads it; NULL: gone. */
+/* Locks the rows of all its versions and reads the current one; NULL: gone. */
 extern SbPipelineRow *sb_catalog_lock(const char *name);
 /* Inserts both rows and fills in the id. */
 extern void sb_catalog_insert(SbPipelineRow *row);
 extern void sb_catalog_set_state_table(int32 id, Oid state_table);
-/* `error` NULL clears the error. False: the pipeline has been dropped. */
+/*
+ * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
+ */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
+/* A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER TO). */
+extern void sb_catalog_follow_owners(void);
+/* Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the struct. */
+extern void sb_catalog_put_version(const SbPipelineRow *row);
+/* It has to be made anew; a reason that it has already stands. False: dropped. */
+extern bool sb_catalog_mark_rebuild(int32 id, const char *reason);
 extern void sb_catalog_delete(int32 id);
 extern void sb_catalog_put_progress(const SbProgress *progress);
 

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 #include "engine/sb_cell.h"
+#include "engine/sb_number.h"
 #include "engine/sb_trigger_node.h"
 
 #define SB_CELL_VERSION 1
@@ -20,33 +21,10 @@ typedef struct SbReader
 } SbReader;
 
 static void
-sb_write_number(StringInfo out, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(out, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(out, (char) value);
-}
-
-static uint64
-sb_zigzag(int64 value)
-{
-	return ((uint64) value << 1) ^ (value < 0 ? ~UINT64CONST(0) : 0);
-}
-
-static int64
-sb_unzigzag(uint64 zigzag)
-{
-	return (int64) ((zigzag >> 1) ^ (~(zigzag & 1) + 1));
-}
-
-static void
 sb_write_slot(StringInfo out, int64 value)
 {
 	Assert(value != SB_TIME_MIN);
-	sb_write_number(out, value == SB_TIME_MAX ? 0 : sb_zigzag(value) + 1);
+	sb_number_write(out, value == SB_TIME_MAX ? 0 : sb_zigzag(value) + 1);
 }
 
 static void
@@ -70,18 +48,11 @@ sb_read_byte(SbReader *in)
 static uint64
 sb_read_number(SbReader *in)
 {
-	uint64 value = 0;
+	uint64 value;
 
-	for (int shift = 0; shift < 64; shift += 7)
-	{
-		uint8 byte = sb_read_byte(in);
-
-		value |= (uint64) (byte & 0x7f) << shift;
-		if (!(byte & 0x80))
-			return value;
-	}
-	sb_read_fail("A number is too long.");
-	return 0;
+	if (!sb_number_read(&in->at, in->end, &value))
+		sb_read_fail("A number ends too late or too early.");
+	return value;
 }
 
 static int64
@@ -106,13 +77,13 @@ sb_cell_encode(const SbStrategy *strategy, const SbCell *cell, StringInfo out)
 
 	appendStringInfoCharMacro(out, SB_CELL_VERSION);
 	appendStringInfoCharMacro(out, (char) (cell->flags | (cell->hold != SB_TIME_MAX ? SB_FLAG_HOLD : 0)));
-	sb_write_number(out, cell->pane_elements);
-	sb_write_number(out, cell->last_index + 1);
-	sb_write_number(out, cell->last_ns_index + 1);
+	sb_number_write(out, cell->pane_elements);
+	sb_number_write(out, cell->last_index + 1);
+	sb_number_write(out, cell->last_ns_index + 1);
 	if (cell->hold != SB_TIME_MAX)
-		sb_write_number(out, sb_zigzag(sb_hold_before_end(cell->window, cell->hold)));
-	sb_write_number(out, cell->trigger.finished);
-	sb_write_number(out, nslots);
+		sb_number_write(out, sb_zigzag(sb_hold_before_end(cell->window, cell->hold)));
+	sb_number_write(out, cell->trigger.finished);
+	sb_number_write(out, nslots);
 	for (int i = 0; i < nslots; i++)
 		sb_write_slot(out, cell->trigger.slots[i]);
 }

@@ -42,10 +42,16 @@ sb_reduce_closed(const SbCell *cell)
 void
 sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
 {
+	Assert(!sb_reduce_expired(strategy, clocks, cell->window));
+	sb_reduce_move(strategy, clocks, cell, timestamp);
+}
+
+void
+sb_reduce_move(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
+{
 	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 
 	Assert(!sb_reduce_closed(cell));
-	Assert(!sb_reduce_expired(strategy, clocks, cell->window));
 	cell->pane_elements++;
 	sb_hold_add(strategy, clocks, cell, timestamp);
 	sb_trigger_on_element(&run, 0);

@@ -103,8 +103,13 @@ sb_reduce_expired(const SbStrategy *strategy, const SbClocks *clocks, SbWindow w
 }
 
 extern bool sb_reduce_closed(const SbCell *cell);
-/* Precondition: neither expired nor closed. Per element: this is the hot path. */
+/* Precondition: not closed; expired only where a window is computed anew: its timer is due then. Per element: this is the hot path. */
 extern void sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);
+/*
+ * An element of a window that was taken apart comes into what is left of it, a new cell, as if it had come now. Precondition: not closed.
+ * The window may have expired, which the larger one had not: then the next timer collects it, with its pane.
+ */
+extern void sb_reduce_move(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);
 /* End of bundle: true: a pane is to be emitted, *pane says which. With SB_DISCARDING the caller clears its accumulators then. */
 /* False, too, if an empty pane was left out; the cell may be closed then. */
 extern bool sb_reduce_fire(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, SbPane *pane);

@@ -42,6 +42,26 @@ sb_window_equal(SbWindow a, SbWindow b)
 	return a.start == b.start && a.end == b.end;
 }
 
+/* The windows that start in [lo, hi) and end after `from`. */
+typedef struct SbWindowRange
+{
+	TimestampTz from, lo, hi;
+} SbWindowRange;
+
+#define SB_ALL_WINDOWS ((SbWindowRange){.from = SB_TIME_MIN, .lo = SB_TIME_MIN, .hi = SB_TIME_MAX})
+
+static inline bool
+sb_window_range_has(const SbWindowRange *range, SbWindow window)
+{
+	return window.start >= range->lo && window.start < range->hi && window.end > range->from;
+}
+
+static inline bool
+sb_window_range_is_all(const SbWindowRange *range)
+{
+	return range->lo == SB_TIME_MIN && range->hi == SB_TIME_MAX && range->from == SB_TIME_MIN;
+}
+
 /* min(max_timestamp + allowed_lateness, MAX), without overflow */
 static inline TimestampTz
 sb_window_gc_time(SbWindow window, int64 allowed_lateness_us)

@@ -2,7 +2,7 @@
 
 CREATE TABLE beam.pipeline (
     id               int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name             text NOT NULL UNIQUE,
+    name             text NOT NULL,          -- of all its versions
     owner            oid NOT NULL,
     source           oid NOT NULL,
     view             oid NOT NULL,
@@ -18,15 +18,59 @@ CREATE TABLE beam.pipeline (
     on_time          text NOT NULL,
     closing          text NOT NULL,
     settings         text[] NOT NULL,        -- name, value, name, value ...: those of the creating session that expressions depend on
-    state            text NOT NULL CHECK (state IN ('running', 'paused', 'failed')),
+    state            text NOT NULL CHECK (state IN ('running', 'paused', 'failed', 'needs_resync')),
     error_code       text,
     error_message    text,
     error_at         timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
     upstream         int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
     retractable      boolean NOT NULL DEFAULT false, -- rows it reads may be taken back
-    revision         int8 NOT NULL DEFAULT 1 -- grows with each change that the runner has to see
+    revision         int8 NOT NULL DEFAULT 1, -- grows with each change that the runner has to see
+    version          int4 NOT NULL DEFAULT 1,
+    stage            text NOT NULL DEFAULT 'current' CHECK (stage IN ('current', 'building', 'kept')),
+    keep             int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
+    keep_until       timestamptz,            -- of a kept one
+    reason           text,                   -- why the version was made, other than by a user's alteration
+    rebuild          text,                   -- why it has to be made anew from its source
+    UNIQUE (name, version)
 );
+-- Functions and views mean the current version by a pipeline's name.
+CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'current';
+CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'building';
+
+-- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runtime/sb_void.c).
+CREATE TABLE beam.home (
+    system           int8 NOT NULL,          -- system identifier of the server
+    timeline         int4 NOT NULL,
+    database         oid NOT NULL
+);
+
+-- What of a pipeline pg_dump takes along: names and settings. Result table and batch view are dumped as what they are; where they are restored
+-- without a row in beam.pipeline, beam.resync_pipeline() makes the pipeline over them. pg_dump locks what it dumps, so everybody may read
+-- it: nothing is in it that pg_class and pg_views do not show. A table that has been dropped would be dumped as a bare number.
+CREATE TABLE beam.definition (
+    name             text PRIMARY KEY,
+    result           regclass NOT NULL,      -- dumped as a name: it has the owner, and follows a rename
+    view             regclass NOT NULL,
+    settings         jsonb NOT NULL          -- columns of beam.pipeline, as named below
+);
+SELECT pg_catalog.pg_extension_config_dump('beam.definition',
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = result) AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = view)');
+
+CREATE FUNCTION beam._keep_definition() RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stream_beam_keep_definition';
+REVOKE ALL ON FUNCTION beam._keep_definition() FROM PUBLIC;
+-- The settings are those columns that mean the same in another database.
+CREATE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition(
+    'watermark_delay', 'allowed_lateness', 'idle_timeout', 'trigger', 'accumulation', 'timestamp_combiner', 'on_time', 'closing', 'settings',
+    'retractable');
+
+-- Restored, and not yet made a pipeline. Its owner is that of the result table.
+CREATE VIEW beam._restored_definition AS
+SELECT d.name, c.relowner AS owner, d.result, d.view, d.settings
+  FROM beam.definition d
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.result
+ WHERE NOT EXISTS (SELECT FROM beam.pipeline p WHERE p.name OPERATOR(pg_catalog.=) d.name);
 
 -- What a bundle moves, one narrow row a pipeline, so that its updates stay on their page.
 CREATE TABLE beam.progress (
@@ -92,7 +136,8 @@ CREATE TABLE beam.history (
     finished_at    timestamptz
 ) WITH (fillfactor = 20);
 
-REVOKE ALL ON beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history FROM PUBLIC;
+GRANT SELECT ON beam.definition TO PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history FROM PUBLIC;
 
 -- Each role sees the pipelines it owns (or whose owner it is a member of).
 CREATE VIEW beam.pipelines WITH (security_barrier) AS
@@ -115,11 +160,49 @@ SELECT p.name,
        p.error_code,
        p.error_message,
        p.error_at,
-       p.created_at
+       p.created_at,
+       p.version,
+       n.version AS next_version,
+       n.state AS next_state,
+       n.error_message AS next_error_message
   FROM beam.pipeline p
   LEFT JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
-COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error';
+  LEFT JOIN beam.pipeline n ON n.name OPERATOR(pg_catalog.=) p.name AND n.stage OPERATOR(pg_catalog.=) 'building'
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE')
+UNION ALL
+SELECT d.name,
+       'needs_resync',
+       NULL,
+       d.result,
+       d.view,
+       pg_catalog.pg_get_userbyid(d.owner),
+       p.trigger,
+       p.accumulation,
+       CASE WHEN p.retractable THEN 'changes' ELSE 'append_only' END,
+       p.timestamp_combiner,
+       p.on_time,
+       p.closing,
+       p.watermark_delay * interval '1 microsecond',
+       p.allowed_lateness * interval '1 microsecond',
+       p.idle_timeout * interval '1 microsecond',
+       NULL,
+       '55000',
+       'it was restored from a dump: its result is as of the dump, its state is to be made from the source',
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL
+  FROM beam._restored_definition d
+ CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) p
+ WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
+COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error; and the version that is being built to take its place';
+
+CREATE FUNCTION beam._slot(OUT restart_lsn pg_lsn, OUT decoded_lsn pg_lsn, OUT transaction_lsn pg_lsn, OUT held_by text) RETURNS record
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'stream_beam_slot';
+COMMENT ON FUNCTION beam._slot() IS
+'for beam.stat_pipelines: from where on the slot of this database retains WAL, how far its reader is, and from where on which running transaction keeps the slot from moving';
 
 CREATE VIEW beam.stat_pipelines WITH (security_barrier) AS
 SELECT p.name,
@@ -132,12 +215,25 @@ SELECT p.name,
        g.cells,
        g.position,
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), g.position) AS lag_bytes,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.decoded_lsn) AS reader_lag_bytes,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn) AS retained_bytes,
+       CASE WHEN s.transaction_lsn OPERATOR(pg_catalog.<) COALESCE(least.position, s.decoded_lsn) THEN s.held_by
+            WHEN least.id OPERATOR(pg_catalog.=) p.id THEN 'this pipeline'
+            WHEN pg_catalog.pg_has_role(least.owner, 'USAGE') THEN pg_catalog.format('pipeline %I', least.name)
+            WHEN least.id IS NOT NULL THEN 'a pipeline of another role'
+       END AS held_by,
        g.commit_time,
        g.updated_at
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
-COMMENT ON VIEW beam.stat_pipelines IS 'what each pipeline has done: source rows, bundles, panes, late events, dead letters, live cells, and how much WAL it has still to read';
+ CROSS JOIN beam._slot() s
+  LEFT JOIN (SELECT l.id, l.name, l.owner, k.position
+               FROM beam.pipeline l
+               JOIN beam.progress k ON k.pipeline OPERATOR(pg_catalog.=) l.id
+              WHERE l.upstream OPERATOR(pg_catalog.=) 0 AND l.state OPERATOR(pg_catalog.<>) 'needs_resync'
+              ORDER BY k.position, l.id LIMIT 1) least ON true
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.stat_pipelines IS 'what each pipeline has done: source rows, bundles, panes, late events, dead letters, live cells; how much WAL it has still to read, how much the reader has, how much the replication slot retains, and what holds that back';
 
 CREATE VIEW beam.watermarks WITH (security_barrier) AS
 SELECT p.name,
@@ -147,22 +243,43 @@ SELECT p.name,
        CASE WHEN pg_catalog.isfinite(g.input_watermark) THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) g.input_watermark END AS lag
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.watermarks IS 'input and output watermark of each pipeline, the highest event time seen, and how far the input watermark is behind the clock';
 
 CREATE VIEW beam.late_events WITH (security_barrier) AS
-SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at
+SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at, p.version
   FROM beam.late_event l
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) l.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.late_events IS 'source rows that came after their window had expired (or its trigger had finished): row, window, reason';
 
 CREATE VIEW beam.dead_letters WITH (security_barrier) AS
-SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at
+SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at, p.version
   FROM beam.dead_letter d
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) d.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.dead_letters IS 'source rows that raised an error: row, sqlstate, message, context';
+
+CREATE VIEW beam.pipeline_versions WITH (security_barrier) AS
+SELECT p.name,
+       p.version,
+       p.stage,
+       p.state,
+       p.result::pg_catalog.regclass AS result,
+       pg_catalog.pg_get_viewdef(p.view) AS query,
+       p.created_at,
+       p.keep_until,
+       COALESCE(p.rebuild, p.reason) AS reason,
+       g.position,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), g.position) AS lag_bytes,
+       g.rows_in,
+       p.error_code,
+       p.error_message,
+       p.error_at
+  FROM beam.pipeline p
+  JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
 CREATE VIEW beam.stat_backfill WITH (security_barrier) AS
 SELECT h.pipeline,
@@ -195,6 +312,5 @@ SELECT h.pipeline,
  WHERE pg_catalog.pg_has_role(h.owner, 'USAGE');
 COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows that its source had before it: rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which all is in the result';
 
-GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
+GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
 
--- None of this is dumped: positions and OIDs mean nothing in another database. Result tables and batch views are.

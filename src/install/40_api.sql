@@ -48,7 +48,7 @@ CREATE FUNCTION beam.test_stream(
     OUT pane_timestamp timestamptz, OUT elements bigint, OUT data jsonb, OUT reason text)
 RETURNS SETOF record LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'stream_beam_test_stream';
 COMMENT ON FUNCTION beam.test_stream(text, jsonb) IS
-'runs a pipeline''s query and time model over a scripted input, from nothing, without touching a table: events is an array of {"rows": [...]} (one bundle), {"watermark": timestamp}, {"processing_time": interval} and "end"; returns every pane (kind pane; retraction; none where HAVING is not true) with the row it would write, and what was dropped (kind late) and why';
+'runs a pipeline''s query and time model over a scripted input, from nothing, without touching a table: events is an array of {"rows": [...]} (one bundle), {"delete": [...]}, {"update": {"old": [...], "new": [...]}}, {"watermark": timestamp}, {"processing_time": interval} and "end"; returns every pane (kind pane; retraction; none where HAVING is not true; removal of the row of a session that is no more) with the row it would write, and what was dropped (kind late) and why';
 
 CREATE FUNCTION beam.test_stream_state(
     pipeline text, events jsonb,

@@ -90,8 +90,8 @@ sb_agg_check_inverse(const Aggref *aggref, Oid function)
 	agg_check_function(function, agg_owner(aggref));
 }
 
-static bool
-query_merges(const SbQuery *query)
+bool
+sb_query_merges(const SbQuery *query)
 {
 	return query->plan->window_fn != NULL && sb_window_fn_merges(query->plan->window_fn);
 }
@@ -107,7 +107,7 @@ agg_choose(const SbQuery *query, const Aggref *aggref, const FormData_pg_aggrega
 	/* an anonymous record's type is known to this process only */
 	if (form->aggtranstype == RECORDOID || form->aggtranstype == RECORDARRAYOID)
 		return &sb_agg_bag;
-	if (!OidIsValid(form->aggcombinefn) && query_merges(query))
+	if (!OidIsValid(form->aggcombinefn) && sb_query_merges(query))
 		return &sb_agg_bag;
 	return &sb_agg_transition;
 }
@@ -219,8 +219,8 @@ sb_query_acc_init(SbQuery *query, SbAcc *accs)
 		sb_acc_renew(&accs[i]);
 }
 
-static void
-query_eval_args(SbQuery *query)
+void
+sb_query_eval_args(SbQuery *query)
 {
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
@@ -239,7 +239,7 @@ sb_query_acc_add(SbQuery *query, SbAcc *accs)
 	MemoryContext old = MemoryContextSwitchTo(sb_row_memory(query));
 
 	if (!query->args_ready)
-		query_eval_args(query);
+		sb_query_eval_args(query);
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
 		SbAgg *agg = &query->aggs[i];
@@ -258,7 +258,7 @@ sb_query_acc_retract(SbQuery *query, SbAcc *accs)
 	if (!query->retractable)
 		elog(ERROR, "a row is retracted from a query that was not opened for it");
 	if (!query->args_ready)
-		query_eval_args(query);
+		sb_query_eval_args(query);
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
 		SbAgg *agg = &query->aggs[i];

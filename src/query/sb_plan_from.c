@@ -1,11 +1,11 @@
 /*
- * sb_plan_from.c: the FROM clause of a pipeline's query: one ordinary table, and at most one window function over it.
+ * sb_plan_from.c: the FROM clause of a pipeline's query: one table, and at most one window function over it.
  *
  * Tables are refused whose rows cannot be followed in the WAL by their own relation (views, foreign, temporary, unlogged tables),
  * or not completely (inheritance, row-level security), or which are nobody's data (catalogs, the extension's own). Names are never
  * compared with names of the search_path: relations and functions are known by OID, schemas by name.
  *
- * LOCKING. The source is locked in AccessShareLock until the end of the transaction.
+ * LOCKING. The source and its partitions are locked in AccessShareLock until the end of the transaction.
  */
 #include "postgres.h"
 
@@ -26,6 +26,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "query/sb_plan_private.h"
+#include "sb_partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -167,6 +168,47 @@ refuse_source(const SbPlanBuild *build, int errcode_value, const char *name, con
 	         sb_plan_position(build, entry_location(build, build->source_rti))));
 }
 
+/* What has the rows: an ordinary table, the source itself or a partition of it. */
+static void
+check_source_storage(const SbPlanBuild *build, Relation relation)
+{
+	const char *name = RelationGetRelationName(relation);
+	const int wrong = ERRCODE_WRONG_OBJECT_TYPE;
+
+	if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		refuse_source(build, wrong, name, "is a temporary table", "Only its own session can see it: use a permanent table.");
+	if (relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		refuse_source(build, wrong, name, "is an unlogged table", psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.", quote_identifier(name)));
+	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
+		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, psprintf("uses the table access method \"%s\"", get_am_name(relation->rd_rel->relam)),
+		              "Only tables of the access method heap can be decoded.");
+}
+
+static void
+check_source_foreign(const SbPlanBuild *build, Relation relation)
+{
+	if (relation->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+		refuse_source(build, ERRCODE_WRONG_OBJECT_TYPE, RelationGetRelationName(relation), "is a foreign table",
+		              "Its changes are not in this server's WAL: create the pipeline where the table is, or replicate it to here.");
+}
+
+/* Each partition is a part of the source: what one cannot be, the whole cannot. */
+static void
+check_source_partitions(const SbPlanBuild *build, Relation source)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_partition_tree(RelationGetRelid(source), AccessShareLock))
+	{
+		Relation relation = table_open(lfirst_oid(lc), NoLock);
+
+		check_source_foreign(build, relation);
+		if (relation->rd_rel->relkind == RELKIND_RELATION)
+			check_source_storage(build, relation);
+		table_close(relation, NoLock);
+	}
+}
+
 static void
 check_source_kind(const SbPlanBuild *build, Relation relation)
 {
@@ -176,9 +218,10 @@ check_source_kind(const SbPlanBuild *build, Relation relation)
 	switch (relation->rd_rel->relkind)
 	{
 		case RELKIND_RELATION:
+			check_source_storage(build, relation);
 			break;
 		case RELKIND_PARTITIONED_TABLE:
-			refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "is a partitioned table", "Partitioned tables are not supported yet.");
+			check_source_partitions(build, relation);
 			break;
 		case RELKIND_VIEW:
 			refuse_source(build, wrong, name, "is a view", "Write the query over the table that the view reads.");
@@ -187,18 +230,11 @@ check_source_kind(const SbPlanBuild *build, Relation relation)
 			refuse_source(build, wrong, name, "is a materialized view", "Write the query over the table that the view reads.");
 			break;
 		case RELKIND_FOREIGN_TABLE:
-			refuse_source(build, wrong, name, "is a foreign table", "Its changes are not in this server's WAL: create the pipeline where the table is, or replicate it to here.");
+			check_source_foreign(build, relation);
 			break;
 		default:
 			refuse_source(build, wrong, name, "is not a table", NULL);
 	}
-	if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		refuse_source(build, wrong, name, "is a temporary table", "Only its own session can see it: use a permanent table.");
-	if (relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
-		refuse_source(build, wrong, name, "is an unlogged table", psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.", quote_identifier(name)));
-	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
-		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, psprintf("uses the table access method \"%s\"", get_am_name(relation->rd_rel->relam)),
-		              "Only tables of the access method heap can be decoded.");
 }
 
 static void
@@ -220,9 +256,13 @@ check_source_inheritance(const SbPlanBuild *build, Relation relation, bool with_
 	const char *name = RelationGetRelationName(relation);
 	Oid relid = RelationGetRelid(relation);
 
-	if (relation->rd_rel->relispartition)
-		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "is a partition", "Partitioned tables are not supported yet.");
-	if (has_superclass(relid))
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		if (!with_children)
+			refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "is read with ONLY", "A partitioned table has no rows but those of its partitions: leave out ONLY.");
+		return;
+	}
+	if (!relation->rd_rel->relispartition && has_superclass(relid))
 		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "inherits from another table", "Use a table without inheritance.");
 	/* relhassubclass may outlive the children */
 	if (with_children && has_subclass(relid) && find_inheritance_children(relid, AccessShareLock) != NIL)

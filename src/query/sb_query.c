@@ -162,6 +162,8 @@ sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, boo
 	query_open_windows(query);
 	sb_query_open_keys(query);
 	sb_query_open_aggs(query);
+	if (retractable && sb_query_merges(query))
+		sb_query_open_element(query);
 	sb_query_open_output(query);
 	MemoryContextSwitchTo(old);
 	return query;

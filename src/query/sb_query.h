@@ -3,7 +3,7 @@
  *
  * MEMORY. An SbQuery lives in the context current at open. `cells` holds by-reference accumulator values that outlive a bundle. The
  * per-row memory is the query's own and is reset by sb_query_set_row(). `bundle` memory holds live internal-type states, until
- * sb_query_park().
+ * sb_query_acc_park().
  */
 #ifndef SB_QUERY_H
 #define SB_QUERY_H
@@ -84,6 +84,12 @@ extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs); /* by-referen
 /* versioned bytes for the state table; parked or plain forms only (park first) */
 extern void sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out);
 extern void sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end);
+
+/* ---- elements: rows as accumulators see them (of a retractable query over merging windows) ---- */
+/* Appends the current row's bytes: equal for rows that are the same to the accumulators. */
+extern void sb_query_element_write(SbQuery *query, StringInfo out);
+/* Makes such bytes, which must live until the next row, the current row of sb_query_acc_add() and sb_query_acc_retract(), and of nothing else. */
+extern void sb_query_element_set(SbQuery *query, const char *data, Size size);
 
 /* ---- a result row ---- */
 /*

@@ -163,7 +163,8 @@ struct SbAgg
 	SbType *arg_types;
 	NullableDatum *values; /* the current row's */
 	bool skip;             /* the current row does not pass the FILTER */
-	void *impl;            /* the method's: SbFast, SbTransition, SbInverse, SbBagPlan, SbMultisetPlan */
+	struct SbElementArg *element;
+	void *impl; /* the method's: SbFast, SbTransition, SbInverse, SbBagPlan, SbMultisetPlan */
 };
 
 extern const SbAggMethod sb_agg_fast;
@@ -249,6 +250,7 @@ struct SbQuery
 	/* aggregates */
 	SbAgg *aggs;
 	bool args_ready; /* the current row's arguments are in the aggs */
+	int element_bits;
 
 	/* output */
 	TupleTableSlot *out_slot;
@@ -262,6 +264,11 @@ struct SbQuery
 };
 
 extern void sb_query_open_output(SbQuery *query);
+/* After the aggregates: for queries whose elements are kept. */
+extern void sb_query_open_element(SbQuery *query);
+extern bool sb_query_merges(const SbQuery *query);
+/* Puts the current row's arguments into the aggs. */
+extern void sb_query_eval_args(SbQuery *query);
 /* Compiles an expression over the source's row. */
 extern void sb_expr_open(SbQuery *query, SbExpr *expr, Expr *node);
 

@@ -179,16 +179,6 @@ sb_window_kind(const char *name)
 	return SB_WINDOW_CUSTOM;
 }
 
-const char *
-sb_window_kind_name(SbWindowKind kind)
-{
-	const WindowDef *def = find_def(kind);
-
-	if (def != NULL)
-		return def->name;
-	return kind == SB_WINDOW_GLOBAL ? "global" : "custom";
-}
-
 static char *
 interval_text(const Interval *interval)
 {

@@ -14,7 +14,6 @@ typedef struct SbWindowFn SbWindowFn;
 
 /* The kind of the function with this name in schema beam, or SB_WINDOW_CUSTOM. */
 extern SbWindowKind sb_window_kind(const char *name);
-extern const char *sb_window_kind_name(SbWindowKind kind);
 
 /*
  * Binds a built-in window function to its arguments after the event time (all constants; given as for the SQL function, defaults

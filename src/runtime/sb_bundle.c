@@ -13,6 +13,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/memutils.h"
@@ -106,7 +107,7 @@ static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
 	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
-	       TimestampDifferenceExceeds(started, GetCurrentTimestamp(), sb_guc_bundle_time_ms);
+	       TimestampDifferenceExceeds(started, sb_clock_now(), sb_guc_bundle_time_ms);
 }
 
 /* Waits, within a source transaction, for more of its frames. */
@@ -152,6 +153,8 @@ bundle_take(SbBundleRun *run)
 			return;
 		foreach (lc, run->pipelines)
 			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+		if (intake->nrows > done)
+			SB_KILL_POINT("after_rows");
 		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
 		{
 			if (sb_intake_is_full(intake))
@@ -242,7 +245,9 @@ bundle_run_plainly(SbBundleRun *run)
 	sb_letters_write();
 	bundle_check_chains(run);
 	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
+	SB_KILL_POINT("before_commit");
 	sb_transaction_commit();
+	SB_KILL_POINT("after_commit");
 	foreach (lc, run->pipelines)
 		sb_pipeline_keep(lfirst(lc));
 }
@@ -325,6 +330,7 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 	}
 	if (hi - lo == 1)
 	{
+		SB_KILL_POINT("before_dead_letter");
 		careful_bury(careful, &careful->rows[lo], error);
 		FreeErrorData(error);
 		return;
@@ -424,6 +430,11 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 {
+	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
+	if (sb_pipeline_result_moved(pipeline))
+		ereport(ERROR,
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("the result table of pipeline \"%s\" was renamed or given to another role: the bundle is run again", pipeline->row->name)));
 	/* dropped meanwhile: its objects are gone, and nobody waits for it */
 	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
 		return;
@@ -481,7 +492,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	bundle_check_chains(run);
 	run->wrote = true;
 	MemoryContextSwitchTo(old);
+	SB_KILL_POINT("before_careful_commit");
 	sb_transaction_commit();
+	SB_KILL_POINT("after_careful_commit");
 	MemoryContextDelete(context);
 	return true;
 }
@@ -553,7 +566,9 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	complete = complete && !(run->stop == SB_INTAKE_RESET && intake->in_transaction);
 	if (complete)
 		pgstat_report_stat(false);
+	SB_KILL_POINT("before_release");
 	sb_intake_release(intake);
+	SB_KILL_POINT("after_release");
 	if (!complete || run->stop == SB_INTAKE_RESET)
 		return SB_BUNDLE_RESET;
 	if (failed)
@@ -566,7 +581,7 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 SbBundleEnd
 sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 
 	return bundle_run(&run, commit_lsn);
 }
@@ -574,7 +589,7 @@ sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generat
 SbBundleEnd
 sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = GetCurrentTimestamp(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 
 	Assert(intake->nrows == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);

@@ -15,6 +15,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "runtime/sb_history_part.h"
+#include "sb_partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -143,8 +144,6 @@ static List *
 part_candidates(const SbPlan *plan, bool retractable)
 {
 	Relation rel = table_open(plan->source, AccessShareLock);
-	Bitmapset *identity = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
-	bool any = !retractable || rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	List *columns = part_columns(rel);
 	List *vars = pull_var_clause((Node *) plan->event_time, 0);
 	List *result = NIL;
@@ -154,7 +153,7 @@ part_candidates(const SbPlan *plan, bool retractable)
 		columns = lcons_int(linitial_node(Var, vars)->varattno, columns);
 	foreach (lc, columns)
 	{
-		if (any || bms_is_member(lfirst_int(lc) - FirstLowInvalidHeapAttributeNumber, identity))
+		if (!retractable || sb_partition_all_old_have(plan->source, get_attname(plan->source, lfirst_int(lc), false)))
 			result = lappend_int(result, lfirst_int(lc));
 	}
 	table_close(rel, AccessShareLock);

@@ -1,8 +1,9 @@
 /*
  * sb_hooks.c: what stream_beam does in the backends of others.
  *
- * Three things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines or the extension tells the workers;
- * a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it.
+ * Four things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the
+ * workers; a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it; commands that move rows
+ * of partitions leave a note in the WAL (sb_hooks_partition.c).
  */
 #include "postgres.h"
 
@@ -11,15 +12,19 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_hooks_partition.h"
 #include "sb_compat.h"
+#include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
@@ -32,10 +37,14 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static bool tell_runner;
 static bool chained;
 static bool probe;
+/* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
+static bool rights_changed; /* in this database */
+static bool roles_changed;  /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
 static Oid blocked_dbid = InvalidOid;
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
 sb_my_database(void)
@@ -107,8 +116,31 @@ hooks_end_of_transaction(bool committed)
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
 	tell_runner = chained = probe = pinned = committing = false;
-	blocked_dbid = InvalidOid;
+	blocked_dbid = new_dbid = InvalidOid;
+}
+
+/* After the invalidations are sent and the locks released. */
+static void
+hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	SbDatabase *db;
+
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(rights_changed || roles_changed))
+		return;
+	db = sb_database_find(MyDatabaseId);
+	if (committed && roles_changed)
+		sb_tell_all_runners();
+	else if (committed && db)
+		sb_tell_runner(db);
+	rights_changed = roles_changed = false;
 }
 
 static void
@@ -152,19 +184,35 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+/* A source, or a part of one, or a result. */
 static bool
-hooks_is_source(Oid relation)
+hooks_is_watched(Oid relation)
 {
 	SbDatabase *db = sb_database_find(MyDatabaseId);
-	bool found = false;
+	ListCell *lc;
 
-	if (db == NULL || db->nsources == 0)
+	if (db == NULL || (db->nsources == 0 && db->nresults == 0))
 		return false;
-	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	for (int i = 0; i < db->nsources && !found; i++)
-		found = db->sources[i] == relation;
-	LWLockRelease(sb_registry->lock);
-	return found;
+	if (sb_is_watched(db, relation))
+		return true;
+	foreach (lc, sb_partition_ancestors(relation))
+	{
+		if (sb_is_watched(db, lfirst_oid(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* The relation that such an access alters, as far as pipelines are concerned, or InvalidOid. */
+static Oid
+hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, const void *arg)
+{
+	if (class == RelationRelationId && (access == OAT_POST_ALTER || access == OAT_DROP))
+		return object;
+	/* a table gets another partition, or loses one: it is the parent that matters */
+	if (class == InheritsRelationId && access == OAT_POST_ALTER)
+		return ((const ObjectAccessPostAlter *) arg)->auxiliary_id;
+	return InvalidOid;
 }
 
 static void
@@ -176,9 +224,15 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	{
 		sb_at_commit_probe();
 	}
-	/* a source that is altered: the runner looks whether its pipelines can go on */
-	if (sb_registry && (access == OAT_POST_ALTER || access == OAT_DROP) && class == RelationRelationId && hooks_is_source(object))
-		sb_at_commit_tell_runner();
+	if (sb_registry)
+	{
+		Oid altered = hooks_altered_relation(access, class, object, arg);
+
+		/* a source that is altered: the runner looks whether its pipelines can go on */
+		if (OidIsValid(altered) && hooks_is_watched(altered))
+			sb_at_commit_tell_runner();
+		sb_partition_object_access(access, class, object, sub, arg);
+	}
 }
 
 /* The database that a command needs for itself, or InvalidOid. */
@@ -244,7 +298,7 @@ hooks_clear_database(Oid dbid)
 	blocked_dbid = dbid;
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (db->workers[SB_ROLE_READER].state != SB_WORKER_STOPPED || db->workers[SB_ROLE_RUNNER].state != SB_WORKER_STOPPED)
+	while (!sb_database_is_left(db))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -255,10 +309,31 @@ hooks_clear_database(Oid dbid)
 	ConditionVariableCancelSleep();
 }
 
+/* A right that may have been taken from an owner: the runner looks whether its pipelines may go on. */
+static void
+hooks_note_rights(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_GrantStmt:
+		case T_DropOwnedStmt:
+			rights_changed = true;
+			break;
+		case T_GrantRoleStmt:
+		case T_AlterRoleStmt:
+			roles_changed = true;
+			break;
+		default:
+			break;
+	}
+}
+
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
 {
+	Oid set_logged = sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
+
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{
 		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
@@ -270,12 +345,19 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+	if (OidIsValid(set_logged))
+		sb_partition_after_set_logged(set_logged);
+	if (sb_registry)
+		hooks_note_rights(statement->utilityStmt);
 }
 
 void
 sb_hooks_install(void)
 {
 	RegisterXactCallback(hooks_xact, NULL);
+	RegisterResourceReleaseCallback(hooks_transaction_is_over, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = hooks_object_access;
 	previous_utility = ProcessUtility_hook;

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "runtime/sb_intake.h"
+#include "sb_kill_point.h"
 #include "storage/buffile.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -128,7 +129,7 @@ intake_add_row(SbIntake *intake, const SbRowFrame *frame)
 	}
 	row = &intake->rows[intake->nrows++];
 	row->frame = frame;
-	row->layout = frame->kind == SB_ROW_TRUNCATE ? NULL : intake_layout(intake, frame->layout);
+	row->layout = frame->layout == 0 ? NULL : intake_layout(intake, frame->layout);
 	row->position = intake->transaction;
 	row->commit_time = intake->commit_time;
 	row->xid = intake->xid;
@@ -166,6 +167,20 @@ intake_add_truncate(SbIntake *intake, const SbTruncateFrame *frame)
 
 	row->relation = frame->relation;
 	row->kind = SB_ROW_TRUNCATE;
+	intake_add_row(intake, row);
+}
+
+static void
+intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
+{
+	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + sizeof(NameData));
+
+	row->relation = frame->relation;
+	row->kind = SB_ROW_REBUILD;
+	row->cause = frame->cause;
+	row->partition = frame->partition;
+	row->new_length = sizeof(NameData);
+	memcpy(row->data, &frame->name, sizeof(NameData));
 	intake_add_row(intake, row);
 }
 
@@ -232,6 +247,9 @@ sb_intake_take(SbIntake *intake)
 				break;
 			case SB_FRAME_TRUNCATE:
 				intake_add_truncate(intake, (const SbTruncateFrame *) frame);
+				break;
+			case SB_FRAME_REBUILD:
+				intake_add_rebuild(intake, (const SbRebuildFrame *) frame);
 				break;
 			case SB_FRAME_COMMIT:
 				intake->in_transaction = false;
@@ -310,6 +328,7 @@ sb_intake_spool(SbIntake *intake)
 		BufFileWrite(spool->file, unconstify(SbRowFrame *, row->frame), head.size);
 	}
 	MemoryContextSwitchTo(old);
+	SB_KILL_POINT("after_spool");
 	intake->nrows = 0;
 	if (intake->split == NULL)
 		MemoryContextReset(intake->context);

@@ -23,7 +23,7 @@ typedef enum SbSide
 typedef struct SbRow
 {
 	const SbRowFrame *frame;
-	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for a TRUNCATE */
+	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for what has no row: TRUNCATE, REBUILD */
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
 	TransactionId xid; /* of its transaction, the top one; invalid: the row has not come through the ring */

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
+#include "runtime/sb_guard.h"
 #include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
@@ -35,8 +36,8 @@
 /* A worker that the postmaster was asked for but that has not reported; a launcher that restarted has no handle to ask. */
 #define SB_START_TIMEOUT_MS 10000
 
-static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner"};
-static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main"};
+static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner", "stream_beam guard"};
+static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_guard_main"};
 
 /* handles of the workers asked for, [database * SB_NROLES + role]; NULL: none */
 static BackgroundWorkerHandle **handles;
@@ -55,6 +56,8 @@ sb_launcher_register(void)
 static bool
 launcher_wants(SbDatabase *db, SbRole role)
 {
+	if (role == SB_ROLE_GUARD)
+		return db->guard_wanted && (db->state == SB_DB_PROBE || db->state == SB_DB_RUN);
 	switch (db->state)
 	{
 		case SB_DB_PROBE:
@@ -289,8 +292,7 @@ launcher_free_entries(void)
 	{
 		SbDatabase *db = &sb_registry->databases[i];
 
-		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 &&
-		    db->workers[SB_ROLE_READER].state == SB_WORKER_STOPPED && db->workers[SB_ROLE_RUNNER].state == SB_WORKER_STOPPED)
+		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 && sb_database_is_left(db))
 			db->dbid = InvalidOid;
 	}
 	LWLockRelease(sb_registry->lock);
@@ -326,7 +328,7 @@ stream_beam_launcher_main(Datum arg)
 		         errhint("Set wal_level to logical and restart the server.")));
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = sb_clock_now();
 		TimestampTz next = DT_NOEND;
 
 		sb_worker_check();
@@ -339,6 +341,7 @@ stream_beam_launcher_main(Datum arg)
 				next = Min(next, launcher_tend_database(i, now));
 		}
 		launcher_free_entries();
+		next = Min(next, sb_guard_look(now));
 		/* an entry was freed, or a probe ended: the next database may have its turn */
 		if (unprobed != NIL)
 			next = Min(next, TimestampTzPlusMilliseconds(now, 100));

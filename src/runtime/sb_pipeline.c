@@ -11,9 +11,12 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sink/sb_letters.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -51,6 +54,12 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
 	pipeline_apply_settings(pipeline);
 	saved->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+sb_pipeline_forget_settings(void)
+{
+	settings_of = NULL;
 }
 
 void
@@ -110,7 +119,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
@@ -118,7 +127,7 @@ pipeline_view_query(const SbPipelineRow *row)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
 		         errdetail("Its state belongs to the old definition."),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
 	return query;
 }
 
@@ -175,7 +184,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : GetCurrentTimestamp();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
@@ -195,7 +204,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbSavedRole saved;
-	char *result_name, *state_name;
+	char *state_name;
 
 	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
 	settings_of = NULL;
@@ -204,7 +213,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
-	result_name = pipeline_relation_name(row, row->result, "result table");
+	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
@@ -218,10 +227,12 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
 	sb_role_restore(&saved);
+	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
-	pipeline->result = sb_result_open(pipeline->plan, result_name, pipeline->strategy.accumulation);
+	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
@@ -238,9 +249,27 @@ sb_pipeline_verify(SbPipeline *pipeline)
 
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
+	pipeline_check_owner(pipeline->row);
 	sb_pipeline_as_owner(pipeline, &saved);
-	(void) sb_plan_build(pipeline_view_query(pipeline->row));
+	/* compiling them asks for the rights to the functions */
+	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_role_restore(&saved);
+}
+
+bool
+sb_pipeline_result_moved(const SbPipeline *pipeline)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != pipeline->row->owner ||
+	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
 }
 
 void
@@ -274,21 +303,38 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 	pipeline->changed = false;
 }
 
+/*
+ * While windows are computed anew: is the window not among them? The others have the row. Else: was it among them, and the row in the
+ * table then?
+ */
+static inline bool
+pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
+{
+	if (unlikely(pipeline->backfill != NULL))
+		return !sb_window_range_has(&pipeline->backfill->range, window);
+	return unlikely(pipeline->backfilled != NULL) && sb_window_range_has(&pipeline->backfilled->range, window) &&
+	       sb_backfill_saw(pipeline->backfilled, row);
+}
+
+/* Of merging windows this is the element's own, before any merging. */
 static void
 pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
                     TimestampTz event_time, SbWindow window)
 {
 	SbEntry *entry;
 
-	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window))
+	if (pipeline_leaves_out(pipeline, row, window))
+		return;
+	/* nothing is late that is computed anew */
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->backfill == NULL)
 	{
 		sb_pipeline_late(pipeline, row, event_time, window, false);
 		return;
 	}
-	entry = sb_cells_find(pipeline->cells, hash, keys, nulls, window);
+	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, hash, keys, nulls, window);
 	if (entry == NULL)
 	{
-		if (sb_cells_maybe_stored(pipeline->cells, window))
+		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
 		{
 			sb_pipeline_defer(pipeline, row, hash, event_time, window);
 			return;
@@ -302,7 +348,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 }
 
 static void
-pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
+pipeline_side(SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
 	TimestampTz event_time;
@@ -319,33 +365,28 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row, bool merging)
 	if (!sb_query_filter(pipeline->query))
 		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
-	/* a row in a gap between windows is in none, and tells the time all the same */
-	if (!sb_row_is_old(row))
+	/*
+	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
+	 * have to come there yet.
+	 */
+	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
 		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
-	if (!merging)
-	{
-		for (int i = 0; i < n; i++)
-			pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
-	}
-	/* for sessions the element's own window is tested, before any merging */
-	else if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, windows[0]))
-		sb_pipeline_late(pipeline, row, event_time, windows[0], false);
-	else
-		sb_pipeline_defer(pipeline, row, hash, event_time, windows[0]);
+	for (int i = 0; i < n; i++)
+		pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
 }
 
 /* A change: one side, or two. */
 static void
-pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
+pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
 	SbRow side = *row;
 
 	if (likely(row->frame->kind == SB_ROW_INSERT))
 	{
-		pipeline_side(pipeline, row, merging);
+		pipeline_side(pipeline, row);
 		return;
 	}
 	if (!sb_pipeline_change_counts(pipeline, row))
@@ -353,14 +394,13 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row, bool merging)
 	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
 	{
 		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
-			pipeline_side(pipeline, &side, merging);
+			pipeline_side(pipeline, &side);
 	}
 }
 
 void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
-	bool merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 	Size budget = pipeline_budget();
 	SbSavedRole saved;
 
@@ -376,7 +416,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
 		pipeline->current = row;
-		pipeline_row(pipeline, row, merging);
+		pipeline_row(pipeline, row);
 		pipeline->progress.rows_in++;
 		pipeline->changed = true;
 		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
@@ -422,9 +462,9 @@ pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
 }
 
-/* Retracts what was emitted for the cell, and for the windows merged into it: packed rows, one behind the other. */
-static void
-pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+/* The rows are packed, one behind the other. */
+void
+sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	const char *at, *end;
 
@@ -446,25 +486,28 @@ pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_cells_clear_emitted_rows(pipeline->cells, entry);
 }
 
-void
-sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
+/* The rows of windows that the cell has taken the place of. */
+static void
+pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
 {
-	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
+	SbSession *session = sb_cells_session(pipeline->cells, entry);
 	const bool *nulls;
-	Datum *keys;
-	bytea *packed;
+	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
 
-	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
+	if (session == NULL || session->removed == NULL)
 		return;
-	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
-	if (packed)
-		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+	for (int i = 0; i < session->nremoved; i++)
+	{
+		if (pipeline->observer)
+			pipeline->observer->remove(pipeline->observer->arg, session->removed[i], keys, nulls);
+		else
+			sb_result_remove(pipeline->result, session->removed[i], keys, nulls);
+	}
+	sb_cells_clear_removed(pipeline->cells, entry);
 }
 
-/* A pane with a row. */
-static void
-pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+void
+sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
 
@@ -491,12 +534,13 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
 	sb_pipeline_recall(pipeline, entry);
-	pipeline_retract(pipeline, entry, pane);
+	sb_pipeline_retract(pipeline, entry, pane);
+	pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
-		pipeline_emit_row(pipeline, entry, pane);
+		sb_pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
 		pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
@@ -516,8 +560,11 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 static void
 pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 {
-	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		pipeline_forget_accumulators(pipeline, entry);
+	if (!sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		return;
+	pipeline_forget_accumulators(pipeline, entry);
+	if (sb_cells_session(pipeline->cells, entry))
+		sb_cells_set_elements(pipeline->cells, entry, NULL);
 }
 
 static void
@@ -527,6 +574,22 @@ pipeline_write_result(SbPipeline *pipeline)
 		sb_result_write(pipeline->result);
 }
 
+/*
+ * A window whose row was taken out of the result to be computed anew has a row again, whatever its trigger waits for: the pane that
+ * this is does not count for the trigger.
+ */
+static bool
+pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
+{
+	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
+	bool ended = pipeline->clocks.input_watermark > sb_window_max_timestamp(window);
+
+	if (pipeline->backfill == NULL || entry->emitted || !sb_backfill_showed(pipeline->backfill, window))
+		return false;
+	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY, .nonspeculative_index = ended ? 0 : -1, .is_first = true, .timestamp = sb_window_max_timestamp(window), .elements = 1};
+	return true;
+}
+
 void
 sb_pipeline_flush(SbPipeline *pipeline)
 {
@@ -534,10 +597,17 @@ sb_pipeline_flush(SbPipeline *pipeline)
 	SbPane pane;
 
 	sb_pipeline_resolve(pipeline);
+	/* a pane in the middle could close a window to the rest of its rows */
+	if (pipeline->backfill && pipeline->backfill->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
+	{
+		sb_cells_untouch(pipeline->cells);
+		return;
+	}
 	sb_pipeline_as_owner(pipeline, &saved);
 	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry; entry = entry->next_touched)
 	{
-		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane))
+		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane) ||
+		    pipeline_must_show(pipeline, entry, &pane))
 			pipeline_emit(pipeline, entry, &pane);
 		pipeline_release_closed(pipeline, entry);
 		sb_cells_set_timers(pipeline->cells, entry, true);
@@ -567,7 +637,7 @@ pipeline_timers(SbPipeline *pipeline)
 		sb_cells_change(pipeline->cells, entry);
 		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
-		if (action & SB_TIMER_EMIT)
+		if ((action & SB_TIMER_EMIT) || (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
 		{
 			sb_pipeline_as_owner(pipeline, &saved);
 			pipeline_emit(pipeline, entry, &pane);
@@ -600,7 +670,9 @@ pipeline_timers(SbPipeline *pipeline)
 void
 sb_pipeline_write_state(SbPipeline *pipeline)
 {
+	SB_KILL_POINT("before_state");
 	sb_cells_write(pipeline->cells);
+	SB_KILL_POINT("after_state");
 }
 
 /* How finely the watermark of a resting source follows the clock. */
@@ -633,7 +705,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
 	if (idle)
 	{
-		TimestampTz clock = pipeline->clocks.processing_time - delay;
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
 		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
@@ -752,7 +825,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
 		                                                                              : event + pipeline->row->watermark_delay_us + 1;
 
-		wake = Min(wake, Max(idle_at, due));
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}
 	return wake;
 }

@@ -27,10 +27,14 @@ typedef struct SbObserver
 {
 	void (*emit)(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op);
 	void (*late)(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json);
+	/* accumulating: the row of a window that is no more, merged or taken apart, leaves the result */
+	void (*remove)(void *arg, SbWindow window, const Datum *keys, const bool *nulls);
 	void *arg;
 } SbObserver;
 
 typedef struct SbChain SbChain;
+struct SbBackfill;
+struct SbBackfilled;
 typedef struct SbHistory SbHistory;
 
 typedef struct SbPipeline
@@ -47,18 +51,22 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
-	const SbObserver *observer;  /* NULL: tables */
-	struct SbPipeline *upstream; /* whose result it reads; NULL: a table, or an upstream that does not run */
-	List *readers;               /* of SbPipeline: those running that read its result */
-	SbChain *chain;              /* rows for the readers; NULL: it has none */
-	SbHistory *history;          /* rows that the source had before; NULL: all are in */
-	bool retractable;            /* its rows may be taken back; false: what is no INSERT is a dead letter */
-	TupleDesc checked_layout;    /* the last that a change came with ... */
-	bool old_is_known;           /* ... and whether its old tuples have all that the query uses */
-	bool chain_held;             /* rows are not handed on as they come: the bundle is run carefully */
-	bool kept_queue_pending;     /* as of the last keep */
-	bool queue_pending;          /* rows may have been queued while it did not run */
-	Datum *out_values;           /* of one result row */
+	char *result_name;               /* qualified, as it was opened */
+	const SbObserver *observer;      /* NULL: tables */
+	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
+	List *readers;                   /* of SbPipeline: those running that read its result */
+	SbChain *chain;                  /* rows for the readers; NULL: it has none */
+	SbHistory *history;              /* rows that the source had before; NULL: all are in */
+	bool merging;                    /* its windows are sessions */
+	bool retractable;                /* its rows may be taken back; false: what is no INSERT is a dead letter */
+	TupleDesc checked_layout;        /* the last that a change came with ... */
+	bool old_is_known;               /* ... and whether its old tuples have all that the query uses */
+	bool chain_held;                 /* rows are not handed on as they come: the bundle is run carefully */
+	bool kept_queue_pending;         /* as of the last keep */
+	bool queue_pending;              /* rows may have been queued while it did not run */
+	struct SbBackfill *backfill;     /* the step that is being run; NULL: none */
+	struct SbBackfilled *backfilled; /* what the last step has seen of the stream to come; NULL: nothing */
+	Datum *out_values;               /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
 	TimestampTz last_row_at;     /* processing time: when it last had a row */
@@ -75,6 +83,8 @@ typedef struct SbPipeline
 extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer);
 /* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
+/* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
+extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
@@ -140,6 +150,8 @@ typedef struct SbSavedRole
 } SbSavedRole;
 
 extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
+/* A subtransaction in which that was called was rolled back: the settings are what they were before. */
+extern void sb_pipeline_forget_settings(void);
 /* back to the extension's owner, for the tables of state */
 extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
@@ -147,6 +159,13 @@ extern void sb_role_restore(const SbSavedRole *saved);
 
 /* A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. */
 extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
+/*
+ * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their rows in the result; who reads it is told.
+ * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.
+ */
+extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
+/* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
+extern void sb_pipeline_put_empty(SbPipeline *pipeline);
 extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */
@@ -154,6 +173,8 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
+/* A pane of the cell with the row in out_values. Runs as the owner. */
+extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /*
  * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
  * is looked up.
@@ -165,6 +186,8 @@ extern void sb_pipeline_resolve(SbPipeline *pipeline);
 /* Between rows only: afterwards others are the current row of the query. */
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
+/* Retracts what was emitted for the cell and for the windows merged into it. `pane`: for the observer, of which a retraction has nothing. */
+extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 
 /* The names that create_pipeline() takes; errors 22023. */
 #define SB_FIRE_ALWAYS "fire_always"

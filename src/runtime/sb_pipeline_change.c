@@ -9,12 +9,15 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
+#include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 bool
 sb_row_has_side(const SbRow *row, SbSide side)
@@ -40,7 +43,7 @@ change_json(const SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
 
-	if (row->frame->kind == SB_ROW_TRUNCATE)
+	if (row->layout == NULL)
 		return NULL;
 	sb_row_tuple(row, &tuple);
 	return tuple.t_len == 0 ? NULL : sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
@@ -49,7 +52,7 @@ change_json(const SbPipeline *pipeline, const SbRow *row)
 static const char *
 change_op(const SbRow *row)
 {
-	if (row->frame->kind == SB_ROW_TRUNCATE)
+	if (row->layout == NULL)
 		return "truncate";
 	if (sb_row_is_old(row))
 		return "delete";
@@ -101,6 +104,28 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 
 /* ---- changes other than an INSERT ---- */
 
+/* How a partition's rows have come or gone, for the beginning of a message. */
+static char *
+change_rebuild_cause(const SbRowFrame *frame)
+{
+	const char *name = frame->data;
+
+	switch ((SbRebuildCause) frame->cause)
+	{
+		case SB_REBUILD_ATTACH:
+			return psprintf("table \"%s\" was attached as a partition with rows in it", name);
+		case SB_REBUILD_DETACH:
+			return psprintf("partition \"%s\" was detached with rows in it", name);
+		case SB_REBUILD_DROP:
+			return psprintf("partition \"%s\" was dropped with rows in it", name);
+		case SB_REBUILD_TRUNCATE:
+			return psprintf("partition \"%s\" was truncated by itself, with rows in it", name);
+		case SB_REBUILD_LOGGED:
+			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL", name);
+	}
+	pg_unreachable();
+}
+
 static void
 change_refuse(SbPipeline *pipeline, const SbRow *row)
 {
@@ -108,7 +133,10 @@ change_refuse(SbPipeline *pipeline, const SbRow *row)
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	ErrorData error = {.sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED};
 
-	error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
+	if (row->frame->kind == SB_ROW_REBUILD)
+		error.message = change_rebuild_cause(row->frame);
+	else
+		error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
 	sb_pipeline_put_dead(pipeline, row, &error);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
@@ -132,22 +160,76 @@ change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
 static void
 change_check_old(SbPipeline *pipeline, const SbRow *row)
 {
-	const char *source = get_rel_name(pipeline->plan->source);
+	const char *table;
 
 	if (change_old_is_known(pipeline, row->layout) && (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
 		return;
+	/* the partition has the identity; where it is gone, the source is what can be named */
+	table = get_rel_name(row->frame->partition);
+	if (table == NULL)
+		table = get_rel_name(pipeline->plan->source);
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", source,
+	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", table,
 	                pipeline->row->name),
-	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(source))));
+	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(table))));
 }
 
-static void change_truncate(SbPipeline *pipeline);
+/* Are all columns that the query uses as they were? Such an UPDATE is none: no pane, and nothing late about an old row. */
+static bool
+change_is_none(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow side = *row;
+	HeapTupleData old, new;
+	int attno = -1;
+
+	side.side = SB_SIDE_OLD;
+	sb_row_tuple(&side, &old);
+	side.side = SB_SIDE_NEW;
+	sb_row_tuple(&side, &new);
+	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(row->layout, attno - 1);
+		bool old_null, new_null;
+		Datum was = heap_getattr(&old, attno, row->layout, &old_null);
+		Datum is = heap_getattr(&new, attno, row->layout, &new_null);
+
+		if (old_null != new_null || (!old_null && !datumIsEqual(was, is, att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+static void change_truncate(SbPipeline *pipeline, const SbRow *row);
+
+/*
+ * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
+ * being read, it is read again from the beginning.
+ */
+static void
+change_rebuild(SbPipeline *pipeline, const SbRow *row)
+{
+	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbSavedRole saved;
+
+	if (!pipeline->retractable && !came)
+	{
+		change_refuse(pipeline, row);
+		return;
+	}
+	sb_role_as_worker(&saved);
+	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
+	sb_role_restore(&saved);
+}
 
 bool
 sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 {
+	if (row->frame->kind == SB_ROW_REBUILD)
+	{
+		change_rebuild(pipeline, row);
+		return false;
+	}
 	if (!pipeline->retractable)
 	{
 		change_refuse(pipeline, row);
@@ -155,66 +237,105 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	}
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
-		change_truncate(pipeline);
+		change_truncate(pipeline, row);
 		if (pipeline->history)
 			sb_history_restart(pipeline, row);
 		return false;
 	}
 	change_check_old(pipeline, row);
-	/* an UPDATE without an old tuple has left the identity as it was, which is all that the query uses */
-	return row->frame->kind != SB_ROW_UPDATE || row->frame->old_length > 0;
+	if (row->frame->kind != SB_ROW_UPDATE || row->side != SB_SIDE_ALL)
+		return true;
+	/* without an old tuple it has left the identity as it was, which is all that the query uses */
+	return row->frame->old_length > 0 && !change_is_none(pipeline, row);
 }
 
 /* ---- TRUNCATE ---- */
 
-/* An aggregate over nothing is a row too. */
-static void
-truncate_put_empty(SbPipeline *pipeline)
+/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
+void
+sb_pipeline_put_empty(SbPipeline *pipeline)
 {
-	if (sb_query_output_empty(pipeline->query, pipeline->out_values, pipeline->out_nulls))
-	{
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, 1);
-		if (pipeline->chain)
-			sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, 1);
-	}
+	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+
+	SbEntry *entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+
+	sb_cells_touch(pipeline->cells, entry);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
-/* The rows that the result has lost, for those who read it. */
-static void
-truncate_tell_readers(SbPipeline *pipeline, uint64 n)
+/* The window of a row that the result has lost, and the row for those who read it. */
+static SbWindow
+clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
 {
-	for (uint64 i = 0; i < n; i++)
+	int ncolumns = pipeline->plan->ncolumns;
+	Datum *values = palloc(sizeof(Datum) * (ncolumns + 1));
+	bool *nulls = palloc(sizeof(bool) * (ncolumns + 1));
+	SbWindow window = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	for (int i = 0; i < ncolumns; i++)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, pipeline->out_values, pipeline->out_nulls);
-		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, -1);
+		if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
 	}
+	if (pipeline->chain)
+		sb_chain_put(pipeline, values, nulls, DatumGetInt16(values[ncolumns]));
+	pfree(values);
+	pfree(nulls);
+	return window;
 }
 
-/*
- * The source is empty: so are cells and result, whatever has become of the windows. What the rows before it have made ready is written
- * first, so that nothing is pending anywhere.
- */
-static void
-change_truncate(SbPipeline *pipeline)
+int
+sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows)
 {
-	MemoryContext old;
+	MemoryContext context = CurrentMemoryContext;
 	SbSavedRole saved;
-	uint64 n;
+	int n;
 
+	/* so that nothing is pending anywhere */
 	sb_pipeline_flush(pipeline);
 	sb_role_as_worker(&saved);
 	sb_pipeline_write_state(pipeline);
-	sb_cells_clear(pipeline->cells);
+	sb_cells_clear(pipeline->cells, range, inside);
 	sb_role_restore(&saved);
 	if (pipeline->observer)
-		return;
-	old = MemoryContextSwitchTo(pipeline->element);
-	n = sb_result_clear(pipeline->result);
-	if (pipeline->chain)
-		truncate_tell_readers(pipeline, n);
+		return 0;
+	sb_pipeline_as_owner(pipeline, &saved);
+	n = sb_result_clear(pipeline->result, range, inside);
+	*windows = MemoryContextAllocHuge(context, sizeof(SbWindow) * (n + 1));
+	MemoryContextSwitchTo(pipeline->element);
+	for (int i = 0; i < n; i++)
+		(*windows)[i] = clear_row(pipeline, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	SPI_freetuptable(SPI_tuptable);
-	if (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
-		truncate_put_empty(pipeline);
+	sb_role_restore(&saved);
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(pipeline->element);
+	return n;
+}
+
+/*
+ * The source is empty: so are cells and result, whatever has become of the windows; but for those that have been computed anew by a
+ * snapshot that has seen it empty.
+ */
+static void
+change_truncate(SbPipeline *pipeline, const SbRow *row)
+{
+	bool spare = pipeline->backfilled && sb_backfill_saw(pipeline->backfilled, row);
+	SbWindowRange range = spare ? pipeline->backfilled->range : SB_ALL_WINDOWS;
+	SbWindow *windows;
+	MemoryContext old;
+
+	if (spare && sb_window_range_is_all(&range))
+		return;
+	old = MemoryContextSwitchTo(pipeline->bundle);
+	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
+	MemoryContextSwitchTo(pipeline->element);
+	if (!pipeline->observer && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+		sb_pipeline_put_empty(pipeline);
 	if (sb_result_pending(pipeline->result))
 		sb_result_write(pipeline->result);
 	MemoryContextSwitchTo(old);

@@ -6,13 +6,17 @@
  * under a current snapshot.
  *
  * A session is one decoding context. It ends when the runner asks for a rewind (it has started anew, or a pipeline goes on at an
- * older position); the next one starts at what the slot has confirmed and says so with a RESET frame.
+ * older position), or when the decoder cannot go on with what it has passed by; the next one starts at what the slot has confirmed and
+ * says so with a RESET frame.
  *
  * It sleeps on its latch when all flushed WAL is read; commits of this database wake it (sb_hooks.c).
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "access/xlogreader.h"
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
@@ -25,6 +29,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -34,6 +39,8 @@
 /* Confirming writes the slot's file: at most so often, or when so much WAL could be given back. */
 #define SB_CONFIRM_INTERVAL_MS 1000
 #define SB_CONFIRM_BYTES (16 * 1024 * 1024)
+/* Reading without pause, it says how far it is after so much. */
+#define SB_PUBLISH_BYTES (1024 * 1024)
 /* How long after a wake-up without anything to read the flush pointer is watched: an asynchronous commit is flushed within 3 wal_writer_delay. */
 #define SB_FLUSH_WATCH_MS 1000
 #define SB_FLUSH_POLL_MS 10
@@ -45,8 +52,11 @@ static SbRingWriter writer;
 static SbDecoder decoder;
 static uint64 session_epoch;
 static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
+static XLogRecPtr published_at; /* position of the last reader_publish() */
 static TimestampTz confirmed_at;
 static TimestampTz watch_flush_until;
+
+static void reader_confirm(bool force);
 
 static void
 reader_wake_runner(void)
@@ -58,6 +68,9 @@ static void
 reader_wait_for_room(void)
 {
 	sb_worker_check();
+	/* a runner that takes nothing may all the same have been relieved of what it waits for */
+	if (MyReplicationSlot != NULL)
+		reader_confirm(false);
 	sb_worker_sleep(100);
 }
 
@@ -91,10 +104,12 @@ reader_confirm(bool force)
 
 	if (wanted == InvalidXLogRecPtr || wanted <= confirmed)
 		return;
-	now = GetCurrentTimestamp();
+	now = sb_clock_now();
 	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
 		return;
+	SB_KILL_POINT("before_confirm");
 	LogicalConfirmReceivedLocation(wanted);
+	SB_KILL_POINT("after_confirm");
 	pg_atomic_write_u64(&db->confirmed, wanted);
 	confirmed_at = now;
 }
@@ -102,7 +117,22 @@ reader_confirm(bool force)
 static bool
 reader_session_over(void)
 {
-	return pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+	return decoder.start_over || pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+}
+
+/* Tells how far it has read, and which transaction keeps the slot from following. */
+static void
+reader_publish(XLogReaderState *state)
+{
+	LogicalDecodingContext *ctx = state->private_data;
+	ReorderBufferTXN *oldest = ReorderBufferGetOldestTXN(ctx->reorder);
+
+	if (oldest)
+		pg_atomic_write_u64(&db->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
+	pg_atomic_write_u32(&db->open_xid, oldest ? oldest->xid : InvalidTransactionId);
+	pg_atomic_write_u64(&db->decoded, state->EndRecPtr);
+	pg_atomic_write_u64(&db->decoded_rows, decoder.rows);
+	published_at = state->EndRecPtr;
 }
 
 /* All WAL up to the end of the last record has been read: says so once, if anything was sent since. */
@@ -111,8 +141,7 @@ reader_at_end(XLogReaderState *state)
 {
 	XLogRecPtr end = state->EndRecPtr;
 
-	pg_atomic_write_u64(&db->decoded, end);
-	pg_atomic_write_u64(&db->decoded_rows, decoder.rows);
+	reader_publish(state);
 	if (end > heartbeat_at && pg_atomic_read_u32(&db->slot_ready))
 	{
 		heartbeat_at = end;
@@ -140,14 +169,14 @@ reader_doze(XLogRecPtr have)
 		return;
 	/* nobody has woken us for an asynchronous commit that is still to be flushed */
 	hurried = 0;
-	watch_flush_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_FLUSH_WATCH_MS);
+	watch_flush_until = TimestampTzPlusMilliseconds(sb_clock_now(), SB_FLUSH_WATCH_MS);
 }
 
 /* Sleeps until there may be more WAL than `have`. */
 static void
 reader_sleep(XLogRecPtr have)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = sb_clock_now();
 	TimestampTz end;
 	long timeout = SB_NEIGHBOUR_POLL_MS;
 
@@ -168,7 +197,7 @@ reader_sleep(XLogRecPtr have)
 		int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
 
 		ResetLatch(MyLatch);
-		end = GetCurrentTimestamp();
+		end = sb_clock_now();
 		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
 			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
 		hurried = end - start < SB_HURRIED_US ? hurried + 1 : 0;
@@ -222,7 +251,29 @@ reader_allow_plugin(void)
 		SetConfigOption("output_plugin_libraries", "stream_beam", PGC_SUSET, PGC_S_SESSION);
 }
 
-static XLogReaderRoutine routine = {.page_read = reader_page, .segment_open = wal_segment_open, .segment_close = wal_segment_close};
+/*
+ * As wal_segment_open(), but WAL that is gone although the slot needs it (removed by hand, or a copied server) is not waited for: the
+ * reader that comes next makes the slot anew.
+ */
+static void
+reader_segment_open(XLogReaderState *state, XLogSegNo segment, TimeLineID *timeline)
+{
+	char path[MAXPGPATH];
+	struct stat status;
+
+	XLogFilePath(path, *timeline, segment, wal_segment_size);
+	if (stat(path, &status) != 0 && errno == ENOENT)
+	{
+		pg_atomic_write_u32(&db->slot_discard, 1);
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("WAL segment %s, which the replication slot of this database needs, is gone", path),
+		         errdetail("The slot is made anew; pipelines that had not come to its end need a resync.")));
+	}
+	wal_segment_open(state, segment, timeline);
+}
+
+static XLogReaderRoutine routine = {.page_read = reader_page, .segment_open = reader_segment_open, .segment_close = wal_segment_close};
 
 static void
 reader_create_slot(const char *name)
@@ -241,22 +292,38 @@ reader_create_slot(const char *name)
 	ReplicationSlotRelease();
 }
 
-/* Makes the slot where there is none, and anew where max_slot_wal_keep_size took its WAL away: the runner sees the gap. */
+/* Another's slot that happens to have our name would be decoded by another plugin, and so without a word of ours. */
+static void
+reader_check_slot(const ReplicationSlot *slot)
+{
+	if (slot->data.database == db->dbid && strcmp(NameStr(slot->data.plugin), "stream_beam") == 0)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("replication slot \"%s\" is not one of stream_beam", NameStr(slot->data.name)),
+	         errhint("Drop it with pg_drop_replication_slot().")));
+}
+
+/* Makes the slot where there is none, and anew where its WAL was taken away or nobody needs what it retains: the runner sees the gap. */
 static void
 reader_ensure_slot(const char *name)
 {
 	ReplicationSlot *slot = SearchNamedReplicationSlot(name, true);
 
-	if (slot != NULL && slot->data.restart_lsn == InvalidXLogRecPtr)
+	if (slot != NULL)
+		reader_check_slot(slot);
+	if (slot != NULL && (sb_slot_is_invalidated(slot) || pg_atomic_read_u32(&db->slot_discard)))
 	{
-		ereport(WARNING,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
-		         errdetail("Pipelines that had not come to its end are set to failed."),
-		         errhint("Raise max_slot_wal_keep_size.")));
+		if (!pg_atomic_read_u32(&db->slot_discard))
+			ereport(WARNING,
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
+			         errdetail("Pipelines that had not come to its end need a resync."),
+			         errhint("Raise max_slot_wal_keep_size, or set stream_beam.max_retained_wal below it.")));
 		ReplicationSlotDrop(name, true);
 		slot = NULL;
 	}
+	pg_atomic_write_u32(&db->slot_discard, 0);
 	if (slot == NULL)
 		reader_create_slot(name);
 }
@@ -275,7 +342,9 @@ reader_run_session(const char *name)
 	sb_decode_start_session();
 	heartbeat_at = MyReplicationSlot->data.confirmed_flush;
 	pg_atomic_write_u64(&db->confirmed, heartbeat_at);
+	SB_KILL_POINT("before_reset");
 	sb_decode_write_reset(session_epoch, heartbeat_at);
+	SB_KILL_POINT("after_reset");
 	pg_atomic_write_u32(&db->slot_ready, 1);
 	ConditionVariableBroadcast(&db->changed);
 
@@ -293,6 +362,8 @@ reader_run_session(const char *name)
 		}
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();
+		if (ctx->reader->EndRecPtr - published_at > SB_PUBLISH_BYTES)
+			reader_publish(ctx->reader);
 		/* busy with large amounts of WAL, it never comes to its end */
 		if (pg_atomic_read_u64(&db->confirmable) - pg_atomic_read_u64(&db->confirmed) > SB_CONFIRM_BYTES)
 			reader_confirm(false);

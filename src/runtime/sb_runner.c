@@ -18,9 +18,16 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_command.h"
+#include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_housekeeping.h"
+#include "runtime/sb_version.h"
+#include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -29,9 +36,13 @@
 
 /* A position is written without any rows when so much WAL could be given back. */
 #define SB_PERSIST_BYTES (16 * 1024 * 1024)
+/* The same while the slot retains that much: at most so often. */
+#define SB_PERSIST_INTERVAL_MS 10000
 /* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
 #define SB_FLUSH_RETRY_MS 500
 #define SB_FLUSH_RETRIES 6
+/* A version that could not take its place tries again after so long. */
+#define SB_SWAP_RETRY_MS 500
 
 static SbDatabase *db;
 static SbIntake *intake;
@@ -45,11 +56,14 @@ static Oid extension;
 static int32 fed;               /* the pipeline that had the last chunk of its history */
 static bool fed_last;           /* since the last bundle of the ring */
 static uint32 chain_generation; /* as of the reading of the catalog */
+static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
+static TimestampTz next_swap;   /* not before: a lock was not to be had */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
 static XLogRecPtr pending_position;
 static int flush_retries;
+static TimestampTz persisted_at; /* when positions were last written without rows */
 
 /* ---- confirmation ---- */
 
@@ -92,7 +106,9 @@ runner_try_confirm(void)
 		return;
 	if (pending_commit > GetFlushRecPtr(NULL))
 		return;
+	SB_KILL_POINT("before_confirmable");
 	runner_confirm(pending_position);
+	SB_KILL_POINT("after_confirmable");
 	pending_position = InvalidXLogRecPtr;
 }
 
@@ -238,9 +254,13 @@ runner_close_stale(List *rows)
 			SbPipelineRow *row = lfirst(lc2);
 
 			if (row->id == pipeline->row->id)
+			{
 				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
+				/* to be rolled back to, or no longer: that changes nothing in how it runs */
+				pipeline->row->stage = row->stage;
+			}
 		}
-		if (keep && runner_verify(pipeline))
+		if (keep && !sb_pipeline_result_moved(pipeline) && runner_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else
 			sb_pipeline_close(pipeline);
@@ -309,60 +329,21 @@ runner_publish_sources(uint32 generation)
 	pfree(sources);
 }
 
-/*
- * A gap between a pipeline's position and what the slot still has: the slot was lost and made anew, or the database is a copy. The
- * changes in between will not come.
- */
+/* Of all pipelines: those that do not run have owners and names, too. */
 static void
-runner_raise_gap(void *arg)
+runner_publish_results(List *rows)
 {
-	SbPipeline *pipeline = arg;
+	Oid *results = palloc(sizeof(Oid) * SB_MAX_SOURCES);
+	int n = 0;
+	ListCell *lc;
 
-	ereport(ERROR,
-	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("the changes of the source of pipeline \"%s\" between %X/%X and %X/%X are lost", pipeline->row->name,
-	                LSN_FORMAT_ARGS(pipeline->persisted), LSN_FORMAT_ARGS(session_start)),
-	         errdetail("The replication slot of this database does not reach back to the pipeline's position."),
-	         errhint("Drop the pipeline and create it again.")));
-}
-
-static bool
-runner_has_gap(const SbPipeline *pipeline)
-{
-	return pipeline->row->upstream == 0 && pipeline->persisted < session_start;
-}
-
-static void
-runner_fail_gapped(void)
-{
-	ListCell *lc, *lc2;
-	List *kept = NIL;
-	bool any = false;
-
-	foreach (lc, pipelines)
-		any = any || runner_has_gap(lfirst(lc));
-	if (!any)
-		return;
-	sb_transaction_begin();
-	foreach (lc, pipelines)
+	foreach (lc, rows)
 	{
-		SbPipeline *pipeline = lfirst(lc);
-		MemoryContext old = MemoryContextSwitchTo(pipelines_context);
-		ErrorData *error;
-
-		if (!runner_has_gap(pipeline))
-			kept = lappend(kept, pipeline);
-		else if (!sb_try(runner_raise_gap, pipeline, &error))
-		{
-			runner_set_failed(pipeline->row, error);
-			foreach (lc2, pipeline->readers)
-				((SbPipeline *) lfirst(lc2))->upstream = NULL;
-			sb_pipeline_close(pipeline);
-		}
-		MemoryContextSwitchTo(old);
+		if (n < SB_MAX_SOURCES)
+			results[n++] = ((SbPipelineRow *) lfirst(lc))->result;
 	}
-	pipelines = kept;
-	sb_transaction_commit();
+	sb_results_set(db, n, results);
+	pfree(results);
 }
 
 /* The extension is gone, or is another one: the launcher decides what comes next. */
@@ -396,6 +377,7 @@ runner_reload(void)
 	}
 	extension = now;
 	old = MemoryContextSwitchTo(scratch);
+	sb_catalog_follow_owners();
 	rows = sb_catalog_pipelines();
 	MemoryContextSwitchTo(pipelines_context);
 	runner_close_stale(rows);
@@ -415,38 +397,105 @@ runner_reload(void)
 				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
 				 * starts here: what has passed by is in the rows of its history.
 				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0);
+				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id));
 				if (row->revision == 1)
 					sb_pipeline_start_at(pipeline, intake->position);
 			}
 		}
-		if (pipeline == NULL && row->upstream == 0)
+		if (pipeline == NULL && sb_void_holds(row))
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
+	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
+	runner_publish_results(rows);
+	sb_version_rebuild_marked(rows);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
+	/* what was to be confirmed knew nothing of those that are new */
+	if (pending_position != InvalidXLogRecPtr)
+		pending_position = Min(pending_position, runner_least_position());
+	list_free(exchanged);
+	exchanged = NIL;
+	sb_housekeeping_ask();
 	/* also where one is awaited: that session may have begun without these sources */
 	if (rewind)
 		runner_request_rewind();
 }
 
-/* ---- the loop ---- */
+/* ---- versions ---- */
 
-static bool
-runner_persist_due(void)
+/* All versions of the pipeline are to be opened anew, from what the exchange has made of them. */
+static void
+runner_close_versions(const char *name)
 {
+	List *kept = NIL;
 	ListCell *lc;
 
 	foreach (lc, pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (intake->position > pipeline->persisted && intake->position - pipeline->persisted > SB_PERSIST_BYTES)
+		if (strcmp(pipeline->row->name, name) != 0)
+		{
+			kept = lappend(kept, pipeline);
+			continue;
+		}
+		exchanged = lappend_int(exchanged, pipeline->row->id);
+		sb_pipeline_close(pipeline);
+	}
+	list_free(pipelines);
+	pipelines = kept;
+}
+
+/* A version that is as far takes the current one's place, or tries so again later. */
+static void
+runner_swap(SbPipeline *building)
+{
+	char *name = pstrdup(building->row->name);
+
+	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
+	if (sb_version_try_swap(building, sb_version_current(pipelines, building)))
+	{
+		SB_KILL_POINT("after_swap");
+		runner_close_versions(name);
+		runner_reload();
+		ConditionVariableBroadcast(&db->changed);
+	}
+	pfree(name);
+}
+
+/* ---- the loop ---- */
+
+/*
+ * What the slot retains moves on when it is confirmed beyond a record that told of no older transaction. Positions that hardly move would
+ * make it wait for that, with all the WAL of a transaction that has long ended.
+ */
+static bool
+runner_slot_waits(void)
+{
+	XLogRecPtr restart;
+
+	if (!TimestampDifferenceExceeds(persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
+		return false;
+	restart = sb_slot_restart_lsn(db->dbid);
+	return restart != InvalidXLogRecPtr && intake->position > restart && intake->position - restart > SB_PERSIST_BYTES;
+}
+
+static bool
+runner_persist_due(void)
+{
+	bool waits = runner_slot_waits();
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (intake->position > pipeline->persisted && (waits || intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
 	return false;
@@ -470,6 +519,7 @@ runner_persist_positions(void)
 	sb_transaction_commit();
 	foreach (lc, pipelines)
 		sb_pipeline_keep(lfirst(lc));
+	persisted_at = GetCurrentTimestamp();
 }
 
 static TimestampTz
@@ -520,8 +570,26 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	if (runner_persist_due())
 		runner_persist_positions();
 	runner_after_bundle(commit);
+	/* there may be letters that are too many */
+	sb_housekeeping_ask();
 	if (end == SB_BUNDLE_FAILED)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
+}
+
+/* A step of what a user asks for. False: there is none to take now. */
+static bool
+runner_command(void)
+{
+	XLogRecPtr commit;
+	SbBundleEnd end;
+
+	if (sb_commands_next(db, intake->position) > sb_clock_now())
+		return false;
+	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	if (end == SB_BUNDLE_NOTHING)
+		return false;
+	runner_end_bundle(end, commit);
+	return true;
 }
 
 static void
@@ -576,6 +644,19 @@ runner_history(SbPipeline *pipeline)
 	}
 }
 
+/* Pipelines that the session does not reach back to can never go on, also those that do not run now. */
+static void
+runner_void_gapped(void)
+{
+	bool any;
+
+	sb_transaction_begin();
+	any = sb_void_gapped(session_start);
+	sb_transaction_commit();
+	if (any)
+		runner_reload();
+}
+
 /* Waits for the frame that starts the session asked for. */
 static bool
 runner_await_reset(void)
@@ -584,9 +665,9 @@ runner_await_reset(void)
 		return false;
 	awaiting_reset = false;
 	intake->position = session_start;
-	runner_fail_gapped();
+	runner_void_gapped();
 	runner_after_bundle(InvalidXLogRecPtr);
-	return true;
+	return !awaiting_reset;
 }
 
 static long
@@ -595,7 +676,7 @@ runner_timeout(TimestampTz wake)
 	long timeout = -1;
 
 	if (wake != DT_NOEND)
-		timeout = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake));
+		timeout = Max(1, TimestampDifferenceMilliseconds(sb_clock_now(), wake));
 	if (pending_position != InvalidXLogRecPtr && flush_retries > 0)
 	{
 		flush_retries--;
@@ -608,7 +689,7 @@ static void
 runner_turn(void)
 {
 	TimestampTz now, wake, history_at;
-	SbPipeline *history;
+	SbPipeline *history, *ready;
 
 	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
 		runner_reload();
@@ -617,8 +698,21 @@ runner_turn(void)
 		sb_worker_sleep(-1);
 		return;
 	}
+	if (sb_housekeeping_next() <= sb_clock_now())
+	{
+		sb_housekeeping_run(sb_clock_now());
+		return;
+	}
+	ready = sb_version_ready(pipelines);
+	if (ready && next_swap <= sb_clock_now())
+	{
+		runner_swap(ready);
+		return;
+	}
+	if (runner_command())
+		return;
 	wake = runner_next_wake();
-	now = GetCurrentTimestamp();
+	now = sb_clock_now();
 	history = runner_next_history(now, &history_at);
 	/* by turns, where there is something in the ring all the time */
 	if (history && !(fed_last && sb_intake_has_frames(intake)))
@@ -637,7 +731,8 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	sb_worker_sleep(runner_timeout(Min(wake, history_at)));
+	wake = Min(Min(wake, history_at), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND));
+	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
 }
 
 void
@@ -657,6 +752,8 @@ stream_beam_runner_main(Datum arg)
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();
+	/* before there is a reader */
+	sb_void_check_home(db);
 	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
 	sb_database_event(db, SB_EVENT_FOUND);
 	/* first the sources, then the session: the reader drops the rows of tables that it does not know */

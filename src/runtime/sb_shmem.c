@@ -7,6 +7,7 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "runtime/sb_shmem.h"
+#include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -43,12 +44,16 @@ shmem_database_init(SbDatabase *db)
 	pg_atomic_init_u64(&db->rewind_wanted, 0);
 	pg_atomic_init_u32(&db->reader_sleeping, 0);
 	pg_atomic_init_u32(&db->slot_ready, 0);
+	pg_atomic_init_u32(&db->slot_discard, 0);
+	pg_atomic_init_u64(&db->open_lsn, InvalidXLogRecPtr);
+	pg_atomic_init_u32(&db->open_xid, InvalidTransactionId);
 	pg_atomic_init_u64(&db->confirmable, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->confirmed, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->decoded, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->decoded_rows, 0);
 	pg_atomic_init_u32(&db->watermark_waiters, 0);
+	pg_atomic_init_u32(&db->commands, 0);
 	ConditionVariableInit(&db->changed);
 }
 
@@ -66,6 +71,8 @@ shmem_startup(void)
 		memset(sb_registry, 0, shmem_size());
 		sb_registry->lock = &GetNamedLWLockTranche("stream_beam")->lock;
 		sb_registry->ndatabases = sb_guc_max_databases;
+		pg_atomic_init_u64(&sb_registry->clock_last, 0);
+		pg_atomic_init_u64(&sb_registry->clock_ahead, 0);
 		for (int i = 0; i < sb_guc_max_databases; i++)
 			shmem_database_init(&sb_registry->databases[i]);
 	}
@@ -111,9 +118,13 @@ sb_database_get(Oid dbid)
 			db->probe_again = false;
 			db->blockers = 0;
 			db->pins = 0;
-			db->nsources = 0;
+			db->nsources = db->nresults = 0;
 			memset(db->workers, 0, sizeof(db->workers));
+			db->guard_wanted = false;
+			db->guard_at = db->guard_blamed_at = 0;
 			pg_atomic_write_u32(&db->slot_ready, 0);
+			pg_atomic_write_u32(&db->slot_discard, 0);
+			pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);
 			pg_atomic_write_u64(&db->confirmable, InvalidXLogRecPtr);
 			pg_atomic_write_u64(&db->confirmed, InvalidXLogRecPtr);
 			pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
@@ -178,6 +189,17 @@ sb_database_event(SbDatabase *db, SbDbEvent event)
 	sb_wake_launcher();
 }
 
+bool
+sb_database_is_left(const SbDatabase *db)
+{
+	for (int role = 0; role < SB_NROLES; role++)
+	{
+		if (db->workers[role].state != SB_WORKER_STOPPED)
+			return false;
+	}
+	return true;
+}
+
 void
 sb_wake_launcher(void)
 {
@@ -211,11 +233,15 @@ worker_detach(int code, Datum role)
 	worker->state = SB_WORKER_STOPPED;
 	worker->pid = 0;
 	worker->latch = NULL;
+	/* one that ended with an error comes back */
+	if (DatumGetInt32(role) == SB_ROLE_GUARD && code == 0)
+		db->guard_wanted = false;
 	LWLockRelease(sb_registry->lock);
 	if (DatumGetInt32(role) == SB_ROLE_READER)
 	{
 		pg_atomic_write_u32(&db->slot_ready, 0);
 		pg_atomic_write_u32(&db->reader_sleeping, 0);
+		pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);
 	}
 	ConditionVariableBroadcast(&db->changed);
 	sb_wake_launcher();
@@ -231,7 +257,7 @@ sb_worker_attach(SbDatabase *db, SbRole role)
 	worker->state = SB_WORKER_RUNNING;
 	worker->pid = MyProcPid;
 	worker->latch = MyLatch;
-	worker->started_at = GetCurrentTimestamp();
+	worker->started_at = sb_clock_now();
 	LWLockRelease(sb_registry->lock);
 	before_shmem_exit(worker_detach, Int32GetDatum(role));
 }
@@ -296,6 +322,25 @@ sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 }
 
+void
+sb_tell_runner(SbDatabase *db)
+{
+	pg_atomic_fetch_add_u32(&db->generation, 1);
+	sb_wake_worker(db, SB_ROLE_RUNNER);
+}
+
+void
+sb_tell_all_runners(void)
+{
+	for (int i = 0; i < sb_registry->ndatabases; i++)
+	{
+		SbDatabase *db = &sb_registry->databases[i];
+
+		if (OidIsValid(db->dbid))
+			sb_tell_runner(db);
+	}
+}
+
 /* Adds one with the lock held; false: no room. */
 static bool
 source_add(SbDatabase *db, Oid relation)
@@ -343,6 +388,29 @@ sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations)
 		(void) source_add(db, relations[i]);
 	sources_changed(db);
 	LWLockRelease(sb_registry->lock);
+}
+
+void
+sb_results_set(SbDatabase *db, int n, const Oid *relations)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	db->nresults = n;
+	memcpy(db->results, relations, sizeof(Oid) * n);
+	LWLockRelease(sb_registry->lock);
+}
+
+bool
+sb_is_watched(const SbDatabase *db, Oid relation)
+{
+	bool found = false;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	for (int i = 0; i < db->nsources && !found; i++)
+		found = db->sources[i] == relation;
+	for (int i = 0; i < db->nresults && !found; i++)
+		found = db->results[i] == relation;
+	LWLockRelease(sb_registry->lock);
+	return found;
 }
 
 int

@@ -23,10 +23,11 @@
 typedef enum SbRole
 {
 	SB_ROLE_READER,
-	SB_ROLE_RUNNER
+	SB_ROLE_RUNNER,
+	SB_ROLE_GUARD /* runs when it is asked for (sb_guard.c) */
 } SbRole;
 
-#define SB_NROLES 2
+#define SB_NROLES 3
 
 /* What the launcher is to have running for a database. Moves: the table in sb_registry.c. */
 typedef enum SbDbState
@@ -74,6 +75,11 @@ typedef struct SbDatabase
 	SbWorker workers[SB_NROLES];
 	dsm_handle ring; /* 0: not yet made; by the first runner, pinned until server stop */
 
+	/* the bound on retained WAL */
+	bool guard_wanted;           /* by the launcher, cleared when the guard has done its work */
+	TimestampTz guard_at;        /* not to be asked for before; by the launcher */
+	TimestampTz guard_blamed_at; /* when it has last named a transaction; by the guard */
+
 	/* creation of pipelines: transactions that have fixed a start position but not ended hold back the confirmation */
 	int pins;
 	XLogRecPtr pin_lsn; /* the least of them, while pins > 0 */
@@ -82,6 +88,9 @@ typedef struct SbDatabase
 	int nsources;
 	Oid sources[SB_MAX_SOURCES];
 	pg_atomic_uint32 sources_version;
+	/* the result tables, as far as there is room, written by the runner: one that is renamed or given away is looked at */
+	int nresults;
+	Oid results[SB_MAX_SOURCES];
 
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
 	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
@@ -89,12 +98,16 @@ typedef struct SbDatabase
 	pg_atomic_uint64 rewind_wanted;     /* by the runner: sessions of the reader it asked for */
 	pg_atomic_uint32 reader_sleeping;   /* by the reader: commits are to wake it */
 	pg_atomic_uint32 slot_ready;        /* by the reader: the slot exists and decoding has begun */
-	pg_atomic_uint64 confirmable;       /* by the runner: flushed by all pipelines up to here */
+	pg_atomic_uint32 slot_discard;      /* by guard and reader: the slot is to be made anew; cleared by the reader when it is */
+	pg_atomic_uint64 open_lsn;          /* by the reader: where decoding has to begin for the oldest transaction that it has seen no end of */
+	pg_atomic_uint32 open_xid;          /* by the reader: that transaction; 0: none */
+	pg_atomic_uint64 confirmable;       /* by the runner, without one by the guard: flushed by all pipelines up to here */
 	pg_atomic_uint64 confirmed;         /* by the reader: told to the slot */
 	pg_atomic_uint64 applied;           /* by the runner: committed (not always flushed) up to here */
 	pg_atomic_uint64 decoded;           /* by the reader: read the WAL up to here */
 	pg_atomic_uint64 decoded_rows;      /* by the reader */
 	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
+	pg_atomic_uint32 commands;          /* by those who ask for something (sb_command.h), after they have committed it */
 	ConditionVariable changed;          /* applied, slot_ready or a worker's state has changed */
 } SbDatabase;
 
@@ -103,7 +116,9 @@ typedef struct SbRegistry
 	LWLock *lock;
 	pid_t launcher_pid;
 	Latch *launcher_latch;
-	int ndatabases; /* = stream_beam.max_databases */
+	int ndatabases;               /* = stream_beam.max_databases */
+	pg_atomic_uint64 clock_last;  /* by all workers: the latest that sb_clock_now() has said */
+	pg_atomic_uint64 clock_ahead; /* by all workers: microseconds that it is ahead of the wall clock */
 	SbDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } SbRegistry;
 
@@ -120,6 +135,8 @@ extern void sb_database_event(SbDatabase *db, SbDbEvent event);
 /* The same with the lock held exclusively. */
 extern void sb_database_move(SbDatabase *db, SbDbEvent event);
 
+/* None of its workers runs. */
+extern bool sb_database_is_left(const SbDatabase *db);
 extern void sb_wake_launcher(void);
 extern void sb_wake_worker(SbDatabase *db, SbRole role);
 
@@ -132,6 +149,9 @@ extern SbRing *sb_ring_attach(SbDatabase *db, bool create);
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 /* Ends the pin. `changed`: the transaction committed a change of pipelines: the runner is told in the same instant. */
 extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
+/* Something has changed that pipelines of every database may have to see: all runners reload. */
+extern void sb_tell_all_runners(void);
+extern void sb_tell_runner(SbDatabase *db);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*
@@ -139,6 +159,10 @@ extern void sb_source_add(SbDatabase *db, Oid relation);
  * since, nothing is taken away.
  */
 extern void sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations);
+/* Makes these the result tables; those for which there is no room are looked at when something else changes. */
+extern void sb_results_set(SbDatabase *db, int n, const Oid *relations);
+/* Is it one of the sources or result tables? Takes the lock. */
+extern bool sb_is_watched(const SbDatabase *db, Oid relation);
 /* Copies the sources into out[SB_MAX_SOURCES]; returns how many. */
 extern int sb_sources_get(SbDatabase *db, Oid *out);
 

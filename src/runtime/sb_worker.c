@@ -11,11 +11,42 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 void
 sb_slot_name(Oid dbid, char *out)
 {
 	snprintf(out, NAMEDATALEN, "stream_beam_%u", dbid);
+}
+
+/* What two processors or two looks at a clock may differ by; a clock that was set is further off. */
+#define SB_CLOCK_JITTER_US USECS_PER_SEC
+
+TimestampTz
+sb_clock_now(void)
+{
+	for (;;)
+	{
+		uint64 last = pg_atomic_read_u64(&sb_registry->clock_last);
+		uint64 ahead = pg_atomic_read_u64(&sb_registry->clock_ahead);
+		TimestampTz now = GetCurrentTimestamp() + (int64) ahead;
+
+		if (now >= (TimestampTz) last)
+		{
+			/* another process may have been faster: then its answer stands */
+			(void) pg_atomic_compare_exchange_u64(&sb_registry->clock_last, &last, now);
+			return now;
+		}
+		if ((TimestampTz) last - now < SB_CLOCK_JITTER_US)
+			return last;
+		(void) pg_atomic_compare_exchange_u64(&sb_registry->clock_ahead, &ahead, ahead + (last - now));
+	}
+}
+
+int64
+sb_clock_ahead(void)
+{
+	return pg_atomic_read_u64(&sb_registry->clock_ahead);
 }
 
 void
@@ -40,7 +71,8 @@ sb_worker_begin(Datum arg, SbRole role)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	sb_worker_attach(db, role);
-	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, 0);
+	/* a slot retains WAL also for a database that lets nobody in */
+	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
 	return db;
 }
 

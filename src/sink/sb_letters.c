@@ -7,6 +7,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
@@ -96,11 +97,19 @@ sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const c
 	sb_statement_put(dead, values, nulls);
 }
 
+static void
+letters_run(SbStatement *letters)
+{
+	if (letters == NULL || sb_statement_rows(letters) == 0)
+		return;
+	SB_KILL_POINT("before_letters");
+	sb_statement_run(letters, NULL, NULL);
+	SB_KILL_POINT("after_letters");
+}
+
 void
 sb_letters_write(void)
 {
-	if (late && sb_statement_rows(late) > 0)
-		sb_statement_run(late, NULL, NULL);
-	if (dead && sb_statement_rows(dead) > 0)
-		sb_statement_run(dead, NULL, NULL);
+	letters_run(late);
+	letters_run(dead);
 }

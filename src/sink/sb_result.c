@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
 #include "utils/builtins.h"
@@ -30,7 +31,9 @@ struct SbResult
 	SbStatement *remove_nulls; /* the others */
 	SbStatement *find;         /* the same for reading them */
 	SbStatement *find_nulls;
-	SbStatement *clear;
+	SbStatement *clear_all;
+	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
+	SbStatement *clear_outside; /* of all others */
 	int nidentity;
 	int *identity; /* columns of the plan that identify a row */
 };
@@ -73,6 +76,27 @@ result_collation_name(Oid collation)
 	return result;
 }
 
+void
+sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", quote_identifier(name),
+	                 format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation) && collation != get_typcollation(type))
+		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
+}
+
+char *
+sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %s ON %s (", accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	return sql.data;
+}
+
 char *
 sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -84,17 +108,35 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	{
 		const SbColumn *column = &plan->columns_out[i];
 
-		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "", quote_identifier(column->name),
-		                 format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
-			appendStringInfo(&sql, " COLLATE %s", result_collation_name(column->collation));
+		appendStringInfoString(&sql, i > 0 ? ", " : "");
+		sb_result_append_column(&sql, column->name, column->type, column->typmod, column->collation);
 	}
 	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op int2 NOT NULL)" : ")");
 	/* rows are updated in place as long as there is room on their page */
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70); CREATE UNIQUE INDEX ON " : "; CREATE INDEX ON ");
-	appendStringInfo(&sql, "%s (", table);
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	appendStringInfo(&sql, "%s; %s", accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "", sb_result_index_sql(plan, table, accumulation));
+	return sql.data;
+}
+
+/* The columns of a row, in the order of the plan. */
+static void
+result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
+}
+
+char *
+sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", into);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT ");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfo(&sql, " FROM %s", from);
 	return sql.data;
 }
 
@@ -106,9 +148,8 @@ result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumula
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "INSERT INTO %s (", table);
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
-	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op) SELECT * FROM rows" : ") SELECT * FROM rows");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
 	if (accumulation != SB_ACCUMULATING)
 		return sql.data;
 	appendStringInfoString(&sql, " ON CONFLICT (");
@@ -167,8 +208,25 @@ result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 	return sql.data;
 }
 
+/* The rows of windows in an SbWindowRange (from, lo, hi are $1, $2, $3), of others, or all of them. */
 static char *
-result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+result_clear_condition(const SbPlan *plan, bool inside)
+{
+	const char *start = NULL;
+	const char *end = NULL;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			start = quote_identifier(plan->columns_out[i].name);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			end = quote_identifier(plan->columns_out[i].name);
+	}
+	return psprintf("%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)", inside ? "" : "NOT", end, start, start);
+}
+
+static char *
+result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation, const char *condition)
 {
 	StringInfoData columns, expanded;
 
@@ -182,11 +240,12 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 		appendStringInfo(&expanded, "(one).%s, ", name);
 	}
 	if (accumulation != SB_RETRACTING)
-		return psprintf("DELETE FROM %s RETURNING %s", table, columns.data);
-	/* equal as text: not every type has an equality */
-	return psprintf("INSERT INTO %s (%s, op) SELECT %s -1 FROM (SELECT (pg_catalog.array_agg(t))[1] AS one FROM %s t"
-	                " GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.>) 0) x RETURNING %s",
-	                table, columns.data, expanded.data, table, columns.data, columns.data);
+		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::int2", table, condition, columns.data);
+	/* equal as text: not every type has an equality; once for each time that the row stands there too often */
+	return psprintf("INSERT INTO %s (%s, op) SELECT %s -pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	                " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
+	                " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
+	                table, columns.data, expanded.data, table, condition, columns.data, columns.data);
 }
 
 /* The plan's columns of table t */
@@ -235,6 +294,19 @@ result_identity_desc(const SbResult *result)
 	return desc;
 }
 
+static void
+result_open_clear(SbResult *result, const char *table)
+{
+	const SbPlan *plan = result->plan;
+	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+	result->clear_all = sb_statement_create(result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0, NULL);
+	if (plan->window_kind == SB_WINDOW_GLOBAL)
+		return;
+	result->clear_inside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, true)), NULL, lengthof(types), types);
+	result->clear_outside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, false)), NULL, lengthof(types), types);
+}
+
 SbResult *
 sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -256,7 +328,7 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->remove_nulls = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), true), result_identity_desc(result), 0, NULL);
 	result->find = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false), result_identity_desc(result), 0, NULL);
 	result->find_nulls = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true), result_identity_desc(result), 0, NULL);
-	result->clear = sb_statement_create(result_clear_sql(plan, table, accumulation), NULL, 0, NULL);
+	result_open_clear(result, table);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
 	sb_statement_by_index(result->find);
@@ -372,10 +444,14 @@ sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool 
 }
 
 uint64
-sb_result_clear(SbResult *result)
+sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside)
 {
+	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->lo), TimestampTzGetDatum(range->hi)};
+
 	Assert(!sb_result_pending(result));
-	return sb_statement_run(result->clear, NULL, NULL);
+	if (sb_window_range_is_all(range))
+		return sb_statement_run(result->clear_all, NULL, NULL);
+	return sb_statement_run(inside ? result->clear_inside : result->clear_outside, args, NULL);
 }
 
 bool
@@ -388,10 +464,12 @@ sb_result_pending(const SbResult *result)
 void
 sb_result_write(SbResult *result)
 {
+	SB_KILL_POINT("before_result");
 	if (sb_statement_rows(result->remove) > 0)
 		sb_statement_run(result->remove, NULL, NULL);
 	if (sb_statement_rows(result->remove_nulls) > 0)
 		sb_statement_run(result->remove_nulls, NULL, NULL);
 	if (sb_statement_rows(result->insert) > 0)
 		sb_statement_run(result->insert, NULL, NULL);
+	SB_KILL_POINT("after_result");
 }

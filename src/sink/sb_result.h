@@ -16,6 +16,11 @@ typedef struct SbResult SbResult;
 
 /* The SQL that makes a result table of this qualified name, with its index. */
 extern char *sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+/* The index alone; and a column as CREATE TABLE wants it. */
+extern char *sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation);
+/* Copies all rows from one table with the plan's columns into another. */
+extern char *sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation);
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
@@ -27,10 +32,11 @@ extern void sb_result_unpack(const SbResult *result, bytea *packed, Datum *value
 /* The row of a (window, key) is to vanish (accumulating only). */
 extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls);
 /*
- * Takes out what the table says now: rows are deleted, or (retracting) those that stand get a row with op -1. Returns how many; they are in
- * SPI_tuptable, in the order of the plan's columns. Nothing may be pending.
+ * Takes out what the table says now of the windows in the range, or (`inside` false) of all others: rows are deleted, or (retracting)
+ * those that stand get a row with the opposite op. Returns how many; they are in SPI_tuptable, in the order of the plan's columns, and
+ * what op they were taken out with behind. Nothing may be pending.
  */
-extern uint64 sb_result_clear(SbResult *result);
+extern uint64 sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside);
 /*
  * The row that the table has for a (window, key), packed in the current context; NULL: there is none (accumulating only). What is pending is
  * not seen.

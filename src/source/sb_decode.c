@@ -1,87 +1,139 @@
 /*
  * sb_decode.c: the output plugin's callbacks: decoded changes become frames.
  *
- * STATE. One hash of relations, in the reader's memory: is it a source, and which layout the consumer was last told. An entry is
- * looked at again after a relcache invalidation for it, and all are when the set of sources changed. Layout ids are never reused
- * within a process, so a ROW always names the layout of its own time.
+ * Layout ids are never reused within a process, so a ROW always names the layout of its own time. SCHEMA frames go into the ring as
+ * soon as a layout is seen, wherever its rows go.
  *
  * A transaction without a row for us writes nothing: its BEGIN frame is written with its first row.
+ *
+ * LARGE TRANSACTIONS. One that outgrows decoding_work_mem comes in parts while it is still in progress (the stream callbacks). Its
+ * frames go to a spool of its own (sb_frame_spool.c) and into the ring with its commit. Which relations are wanted is asked when a part is
+ * decoded, and counts from the commit: where a source was added in between, the session is begun again.
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "replication/origin.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
+#include "sb_compat.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
+#include "source/sb_decode_source.h"
+#include "source/sb_frame_spool.h"
+#include "source/sb_rebuild_note.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-typedef struct SbSourceRel
-{
-	Oid relation; /* hash key */
-	bool valid;   /* false: ask again */
-	bool wanted;
-	uint32 layout;  /* 0: the consumer has not been told */
-	TupleDesc told; /* what it was told, to send a schema only when it differs; attislocal as in the frame */
-} SbSourceRel;
-
 static SbDecoder *decoder = NULL;
 static MemoryContext row_context; /* of one change: flattened tuples, split rows */
-static HTAB *relations = NULL;
-static SbSourceRel *last_relation = NULL; /* rows of one relation come in runs */
 static uint32 wanted_version;
 static uint32 next_layout = 1;
 static bool begin_written; /* of the transaction being replayed */
+static List *truncated;    /* of SbTruncated */
 
-static void
-decode_invalidate(Datum arg, Oid relation)
+/* A partition that a transaction truncates, with rows in it: what its backend has said before. */
+typedef struct SbTruncated
 {
-	HASH_SEQ_STATUS scan;
-	SbSourceRel *rel;
+	TransactionId xid;
+	Oid partition;
+} SbTruncated;
 
-	last_relation = NULL;
-	if (relations == NULL)
-		return;
-	if (OidIsValid(relation))
-	{
-		rel = hash_search(relations, &relation, HASH_FIND, NULL);
-		if (rel)
-			rel->valid = false;
-		return;
-	}
-	hash_seq_init(&scan, relations);
-	while ((rel = hash_seq_search(&scan)) != NULL)
-		rel->valid = false;
-}
+/* Where frames of the transaction being decoded go: NULL: into the ring. */
+static SbFrameSpool *spool;
+static TransactionId spool_subxid; /* whose change it is */
 
 void
 sb_decode_init(SbDecoder *which)
 {
-	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(SbSourceRel), .hcxt = TopMemoryContext};
-
 	Assert(decoder == NULL);
 	decoder = which;
 	row_context = AllocSetContextCreate(TopMemoryContext, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
-	relations = hash_create("stream_beam sources", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(decode_invalidate, (Datum) 0);
+	sb_source_rels_init(decoder->wanted);
 }
 
 void
 sb_decode_start_session(void)
 {
-	HASH_SEQ_STATUS scan;
-	SbSourceRel *rel;
-
-	decode_invalidate((Datum) 0, InvalidOid);
-	hash_seq_init(&scan, relations);
-	while ((rel = hash_seq_search(&scan)) != NULL)
-		rel->layout = 0;
+	sb_frame_spool_free_all();
+	spool = NULL;
+	sb_source_rels_forget_layouts();
 	begin_written = false;
+	decoder->start_over = false;
+	list_free_deep(truncated);
+	truncated = NIL;
+}
+
+/* ---- what is known of a transaction beside its frames ---- */
+
+static void
+decode_note_truncated(TransactionId xid, Oid partition)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	SbTruncated *note = palloc(sizeof(SbTruncated));
+
+	*note = (SbTruncated){.xid = xid, .partition = partition};
+	truncated = lappend(truncated, note);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+decode_had_rows(TransactionId xid, Oid partition)
+{
+	ListCell *lc;
+
+	foreach (lc, truncated)
+	{
+		const SbTruncated *note = lfirst(lc);
+
+		if (note->xid == xid && note->partition == partition)
+			return true;
+	}
+	return false;
+}
+
+static void
+decode_forget_transaction(TransactionId xid)
+{
+	ListCell *lc;
+
+	foreach (lc, truncated)
+	{
+		SbTruncated *note = lfirst(lc);
+
+		if (note->xid != xid)
+			continue;
+		truncated = foreach_delete_current(truncated, lc);
+		pfree(note);
+	}
+}
+
+/* ---- frames ---- */
+
+static Size
+decode_max_frame(void)
+{
+	Size most = sb_ring_max_frame(decoder->writer->ring);
+
+	return spool ? Min(most, SB_SPOOL_MAX_FRAME) : most;
+}
+
+/* Room for a frame of the transaction being decoded. */
+static void *
+decode_reserve(SbFrameType type, Size size)
+{
+	return spool ? sb_frame_spool_reserve(spool, spool_subxid, type, size) : sb_ring_reserve(decoder->writer, type, size);
+}
+
+static void
+decode_append(const void *frame)
+{
+	if (spool)
+		sb_frame_spool_append(spool, frame);
+	else
+		sb_ring_append(decoder->writer, frame);
 }
 
 void
@@ -119,47 +171,17 @@ decode_write_begin(ReorderBufferTXN *txn)
 	begin_written = true;
 }
 
-/* The layout of a relation now; attislocal says that old tuples have the column. In the current context. */
-static TupleDesc
-decode_layout(Relation relation)
-{
-	TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(relation));
-	bool full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
-	Bitmapset *identity = full ? NULL : RelationGetIdentityKeyBitmap(relation);
-
-	for (int i = 0; i < desc->natts; i++)
-		TupleDescAttr(desc, i)->attislocal = full || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, identity);
-	return desc;
-}
-
-static bool
-decode_same_layout(TupleDesc a, TupleDesc b)
-{
-	if (a == NULL || a->natts != b->natts)
-		return false;
-	for (int i = 0; i < a->natts; i++)
-	{
-		Form_pg_attribute x = TupleDescAttr(a, i);
-		Form_pg_attribute y = TupleDescAttr(b, i);
-
-		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
-		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped ||
-		    x->attislocal != y->attislocal)
-			return false;
-	}
-	return true;
-}
-
 static void
-decode_write_schema(SbSourceRel *rel, TupleDesc desc)
+decode_write_schema(SbTarget *target)
 {
+	TupleDesc desc = target->desc;
 	Size size = offsetof(SbSchemaFrame, columns) + sizeof(SbSchemaColumn) * desc->natts;
 	SbSchemaFrame *frame;
 
-	rel->layout = next_layout++;
+	target->layout = next_layout++;
 	frame = sb_ring_reserve(decoder->writer, SB_FRAME_SCHEMA, size);
-	frame->relation = rel->relation;
-	frame->layout = rel->layout;
+	frame->relation = target->source;
+	frame->layout = target->layout;
 	frame->ncolumns = desc->natts;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -168,58 +190,24 @@ decode_write_schema(SbSourceRel *rel, TupleDesc desc)
 		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .in_old = att->attislocal, .align = att->attalign};
 	}
 	sb_ring_append(decoder->writer, frame);
-
-	if (rel->told)
-		FreeTupleDesc(rel->told);
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		rel->told = CreateTupleDescCopy(desc);
-		MemoryContextSwitchTo(old);
-	}
 }
 
-/* The entry of a relation, brought up to date; a schema frame is written where the consumer needs one. */
-static SbSourceRel *
-decode_relation(ReorderBufferTXN *txn, Relation relation)
+/* The next frame belongs to this transaction. */
+static void
+decode_begin_frames(ReorderBufferTXN *txn)
 {
-	Oid oid = RelationGetRelid(relation);
-	SbSourceRel *rel = last_relation;
-	TupleDesc layout = NULL;
-	bool found;
-
-	if (rel == NULL || rel->relation != oid || !rel->valid)
-	{
-		rel = hash_search(relations, &oid, HASH_ENTER, &found);
-		if (!found)
-		{
-			rel->valid = false;
-			rel->layout = 0;
-			rel->told = NULL;
-		}
-		if (!rel->valid)
-		{
-			rel->wanted = decoder->wanted(oid);
-			if (rel->wanted)
-				layout = decode_layout(relation);
-			if (rel->layout != 0 && layout && !decode_same_layout(rel->told, layout))
-				rel->layout = 0;
-			rel->valid = true;
-		}
-		last_relation = rel;
-	}
-	if (!rel->wanted)
-		return rel;
-	if (!begin_written)
+	if (spool == NULL && !begin_written)
 		decode_write_begin(txn);
-	if (rel->layout == 0)
-		decode_write_schema(rel, layout ? layout : decode_layout(relation));
-	return rel;
 }
 
-/* Values of a toasted column stand beside the tuple, in memory of the reorder buffer: takes them into the tuple. */
+/*
+ * A tuple as long as its relation is wide, with all that is known of its values in it. Of a toasted column, the value stands beside the
+ * tuple, in memory of the reorder buffer; one that an UPDATE has not changed is in the old tuple, if that has it. What still is a pointer
+ * to disk then becomes null: nobody can follow it, and no query uses a column that the old tuple lacks. Columns added after the tuple was
+ * written have the value they were added with.
+ */
 static HeapTuple
-decode_flatten(HeapTuple tuple, TupleDesc desc)
+decode_complete(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
 	Datum *values = palloc(sizeof(Datum) * desc->natts);
 	bool *nulls = palloc(sizeof(bool) * desc->natts);
@@ -229,11 +217,18 @@ decode_flatten(HeapTuple tuple, TupleDesc desc)
 	{
 		struct varlena *value = (struct varlena *) DatumGetPointer(values[i]);
 
-		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1 || TupleDescAttr(desc, i)->attisdropped)
+		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1 || !VARATT_IS_EXTERNAL(value))
 			continue;
-		/* a value still on disk is an unchanged one of an UPDATE: it stays a pointer, the old tuple may have it */
-		if (VARATT_IS_EXTERNAL_INDIRECT(value))
+		if (TupleDescAttr(desc, i)->attisdropped)
+			nulls[i] = true;
+		else if (VARATT_IS_EXTERNAL_INDIRECT(value))
 			values[i] = PointerGetDatum(detoast_external_attr(value));
+		else if (VARATT_IS_EXTERNAL_ONDISK(value))
+		{
+			nulls[i] = true;
+			if (old)
+				values[i] = heap_getattr(old, i + 1, desc, &nulls[i]);
+		}
 	}
 	return heap_form_tuple(desc, values, nulls);
 }
@@ -241,65 +236,120 @@ decode_flatten(HeapTuple tuple, TupleDesc desc)
 static void
 decode_write_split(const char *payload, Size size)
 {
-	Size most = (sb_ring_max_frame(decoder->writer->ring) - sizeof(SbFrame)) & ~(Size) 7;
+	Size most = (decode_max_frame() - sizeof(SbFrame)) & ~(Size) 7;
 
 	while (size > 0)
 	{
 		Size part = Min(size, most);
-		SbFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_ROW, sizeof(SbFrame) + part);
+		SbFrame *frame = decode_reserve(SB_FRAME_ROW, sizeof(SbFrame) + part);
 
 		memcpy((char *) frame + sizeof(SbFrame), payload, part);
 		payload += part;
 		size -= part;
 		frame->flags = size > 0 ? SB_FRAME_MORE : 0;
-		sb_ring_append(decoder->writer, frame);
+		decode_append(frame);
 	}
 }
 
-static void
-decode_fill_row(SbRowFrame *row, SbSourceRel *rel, SbRowKind kind, HeapTuple new, HeapTuple old)
+/* What is to be sent of a change, as rows of the relation that it was made in. */
+typedef struct SbChange
 {
-	row->relation = rel->relation;
-	row->layout = rel->layout;
-	row->new_length = new ? new->t_len : 0;
-	row->old_length = old ? old->t_len : 0;
-	row->kind = kind;
-	row->unused = 0;
-	if (new)
-		memcpy(row->data, new->t_data, new->t_len);
-	if (old)
-		memcpy(row->data + MAXALIGN(row->new_length), old->t_data, old->t_len);
+	SbRowKind kind;
+	Oid partition;
+	HeapTuple new;
+	HeapTuple old;
+} SbChange;
+
+static void
+decode_put_tuple(char *to, HeapTuple tuple)
+{
+	memcpy(to, tuple->t_data, tuple->t_len);
+	sb_tuple_is_no_datum((HeapTupleHeader) to);
 }
 
 static void
-decode_write_row(SbSourceRel *rel, SbRowKind kind, HeapTuple new, HeapTuple old)
+decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
 {
-	Size size = offsetof(SbRowFrame, data) + (new ? MAXALIGN(new->t_len) : 0) + (old ? MAXALIGN(old->t_len) : 0);
+	row->relation = target->source;
+	row->layout = target->layout;
+	row->new_length = change->new ? change->new->t_len : 0;
+	row->old_length = change->old ? change->old->t_len : 0;
+	row->kind = change->kind;
+	row->cause = 0;
+	row->partition = change->partition;
+	if (change->new)
+		decode_put_tuple(row->data, change->new);
+	if (change->old)
+		decode_put_tuple(row->data + MAXALIGN(row->new_length), change->old);
+}
 
-	if (sizeof(SbFrame) + size <= sb_ring_max_frame(decoder->writer->ring))
+static void
+decode_write_row(const SbTarget *target, const SbChange *change)
+{
+	Size size = offsetof(SbRowFrame, data) + (change->new ? MAXALIGN(change->new->t_len) : 0) + (change->old ? MAXALIGN(change->old->t_len) : 0);
+
+	if (sizeof(SbFrame) + size <= decode_max_frame())
 	{
-		SbFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_ROW, sizeof(SbFrame) + size);
+		SbFrame *frame = decode_reserve(SB_FRAME_ROW, sizeof(SbFrame) + size);
 
-		decode_fill_row((SbRowFrame *) (frame + 1), rel, kind, new, old);
-		sb_ring_append(decoder->writer, frame);
+		decode_fill_row((SbRowFrame *) (frame + 1), target, change);
+		decode_append(frame);
 	}
 	else
 	{
 		SbRowFrame *row = MemoryContextAllocHuge(CurrentMemoryContext, size);
 
-		decode_fill_row(row, rel, kind, new, old);
+		decode_fill_row(row, target, change);
 		decode_write_split((char *) row, size);
 		pfree(row);
 	}
-	decoder->rows++;
+	if (spool == NULL)
+		decoder->rows++;
 }
 
+/* A complete tuple. Its own values: `old` is where to look for what it lacks, or NULL. */
 static HeapTuple
-decode_tuple(ReorderBufferTupleBuf *buffer, TupleDesc desc)
+decode_tuple(ReorderBufferTupleBuf *buffer, HeapTuple old, TupleDesc desc)
 {
 	if (buffer == NULL)
 		return NULL;
-	return HeapTupleHasExternal(&buffer->tuple) ? decode_flatten(&buffer->tuple, desc) : &buffer->tuple;
+	if (HeapTupleHasExternal(&buffer->tuple) || HeapTupleHeaderGetNatts(buffer->tuple.t_data) < desc->natts)
+		return decode_complete(&buffer->tuple, old, desc);
+	return &buffer->tuple;
+}
+
+static void
+decode_send(ReorderBufferTXN *txn, SbTarget *target, const SbChange *change)
+{
+	SbChange converted = *change;
+
+	if (target->layout == 0)
+		decode_write_schema(target);
+	decode_begin_frames(txn);
+	if (target->map)
+	{
+		converted.new = change->new ? execute_attr_map_tuple(change->new, target->map) : NULL;
+		converted.old = change->old ? execute_attr_map_tuple(change->old, target->map) : NULL;
+	}
+	decode_write_row(target, &converted);
+}
+
+/* Does a change of this relation concern nobody? Of a spool that is noted: it may be otherwise at the commit. */
+static bool
+decode_is_unwanted(Oid relation)
+{
+	return spool == NULL && sb_source_rel_unwanted(relation);
+}
+
+static void
+decode_note_left_out(const SbSourceRel *rel)
+{
+	ListCell *lc;
+
+	if (spool == NULL)
+		return;
+	foreach (lc, rel->others)
+		sb_frame_spool_left_out(spool, lfirst_oid(lc));
 }
 
 static void
@@ -308,73 +358,126 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 	SbSourceRel *rel;
 	MemoryContext old;
 	TupleDesc desc = RelationGetDescr(relation);
-	SbRowKind kind;
+	SbChange sent = {.partition = RelationGetRelid(relation)};
 
-	if (last_relation && last_relation->relation == RelationGetRelid(relation) && last_relation->valid && !last_relation->wanted)
+	if (decode_is_unwanted(sent.partition))
 		return;
 	switch (change->action)
 	{
 		case REORDER_BUFFER_CHANGE_INSERT:
-			kind = SB_ROW_INSERT;
+			sent.kind = SB_ROW_INSERT;
 			break;
 		case REORDER_BUFFER_CHANGE_UPDATE:
-			kind = SB_ROW_UPDATE;
+			sent.kind = SB_ROW_UPDATE;
 			break;
 		case REORDER_BUFFER_CHANGE_DELETE:
-			kind = SB_ROW_DELETE;
+			sent.kind = SB_ROW_DELETE;
 			break;
 		default:
 			return;
 	}
-	rel = decode_relation(txn, relation);
-	if (!rel->wanted)
-		return;
 	old = MemoryContextSwitchTo(row_context);
-	decode_write_row(rel, kind, decode_tuple(change->data.tp.newtuple, desc), decode_tuple(change->data.tp.oldtuple, desc));
+	rel = sb_source_rel(relation);
+	decode_note_left_out(rel);
+	if (rel->ntargets > 0)
+	{
+		sent.old = decode_tuple(change->data.tp.oldtuple, NULL, desc);
+		sent.new = decode_tuple(change->data.tp.newtuple, sent.old, desc);
+		for (int i = 0; i < rel->ntargets; i++)
+			decode_send(txn, &rel->targets[i], &sent);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(row_context);
+}
+
+static void
+decode_write_truncate(ReorderBufferTXN *txn, Oid source)
+{
+	SbTruncateFrame *frame;
+
+	decode_begin_frames(txn);
+	frame = decode_reserve(SB_FRAME_TRUNCATE, sizeof(SbTruncateFrame));
+	frame->relation = source;
+	decode_append(frame);
+}
+
+static void
+decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oid partition, const NameData *name)
+{
+	SbRebuildFrame *frame;
+
+	decode_begin_frames(txn);
+	frame = decode_reserve(SB_FRAME_REBUILD, sizeof(SbRebuildFrame));
+	frame->relation = source;
+	frame->cause = cause;
+	frame->partition = partition;
+	frame->name = *name;
+	decode_append(frame);
+}
+
+static void
+decode_truncate_one(ReorderBufferTXN *txn, Relation relation, const List *all, bool rows_left)
+{
+	SbSourceRel *rel = sb_source_rel(relation);
+
+	decode_note_left_out(rel);
+	for (int i = 0; i < rel->ntargets; i++)
+	{
+		Oid source = rel->targets[i].source;
+
+		if (source == rel->relation)
+			decode_write_truncate(txn, source);
+		/* of a partitioned table that is truncated with it, nothing is left anyway */
+		else if (rows_left && !list_member_oid(all, source))
+			decode_write_rebuild(txn, source, SB_REBUILD_TRUNCATE, rel->relation, &relation->rd_rel->relname);
+	}
 }
 
 static void
 decode_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations, Relation relations_array[],
                 ReorderBufferChange *change)
 {
+	MemoryContext old = MemoryContextSwitchTo(row_context);
+	List *all = NIL;
+
+	for (int i = 0; i < nrelations; i++)
+		all = lappend_oid(all, RelationGetRelid(relations_array[i]));
 	for (int i = 0; i < nrelations; i++)
 	{
-		SbSourceRel *rel = decode_relation(txn, relations_array[i]);
+		/* a subscription truncates without asking any hook */
+		bool rows_left = change->origin_id != InvalidRepOriginId || decode_had_rows(txn->xid, RelationGetRelid(relations_array[i]));
 
-		if (rel->wanted)
-		{
-			SbTruncateFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_TRUNCATE, sizeof(SbTruncateFrame));
-
-			frame->relation = rel->relation;
-			sb_ring_append(decoder->writer, frame);
-		}
+		decode_truncate_one(txn, relations_array[i], all, rows_left);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row_context);
+}
+
+/* Sources may have been added: which relations are wanted is asked again. */
+static void
+decode_refresh_sources(void)
+{
+	uint32 version = pg_atomic_read_u32(decoder->wanted_version);
+
+	if (version == wanted_version)
+		return;
+	wanted_version = version;
+	pg_read_barrier();
+	sb_source_rels_invalidate();
 }
 
 static void
 decode_begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
-	uint32 version = pg_atomic_read_u32(decoder->wanted_version);
-
 	begin_written = false;
-	if (version != wanted_version)
-	{
-		wanted_version = version;
-		pg_read_barrier();
-		decode_invalidate((Datum) 0, InvalidOid);
-	}
+	decode_refresh_sources();
 }
 
 static void
-decode_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+decode_write_commit(ReorderBufferTXN *txn)
 {
-	SbCommitFrame *frame;
+	SbCommitFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_COMMIT, sizeof(SbCommitFrame));
 
-	if (!begin_written)
-		return;
-	frame = sb_ring_reserve(decoder->writer, SB_FRAME_COMMIT, sizeof(SbCommitFrame));
 	frame->position = txn->end_lsn;
 	sb_ring_append(decoder->writer, frame);
 	sb_ring_publish(decoder->writer);
@@ -382,12 +485,122 @@ decode_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr com
 }
 
 static void
+decode_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	decode_forget_transaction(txn->xid);
+	if (begin_written)
+		decode_write_commit(txn);
+}
+
+static void
+decode_rebuild_note(ReorderBufferTXN *txn, const SbRebuildNote *note)
+{
+	if (note->cause == SB_REBUILD_TRUNCATE)
+	{
+		decode_note_truncated(txn->xid, note->partition);
+		return;
+	}
+	for (uint32 i = 0; i < note->nsources; i++)
+	{
+		if (decoder->wanted(note->sources[i]))
+			decode_write_rebuild(txn, note->sources[i], note->cause, note->partition, &note->name);
+		else if (spool)
+			sb_frame_spool_left_out(spool, note->sources[i]);
+	}
+}
+
+static void
 decode_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn, bool transactional, const char *prefix,
                Size size, const char *message)
 {
+	MemoryContext old;
+	const SbRebuildNote *note;
+
 	/* `lsn` is where the record starts; who wrote it waits for its end */
 	if (!transactional && strcmp(prefix, SB_MARKER_PREFIX) == 0)
 		sb_decode_write_heartbeat(ctx->reader->EndRecPtr, false);
+	if (!transactional || strcmp(prefix, SB_REBUILD_PREFIX) != 0)
+		return;
+	old = MemoryContextSwitchTo(row_context);
+	note = sb_rebuild_note_read(message, size, txn->xid);
+	if (note)
+	{
+		spool_subxid = note->subxid;
+		decode_rebuild_note(txn, note);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row_context);
+}
+
+/* ---- large transactions, part by part ---- */
+
+static void
+decode_stream_start(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	decode_refresh_sources();
+	spool = sb_frame_spool_find(txn->xid);
+	if (spool == NULL)
+		spool = sb_frame_spool_create(txn->xid);
+}
+
+/* Also called when a part ends early, since its transaction turns out to be aborted. */
+static void
+decode_stream_stop(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	spool = NULL;
+	SB_KILL_POINT("stream_part");
+}
+
+static void
+decode_stream_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
+{
+	spool_subxid = change->txn->xid;
+	decode_change(ctx, txn, relation, change);
+}
+
+static void
+decode_stream_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations, Relation relations[],
+                       ReorderBufferChange *change)
+{
+	spool_subxid = change->txn->xid;
+	decode_truncate(ctx, txn, nrelations, relations, change);
+}
+
+static void
+decode_stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr abort_lsn)
+{
+	SbFrameSpool *aborted = sb_frame_spool_find(txn->toptxn ? txn->toptxn->xid : txn->xid);
+
+	if (aborted && txn->toptxn)
+		sb_frame_spool_abort_subxact(aborted, txn->xid);
+	else if (aborted)
+		sb_frame_spool_free(aborted);
+	if (txn->toptxn == NULL)
+		decode_forget_transaction(txn->xid);
+}
+
+static void
+decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	SbFrameSpool *committed = sb_frame_spool_find(txn->xid);
+
+	Assert(spool == NULL);
+	decode_forget_transaction(txn->xid);
+	if (committed == NULL)
+		return;
+	if (sb_frame_spool_any_left_out(committed, decoder->wanted))
+	{
+		ereport(LOG, (errmsg("stream_beam: decoding starts over, for a source that was added while a large transaction was in progress")));
+		decoder->start_over = true;
+	}
+	else if (!sb_frame_spool_is_empty(committed))
+	{
+		decode_write_begin(txn);
+		decoder->rows += sb_frame_spool_copy(committed, decoder->writer);
+		SB_KILL_POINT("stream_commit");
+		decode_write_commit(txn);
+	}
+	sb_frame_spool_free(committed);
 }
 
 static void
@@ -411,4 +624,11 @@ sb_decode_plugin_callbacks(OutputPluginCallbacks *callbacks)
 	callbacks->truncate_cb = decode_truncate;
 	callbacks->commit_cb = decode_commit;
 	callbacks->message_cb = decode_message;
+	callbacks->stream_start_cb = decode_stream_start;
+	callbacks->stream_stop_cb = decode_stream_stop;
+	callbacks->stream_abort_cb = decode_stream_abort;
+	callbacks->stream_commit_cb = decode_stream_commit;
+	callbacks->stream_change_cb = decode_stream_change;
+	callbacks->stream_message_cb = decode_message;
+	callbacks->stream_truncate_cb = decode_stream_truncate;
 }

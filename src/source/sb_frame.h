@@ -2,7 +2,8 @@
  * sb_frame.h: what travels through the ring.
  *
  * A frame is a header and its payload, contiguous, 8-byte aligned, its length a multiple of 8. Everything of one source transaction
- * stands between a BEGIN and its COMMIT frame. Transactions come in commit order; those without a row for us send nothing. A row
+ * stands between a BEGIN and its COMMIT frame, but for SCHEMA frames, which may come at any time before the first row that names them.
+ * Transactions come in commit order; those without a row for us send nothing. A row
  * too large for one frame comes as several ROW frames, all but the last flagged SB_FRAME_MORE; their payloads concatenated are
  * one SbRowFrame.
  */
@@ -21,6 +22,7 @@ typedef enum SbFrameType
 	SB_FRAME_SCHEMA, /* layout of a relation's tuples from here on; the id is new each time */
 	SB_FRAME_ROW,
 	SB_FRAME_TRUNCATE,
+	SB_FRAME_REBUILD,
 	SB_FRAME_COMMIT,
 	SB_FRAME_HEARTBEAT
 } SbFrameType;
@@ -90,12 +92,33 @@ typedef struct SbTruncateFrame
 	Oid relation;
 } SbTruncateFrame;
 
+/* Why a source's rows are others than the changes sent say. */
+typedef enum SbRebuildCause
+{
+	SB_REBUILD_ATTACH = 1, /* rows came with a partition */
+	SB_REBUILD_DETACH,     /* they left with one */
+	SB_REBUILD_DROP,
+	SB_REBUILD_TRUNCATE, /* of a partition by itself */
+	SB_REBUILD_LOGGED    /* of a table whose changes have not been in the WAL for some time */
+} SbRebuildCause;
+
+typedef struct SbRebuildFrame
+{
+	SbFrame head;
+	Oid relation;
+	uint32 cause;
+	Oid partition; /* it may be gone, hence its name */
+	NameData name;
+} SbRebuildFrame;
+
 typedef enum SbRowKind
 {
 	SB_ROW_INSERT = 1,
 	SB_ROW_UPDATE,
 	SB_ROW_DELETE,
-	SB_ROW_TRUNCATE /* never in a ROW frame: how a runner keeps a TRUNCATE in the order of the rows */
+	/* never in a ROW frame: how a runner keeps these frames in the order of the rows */
+	SB_ROW_TRUNCATE,
+	SB_ROW_REBUILD
 } SbRowKind;
 
 /* The payload of ROW frames: this header, the new tuple's bytes from t_data, aligned, the old tuple's. */
@@ -105,8 +128,9 @@ typedef struct SbRowFrame
 	uint32 layout;
 	uint32 new_length; /* 0: none */
 	uint32 old_length; /* 0: none */
-	uint32 kind;
-	uint32 unused;
+	uint16 kind;
+	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name */
+	Oid partition; /* the table that has the row: `relation` itself, or a partition of it */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRowFrame;
 

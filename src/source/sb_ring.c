@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "sb_kill_point.h"
 #include "source/sb_ring.h"
 
 /* Published at the latest after so many bytes, so that a consumer works while a large transaction is still being decoded. */
@@ -94,9 +95,11 @@ sb_ring_publish(SbRingWriter *writer)
 {
 	if (writer->published == writer->position)
 		return;
+	SB_KILL_POINT("before_publish");
 	pg_write_barrier();
 	pg_atomic_write_u64(&writer->ring->written, writer->position);
 	writer->published = writer->position;
+	SB_KILL_POINT("after_publish");
 	writer->wake();
 }
 

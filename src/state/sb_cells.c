@@ -134,7 +134,8 @@ cells_lay_out(SbCells *cells)
 		get_typlenbyval(plan->keys[i].type, &cells->key_length[i], &cells->key_by_value[i]);
 	cells->keys_offset = MAXALIGN(sizeof(SbEntry));
 	cells->accs_offset = cells->keys_offset + sizeof(Datum) * plan->nkeys;
-	cells->cell_offset = MAXALIGN(cells->accs_offset + sizeof(SbAcc) * plan->naggs);
+	cells->session_offset = MAXALIGN(cells->accs_offset + sizeof(SbAcc) * plan->naggs);
+	cells->cell_offset = cells->session_offset + (cells->merging ? MAXALIGN(sizeof(SbSession)) : 0);
 	cells->nulls_offset = cells->cell_offset + sb_cell_size(cells->strategy);
 	cells->entry_size = MAXALIGN(cells->nulls_offset + sizeof(bool) * plan->nkeys);
 }
@@ -277,7 +278,7 @@ cells_probe(SbCells *cells, const SbProbe *probe)
 }
 
 SbEntry *
-sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls)
+sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls)
 {
 	SbProbe probe = {.key_hash = key_hash, .keys = keys, .nulls = nulls};
 
@@ -291,12 +292,10 @@ sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nu
 	SbProbe probe = {.key_hash = key_hash, .keys = keys, .nulls = nulls, .window = window};
 	SbEntry *entry = cells_probe(cells, &probe);
 
-	if (cells->merging)
-	{
-		while (entry && !sb_window_equal(sb_cells_cell(cells, entry)->window, window))
-			entry = entry->next_of_key;
-	}
-	return entry;
+	if (!cells->merging || entry == NULL)
+		return entry;
+	entry = sb_list_seek(cells, entry, window);
+	return entry && sb_window_equal(sb_cells_cell(cells, entry)->window, window) ? entry : NULL;
 }
 
 /* The number that no other key with this hash (in this window) has. All those that are stored are in memory when it is asked. */
@@ -342,15 +341,12 @@ sb_entry_link(SbCells *cells, SbEntry *entry)
 {
 	const bool *nulls;
 	Datum *keys = sb_cells_keys(cells, entry, &nulls);
-	SbEntry *head = cells->merging ? sb_cells_of_key(cells, entry->key_hash, keys, nulls) : NULL;
+	SbEntry *first = cells->merging ? sb_cells_first_of_key(cells, entry->key_hash, keys, nulls) : NULL;
 
-	if (head)
+	if (first)
 	{
-		entry->next_of_key = head->next_of_key;
-		if (entry->next_of_key)
-			entry->next_of_key->prev_of_key = entry;
-		entry->prev_of_key = head;
-		head->next_of_key = entry;
+		if (sb_list_add(cells, first, entry))
+			sb_cellhash_lookup_hash(cells->hash, first, first->hash)->entry = entry;
 	}
 	else
 	{
@@ -366,13 +362,6 @@ sb_entry_link(SbCells *cells, SbEntry *entry)
 	sb_entry_count_bytes(cells, entry);
 }
 
-/* 16: a chunk's header; its size is rounded up to a power of two */
-static Size
-cells_chunk_bytes(Size size)
-{
-	return 16 + pg_nextpower2_size_t(Max(size, 8));
-}
-
 void
 sb_entry_count_bytes(SbCells *cells, SbEntry *entry)
 {
@@ -381,12 +370,13 @@ sb_entry_count_bytes(SbCells *cells, SbEntry *entry)
 	Size bytes = sb_query_acc_bytes(cells->query, sb_cells_accs(cells, entry));
 
 	if (entry->emitted_rows)
-		bytes += cells_chunk_bytes(VARSIZE(entry->emitted_rows));
-
+		bytes += sb_cells_chunk_bytes(VARSIZE(entry->emitted_rows));
+	if (cells->merging)
+		bytes += sb_session_bytes(sb_cells_session(cells, entry));
 	for (int i = 0; i < cells->nkeys; i++)
 	{
 		if (!nulls[i] && !cells->key_by_value[i])
-			bytes += cells_chunk_bytes(datumGetSize(keys[i], false, cells->key_length[i]));
+			bytes += sb_cells_chunk_bytes(datumGetSize(keys[i], false, cells->key_length[i]));
 	}
 	cells->bytes += bytes;
 	cells->bytes -= entry->acc_bytes;
@@ -398,13 +388,9 @@ entry_unlink_from_hash(SbCells *cells, SbEntry *entry)
 {
 	SbSlotOfHash *slot;
 
-	if (entry->next_of_key)
-		entry->next_of_key->prev_of_key = entry->prev_of_key;
+	sb_list_remove(cells, entry);
 	if (entry->prev_of_key)
-	{
-		entry->prev_of_key->next_of_key = entry->next_of_key;
 		return;
-	}
 	slot = sb_cellhash_lookup_hash(cells->hash, entry, entry->hash);
 	if (entry->next_of_key)
 		slot->entry = entry->next_of_key;
@@ -454,6 +440,8 @@ sb_entry_unlink(SbCells *cells, SbEntry *entry)
 	sb_query_acc_free(cells->query, sb_cells_accs(cells, entry));
 	if (entry->emitted_rows)
 		pfree(entry->emitted_rows);
+	if (cells->merging)
+		sb_session_free(cells, entry);
 	cells->nentries--;
 	cells->bytes -= cells->entry_size + entry->acc_bytes;
 	pfree(entry);
@@ -462,7 +450,7 @@ sb_entry_unlink(SbCells *cells, SbEntry *entry)
 SbEntry *
 sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
 {
-	SbEntry *sibling = cells->merging ? sb_cells_of_key(cells, key_hash, keys, nulls) : NULL;
+	SbEntry *sibling = cells->merging ? sb_cells_first_of_key(cells, key_hash, keys, nulls) : NULL;
 	int16 seq = sibling ? sibling->seq : cells_free_seq(cells, key_hash, window);
 	SbEntry *entry = sb_entry_make(cells, key_hash, keys, nulls, window);
 
@@ -740,15 +728,56 @@ sb_cells_rollback(SbCells *cells)
 }
 
 void
-sb_cells_clear(SbCells *cells)
+sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
+	dlist_mutable_iter iter;
+
+	if (sb_window_range_is_all(range) && !inside)
+		return;
 	(void) sb_cells_take_touched(cells);
-	while (!dlist_is_empty(&cells->lru))
-		sb_entry_unlink(cells, dlist_head_element(SbEntry, lru_node, &cells->lru));
+	dlist_foreach_modify(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window) == inside)
+			sb_entry_unlink(cells, entry);
+	}
 	cells_forget_stored(cells);
-	cells->stored_known = true;
 	if (!cells->in_memory)
-		sb_state_clear(cells);
+		sb_state_clear(cells, range, inside);
+	/* counted anew where something may be left */
+	cells->stored_known = cells->in_memory || sb_window_range_is_all(range);
+	sb_cells_know_stored(cells);
+}
+
+void
+sb_cells_untouch(SbCells *cells)
+{
+	for (SbEntry *entry = sb_cells_take_touched(cells); entry; entry = entry->next_touched)
+		sb_cells_set_timers(cells, entry, false);
+}
+
+void
+sb_cells_hasten(SbCells *cells, const SbWindowRange *range)
+{
+	HASH_SEQ_STATUS scan;
+	SbStoredWindow *stored;
+	dlist_iter iter;
+
+	sb_cells_know_stored(cells);
+	dlist_foreach(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window))
+			sb_entry_hasten(cells, entry, SB_TIME_MIN);
+	}
+	hash_seq_init(&scan, cells->stored);
+	while ((stored = hash_seq_search(&scan)) != NULL)
+	{
+		if (sb_window_range_has(range, stored->window))
+			sb_stored_add(cells, stored->window, 0, SB_TIME_MIN, SB_TIME_MAX, SB_TIME_MAX);
+	}
 }
 
 Size

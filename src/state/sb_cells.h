@@ -21,7 +21,7 @@
 #include "lib/pairingheap.h"
 #include "query/sb_query.h"
 
-/* A cell as this layer keeps it; behind it, in the same chunk: keys, key nulls, accumulators, the engine's cell. */
+/* A cell as this layer keeps it; behind it, in the same chunk: keys, key nulls, accumulators, an SbSession, the engine's cell. */
 typedef struct SbEntry
 {
 	uint64 key_hash;
@@ -35,7 +35,7 @@ typedef struct SbEntry
 	int64 rows;                  /* added and not taken back */
 	bytea *emitted_rows;         /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
 	Size acc_bytes;              /* by-reference bytes of key and accumulators, as last counted */
-	struct SbEntry *next_of_key; /* merging windows: the next window of this key */
+	struct SbEntry *next_of_key; /* merging windows: the next window of this key, in their order */
 	struct SbEntry *prev_of_key; /* likewise; NULL: the first, which the hash leads to */
 	struct SbEntry *next_touched;
 	dlist_node lru_node; /* least recently used first */
@@ -47,6 +47,14 @@ typedef struct SbEntry
 	TimestampTz event_timer;      /* SB_TIME_MAX: not in the heap */
 	TimestampTz processing_timer; /* likewise */
 } SbEntry;
+
+/* What a cell of a merging window keeps beyond others, in the same chunk. */
+typedef struct SbSession
+{
+	bytea *elements;   /* where rows can be taken back: what is in it (sb_elements.h); NULL: closed, or not kept; owned */
+	SbWindow *removed; /* accumulating: windows it took the place of, whose rows leave the result with its next pane; NULL: none; owned */
+	int nremoved;
+} SbSession;
 
 typedef struct SbCells SbCells;
 
@@ -64,10 +72,12 @@ extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStra
 extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);
 extern SbAcc *sb_cells_accs(const SbCells *cells, SbEntry *entry);
 extern SbCell *sb_cells_cell(const SbCells *cells, SbEntry *entry);
+extern SbSession *sb_cells_session(const SbCells *cells, SbEntry *entry); /* NULL: windows do not merge */
 
-/* In memory only. Merging windows: sb_cells_of_key() gives the first of the key's cells. */
+/* In memory only. */
 extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
-extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
+/* Merging windows: the last of the key's cells that starts at or before `start`; none does: its first; NULL: it has none. */
+extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, TimestampTz start);
 /* Counts what is stored where that is not known: at first, and after a rollback. As the state's owner, SPI connected. */
 extern void sb_cells_know_stored(SbCells *cells);
 /* Could a cell that is not in memory be in the table? What is stored must be known. */
@@ -84,6 +94,10 @@ extern void sb_cells_change(SbCells *cells, SbEntry *entry);
 /* Adds packed rows to what is to be retracted with the cell's next pane; and forgets them. */
 extern void sb_cells_add_emitted_rows(SbCells *cells, SbEntry *entry, const char *rows, Size size);
 extern void sb_cells_clear_emitted_rows(SbCells *cells, SbEntry *entry);
+/* Merging windows: of a cell that is on the list of changed ones. `elements` is copied; NULL: none. */
+extern void sb_cells_set_elements(SbCells *cells, SbEntry *entry, const bytea *elements);
+extern void sb_cells_add_removed(SbCells *cells, SbEntry *entry, SbWindow window);
+extern void sb_cells_clear_removed(SbCells *cells, SbEntry *entry);
 /* Takes the list of touched cells (linked by next_touched), leaving it empty. */
 extern SbEntry *sb_cells_take_touched(SbCells *cells);
 /*
@@ -107,8 +121,15 @@ extern void sb_cells_write(SbCells *cells);
 extern void sb_cells_keep(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
-/* All cells go, out of memory and table. Nothing may be dirty: write first. SPI connected, as the state's owner. */
-extern void sb_cells_clear(SbCells *cells);
+/*
+ * The cells of windows in the range, or (`inside` false) of all others, go out of memory and table. Nothing may be dirty: write first.
+ * SPI connected, as the state's owner.
+ */
+extern void sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside);
+/* The cells touched so far are not to be fired: they may be written and leave memory. */
+extern void sb_cells_untouch(SbCells *cells);
+/* All cells of windows in the range, stored ones too, are asked when timers are next: each gets one that is due. */
+extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 
 /* All cells in memory, one after the other: NULL starts, NULL ends. */
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);

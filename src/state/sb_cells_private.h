@@ -4,6 +4,7 @@
 #ifndef SB_CELLS_PRIVATE_H
 #define SB_CELLS_PRIVATE_H
 
+#include "port/pg_bitutils.h"
 #include "sb_statement.h"
 #include "state/sb_cells.h"
 #include "utils/hsearch.h"
@@ -40,6 +41,12 @@ typedef struct SbProbe
 	int16 seq;
 } SbProbe;
 
+/* In the first byte of a state: what is there beyond the cell and the accumulators, in this order. */
+#define SB_STATE_EMITTED 1
+#define SB_STATE_EMITTED_ROWS 2
+#define SB_STATE_REMOVED 4
+#define SB_STATE_ELEMENTS 8
+
 /* Cells of a window that are in the table and not in memory. */
 typedef struct SbStoredWindow
 {
@@ -69,12 +76,13 @@ struct SbCells
 	MemoryContext entries; /* slab of entries */
 	MemoryContext values;  /* by-reference keys and accumulators */
 	MemoryContext scratch; /* of one call */
-	Size entry_size, keys_offset, nulls_offset, accs_offset, cell_offset;
+	Size entry_size, keys_offset, nulls_offset, accs_offset, session_offset, cell_offset;
 	Size bytes; /* used by entries and their values */
 	int64 nentries;
 
 	struct sb_cellhash_hash *hash;
 	const SbProbe *probe; /* what the hash is being asked for */
+	SbEntry *last_seek;   /* merging windows: where the last search in a list ended, or NULL */
 	dlist_head lru;
 	dlist_head changed;
 	SbEntry *touched;
@@ -98,7 +106,9 @@ struct SbCells
 	SbStatement *load_window;
 	SbStatement *load_processing;
 	SbStatement *count_windows;
-	SbStatement *clear;
+	SbStatement *clear_all;
+	SbStatement *clear_inside;
+	SbStatement *clear_outside;
 };
 
 /* ---- sb_cells.c ---- */
@@ -107,6 +117,15 @@ extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
+extern SbEntry *sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
+
+/* 16: a chunk's header; its size is rounded up to a power of two */
+static inline Size
+sb_cells_chunk_bytes(Size size)
+{
+	return 16 + pg_nextpower2_size_t(Max(size, 8));
+}
+
 extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
                           TimestampTz hold);
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
@@ -116,7 +135,21 @@ extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
 /* No stored cell has a processing timer before this any more: sets the bounds anew. */
 extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);
 
+/* ---- sb_sessions.c ---- */
+/* The last cell of the list that begins with `first` whose window is at or before this one; NULL: all are behind it. */
+extern SbEntry *sb_list_seek(SbCells *cells, SbEntry *first, SbWindow window);
+/* True: it has become the first. */
+extern bool sb_list_add(SbCells *cells, SbEntry *first, SbEntry *entry);
+extern void sb_list_remove(SbCells *cells, SbEntry *entry);
+extern Size sb_session_bytes(const SbSession *session);
+extern void sb_session_free(SbCells *cells, SbEntry *entry);
+extern int sb_session_flags(const SbSession *session);
+extern void sb_session_encode(const SbSession *session, StringInfo out);
+extern void sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const char **data, const char *end);
+
 /* ---- sb_state_table.c ---- */
+/* The next part of a state: its size and bytes; *data is moved on. */
+extern const char *sb_state_take_part(const char **data, const char *end, uint32 *size);
 extern void sb_state_prepare(SbCells *cells, const char *state_table);
 extern void sb_state_count(SbCells *cells);
 /* the next batch of a stored window's cells; false: no more */
@@ -124,6 +157,6 @@ extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);
 /* all cells with a processing timer that is due */
 extern void sb_state_load_processing(SbCells *cells);
 extern void sb_state_delete(SbCells *cells, SbEntry *entry);
-extern void sb_state_clear(SbCells *cells);
+extern void sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside);
 
 #endif

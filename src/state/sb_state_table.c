@@ -18,10 +18,6 @@
 /* Rows written by one statement. */
 #define SB_WRITE_BATCH 20000
 
-/* in the first byte of a state */
-#define SB_STATE_EMITTED 1
-#define SB_STATE_EMITTED_ROWS 2 /* their length and bytes follow */
-
 char *
 sb_cells_table_sql(const char *state_table, bool merging)
 {
@@ -61,12 +57,16 @@ state_row_desc(void)
 #define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
 	                  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
 
+/* from, lo, hi of an SbWindowRange */
+#define SB_STATE_IN_RANGE "window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
+
 void
 sb_state_prepare(SbCells *cells, const char *table)
 {
 	TupleDesc row = state_row_desc();
 	Oid window_args[] = {INT8OID, INT8OID, INT8OID, INT2OID};
 	Oid clock_args[] = {INT8OID};
+	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
 	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
 	cells->update = sb_statement_create(
@@ -98,7 +98,9 @@ sb_state_prepare(SbCells *cells, const char *table)
 	cells->count_windows = sb_statement_create(
 	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
 	    NULL, 0, NULL);
-	cells->clear = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
+	cells->clear_all = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
+	cells->clear_inside = sb_statement_create(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL, lengthof(range_args), range_args);
+	cells->clear_outside = sb_statement_create(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL, lengthof(range_args), range_args);
 }
 
 static Datum
@@ -148,19 +150,19 @@ sb_state_count(SbCells *cells)
 	}
 }
 
-static void
-state_decode_emitted_rows(SbCells *cells, SbEntry *entry, const char **data, const char *end)
+const char *
+sb_state_take_part(const char **data, const char *end, uint32 *size)
 {
-	uint32 size;
+	const char *part;
 
-	if (end - *data < sizeof(size))
+	if (end - *data < sizeof(*size))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
-	memcpy(&size, *data, sizeof(size));
-	*data += sizeof(size);
-	if (end - *data < size)
+	memcpy(size, *data, sizeof(*size));
+	part = *data + sizeof(*size);
+	if (end - part < *size)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
-	sb_cells_add_emitted_rows(cells, entry, *data, size);
-	*data += size;
+	*data = part + *size;
+	return part;
 }
 
 static void
@@ -179,7 +181,14 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
 	data += sizeof(entry->rows);
 	entry->emitted = (flags & SB_STATE_EMITTED) != 0;
 	if (flags & SB_STATE_EMITTED_ROWS)
-		state_decode_emitted_rows(cells, entry, &data, end);
+	{
+		uint32 size;
+		const char *part = sb_state_take_part(&data, end, &size);
+
+		sb_cells_add_emitted_rows(cells, entry, part, size);
+	}
+	if (cells->merging)
+		sb_session_decode(cells, entry, flags, &data, end);
 	sb_cell_decode(cells->strategy, sb_cells_cell(cells, entry), window, &data, end);
 	sb_query_acc_decode(cells->query, sb_cells_accs(cells, entry), &data, end);
 }
@@ -311,9 +320,14 @@ sb_state_delete(SbCells *cells, SbEntry *entry)
 }
 
 void
-sb_state_clear(SbCells *cells)
+sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
-	sb_statement_run(cells->clear, NULL, NULL);
+	Datum args[] = {Int64GetDatum(range->from), Int64GetDatum(range->lo), Int64GetDatum(range->hi)};
+
+	if (sb_window_range_is_all(range))
+		sb_statement_run(cells->clear_all, NULL, NULL);
+	else
+		sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
 }
 
 static void
@@ -325,11 +339,13 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	Datum *keys = sb_cells_keys(cells, entry, &key_nulls);
 	Datum values[SB_STATE_NCOLUMNS];
 	bool nulls[SB_STATE_NCOLUMNS] = {false};
+	SbSession *session = sb_cells_session(cells, entry);
 	StringInfoData state;
 
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
-	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) | (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0));
+	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) | (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0) |
+	                                 (session ? sb_session_flags(session) : 0));
 	appendBinaryStringInfo(&state, (char *) &entry->rows, sizeof(entry->rows));
 	if (entry->emitted_rows)
 	{
@@ -338,6 +354,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 		appendBinaryStringInfo(&state, (char *) &size, sizeof(size));
 		appendBinaryStringInfo(&state, VARDATA(entry->emitted_rows), size);
 	}
+	if (session)
+		sb_session_encode(session, &state);
 	sb_cell_encode(cells->strategy, cell, &state);
 	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
 	SET_VARSIZE(state.data, state.len);

@@ -14,10 +14,12 @@ import decode
 import freshness
 import history
 import idle
+import large_transaction
 import sb_bench as sb
 import state
 import timers
 import triggers
+import update_heavy
 import writers
 
 BENCHES = {
@@ -31,6 +33,8 @@ BENCHES = {
     "triggers": triggers.run,
     "timers": timers.run,
     "idle": idle.run,
+    "large-transaction": large_transaction.run,
+    "update-heavy": update_heavy.run,
 }
 SETTINGS = ("shared_buffers", "max_wal_size", "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit",
             "stream_beam.ring_size", "stream_beam.state_memory")

@@ -12,6 +12,12 @@
 #   final    accumulating, any trigger: likewise, once the watermark has passed everything
 #   panes    discarding, any trigger: the sum over the panes, likewise; and the panes of a window are in order
 #   dead     accumulating, some rows raise errors: the batch answer over what is not in dead_letters
+# Rows of some tables change: `ver` then tells apart what has stood under the same id, each statement that changes rows has a new one. Such a
+# table is read with source_mode 'changes' only. Where it is truncated too, what has been late before says nothing about the rest, so none of
+# its pipelines has late rows.
+#
+# WRITERS. Two hold transactions open at once, driven by one program, so neither may ever wait for the other: each has ids of its own
+# parity, and touches these only.
 #
 # In pieces of queries `@.` stands for the source's alias, `#s` and `#e` for the window's columns.
 package SbModelGen;
@@ -105,13 +111,15 @@ sub table
 
 	@names = grep { $_ ne 'k_ci' } @names unless $round->{icu};
 	$nulls{$_} = pick(0, 0, 0.1, 0.5) for @names;
-	@columns = shuffle([ 'id', 'bigint' ], [ 'ts', 'timestamptz' ], [ 'junk', pick('text', 'int', 'bool') ], map { [ $_, $type{$_} ] } @names);
+	@columns = shuffle([ 'id', 'bigint' ], [ 'ver', 'int' ], [ 'ts', 'timestamptz' ], [ 'junk', pick('text', 'int', 'bool') ], map { [ $_, $type{$_} ] } @names);
 	return {
 		name => "model_src$n",
 		columns => [ grep { $_ ne 'junk' } map { $_->[0] } @columns ],
 		ddl => sprintf('CREATE TABLE model_src%d (%s); ALTER TABLE model_src%1$d REPLICA IDENTITY FULL', $n, join(', ', map { "$_->[0] $_->[1]" . ($_->[0] eq 'id' ? ' UNIQUE' : '') } @columns)),
 		nulls => \%nulls,
 		early_drop => chance(0.3),
+		changes => chance(0.6),
+		truncates => chance(0.4),
 		now_us => $BASE * 1e6 + between(0, 3 * 86400) * 1e6,
 		junk => 1,
 		late_share => pick(0, 0.02, 0.1),
@@ -137,17 +145,37 @@ sub event_time
 	return time_text($us);
 }
 
+# A value that is not null. As JSON, which is how a late row is kept, arrays have no bounds, and null is none of jsonb's.
+sub value
+{
+	my ($table, $column) = @_;
+	my $text = $value{$column}->();
+
+	return $text unless $table->{changes};
+	return $text eq 'null' && $column eq 'k_json' ? '1' : $text =~ s/^\[\d:\d\]=//r;
+}
+
+sub next_id
+{
+	my ($round, $writer) = @_;
+
+	$round->{last_id}++;
+	$round->{last_id}++ if $round->{last_id} % 2 != $writer;
+	return $round->{last_id};
+}
+
 sub row
 {
-	my ($table, $round) = @_;
+	my ($table, $round, $writer) = @_;
 	my @row;
 
 	for my $column (@{ $table->{columns} })
 	{
-		if ($column eq 'id') { push @row, ++$round->{last_id} }
+		if ($column eq 'id') { push @row, next_id($round, $writer) }
+		elsif ($column eq 'ver') { push @row, 0 }
 		elsif ($column eq 'ts') { push @row, event_time($table, $round->{scale}) }
 		elsif (chance($table->{nulls}{$column})) { push @row, undef }
-		else { push @row, $value{$column}->() }
+		else { push @row, value($table, $column) }
 	}
 	return \@row;
 }
@@ -334,9 +362,11 @@ sub pipeline
 {
 	my ($n, $round, $table) = @_;
 	my $mode = pick(qw(now now now late late final final panes panes dead));
-	my $p = { name => "model_p$n", mode => $mode, table => $table };
+	my $p = { name => "model_p$n", table => $table };
 	my @keys = grep { $round->{icu} || !/k_ci/ } @KEYS;
 
+	$mode = 'now' if $table->{changes} && ($mode eq 'panes' || ($table->{truncates} && $mode =~ /late|final/));
+	$p->{mode} = $mode;
 	$p->{window} = window($round->{scale}, $mode);
 	$p->{session} = $p->{window} && $p->{window}{kind} eq 'session';
 	$p->{keys} = [ (shuffle(@keys))[ 0 .. pick(-1, 0, 0, 1, 2) ] ];
@@ -353,6 +383,8 @@ sub pipeline
 		elsif (chance(0.5)) { $p->{where} = "$error <> 7" }
 		else { $p->{keys} = [ @{ $p->{keys} }, $error =~ /sqrt/ ? "($error)::int" : "$error" ] }
 	}
+	# an UPDATE that leaves what the query uses as it was is none: to tell which row was late, each has to be one
+	$p->{where} = join(' AND ', (map { "($_)" } grep { defined } $p->{where}), '@.ver >= 0') if $table->{changes} && $mode ne 'now';
 	$p->{source_alias} = source_alias();
 	$p->{window_alias} = pick('w', 'win', 'w(from_, to_)');
 	$p->{items} = select_list($p);
@@ -378,7 +410,7 @@ sub arguments
 	$argument{trigger} = pick('continuous()', 'continuous()', 'repeatedly(after_count(1))', 'repeatedly(after_processing_time(\'30 ms\'))') if $p->{mode} eq 'now';
 	$argument{trigger} = trigger_final($p->{window}) if $p->{mode} =~ /final|panes/;
 	$argument{accumulation} = $p->{mode} eq 'panes' ? 'discarding' : 'accumulating';
-	$argument{source_mode} = 'append_only' if $p->{mode} eq 'panes';
+	$argument{source_mode} = $p->{table}{changes} ? 'changes' : $p->{mode} eq 'panes' || $p->{session} ? 'append_only' : pick('append_only', 'changes');
 	$argument{idle_timeout} = pick(undef, undef, undef, '1 minute', '100 ms');
 	$p->{argument} = \%argument;
 	$p->{eventually} = $argument{trigger} =~ /processing_time/;
@@ -429,8 +461,8 @@ sub create_sql
 	my %argument = %{ $p->{argument} };
 
 	return sprintf(
-		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => '%s', trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, allow_unsafe_trigger => true)},
-		$p->{name}, query($p), @argument{qw(watermark allowed_lateness)}, @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}));
+		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => '%s', trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, source_mode => '%s', allow_unsafe_trigger => true)},
+		$p->{name}, query($p), @argument{qw(watermark allowed_lateness)}, @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}), $argument{source_mode});
 }
 
 # ---- loads ----
@@ -463,23 +495,70 @@ sub copy_sql
 
 sub write_sql
 {
-	my ($table, $round, $max) = @_;
+	my ($round, $writer, $max) = @_;
+	my $table = pick(@{ $round->{tables} });
 	my $n = chance(0.4) ? 1 : between(1, $max);
-	my $rows = [ map { row($table, $round) } 1 .. $n ];
+
+	return change_sql($table, $round, $writer) if $table->{changes} && $round->{last_id} && chance(0.4);
+	my $rows = [ map { row($table, $round, $writer) } 1 .. $n ];
 
 	$round->{rows} += $n;
 	return chance(0.4) ? copy_sql($table, $rows) : insert_sql($table, $rows);
 }
 
+# Some of the writer's rows, seldom all
+sub some_rows
+{
+	my ($round, $writer) = @_;
+	my $id = between(1, $round->{last_id});
+
+	return pick("id % 2 = $writer AND id BETWEEN $id AND $id + " . pick(0, 3, 20), sprintf('id %% %d = %d AND id %% 2 = %d', 2 * pick(3, 7, 20), between(0, 5), $writer), chance(0.1) ? "id % 2 = $writer" : "id % 2 = $writer AND id < $id - 50");
+}
+
+sub assignments
+{
+	my ($table, $round) = @_;
+	my @columns = grep { !/^(?:id|ts|ver)$/ } @{ $table->{columns} };
+	my @set = ('ver = ' . ++$round->{version});
+
+	push @set, 'ts = ' . quote(event_time($table, $round->{scale})) if chance(0.4);
+	push @set, map { "$_ = " . (chance(0.15) ? 'NULL' : quote(value($table, $_))) } (shuffle(@columns))[ 0 .. pick(0, 0, 1, 5) ];
+	return join(', ', @set);
+}
+
+# A statement that changes rows
+sub change_sql
+{
+	my ($table, $round, $writer) = @_;
+	my $name = $table->{name};
+	my $where = some_rows($round, $writer);
+	my $dice = rand();
+
+	return "DELETE FROM $name WHERE $where" if $dice < 0.3;
+	return "UPDATE $name SET " . assignments($table, $round) . " WHERE $where" if $dice < 0.8;
+	return sprintf('MERGE INTO %s USING (SELECT id, v_int FROM %s WHERE %s) s ON s.id = %s.id WHEN MATCHED AND s.v_int < 10 THEN DELETE WHEN MATCHED THEN UPDATE SET %s',
+		$name, $name, $where, $name, assignments($table, $round))
+	  if $dice < 0.9;
+	my $row = row($table, $round, $writer);
+	my $old = between(1, $round->{last_id});
+
+	for my $i (0 .. $#$row)
+	{
+		$row->[$i] = $old - $old % 2 + $writer if $table->{columns}[$i] eq 'id';
+		$row->[$i] = ++$round->{version} if $table->{columns}[$i] eq 'ver';
+	}
+	return insert_sql($table, [$row]) =~ s/ ON CONFLICT DO NOTHING$//r . ' ON CONFLICT (id) DO UPDATE SET ' . assignments($table, $round);
+}
+
 # One transaction as a list of statements: savepoints, some rolled back; sometimes it is rolled back as a whole
 sub transaction
 {
-	my ($round) = @_;
+	my ($round, $writer) = @_;
 	my $max = pick(2, 10, 60, 200);
 	my @sql = ('BEGIN');
 	my $depth = 0;
 
-	return write_sql(pick(@{ $round->{tables} }), $round, $max) if chance(0.5);
+	return write_sql($round, $writer, $max) if chance(0.5);
 	push @sql, 'SET LOCAL synchronous_commit = off' if chance(0.2);
 	for (1 .. between(1, 6))
 	{
@@ -493,7 +572,7 @@ sub transaction
 			if ($sql[-1] =~ /RELEASE s(\d+)/) { $depth = $1 - 1 }
 			elsif ($sql[-1] =~ /s(\d+)$/) { $depth = $1 }
 		}
-		push @sql, write_sql(pick(@{ $round->{tables} }), $round, $max);
+		push @sql, write_sql($round, $writer, $max);
 	}
 	push @sql, chance(0.1) ? 'ROLLBACK' : 'COMMIT';
 	return @sql;
@@ -510,7 +589,13 @@ sub table_change
 		$table->{junk} = 0;
 		return "ALTER TABLE $table->{name} DROP COLUMN junk";
 	}
+	return 'BEGIN; ' . insert_sql($table, [ row($table, $round, 0) ]) . "; TRUNCATE $table->{name}; " . insert_sql($table, [ row($table, $round, 1) ]) . '; ' . pick('COMMIT', 'ROLLBACK')
+	  if $table->{changes} && $table->{truncates} && chance(0.2);
+	return "TRUNCATE $table->{name}" if $table->{changes} && $table->{truncates} && chance(0.1);
 	return pick(
+		"CLUSTER $table->{name} USING $table->{name}_id_key", "ALTER TABLE $table->{name} RENAME TO model_other; ALTER TABLE model_other RENAME TO $table->{name}",
+		"ALTER TABLE $table->{name} ADD COLUMN extra$n int; ALTER TABLE $table->{name} ALTER extra$n TYPE text; ALTER TABLE $table->{name} RENAME extra$n TO other$n",
+		"ALTER TABLE $table->{name} ADD COLUMN extra$n text DEFAULT 'x'; ALTER TABLE $table->{name} DROP COLUMN extra$n",
 		"ALTER TABLE $table->{name} ADD COLUMN extra$n int DEFAULT 7", "ALTER TABLE $table->{name} ADD COLUMN extra$n float8 DEFAULT random()", "VACUUM $table->{name}",
 		"VACUUM FULL $table->{name}", "CREATE INDEX ON $table->{name} (ts)", "ANALYZE $table->{name}", 'CHECKPOINT', 'SELECT pg_switch_wal()');
 }
@@ -561,7 +646,7 @@ sub steps
 		if (!@{ $open[$writer] })
 		{
 			next if $round->{rows} >= $round->{want_rows};
-			$open[$writer] = [ transaction($round) ];
+			$open[$writer] = [ transaction($round, $writer) ];
 		}
 		push @steps, [ 'write', $writer, shift @{ $open[$writer] } ];
 	}
@@ -571,7 +656,7 @@ sub steps
 sub round
 {
 	my ($seed, %options) = @_;
-	my $round = { seed => $seed, icu => $options{icu}, last_id => 0, rows => 0, extra => 0 };
+	my $round = { seed => $seed, icu => $options{icu}, last_id => 0, version => 0, rows => 0, extra => 0 };
 
 	srand($seed);
 	$round->{scale} = pick(@GOOD_TIMES);

@@ -6,6 +6,8 @@
 # A round is one random definition, made as an accumulating, a retracting and a discarding pipeline, and SCRIPTS scripts of rows and
 # clocks for them that end with a watermark at infinity. A failure prints the definition and the script.
 #
+# Half of the scripts change and delete rows too; those are not for the discarding pipeline, which is append-only.
+#
 # What is not asked: a trigger that is not safe closes windows before all rows are in, so its last panes depend on the bundling and are
 # not the batch answer. The global window has lateness 0: otherwise it never expires, and what no trigger has fired stays. Hops that
 # dropped rows have no batch to compare with, nor have sessions with a short lateness: one that has expired merges no more.
@@ -87,8 +89,9 @@ CREATE FUNCTION content(d jsonb) RETURNS text LANGUAGE sql AS $$
 CREATE FUNCTION run(p text, events jsonb) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(concat_ws('|', step, kind, us(window_start), us(window_end), coalesce(timing, '-'), coalesce(index, -9), coalesce(nonspeculative_index, -9),
 		coalesce(is_first::int, -9), coalesce(is_last::int, -9), coalesce(us(pane_timestamp), '-'), coalesce(elements, -9),
-		CASE WHEN kind IN ('pane', 'retraction') THEN content(data) ELSE '-' END), ' ')
-	  FROM beam.test_stream(p, events) $$;
+		CASE WHEN kind IN ('pane', 'retraction') THEN content(data) WHEN kind = 'removal' THEN data ->> 'k' ELSE '-' END), ' ' ORDER BY n)
+	  FROM beam.test_stream(p, events) WITH ORDINALITY r(step, kind, window_start, window_end, timing, index, nonspeculative_index, is_first, is_last, pane_timestamp,
+		elements, data, reason, n) $$;
 
 CREATE FUNCTION state(p text, events jsonb) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(concat_ws('|', us(window_end), coalesce(us(event_timer), 'infinity'), coalesce(us(hold), 'infinity'), us(input_watermark), us(output_watermark)), ' ')
@@ -137,18 +140,61 @@ sub random_definition
 }
 
 # Times near the watermark, many of them at the edges of windows
+sub random_row
+{
+	my ($script, $v) = @_;
+	my $us = ($script->{watermark} - 14 + below(40)) * SECOND + below(3) - 1;
+
+	return sprintf('{"id":%d,"k":"%s","ts":"%s","v":%d}', ++$script->{id}, any(@{ $script->{keys} }), time_text($us), $v // below(26) - 5);
+}
+
 sub random_rows
 {
-	my ($definition, $watermark, $id) = @_;
-	my @rows;
+	my ($script) = @_;
+	my @rows = map { random_row($script) } 1 .. 1 + below(6);
 
-	for (1 .. 1 + below(6))
-	{
-		my $us = ($watermark - 14 + below(40)) * SECOND + below(3) - 1;
-
-		push @rows, sprintf('{"id":%d,"k":"%s","ts":"%s","v":%d}', ++$$id, any(@{ $definition->{keys} }), time_text($us), below(26) - 5);
-	}
+	push @{ $script->{live} }, @rows;
 	return \@rows;
+}
+
+# Some of the rows that are there
+sub take_rows
+{
+	my ($script) = @_;
+	my @taken;
+
+	push @taken, splice(@{ $script->{live} }, below(scalar @{ $script->{live} }), 1) while @{ $script->{live} } && @taken < 4 && (!@taken || below(3));
+	push @{ $script->{gone} }, @taken;
+	return @taken;
+}
+
+# Rows that go. Of a session also one that was never there: no other row has this value.
+sub random_delete
+{
+	my ($script) = @_;
+	my @rows = take_rows($script);
+
+	push @rows, random_row($script, -99) if $script->{session} && below(4) == 0;
+	return '{"delete":[' . join(',', @rows) . ']}';
+}
+
+# Rows that become others, some at the same time: another value, since an UPDATE of what the query does not use is none
+sub random_update
+{
+	my ($script) = @_;
+	my @old = take_rows($script);
+	my @new;
+
+	for my $old (@old)
+	{
+		my $same_time = below(3) == 0;
+		my $row = random_row($script, $same_time ? 21 + $script->{id} : undef);
+
+		$row =~ s/"ts":"[^"]*"/($old =~ m{("ts":"[^"]*")})[0]/e if $same_time;
+		push @new, $row;
+	}
+	push @{ $script->{live} }, @new;
+	return '{"update":{"old":[' . join(',', @old) . '],"new":[' . join(',', @new) . ']}}';
 }
 
 sub time_text
@@ -158,27 +204,32 @@ sub time_text
 	return at_second(int($us / SECOND)) =~ s/\+00$/sprintf('.%06d+00', $us % SECOND)/er;
 }
 
-# Steps: a list of rows, or the text of another event
+# Steps: a list of rows, or the text of another event. A script also says which rows it has put in, and taken out again.
 sub random_script
 {
 	my ($definition) = @_;
-	my $watermark = 1000 + below(30);
-	my $id = 0;
+	my $changes = below(2);
+	my $session = $definition->{kind} eq 'session';
+	# a group that has become empty has a pane without a row, which does not say of which key it is; a session just goes
+	my %script = (watermark => 1000 + below(30), id => 0, live => [], gone => [], changes => $changes, session => $session,
+		keys => $changes && !$session ? ['a'] : $definition->{keys});
 	my @steps;
 
 	for (1 .. 8 + below(10))
 	{
-		my $what = below(6);
+		my $what = below($changes ? 10 : 6);
 
 		if ($what == 0)
 		{
-			$watermark += below(9);
-			push @steps, sprintf('{"watermark":"%s"}', time_text($watermark * SECOND));
+			$script{watermark} += below(9);
+			push @steps, sprintf('{"watermark":"%s"}', time_text($script{watermark} * SECOND));
 		}
 		elsif ($what == 1) { push @steps, sprintf('{"processing_time":"%d.000001 s"}', below(9)); }
-		else { push @steps, random_rows($definition, $watermark, \$id); }
+		elsif ($what == 6 || $what == 7) { push @steps, random_delete(\%script); }
+		elsif ($what == 8) { push @steps, random_update(\%script); }
+		else { push @steps, random_rows(\%script); }
 	}
-	return (@steps, '"end"');
+	return (\%script, @steps, '"end"');
 }
 
 # The same rows in other, smaller bundles
@@ -228,7 +279,7 @@ sub parse
 }
 
 sub panes { return grep { $_->{kind} eq 'pane' || $_->{kind} eq 'none' } @_; }
-sub key_of { return $_[0]{kind} eq 'none' ? 'a' : (split /\//, $_[0]{content})[-5]; }
+sub key_of { return $_[0]{kind} eq 'none' ? 'a' : $_[0]{kind} eq 'removal' ? $_[0]{content} : (split /\//, $_[0]{content})[-5]; }
 
 # ---- the properties ----
 
@@ -269,21 +320,13 @@ sub pane_list
 # What a table would hold that is kept by accumulating panes, by window and key
 sub accumulate
 {
-	my ($case, $table, $pane) = @_;
-	my $key = key_of($pane);
+	my ($table, $row) = @_;
 
-	if ($case->{kind} eq 'session')
-	{
-		for my $other (values %$table)
-		{
-			next unless $other->{key} eq $key && $other->{start} >= $pane->{start} && $other->{end} <= $pane->{end};
-			delete $table->{ $other->{id} };
-		}
-	}
-	my $id = join(' ', $pane->{start}, $pane->{end}, $key);
+	return if $row->{kind} eq 'late';
+	my $id = join(' ', $row->{start}, $row->{end}, key_of($row));
 
 	delete $table->{$id};
-	$table->{$id} = { %$pane, id => $id, key => $key } if $pane->{kind} eq 'pane';
+	$table->{$id} = $row if $row->{kind} eq 'pane';
 }
 
 sub add_signed
@@ -308,10 +351,9 @@ sub net_of
 
 sub table_of
 {
-	my ($case, @panes) = @_;
 	my %table;
 
-	accumulate($case, \%table, $_) for @panes;
+	accumulate(\%table, $_) for @_;
 	return table_text(\%table);
 }
 
@@ -319,14 +361,14 @@ sub check_retracting
 {
 	my ($case, $accumulating, $retracting) = @_;
 	my (%net, %table);
-	my @panes = panes(@$accumulating);
+	my @panes = @$accumulating;
 	my @rows = @$retracting;
 
-	# a closed session takes no part in merging, but may lie within a later one: the bounds do not tell
+	# a closed session gives way to a new one with the same bounds: the table has one row of them, the other result both
 	return if $case->{kind} eq 'session' && !$case->{safe};
 	for my $step (1 .. $case->{steps})
 	{
-		accumulate($case, \%table, shift @panes) while @panes && $panes[0]{step} == $step;
+		accumulate(\%table, shift @panes) while @panes && $panes[0]{step} == $step;
 		add_signed(\%net, shift @rows) while @rows && $rows[0]{step} == $step;
 		next if net_text(\%net) eq table_text(\%table);
 		failure('retracting', $case, "step $step adds up to " . net_text(\%net) . "\nbut accumulating is " . table_text(\%table));
@@ -340,7 +382,7 @@ sub check_discarding
 	my ($case, $accumulating, $discarding) = @_;
 	my (%sum, %last);
 
-	return if $case->{kind} eq 'session' || $case->{having};
+	return if $case->{kind} eq 'session' || $case->{having} || $case->{changes};
 	for my $pane (panes(@$discarding))
 	{
 		my @content = split /\//, $pane->{content};
@@ -378,7 +420,7 @@ sub check_batch
 	my $late = grep { $_->{kind} eq 'late' } @$accumulating;
 
 	return if !$case->{safe} || ($late && $case->{kind} eq 'hop') || ($case->{kind} eq 'session' && $case->{lateness} < 1000);
-	my $result = table_of($case, panes(@$accumulating));
+	my $result = table_of(@$accumulating);
 
 	failure('batch', $case, "the result is $result\nthe batch view $batch") unless $result eq $batch;
 	$checked{batch}++;
@@ -408,13 +450,15 @@ sub check_states
 
 # ---- rounds ----
 
+# A row that came late was never there; of one that went late there is one late event, of one that came and went so there are two.
 sub batch_query
 {
-	my ($name, $steps, $events) = @_;
-	my $rows = '[' . join(',', map { ref $_ ? @$_ : () } @$steps) . ']';
+	my ($name, $script, $events) = @_;
+	my ($live, $gone) = map { '[' . join(',', @$_) . ']' } @$script{qw(live gone)};
 
-	return "BEGIN; INSERT INTO el SELECT * FROM jsonb_populate_recordset(NULL::el, '$rows') r "
-	  . "WHERE id NOT IN (SELECT (data->>'id')::int FROM beam.test_stream('${name}_accumulating', '$events') WHERE kind = 'late'); "
+	return "BEGIN; WITH late AS (SELECT (data->>'id')::int AS id, count(*) AS n FROM beam.test_stream('${name}_accumulating', '$events') WHERE kind = 'late' GROUP BY 1) "
+	  . "INSERT INTO el SELECT r.* FROM jsonb_populate_recordset(NULL::el, '$live') r LEFT JOIN late l USING (id) WHERE l.id IS NULL "
+	  . "UNION ALL SELECT r.* FROM jsonb_populate_recordset(NULL::el, '$gone') r JOIN late l USING (id) WHERE l.n = 1; "
 	  . "SELECT string_agg(content(to_jsonb(b)), ' ' ORDER BY content(to_jsonb(b)) COLLATE \"C\") FROM ${name}_accumulating_batch b; ROLLBACK";
 }
 
@@ -426,12 +470,13 @@ sub run_round
 
 	for my $number (1 .. SCRIPTS)
 	{
-		my @steps = random_script($definition);
+		my ($script, @steps) = random_script($definition);
 		my @split = split_bundles(@steps);
-		my $case = { %$definition, definition => $definition->{sql}, steps => scalar @steps, events => events_text(@steps), split_events => events_text(@split) };
+		my $case = { %$definition, changes => $script->{changes}, definition => $definition->{sql}, steps => scalar @steps, events => events_text(@steps), split_events => events_text(@split) };
 
-		push @queries, map { "SELECT run('${name}_$_', '$case->{events}')" } qw(accumulating retracting discarding);
-		push @queries, "SELECT run('${name}_retracting', '$case->{split_events}')", batch_query($name, \@steps, $case->{events}), "SELECT state('${name}_" . any(qw(accumulating retracting discarding)) . "', '$case->{events}')";
+		push @queries, map { "SELECT run('${name}_$_', '$case->{events}')" } qw(accumulating retracting);
+		push @queries, $script->{changes} ? "SELECT ''" : "SELECT run('${name}_discarding', '$case->{events}')";
+		push @queries, "SELECT run('${name}_retracting', '$case->{split_events}')", batch_query($name, $script, $case->{events}), "SELECT state('${name}_" . any(qw(accumulating retracting)) . "', '$case->{events}')";
 		if ($number <= STATES)
 		{
 			$case->{prefixes} = @steps - 1;
@@ -459,7 +504,7 @@ sub check_case
 
 	check_order($case, panes(@accumulating));
 	failure('modes', $case, "accumulating:\n$lists[0]\nretracting:\n$lists[1]") if $lists[0] ne $lists[1];
-	failure('modes', $case, "accumulating:\n$lists[2]\ndiscarding:\n$lists[3]") if !$case->{having} && $lists[2] ne $lists[3];
+	failure('modes', $case, "accumulating:\n$lists[2]\ndiscarding:\n$lists[3]") if !$case->{having} && !$case->{changes} && $lists[2] ne $lists[3];
 	$checked{modes}++;
 	check_retracting($case, \@accumulating, \@retracting);
 	check_discarding($case, \@accumulating, \@discarding);

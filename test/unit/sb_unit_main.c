@@ -77,6 +77,7 @@ main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	unit_test_text();
 	unit_test_windows();
+	unit_test_elements(seed);
 	unit_test_triggers();
 	unit_test_reduce();
 	unit_test_codec();

@@ -169,3 +169,9 @@ DirectFunctionCall3Coll(PGFunction func, Oid collation, Datum text, Datum typele
 	        (errcode(ERRCODE_INVALID_DATETIME_FORMAT),
 	         errmsg("invalid input syntax for type interval: \"%s\"", DatumGetCString(text))));
 }
+
+void *
+repalloc_huge(void *pointer, Size size)
+{
+	return repalloc(pointer, size);
+}

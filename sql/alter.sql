@@ -1,0 +1,106 @@
+-- Another version of a pipeline: arguments, errors, what is made and what is left.
+SET client_min_messages = warning;
+CREATE TABLE ev (ts timestamptz, k int, v int);
+ALTER TABLE ev REPLICA IDENTITY FULL;
+INSERT INTO ev SELECT '2024-01-01'::timestamptz + i * interval '1 min', i % 3, i FROM generate_series(1, 300) i;
+SELECT beam.create_pipeline('p', 'SELECT k, count(*) AS n FROM ev GROUP BY k', allowed_lateness => '10000 days');
+CALL beam.wait_for('p');
+
+-- ---- errors ----
+SELECT beam.alter_pipeline(NULL); \echo :SQLSTATE
+SELECT beam.alter_pipeline('nobody'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', 'SELECT k, nonsense FROM ev'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*) AS n FROM p GROUP BY k'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', watermark => '1 month'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', accumulation => 'piling up'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', accumulation => 'discarding'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', trigger => 'after_count(1)'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', source_mode => 'sometimes'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', keep => '-1 s'); \echo :SQLSTATE
+SELECT beam.rollback_pipeline('p'); \echo :SQLSTATE
+SELECT beam.rollback_pipeline('p', 7); \echo :SQLSTATE
+SELECT beam.rollback_pipeline(NULL); \echo :SQLSTATE
+SELECT beam.resync_pipeline('nobody'); \echo :SQLSTATE
+SELECT beam.cancel_alter('p'); \echo :SQLSTATE
+SELECT beam.cancel_alter(NULL); \echo :SQLSTATE
+CALL beam.wait_for_alter(NULL); \echo :SQLSTATE
+CALL beam.wait_for_alter('nobody'); \echo :SQLSTATE
+ALTER TABLE p ADD COLUMN mine int;
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*) AS n, sum(v) AS mine FROM ev GROUP BY k'); \echo :SQLSTATE
+CREATE VIEW over_p AS SELECT n FROM p;
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*) AS m FROM ev GROUP BY k'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*)::int AS n FROM ev GROUP BY k'); \echo :SQLSTATE
+CREATE VIEW over_batch AS SELECT k FROM p_batch;
+SELECT beam.alter_pipeline('p', 'SELECT count(*) AS n, k FROM ev GROUP BY k'); \echo :SQLSTATE
+DROP VIEW over_batch;
+-- nothing of them is left
+SELECT version, stage FROM beam.pipeline_versions;
+SELECT relname FROM pg_class WHERE relname LIKE 'p\_%' AND relnamespace = current_schema::regnamespace AND relkind IN ('r', 'v');
+
+-- ---- settings alone: the view stays, and so does what the user has added ----
+SELECT beam.alter_pipeline('p', watermark => '1 hour', allowed_lateness => '2 days', idle_timeout => '0', keep => '1 hour');
+SELECT version, stage, result, keep_until FROM beam.pipeline_versions WHERE stage = 'current';
+CALL beam.wait_for_alter('p');
+SELECT watermark, allowed_lateness, idle_timeout, batch_view, version, next_version FROM beam.pipelines;
+SELECT version, stage, state, result, keep_until > now() + interval '59 minutes' AS kept, reason FROM beam.pipeline_versions ORDER BY version;
+SELECT * FROM p ORDER BY k;
+SELECT * FROM p_v1 ORDER BY k;
+-- a version that is not the current one is no source
+SELECT beam.create_pipeline('q', 'SELECT count(*) FROM p_v1'); \echo :SQLSTATE
+
+-- ---- a query; both kept ----
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k', keep => '1 hour');
+CALL beam.wait_for_alter('p', '1 minute');
+SELECT version, stage, result, query FROM beam.pipeline_versions ORDER BY version;
+INSERT INTO ev VALUES ('2024-01-01', 0, 1000);
+CALL beam.wait_for('p');
+SELECT * FROM p ORDER BY k;
+SELECT * FROM p_v1 ORDER BY k;
+SELECT * FROM p_v2 ORDER BY k;
+SELECT beam.rollback_pipeline('p', 1, keep => NULL);
+CALL beam.wait_for_alter('p');
+SELECT version, stage, result FROM beam.pipeline_versions ORDER BY version;
+SELECT * FROM p ORDER BY k;
+-- all stand and go together
+SELECT beam.pause_pipeline('p');
+SELECT version, state FROM beam.pipeline_versions ORDER BY version;
+SELECT beam.alter_pipeline('p'); \echo :SQLSTATE
+SELECT beam.rollback_pipeline('p'); \echo :SQLSTATE
+SELECT beam.resume_pipeline('p');
+SELECT version, state FROM beam.pipeline_versions ORDER BY version;
+
+-- ---- made anew ----
+SELECT beam.resync_pipeline('p');
+CALL beam.wait_for('p');
+SELECT version, stage, reason FROM beam.pipeline_versions ORDER BY version;
+SELECT * FROM p ORDER BY k;
+
+-- ---- one that another reads ----
+SELECT beam.create_pipeline('r', 'SELECT sum(n) AS n FROM p');
+SELECT beam.alter_pipeline('p'); \echo :SQLSTATE
+SELECT beam.resync_pipeline('p'); \echo :SQLSTATE
+-- the reader itself can be altered
+SELECT beam.alter_pipeline('r', 'SELECT sum(n) AS n, count(*) AS groups FROM p', keep => NULL);
+CALL beam.wait_for_alter('r');
+SELECT * FROM r;
+INSERT INTO ev VALUES ('2024-01-01', 7, 1);
+CALL beam.wait_for('r');
+SELECT * FROM r;
+SELECT beam.drop_pipeline('r');
+
+-- ---- for the owner only ----
+CREATE ROLE beam_stranger;
+SET ROLE beam_stranger;
+SELECT beam.alter_pipeline('p'); \echo :SQLSTATE
+SELECT beam.resync_pipeline('p'); \echo :SQLSTATE
+SELECT beam.rollback_pipeline('p'); \echo :SQLSTATE
+SELECT beam.cancel_alter('p'); \echo :SQLSTATE
+CALL beam.wait_for_alter('p'); \echo :SQLSTATE
+SELECT count(*) FROM beam.pipeline_versions;
+RESET ROLE;
+DROP ROLE beam_stranger;
+DROP VIEW over_p;
+SELECT beam.drop_pipeline('p');
+SELECT relname FROM pg_class WHERE relname LIKE 'p\_%' AND relnamespace = current_schema::regnamespace AND relkind IN ('r', 'v');
+SELECT relname FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace AND relkind = 'r';
+DROP TABLE ev;

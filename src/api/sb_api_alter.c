@@ -1,0 +1,231 @@
+/*
+ * sb_api_alter.c: a pipeline gets another version: alter, roll back, resync, give up.
+ *
+ * What is asked for here is begun in the caller's transaction: the new version's relations and its catalog row. The runner builds it
+ * and lets it take the current one's place (runtime/sb_version.h).
+ */
+#include "postgres.h"
+
+#include "api/sb_api.h"
+#include "api/sb_creation.h"
+#include "miscadmin.h"
+#include "query/sb_query.h"
+#include "runtime/sb_version.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+static const char *
+alter_name(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+/* The current version, locked with all the others, for its owner; in the caller's context. */
+static SbPipelineRow *
+alter_lock(const char *name, Oid user)
+{
+	SbPipelineRow *row = sb_api_find(name, user, true);
+
+	if (sb_catalog_building(sb_catalog_versions(row->name)))
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("a new version of pipeline \"%s\" is being built already", row->name),
+		         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
+	sb_version_check_readers(row);
+	return row;
+}
+
+/* The definition: a new query makes a view of its own, otherwise it is the view that there is. As the pipeline's owner. */
+static void
+alter_define(SbCreation *creation, const SbPipelineRow *current)
+{
+	SbPipelineRow *row = &creation->row;
+	Oid user;
+	int context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(current->owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	creation->namespace = get_rel_namespace(current->result);
+	creation->schema = get_namespace_name(creation->namespace);
+	if (creation->text)
+		sb_creation_plan(creation);
+	else
+	{
+		creation->plan = sb_version_plan(row, &row->fingerprint);
+		sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable));
+	}
+	row->source = creation->plan->source;
+	row->upstream = 0;
+	sb_creation_check_source(creation);
+	if (row->source == current->result)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+		         errmsg("pipeline \"%s\" cannot read its own result", current->name)));
+	if (creation->text)
+	{
+		SbPipelineRow named = {.name = current->name, .version = row->version};
+
+		sb_creation_view(creation, sb_version_view_name(&named, creation->namespace));
+		sb_creation_keep_settings(row);
+	}
+	SetUserIdAndSecContext(user, context);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_alter_pipeline);
+
+/* alter_pipeline(name, query, ... as create_pipeline(), keep): null leaves as it is */
+PGDLLEXPORT Datum
+stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
+{
+	const char *name = alter_name(fcinfo);
+	MemoryContext context = CurrentMemoryContext;
+	SbDatabase *db = sb_api_require_server();
+	SbCreation creation = {.altered = true};
+	SbPipelineRow *current;
+	SbElevated saved;
+
+	sb_creation_await_slot(db);
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	current = alter_lock(name, saved.user);
+	creation.row = *current;
+	creation.row.version = ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
+	sb_api_leave(&saved);
+	if (current->state == SB_PIPELINE_PAUSED)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is paused and cannot be altered", current->name),
+		         errhint("Call beam.resume_pipeline() first.")));
+
+	creation.name = current->name;
+	creation.text = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	sb_creation_arguments(fcinfo, &creation);
+	creation.row.trigger = sb_trigger_format(creation.trigger);
+	creation.row.keep_us = PG_ARGISNULL(12) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(12), "keep", true);
+	creation.row.reason = creation.row.rebuild = NULL;
+	creation.row.keep_until = DT_NOEND;
+	sb_creation_check_trigger(&creation);
+	alter_define(&creation, current);
+
+	sb_api_enter(&saved);
+	sb_version_check_shape(current, &creation.row);
+	sb_version_begin(&creation.row, creation.plan);
+	sb_api_leave(&saved);
+	PG_RETURN_INT32(creation.row.version);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_resync_pipeline);
+
+/* resync_pipeline(name): the same definition, made anew from the table; works in any state */
+PGDLLEXPORT Datum
+stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
+{
+	const char *name = alter_name(fcinfo);
+	SbDatabase *db = sb_api_require_server();
+	SbPipelineRow *row;
+	SbElevated saved;
+	SbPlan *plan;
+
+	sb_creation_await_slot(db);
+	/* out of a dump it is only a definition */
+	(void) sb_api_adopt(name);
+	sb_api_enter(&saved);
+	row = sb_version_same(alter_lock(name, saved.user), "resync_pipeline()", &plan);
+	sb_version_check_shape(sb_catalog_find(row->name), row);
+	sb_version_begin(row, plan);
+	sb_api_leave(&saved);
+	PG_RETURN_INT32(row->version);
+}
+
+/* The kept version with this number (0: the newest), or error. */
+static SbPipelineRow *
+rollback_find(const SbPipelineRow *current, int32 version)
+{
+	SbPipelineRow *found = NULL;
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_versions(current->name))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage == SB_STAGE_KEPT && (version == 0 || row->version == version))
+			found = row;
+	}
+	if (found == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         version == 0 ? errmsg("no earlier version of pipeline \"%s\" is kept", current->name)
+		                      : errmsg("version %d of pipeline \"%s\" is not kept", version, current->name),
+		         errhint("SELECT * FROM beam.pipeline_versions shows those that are.")));
+	if (found->state != SB_PIPELINE_RUNNING)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("version %d of pipeline \"%s\" is %s", found->version, found->name, sb_pipeline_state_name(found->state)),
+		         found->error_message ? errdetail("%s", found->error_message) : 0,
+		         errhint("beam.resume_pipeline() sets all versions running again.")));
+	return found;
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_rollback_pipeline);
+
+/* rollback_pipeline(name, version, keep): a kept version takes its place again */
+PGDLLEXPORT Datum
+stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
+{
+	const char *name = alter_name(fcinfo);
+	SbPipelineRow *current, *row;
+	SbElevated saved;
+
+	sb_api_require_server();
+	sb_api_enter(&saved);
+	current = alter_lock(name, saved.user);
+	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
+	row->stage = SB_STAGE_BUILDING;
+	row->keep_us = PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);
+	sb_version_check_shape(current, row);
+	sb_catalog_put_version(row);
+	sb_at_commit_tell_runner();
+	sb_api_leave(&saved);
+	PG_RETURN_INT32(row->version);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_cancel_alter);
+
+/* cancel_alter(name): the version that is being built is given up; one that was kept before is kept on */
+PGDLLEXPORT Datum
+stream_beam_cancel_alter(PG_FUNCTION_ARGS)
+{
+	const char *name = alter_name(fcinfo);
+	SbPipelineRow *current, *row;
+	SbElevated saved;
+
+	sb_api_require_server();
+	sb_api_enter(&saved);
+	current = sb_api_find(name, saved.user, true);
+	row = sb_catalog_building(sb_catalog_versions(current->name));
+	if (row == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("no new version of pipeline \"%s\" is being built", current->name),
+		         errhint("What has taken its place already can be taken back with beam.rollback_pipeline().")));
+	if (current->rebuild)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" has to be built anew: %s", current->name, current->rebuild),
+		         errhint("Drop the pipeline where that is not wanted.")));
+	if (row->keep_until != DT_NOEND)
+	{
+		row->stage = SB_STAGE_KEPT;
+		row->keep_us = -1;
+		sb_catalog_put_version(row);
+		sb_at_commit_tell_runner();
+	}
+	else
+		sb_version_drop(row, 0);
+	sb_api_leave(&saved);
+	PG_RETURN_VOID();
+}

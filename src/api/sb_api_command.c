@@ -1,0 +1,292 @@
+/*
+ * sb_api_command.c: what is asked of the runner and waited for: beam.backfill(), beam.replay_dead_letters(), beam.replay_late_events().
+ *
+ * These are procedures: what they ask for is committed before it is waited for, or the runner could not see it.
+ */
+#include "postgres.h"
+
+#include "api/sb_api.h"
+#include "api/sb_api_range.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "runtime/sb_command.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/elog.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* The state is looked at so often, for a pipeline that stops while the command waits. */
+#define SB_ASK_CHECK_MS 500
+/* A command that takes long says so often how far it is. */
+#define SB_ASK_NOTICE_MS 2000
+
+typedef struct SbAsk
+{
+	SbDatabase *db;
+	char *name;
+	Oid user;
+	SbCommand command;
+	TimestampTz noticed_at;
+} SbAsk;
+
+/* The pipeline's name is the first argument; the caller is its owner, and it runs. Returns its row. */
+static SbPipelineRow *
+ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	if (!IsA(fcinfo->context, CallContext) || ((CallContext *) fcinfo->context)->atomic)
+		ereport(ERROR,
+		        (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+		         errmsg("%s() cannot be called inside a transaction", procedure),
+		         errdetail("The runner could not see what is asked of it before that transaction has ended."),
+		         errhint("CALL it outside of BEGIN ... COMMIT, not from a function, and not from a procedure that has a SET clause.")));
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	ask->db = sb_api_require_server();
+	ask->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	ask->user = GetUserId();
+	ask->noticed_at = GetCurrentTimestamp();
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	row = sb_api_find(ask->name, ask->user, false);
+	sb_api_leave(&saved);
+	sb_api_check_running(ask->name, ask->user);
+	ask->command.pipeline = row->id;
+	return row;
+}
+
+static void
+ask_notice(SbAsk *ask)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceMilliseconds(ask->noticed_at, now) < SB_ASK_NOTICE_MS || ask->command.lo == DT_NOEND)
+		return;
+	ask->noticed_at = now;
+	ereport(NOTICE, (errmsg("%s of pipeline \"%s\": windows before %s are done, " INT64_FORMAT " rows read", ask->command.kind, ask->name,
+	                        timestamptz_to_str(ask->command.lo), ask->command.rows)));
+}
+
+static void
+ask_raise(const SbAsk *ask)
+{
+	const SbCommand *command = &ask->command;
+	const char *state = command->sqlstate;
+
+	ereport(ERROR,
+	        (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+	         errmsg("%s", command->message),
+	         command->detail ? errdetail("%s", command->detail) : 0,
+	         command->hint ? errhint("%s", command->hint) : 0,
+	         errcontext("%s of pipeline \"%s\"", command->kind, ask->name)));
+}
+
+/* True: it has been done. */
+static bool
+ask_look(SbAsk *ask)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SbElevated saved;
+	bool found;
+
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	found = sb_command_read(ask->command.id, &ask->command);
+	sb_api_leave(&saved);
+	if (!found)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
+	if (strcmp(ask->command.state, "failed") == 0)
+		ask_raise(ask);
+	ask_notice(ask);
+	return strcmp(ask->command.state, "done") == 0;
+}
+
+static void
+ask_leave(int code, Datum command)
+{
+	sb_command_leave((SbCommand *) DatumGetPointer(command));
+}
+
+static void
+ask_wait(SbAsk *ask)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+
+	/* on the list before the first look, so that no change is missed in between */
+	ConditionVariablePrepareToSleep(&ask->db->changed);
+	while (!ask_look(ask))
+	{
+		if (ConditionVariableTimedSleep(&ask->db->changed, SB_ASK_CHECK_MS, PG_WAIT_EXTENSION))
+			sb_api_check_running(ask->name, ask->user);
+		MemoryContextReset(scratch);
+	}
+	ConditionVariableCancelSleep();
+	MemoryContextSwitchTo(old);
+}
+
+/* It is done. What is left behind after an error the runner tidies up. */
+static void
+ask_forget(const SbAsk *ask)
+{
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	sb_command_delete(ask->command.id);
+	sb_api_leave(&saved);
+}
+
+/* Has the runner do it, and waits for that. */
+static void
+ask_run(SbAsk *ask)
+{
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	sb_command_ask(&ask->command);
+	sb_api_leave(&saved);
+	PG_ENSURE_ERROR_CLEANUP(ask_leave, PointerGetDatum(&ask->command));
+	{
+		SPI_connect_ext(SPI_OPT_NONATOMIC);
+		SPI_commit();
+		pg_atomic_fetch_add_u32(&ask->db->commands, 1);
+		sb_wake_worker(ask->db, SB_ROLE_RUNNER);
+		ask_wait(ask);
+		SPI_finish();
+		ask_forget(ask);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(ask_leave, PointerGetDatum(&ask->command));
+	ask_leave(0, PointerGetDatum(&ask->command));
+}
+
+static void
+backfill_check(const SbPipelineRow *row)
+{
+	if (strcmp(row->accumulation, "discarding") == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew", row->name),
+		         errdetail("Its rows are parts of windows, and those who read them have added them up: there is nothing to put in their place."),
+		         errhint("Use an accumulating or retracting pipeline, or drop it and create it again.")));
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_backfill);
+
+/* backfill(pipeline, from, to) */
+PGDLLEXPORT Datum
+stream_beam_backfill(PG_FUNCTION_ARGS)
+{
+	SbAsk ask = {.command = {.kind = SB_COMMAND_BACKFILL}};
+	SbPipelineRow *row = ask_begin(fcinfo, &ask, "beam.backfill");
+	SbRange range = sb_range_get(fcinfo, 1);
+
+	backfill_check(row);
+	ask.command.from = range.from;
+	ask.command.to = range.to;
+	ask_run(&ask);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_replay_dead_letters);
+
+/* replay_dead_letters(pipeline, ids) */
+PGDLLEXPORT Datum
+stream_beam_replay_dead_letters(PG_FUNCTION_ARGS)
+{
+	SbAsk ask = {.command = {.kind = SB_COMMAND_REPLAY, .from = DT_NOBEGIN, .to = DT_NOEND}};
+
+	(void) ask_begin(fcinfo, &ask, "beam.replay_dead_letters");
+	ask.command.ids = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
+	ask_run(&ask);
+	ereport(NOTICE, (errmsg("%lld dead letters of pipeline \"%s\" replayed, %lld failed again", (long long) ask.command.rows, ask.name,
+	                        (long long) ask.command.failed)));
+	PG_RETURN_VOID();
+}
+
+/* ---- late events ---- */
+
+/* The windows of the late events up to an id, as ranges that do not touch. In the current context. */
+static int
+late_ranges(int32 pipeline, int64 *max_id, SbRange **ranges)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(pipeline)};
+	SbElevated saved;
+	bool isnull;
+	int n;
+
+	sb_api_enter(&saved);
+	/* islands: a window that starts behind the end of all before it begins a new one */
+	if (SPI_execute_with_args("SELECT min(window_start), max(window_end), max(max_id) FROM"
+	                          " (SELECT *, count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
+	                          " (SELECT *, window_start > max(window_end) OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
+	                          " (SELECT window_start, window_end, max(id) AS max_id FROM beam.late_event WHERE pipeline = $1 GROUP BY 1, 2) w) g) i GROUP BY island ORDER BY 1",
+	                          lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the late events");
+	n = SPI_processed;
+	*ranges = MemoryContextAlloc(context, sizeof(SbRange) * (n + 1));
+	*max_id = 0;
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+
+		(*ranges)[i] = (SbRange){.from = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull)), .to = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull))};
+		*max_id = Max(*max_id, DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull)));
+	}
+	sb_api_leave(&saved);
+	MemoryContextSwitchTo(context);
+	return n;
+}
+
+static int64
+late_delete(int32 pipeline, int64 max_id, const SbRange *range)
+{
+	Oid types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[] = {Int32GetDatum(pipeline), Int64GetDatum(max_id), TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->to)};
+	SbElevated saved;
+	int64 n;
+
+	sb_api_enter(&saved);
+	if (SPI_execute_with_args("DELETE FROM beam.late_event WHERE pipeline = $1 AND id <= $2 AND window_start >= $3 AND window_end <= $4",
+	                          lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete the late events");
+	n = SPI_processed;
+	sb_api_leave(&saved);
+	return n;
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_replay_late_events);
+
+/* replay_late_events(pipeline): their windows are computed anew from the table, which has the rows */
+PGDLLEXPORT Datum
+stream_beam_replay_late_events(PG_FUNCTION_ARGS)
+{
+	SbAsk ask = {.command = {.kind = SB_COMMAND_BACKFILL}};
+	SbPipelineRow *row = ask_begin(fcinfo, &ask, "beam.replay_late_events");
+	int64 deleted = 0;
+	SbRange *ranges;
+	int64 max_id;
+	int n;
+
+	backfill_check(row);
+	n = late_ranges(row->id, &max_id, &ranges);
+	for (int i = 0; i < n; i++)
+	{
+		ask.command = (SbCommand){.kind = SB_COMMAND_BACKFILL, .pipeline = row->id, .from = ranges[i].from, .to = ranges[i].to};
+		ask_run(&ask);
+		deleted += late_delete(row->id, max_id, &ranges[i]);
+	}
+	ereport(NOTICE, (errmsg("%lld late events of pipeline \"%s\" are in its result now", (long long) deleted, ask.name)));
+	PG_RETURN_VOID();
+}

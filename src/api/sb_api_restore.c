@@ -1,0 +1,174 @@
+/*
+ * sb_api_restore.c: pipelines that came out of a dump: a definition, a result table and a batch view, and nothing else.
+ *
+ * beam.resync_pipeline() adopts such a one first: from then on it is a pipeline like any other that needs a resync. Its result, as of the
+ * dump, can be read meanwhile, and what depends on it stays.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "api/sb_api.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/sb_definition.h"
+#include "miscadmin.h"
+#include "query/sb_plan.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/varlena.h"
+
+static SbDefinition *
+restore_find(const char *name)
+{
+	SbDefinition *definition = sb_definition_find_restored(name);
+	List *names;
+
+	if (definition || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL || list_length(names) > 2)
+		return definition;
+	return sb_definition_find_restored(llast(names));
+}
+
+/* The one of this name, for its owner only; NULL: there is none. */
+static SbDefinition *
+restore_find_owned(const char *name, Oid user)
+{
+	SbDefinition *definition = restore_find(name);
+
+	if (definition && !has_privs_of_role(user, definition->owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", definition->name)));
+	return definition;
+}
+
+/* Made as the owner: functions in the view are folded. */
+static SbPlan *
+restore_plan(const SbDefinition *definition)
+{
+	Relation view = table_open(definition->view, AccessShareLock);
+	Query *query = copyObject(get_view_query(view));
+	int level = NewGUCNestLevel();
+	SbPlan *plan;
+	Oid user;
+	int context;
+
+	table_close(view, NoLock);
+	GetUserIdAndSecContext(&user, &context);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(definition->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	plan = sb_plan_build(query);
+	SetUserIdAndSecContext(user, context);
+	AtEOXact_GUC(false, level);
+	return plan;
+}
+
+/* The dump may have been restored in part, or what it names may be something else by now. */
+static void
+restore_check_relations(const SbDefinition *definition)
+{
+	if (get_rel_relkind(definition->result) == RELKIND_RELATION && get_rel_relkind(definition->view) == RELKIND_VIEW)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_UNDEFINED_TABLE),
+	         errmsg("result table or batch view of the restored pipeline \"%s\" is gone", definition->name),
+	         errhint("Remove the rest with beam.drop_pipeline(), and create the pipeline again.")));
+}
+
+static void
+restore_check_columns(const SbDefinition *definition, const SbPlan *plan)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		AttrNumber attno = get_attnum(definition->result, plan->columns_out[i].name);
+
+		if (attno == InvalidAttrNumber || get_atttype(definition->result, attno) != plan->columns_out[i].type)
+			ereport(ERROR,
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("table \"%s\" is not the result of pipeline \"%s\": column \"%s\" is missing or has another type",
+			                get_rel_name(definition->result), definition->name, plan->columns_out[i].name),
+			         errhint("Remove the rest with beam.drop_pipeline(), and create the pipeline again.")));
+	}
+}
+
+/* What it reads may be the result of a pipeline, which has to be one first. */
+static int32
+restore_upstream(const SbDefinition *definition, Oid source)
+{
+	SbPipelineRow *upstream = sb_catalog_find_by_result(source);
+	SbDefinition *restored = upstream ? NULL : sb_definition_find_restored_by_result(source);
+
+	if (restored)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" reads the result of pipeline \"%s\", which needs a resync itself", definition->name, restored->name),
+		         errhint("Call beam.resync_pipeline() for that one first.")));
+	return upstream ? upstream->id : 0;
+}
+
+bool
+sb_api_adopt(const char *name)
+{
+	SbDefinition *definition;
+	SbElevated saved;
+	SbPlan *plan;
+
+	sb_api_require_server();
+	sb_api_enter(&saved);
+	definition = restore_find_owned(name, saved.user);
+	if (definition)
+	{
+		restore_check_relations(definition);
+		plan = restore_plan(definition);
+		restore_check_columns(definition, plan);
+		(void) sb_definition_adopt(definition, plan->source, restore_upstream(definition, plan->source), SB_RESTORED_REASON);
+	}
+	sb_api_leave(&saved);
+	return definition != NULL;
+}
+
+static void
+restore_drop_relation(Oid relation, char relkind)
+{
+	ObjectAddress address;
+
+	if (get_rel_relkind(relation) != relkind)
+		return; /* not restored, or dropped by hand */
+	ObjectAddressSet(address, RelationRelationId, relation);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
+bool
+sb_api_drop_restored(const char *name, bool keep_result)
+{
+	SbDefinition *definition;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	definition = restore_find_owned(name, saved.user);
+	if (definition)
+	{
+		restore_drop_relation(definition->view, RELKIND_VIEW);
+		if (!keep_result)
+			restore_drop_relation(definition->result, RELKIND_RELATION);
+		sb_definition_delete(definition->name);
+	}
+	sb_api_leave(&saved);
+	return definition != NULL;
+}
+
+void
+sb_api_raise_missing(const char *name)
+{
+	if (restore_find(name))
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" needs a resync", name),
+		         errdetail(SB_RESTORED_REASON),
+		         errhint("Call beam.resync_pipeline(): it makes the result anew from the source.")));
+	ereport(ERROR,
+	        (errcode(ERRCODE_UNDEFINED_OBJECT),
+	         errmsg("pipeline \"%s\" does not exist", name),
+	         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
+}

@@ -1,0 +1,138 @@
+/*
+ * sb_api_schedule.c: backfills at times that pg_cron keeps: beam.schedule_backfill(), beam.unschedule_backfill().
+ *
+ * The job is made as the caller, and is his: pg_cron runs it with his rights, and beam.backfill() asks whether he owns the pipeline. What
+ * is ours is a row in beam.schedule; when it goes, with the pipeline or by itself, a trigger takes the job away.
+ */
+#include "postgres.h"
+
+#include "api/sb_api.h"
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+static void
+schedule_require_cron(void)
+{
+	const char *database = GetConfigOption("cron.database_name", true, false);
+
+	if (OidIsValid(get_namespace_oid("cron", true)))
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("pg_cron is not installed in this database"),
+	         database ? errdetail("The server has loaded it for database \"%s\".", database) : errdetail("The server has not loaded it."),
+	         errhint("Add pg_cron to shared_preload_libraries, set cron.database_name to this database, restart the server, and run CREATE EXTENSION pg_cron.")));
+}
+
+/* pg_cron runs a job in a session of its role. */
+static void
+schedule_require_login(void)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	bool can_login = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!can_login)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+		         errmsg("role \"%s\" cannot log in, so pg_cron could not run its jobs", GetUserNameFromId(GetUserId(), false)),
+		         errhint("Call beam.schedule_backfill() as a role that can log in and is a member of the pipeline's owner.")));
+}
+
+static SbPipelineRow *
+schedule_find(FunctionCallInfo fcinfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	row = sb_api_find(text_to_cstring(PG_GETARG_TEXT_PP(0)), saved.user, true);
+	sb_api_leave(&saved);
+	return row;
+}
+
+/* False: there was none. */
+static bool
+schedule_delete(int32 pipeline)
+{
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(pipeline)};
+	SbElevated saved;
+	bool found;
+
+	sb_api_enter(&saved);
+	if (SPI_execute_with_args("DELETE FROM beam.schedule WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete the schedule of a pipeline");
+	found = SPI_processed > 0;
+	sb_api_leave(&saved);
+	return found;
+}
+
+static void
+schedule_insert(int32 pipeline, int64 job, Datum schedule, Datum range, Oid user)
+{
+	Oid types[] = {INT4OID, INT8OID, TEXTOID, INTERVALOID, OIDOID};
+	Datum values[] = {Int32GetDatum(pipeline), Int64GetDatum(job), schedule, range, ObjectIdGetDatum(user)};
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	if (SPI_execute_with_args("INSERT INTO beam.schedule (pipeline, job, schedule, range, role) VALUES ($1, $2, $3, $4, $5)", lengthof(types), types, values,
+	                          NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not store the schedule of a pipeline");
+	sb_api_leave(&saved);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_schedule_backfill);
+
+/* schedule_backfill(pipeline, schedule, range): returns the number of pg_cron's job */
+PGDLLEXPORT Datum
+stream_beam_schedule_backfill(PG_FUNCTION_ARGS)
+{
+	Interval *range = PG_GETARG_INTERVAL_P(2);
+	char *range_text = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(range)));
+	Oid types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum values[] = {(Datum) 0, PG_GETARG_DATUM(1), (Datum) 0};
+	SbPipelineRow *row;
+	bool isnull;
+	int64 job;
+
+	if (DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(range), IntervalPGetDatum(palloc0(sizeof(Interval))))))
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the range of a scheduled backfill must be positive"),
+		         errhint("It says how far back from the time of each run windows are computed anew: '2 days'.")));
+	schedule_require_cron();
+	schedule_require_login();
+	row = schedule_find(fcinfo);
+	(void) schedule_delete(row->id);
+	values[0] = CStringGetTextDatum(psprintf("stream_beam backfill %d", row->id));
+	values[2] = CStringGetTextDatum(psprintf("CALL beam.backfill(%s, pg_catalog.now() - %s::interval)", quote_literal_cstr(row->name), quote_literal_cstr(range_text)));
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT cron.schedule($1, $2, $3)", lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not make a job of pg_cron");
+	job = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	schedule_insert(row->id, job, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), GetUserId());
+	PG_RETURN_INT64(job);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_unschedule_backfill);
+
+/* unschedule_backfill(pipeline): was there one? */
+PGDLLEXPORT Datum
+stream_beam_unschedule_backfill(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(schedule_delete(schedule_find(fcinfo)->id));
+}

@@ -1,0 +1,243 @@
+/*
+ * sb_api_verify.c: beam.verify(): the rows in which a pipeline's result and its batch view differ.
+ *
+ * One query reads both, so both are as of one snapshot: rows of either side are brought to jsonb, grouped by what identifies a row
+ * (window and keys, by the types' own equality, nulls being equal), and compared.
+ *
+ * RULES. A column that tells panes apart is not compared: a batch has no panes. Floating-point values are equal up to the order of
+ * additions, which neither side promises. A retracting result is what is left when its retractions are taken off.
+ */
+#include "postgres.h"
+
+#include "api/sb_api.h"
+#include "api/sb_api_range.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "optimizer/optimizer.h"
+#include "runtime/sb_pipeline.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/* Differences fetched at a time. */
+#define SB_VERIFY_FETCH 1000
+/* Relative difference of two sums of the same floating-point numbers that is put down to the order of additions. */
+#define SB_VERIFY_FLOAT_TOLERANCE "1e-9"
+
+/* Whoever can read the result may ask; what the query reads is checked when it is run. */
+static SbPipelineRow *
+verify_find(const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SbPipelineRow *row;
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	MemoryContextSwitchTo(context);
+	row = sb_api_lookup(name, false);
+	if (row == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_OBJECT),
+		         errmsg("pipeline \"%s\" does not exist", name),
+		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
+	if (!has_privs_of_role(saved.user, row->owner) && pg_class_aclcheck(row->result, saved.user, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("must be owner of pipeline \"%s\" or able to read its result and its batch view", name)));
+	sb_api_leave(&saved);
+	if (strcmp(row->accumulation, "discarding") == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("the result of pipeline \"%s\" cannot be compared with its batch view: it is discarding", row->name),
+		         errdetail("Each of its rows is a part of a window; how parts make a whole depends on the aggregates."),
+		         errhint("Add its rows up by window and key, and compare that with the view \"%s\".", get_rel_name(row->view))));
+	return row;
+}
+
+static bool
+verify_uses_pane(const SbColumn *column)
+{
+	Bitmapset *attnos = NULL;
+	bool found = false;
+
+	pull_varattnos((Node *) column->expr, 1, &attnos);
+	for (int attno = SB_OUT_PANE_TIMING; attno <= SB_OUT_PANE_TIMESTAMP; attno++)
+		found |= bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, attnos);
+	return found;
+}
+
+/* The columns that are compared, as the rows of either side have them. */
+static void
+verify_append_columns(StringInfo sql, const SbPlan *plan)
+{
+	const char *separator = "";
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (verify_uses_pane(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(sql, "%s%s", separator, quote_identifier(plan->columns_out[i].name));
+		separator = ", ";
+	}
+}
+
+/* One side: the identity of each row as i1, i2 ..., the row as j, and how often it is there as n. */
+static void
+verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan, Oid relation, const SbRange *range)
+{
+	bool net = relation == row->result && strcmp(row->accumulation, "retracting") == 0;
+	int n = 0;
+
+	appendStringInfoString(sql, "SELECT ");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
+			appendStringInfo(sql, "x.%s AS i%d, ", quote_identifier(plan->columns_out[i].name), ++n);
+	}
+	appendStringInfo(sql, "pg_catalog.to_jsonb(x)%s AS j, %s AS n FROM (SELECT ", net ? " - 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
+	verify_append_columns(sql, plan);
+	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_relation_name(relation));
+	sb_range_append(sql, plan, range);
+	appendStringInfoString(sql, ") x");
+	if (!net)
+		return;
+	/* by number: a column may be called like what is made here */
+	appendStringInfoString(sql, " GROUP BY ");
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(sql, "%d, ", i);
+	appendStringInfo(sql, "%d HAVING pg_catalog.sum(x.op) <> 0", n + 1);
+}
+
+static bool
+verify_is_no_key(const SbColumn *column)
+{
+	return column->kind != SB_COLUMN_KEY;
+}
+
+static bool
+verify_is_float(const SbColumn *column)
+{
+	return column->type == FLOAT8OID || column->type == FLOAT4OID;
+}
+
+/* The names of some columns, as text[]. */
+static void
+verify_append_names(StringInfo sql, const SbPlan *plan, bool (*which)(const SbColumn *column))
+{
+	const char *separator = "";
+
+	appendStringInfoString(sql, "ARRAY[");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (!which(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(sql, "%s%s", separator, quote_literal_cstr(plan->columns_out[i].name));
+		separator = ", ";
+	}
+	appendStringInfoString(sql, "]::text[]");
+}
+
+/* The number of a window's column among those that identify a row, as i1, i2 ..., or null. */
+static char *
+verify_window_column(const SbPlan *plan, SbColumnKind kind)
+{
+	int n = 0;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		n += plan->columns_out[i].kind != SB_COLUMN_VALUE;
+		if (plan->columns_out[i].kind == kind)
+			return psprintf("u.i%d", n);
+	}
+	return "NULL::timestamptz";
+}
+
+/* Both sides by identity: r and b are the rows as arrays, rn is how many the result has, added up. */
+static void
+verify_append_pairs(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
+{
+	int n = 0;
+
+	appendStringInfo(sql, "SELECT %s AS ws, %s AS we, pg_catalog.jsonb_agg(u.j ORDER BY u.j) FILTER (WHERE u.of_result) AS r,"
+	                      " pg_catalog.jsonb_agg(u.j) FILTER (WHERE NOT u.of_result) AS b, pg_catalog.sum(u.n) FILTER (WHERE u.of_result) AS rn"
+	                      " FROM (SELECT true AS of_result, s.* FROM (",
+	                 verify_window_column(plan, SB_COLUMN_WINDOW_START), verify_window_column(plan, SB_COLUMN_WINDOW_END));
+	verify_append_side(sql, row, plan, row->result, range);
+	appendStringInfoString(sql, ") s UNION ALL SELECT false, s.* FROM (");
+	verify_append_side(sql, row, plan, row->view, range);
+	appendStringInfoString(sql, ") s) u GROUP BY ");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
+			appendStringInfo(sql, "u.i%d, ", ++n);
+	}
+	/* changes nothing, but for a query of one group */
+	appendStringInfoString(sql, "()");
+}
+
+static char *
+verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT CASE WHEN d.r IS NULL THEN 'missing' WHEN d.b IS NULL THEN 'unexpected' ELSE 'different' END,"
+	                             " d.ws, d.we, (COALESCE(d.r, d.b) -> 0) - ");
+	verify_append_names(&sql, plan, verify_is_no_key);
+	appendStringInfoString(&sql, ", CASE WHEN d.rn = 1 AND pg_catalog.jsonb_array_length(d.r) = 1 THEN d.r -> 0"
+	                             " WHEN d.rn IS NOT NULL THEN pg_catalog.jsonb_build_object('op', d.rn, 'rows', d.r) END, d.b -> 0 FROM (");
+	verify_append_pairs(&sql, row, plan, range);
+	appendStringInfoString(&sql, ") d WHERE (d.r IS NULL) <> (d.b IS NULL) OR d.rn <> 1 OR pg_catalog.jsonb_array_length(d.r) <> 1"
+	                             " OR d.r <> d.b AND EXISTS (SELECT FROM pg_catalog.jsonb_each(d.r -> 0) v JOIN pg_catalog.jsonb_each(d.b -> 0) w ON v.key = w.key"
+	                             " WHERE v.value <> w.value AND NOT (v.key = ANY (");
+	verify_append_names(&sql, plan, verify_is_float);
+	appendStringInfoString(&sql, ") AND CASE WHEN pg_catalog.jsonb_typeof(v.value) = 'number' AND pg_catalog.jsonb_typeof(w.value) = 'number' THEN"
+	                             " pg_catalog.abs(v.value::float8 - w.value::float8) <= " SB_VERIFY_FLOAT_TOLERANCE
+	                             " * GREATEST(pg_catalog.abs(v.value::float8), pg_catalog.abs(w.value::float8)) ELSE false END))"
+	                             " ORDER BY 2, 3, 4");
+	return sql.data;
+}
+
+/* As the caller, who may be allowed to read the one and not the other. */
+static void
+verify_run(const char *sql, const SbRange *range, ReturnSetInfo *result)
+{
+	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->to)};
+	Portal portal;
+
+	SPI_connect();
+	portal = SPI_cursor_open_with_args(NULL, sql, lengthof(types), types, args, NULL, true, 0);
+	do
+	{
+		SPI_cursor_fetch(portal, true, SB_VERIFY_FETCH);
+		for (uint64 i = 0; i < SPI_processed; i++)
+			tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+		SPI_freetuptable(SPI_tuptable);
+	} while (SPI_processed > 0);
+	SPI_cursor_close(portal);
+	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_verify);
+
+/* verify(pipeline, from, to): kind, window_start, window_end, key, result, batch */
+PGDLLEXPORT Datum
+stream_beam_verify(PG_FUNCTION_ARGS)
+{
+	SbPipelineRow *row;
+	SbRange range;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+	range = sb_range_get(fcinfo, 1);
+	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	verify_run(verify_sql(row, sb_api_plan(row), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
+	return (Datum) 0;
+}

@@ -1,0 +1,157 @@
+/*
+ * sb_definition.c: beam.definition; see sb_definition.h.
+ *
+ * A trigger on beam.pipeline keeps it in step, so that nobody who changes a pipeline has to know of it. Names of tables are kept as
+ * regclass: pg_dump writes the name that they have then.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "catalog/sb_definition.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+static void
+run(const char *sql, int nargs, const Oid *types, Datum *values, int expected)
+{
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, NULL, false, 0);
+
+	if (code != expected)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+static Datum
+column(int number)
+{
+	bool isnull;
+
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &isnull);
+}
+
+static SbDefinition *
+find_restored(const char *condition, Oid type, Datum value)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char *sql = psprintf("SELECT name, owner, result::pg_catalog.oid, view::pg_catalog.oid FROM beam._restored_definition WHERE %s", condition);
+	SbDefinition *definition;
+
+	run(sql, 1, &type, &value, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return NULL;
+	MemoryContextSwitchTo(context);
+	definition = palloc(sizeof(SbDefinition));
+	definition->name = TextDatumGetCString(column(1));
+	definition->owner = DatumGetObjectId(column(2));
+	definition->result = DatumGetObjectId(column(3));
+	definition->view = DatumGetObjectId(column(4));
+	return definition;
+}
+
+SbDefinition *
+sb_definition_find_restored(const char *name)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
+
+	/* the table itself, for the lock: of two who adopt it the second finds it adopted */
+	run("SELECT FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, types, values, SPI_OK_SELECT);
+	return find_restored("name OPERATOR(pg_catalog.=) $1", TEXTOID, values[0]);
+}
+
+SbDefinition *
+sb_definition_find_restored_by_result(Oid result)
+{
+	return find_restored("result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result));
+}
+
+int32
+sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream, const char *reason)
+{
+	Oid types[] = {TEXTOID, OIDOID, INT4OID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(definition->name), ObjectIdGetDatum(source), Int32GetDatum(upstream), CStringGetTextDatum(reason)};
+	int32 id;
+
+	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
+	    " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
+	    " retractable)"
+	    " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
+	    " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
+	    " s.settings, s.retractable"
+	    " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
+	    " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
+	    lengthof(types), types, values, SPI_OK_INSERT_RETURNING);
+	if (SPI_processed != 1)
+		elog(ERROR, "definition \"%s\" is gone", definition->name);
+	id = DatumGetInt32(column(1));
+	types[0] = INT4OID;
+	values[0] = Int32GetDatum(id);
+	run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time)"
+	    " VALUES ($1, '0/0', '-infinity', '-infinity', '-infinity')",
+	    1, types, values, SPI_OK_INSERT);
+	return id;
+}
+
+void
+sb_definition_delete(const char *name)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
+
+	run("DELETE FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+}
+
+/* ---- the trigger on beam.pipeline ---- */
+
+static ArrayType *
+settings_columns(const Trigger *trigger)
+{
+	Datum *names = palloc(sizeof(Datum) * (trigger->tgnargs + 1));
+
+	for (int i = 0; i < trigger->tgnargs; i++)
+		names[i] = CStringGetTextDatum(trigger->tgargs[i]);
+	return construct_array(names, trigger->tgnargs, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_keep_definition);
+
+/* For each row; its arguments are the columns that are settings. The function's search_path is pg_catalog. */
+PGDLLEXPORT Datum
+stream_beam_keep_definition(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple tuple;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this function is called by a trigger only")));
+	tuple = data->tg_trigtuple;
+	SPI_connect();
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+	{
+		Oid types[] = {TEXTOID};
+		Datum values[] = {
+		    CStringGetTextDatum(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name")))};
+
+		/* the current version may be another one */
+		run("DELETE FROM beam.definition d WHERE d.name = $1 AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current')",
+		    1, types, values, SPI_OK_DELETE);
+	}
+	else
+	{
+		Oid types[] = {TEXTOID, TEXTARRAYOID};
+		Datum values[] = {
+		    CStringGetTextDatum(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name"))),
+		    PointerGetDatum(settings_columns(data->tg_trigger))};
+
+		run("INSERT INTO beam.definition AS d (name, result, view, settings)"
+		    " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"
+		    " FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current'"
+		    " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
+		    " WHERE (d.result, d.view, d.settings) IS DISTINCT FROM (excluded.result, excluded.view, excluded.settings)",
+		    lengthof(types), types, values, SPI_OK_INSERT);
+	}
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,98 @@
+-- Looking whether a result is right, and mending it.
+
+CREATE FUNCTION beam.verify(
+    pipeline text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL,
+    OUT kind text, OUT window_start timestamptz, OUT window_end timestamptz, OUT key jsonb, OUT result jsonb, OUT batch jsonb)
+RETURNS SETOF record LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stream_beam_verify';
+COMMENT ON FUNCTION beam.verify(text, timestamptz, timestamptz) IS
+'compares the result of a pipeline with its batch view, in one snapshot, for the windows that overlap from..to (null: no bound), and lists the differences: kind is missing (the batch view has the row, the result has not), unexpected (the other way round) or different. Call beam.wait_for() first, else what has just been committed counts as missing; so do windows that the trigger has not let out yet. Needs the right to read both. Errors: 42704, 42501, 22023 empty range, 0A000 for a discarding pipeline. Example: SELECT * FROM beam.verify(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
+
+-- What is asked of the runner (sb_command.h): a row lives as long as who asked waits for it.
+CREATE TABLE beam.command (
+    id         int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline   int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    kind       text NOT NULL CHECK (kind IN ('backfill', 'replay')),
+    range_from timestamptz NOT NULL,        -- backfill: the windows that overlap this
+    range_to   timestamptz NOT NULL,
+    lo         timestamptz,                 -- of them, those that start from here ...
+    hi         timestamptz,                 -- ... to here are still to be done; NULL: not begun
+    ids        int8[],                      -- replay: of the dead letters; NULL: all
+    last_id    int8 NOT NULL DEFAULT 0,     -- of them, those after this ...
+    max_id     int8 NOT NULL DEFAULT 0,     -- ... and up to this are still to be done; 0: not begun
+    state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'failed')),
+    rows       int8 NOT NULL DEFAULT 0,
+    failed     int8 NOT NULL DEFAULT 0,
+    sqlstate   text,
+    message    text,
+    detail     text,
+    hint       text,
+    asked_by   oid NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now()
+);
+
+-- Where the last step of a backfill meets the stream (sb_backfill.h).
+CREATE TABLE beam.cut (
+    pipeline  int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    from_time timestamptz NOT NULL,         -- windows that end after this ...
+    lo        timestamptz NOT NULL,         -- ... and start here or later ...
+    hi        timestamptz NOT NULL,         -- ... and before this
+    snapshot  pg_snapshot NOT NULL,         -- have all that this has seen
+    until     pg_lsn NOT NULL               -- the stream's position at which the rest begins
+);
+REVOKE ALL ON beam.command, beam.cut FROM PUBLIC;
+
+CREATE PROCEDURE beam.backfill(pipeline text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL) LANGUAGE c
+AS 'MODULE_PATHNAME', 'stream_beam_backfill';
+COMMENT ON PROCEDURE beam.backfill(text, timestamptz, timestamptz) IS
+'computes the windows that overlap from..to (null: no bound) anew from the table, also those long closed, and puts them in the place of what the result says; readers see old or new rows, writers are not held up. Errors: 42704, 42501, 22023 empty range, 55000 not running, 0A000 discarding pipeline, 25001 inside a transaction. Example: CALL beam.backfill(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
+
+CREATE PROCEDURE beam.replay_dead_letters(pipeline text, ids bigint[] DEFAULT NULL) LANGUAGE c
+AS 'MODULE_PATHNAME', 'stream_beam_replay_dead_letters';
+COMMENT ON PROCEDURE beam.replay_dead_letters(text, bigint[]) IS
+'feeds the dead letters of a pipeline (null: all) to it again, in their order: rows are added or taken back, by op; those that fail again are dead letters again, with the new message, the others are gone. Errors as beam.backfill(). Example: CALL beam.replay_dead_letters(''per_minute'')';
+
+CREATE PROCEDURE beam.replay_late_events(pipeline text) LANGUAGE c
+AS 'MODULE_PATHNAME', 'stream_beam_replay_late_events';
+COMMENT ON PROCEDURE beam.replay_late_events(text) IS
+'computes the windows of a pipeline''s late events anew from the table, which has their rows, and deletes those events. Errors as beam.backfill(). Example: CALL beam.replay_late_events(''per_minute'')';
+
+-- Backfills that pg_cron runs: one for each pipeline. A row that goes takes its job with it.
+CREATE TABLE beam.schedule (
+    pipeline int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    job      int8 NOT NULL,                 -- in cron.job
+    schedule text NOT NULL,
+    range    interval NOT NULL,
+    role     oid NOT NULL,                  -- who runs it
+    at       timestamptz NOT NULL DEFAULT now()
+);
+REVOKE ALL ON beam.schedule FROM PUBLIC;
+
+CREATE FUNCTION beam._unschedule() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- without pg_cron, or where somebody has removed it by hand, there is no such job any more
+    IF to_regclass('cron.job') IS NOT NULL THEN
+        EXECUTE 'SELECT cron.unschedule(jobid) FROM cron.job WHERE jobid = $1' USING OLD.job;
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION beam._unschedule() IS 'internal: takes the job of pg_cron away with its row in beam.schedule';
+REVOKE ALL ON FUNCTION beam._unschedule() FROM PUBLIC;
+CREATE TRIGGER unschedule AFTER DELETE ON beam.schedule FOR EACH ROW EXECUTE FUNCTION beam._unschedule();
+
+CREATE FUNCTION beam.schedule_backfill(pipeline text, schedule text, range interval) RETURNS bigint LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_schedule_backfill';
+COMMENT ON FUNCTION beam.schedule_backfill(text, text, interval) IS
+'has pg_cron compute the windows of the last "range" anew, at the times that "schedule" says in cron''s form, as the caller; takes the place of an earlier schedule of the pipeline and goes with it. Returns pg_cron''s job. Errors: 0A000 pg_cron is not installed in this database, 42704, 42501, 22023 range. Example: SELECT beam.schedule_backfill(''per_minute'', ''17 3 * * *'', ''2 days'')';
+
+CREATE FUNCTION beam.unschedule_backfill(pipeline text) RETURNS boolean LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stream_beam_unschedule_backfill';
+COMMENT ON FUNCTION beam.unschedule_backfill(text) IS 'takes away what beam.schedule_backfill() has made; false: there was nothing. Errors: 42704, 42501';
+
+CREATE VIEW beam.scheduled_backfills WITH (security_barrier) AS
+SELECT p.name AS pipeline, s.schedule, s.range, pg_catalog.pg_get_userbyid(s.role) AS role, s.job, s.at
+  FROM beam.schedule s
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) s.pipeline
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.scheduled_backfills IS 'the backfills that pg_cron runs: cron schedule, how far back, as which role; cron.job_run_details has how job went';
+GRANT SELECT ON beam.scheduled_backfills TO PUBLIC;

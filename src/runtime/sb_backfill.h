@@ -1,0 +1,84 @@
+/*
+ * sb_backfill.h: windows of a running pipeline are computed anew from its source, and take the place of what the result says.
+ *
+ * A *step* is a bundle of its own: the cells of the windows in a range go, their rows leave the result, the table's rows are fed as if
+ * they had just come, and what comes out is written, all in one transaction. So a reader sees the old rows or the new ones. Windows
+ * that have expired are written and collected at once; the others live on, and the stream leaves out for them what the step's
+ * snapshot has seen (the *cut*) until it has come to the cut's end.
+ *
+ * CRASH SAFETY. The cut is written to beam.cut in the step's transaction: what the stream sends again after a crash is left out again.
+ */
+#ifndef SB_BACKFILL_H
+#define SB_BACKFILL_H
+
+#include "postgres.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_cut.h"
+#include "runtime/sb_pipeline.h"
+#include "runtime/sb_scan.h"
+
+/* While a step is run: SbPipeline.backfill. */
+typedef struct SbBackfill
+{
+	SbWindowRange range;
+	bool feeding;    /* rows come: nothing fires yet */
+	SbWindow *shown; /* sorted: windows whose rows were taken out of the result; of sessions, those that overlap joined */
+	int nshown;
+	bool joined; /* they are sessions */
+} SbBackfill;
+
+/* What a step has left behind: SbPipeline.backfilled. */
+typedef struct SbBackfilled
+{
+	SbWindowRange range;
+	SbCut *cut;
+} SbBackfilled;
+
+/*
+ * The cut of the last step, where the pipeline's position has not come to its end; NULL: there is none. In the current context. SPI
+ * connected, as the extension's owner.
+ */
+extern SbBackfilled *sb_backfill_load(const SbPipeline *pipeline);
+
+/* Has the last step seen the row, so that all windows of its range have it? */
+static inline bool
+sb_backfill_saw(const SbBackfilled *backfilled, const SbRow *row)
+{
+	return TransactionIdIsValid(row->xid) && sb_cut_hides(backfilled->cut, row->xid, row->position);
+}
+
+/* Had the window, before the running step, a row in the result? */
+extern bool sb_backfill_showed(const SbBackfill *backfill, SbWindow window);
+
+/*
+ * The windows that overlap [from, to), to be computed anew: where no bound is given (DT_NOBEGIN, DT_NOEND) it is looked for in table
+ * and result. False: there are none. Pipelines whose windows cannot be told from a time give SB_ALL_WINDOWS. In a transaction, SPI connected.
+ */
+extern bool sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWindowRange *range);
+/* The size of the windows at a time: how far the first step goes. */
+extern int64 sb_backfill_window_size(SbPipeline *pipeline, TimestampTz at);
+
+typedef struct SbBackfillStep
+{
+	SbPipeline *pipeline;
+	SbWindowRange range;
+	void (*done)(struct SbBackfillStep *step); /* called in the step's transaction when all rows are in: as the extension's owner, SPI connected */
+	void *arg;
+	int64 rows; /* read */
+
+	/* private */
+	MemoryContext context; /* of the step */
+	SbBackfill backfill;
+	SbScan *scan;
+	Snapshot snapshot;
+	SbBackfilled *backfilled;
+} SbBackfillStep;
+
+/* A step as a feed for one bundle; it is refused where the source is locked, or a snapshot cannot be had just now. */
+extern SbFeed sb_backfill_feed(SbBackfillStep *step);
+/* After the bundle, whatever has become of it. `committed`: the stream leaves out from now on what the step has seen. */
+extern void sb_backfill_end(SbBackfillStep *step, bool committed);
+/* May the next step be run, the stream being at `position`? Forgets a cut that has done its work. */
+extern bool sb_backfill_may_step(SbPipeline *pipeline, XLogRecPtr position);
+
+#endif

@@ -1,0 +1,452 @@
+/*
+ * sb_command.c: commands; see sb_command.h.
+ *
+ * LOCKING. The lock of a command is an advisory one on its id. A session's lock: it goes with the backend, or when that says so, and
+ * not with a transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "runtime/sb_backfill.h"
+#include "runtime/sb_command.h"
+#include "runtime/sb_worker.h"
+#include "sb_statement.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A step is to take between these: other pipelines wait for it, and each costs a turn of its own. */
+#define SB_STEP_SHORT_MS 100
+#define SB_STEP_LONG_MS 500
+/* A step that could not be taken (the source is locked, no snapshot can be had) is tried again after this. */
+#define SB_COMMAND_RETRY_MS 100
+
+/* ---- the table ---- */
+
+static void
+command_run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
+{
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
+
+	if (code != expected)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+static LOCKTAG
+command_locktag(int64 id)
+{
+	LOCKTAG tag;
+
+	/* an advisory lock of a kind that no function of SQL can take: those have 1 or 2 as the last number */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, 3);
+	return tag;
+}
+
+/* Nobody waits for it: the row is of no use to anyone. */
+static bool
+command_is_left(int64 id)
+{
+	LOCKTAG tag = command_locktag(id);
+
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	LockRelease(&tag, ExclusiveLock, false);
+	return true;
+}
+
+void
+sb_command_ask(SbCommand *command)
+{
+	Oid types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, OIDOID};
+	char nulls[] = "      ";
+	Datum values[] = {
+	    Int32GetDatum(command->pipeline), CStringGetTextDatum(command->kind), TimestampTzGetDatum(command->from),
+	    TimestampTzGetDatum(command->to), PointerGetDatum(command->ids), ObjectIdGetDatum(GetSessionUserId())};
+	bool isnull;
+	LOCKTAG tag;
+
+	if (command->ids == NULL)
+		nulls[4] = 'n';
+	command_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+	            lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	tag = command_locktag(command->id);
+	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+}
+
+void
+sb_command_leave(const SbCommand *command)
+{
+	LOCKTAG tag = command_locktag(command->id);
+
+	LockRelease(&tag, ExclusiveLock, true);
+}
+
+#define SB_COMMAND_COLUMNS "id, pipeline, kind, range_from, range_to, lo, hi, ids, state, rows, failed, sqlstate, message, detail, hint, last_id, max_id"
+
+static char *
+command_text(HeapTuple tuple, int column)
+{
+	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
+}
+
+static TimestampTz
+command_time(HeapTuple tuple, int column, TimestampTz if_null)
+{
+	bool isnull;
+	Datum value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? if_null : DatumGetTimestampTz(value);
+}
+
+static int64
+command_number(HeapTuple tuple, int column)
+{
+	bool isnull;
+
+	return DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull));
+}
+
+static SbCommand
+command_of_tuple(HeapTuple tuple)
+{
+	SbCommand command = {.id = command_number(tuple, 1), .pipeline = (int32) command_number(tuple, 2), .kind = command_text(tuple, 3)};
+	bool isnull;
+	Datum ids = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 8, &isnull);
+
+	command.from = command_time(tuple, 4, DT_NOBEGIN);
+	command.to = command_time(tuple, 5, DT_NOEND);
+	command.lo = command_time(tuple, 6, DT_NOEND);
+	command.hi = command_time(tuple, 7, DT_NOEND);
+	command.ids = isnull ? NULL : DatumGetArrayTypePCopy(ids);
+	command.state = command_text(tuple, 9);
+	command.rows = command_number(tuple, 10);
+	command.failed = command_number(tuple, 11);
+	command.sqlstate = command_text(tuple, 12);
+	command.message = command_text(tuple, 13);
+	command.detail = command_text(tuple, 14);
+	command.hint = command_text(tuple, 15);
+	command.last_id = command_number(tuple, 16);
+	command.max_id = command_number(tuple, 17);
+	return command;
+}
+
+bool
+sb_command_read(int64 id, SbCommand *command)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(id)};
+	SPIPlanPtr plan = SPI_prepare("SELECT " SB_COMMAND_COLUMNS " FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types);
+	bool found;
+
+	/* as of now, also in a transaction that has one snapshot for all its life */
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read command " INT64_FORMAT, id);
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(context);
+	found = SPI_processed > 0;
+	if (found)
+		*command = command_of_tuple(SPI_tuptable->vals[0]);
+	SPI_freetuptable(SPI_tuptable);
+	SPI_freeplan(plan);
+	return found;
+}
+
+void
+sb_command_delete(int64 id)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(id)};
+
+	command_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+}
+
+/* Those that wait, by their ids; rows that are of no use to anyone are deleted. */
+static List *
+command_waiting(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List *waiting = NIL;
+	ListCell *lc;
+	List *left = NIL;
+
+	command_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		SbCommand *command = palloc(sizeof(SbCommand));
+
+		*command = command_of_tuple(SPI_tuptable->vals[i]);
+		if (command_is_left(command->id))
+			left = lappend(left, command);
+		else if (strcmp(command->state, "waiting") == 0)
+			waiting = lappend(waiting, command);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	foreach (lc, left)
+		sb_command_delete(((SbCommand *) lfirst(lc))->id);
+	return waiting;
+}
+
+/* How far it has come, in the transaction of what has been done. What is said to be done is not lost in a crash. */
+static void
+command_put(const SbCommand *command)
+{
+	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum values[] = {
+	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
+	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id)};
+
+	command_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8 WHERE id OPERATOR(pg_catalog.=) $1",
+	            lengthof(types), types, values, NULL, SPI_OK_UPDATE);
+	ForceSyncCommit();
+}
+
+static void
+command_put_error(const SbCommand *command, const ErrorData *error)
+{
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	char nulls[] = "     ";
+	Datum values[] = {
+	    Int64GetDatum(command->id), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)), CStringGetTextDatum(error->message ? error->message : ""),
+	    CStringGetTextDatum(error->detail ? error->detail : ""), CStringGetTextDatum(error->hint ? error->hint : "")};
+
+	if (error->detail == NULL)
+		nulls[3] = 'n';
+	if (error->hint == NULL)
+		nulls[4] = 'n';
+	command_run("UPDATE beam.command SET state = 'failed', sqlstate = $2, message = $3, detail = $4, hint = $5 WHERE id OPERATOR(pg_catalog.=) $1",
+	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+}
+
+/* ---- steps ---- */
+
+static uint32 seen;               /* db->commands, when the table was last read */
+static bool waiting = true;       /* it had some that wait, or has not been read yet */
+static TimestampTz retry_at;      /* not before; 0: at once */
+static XLogRecPtr tried_at;       /* the stream's position then: when it has moved on, a cut may be over */
+static int64 current;             /* the backfill that steps are taken of ... */
+static int64 step_length;         /* ... and how far one goes */
+static MemoryContext the_context; /* of a call of sb_commands_step() */
+
+TimestampTz
+sb_commands_next(SbDatabase *db, XLogRecPtr position)
+{
+	if (pg_atomic_read_u32(&db->commands) != seen || (waiting && position != tried_at))
+		return 0;
+	return waiting ? retry_at : DT_NOEND;
+}
+
+static SbPipeline *
+command_pipeline(List *pipelines, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id == id)
+			return pipeline;
+	}
+	return NULL;
+}
+
+/* The first that can be gone on with now. */
+static SbCommand *
+command_choose(List *commands, List *pipelines, XLogRecPtr position)
+{
+	ListCell *lc;
+
+	foreach (lc, commands)
+	{
+		SbCommand *command = lfirst(lc);
+		SbPipeline *pipeline = command_pipeline(pipelines, command->pipeline);
+
+		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) &&
+		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
+			return command;
+	}
+	return NULL;
+}
+
+/* Finds out which windows it is about; false: none, so it is done. */
+static bool
+backfill_begin(SbCommand *command, SbPipeline *pipeline)
+{
+	SbWindowRange range;
+
+	sb_transaction_begin();
+	if (sb_backfill_bounds(pipeline, command->from, command->to, &range))
+	{
+		command->lo = range.lo;
+		command->hi = range.hi;
+	}
+	else
+		command->state = "done";
+	command_put(command);
+	sb_transaction_commit();
+	return strcmp(command->state, "done") != 0;
+}
+
+static void
+backfill_done(SbBackfillStep *step)
+{
+	SbCommand *command = step->arg;
+
+	command->lo = step->range.hi;
+	command->rows += step->rows;
+	if (command->lo >= command->hi)
+		command->state = "done";
+	command_put(command);
+}
+
+static void
+replay_done(SbCommand *command)
+{
+	if (command->last_id >= command->max_id)
+		command->state = "done";
+	command_put(command);
+}
+
+typedef struct SbCommandRun
+{
+	SbCommand *command;
+	SbPipeline *pipeline;
+	SbIntake *intake;
+	List *pipelines;
+	SbDatabase *db;
+	uint32 seen_chain_generation;
+	XLogRecPtr *commit;
+} SbCommandRun;
+
+static SbBundleEnd
+command_feed(SbCommandRun *run, SbFeed *feed)
+{
+	return sb_bundle_feed(run->intake, run->pipelines, feed, &run->db->chain_generation, run->seen_chain_generation, run->commit);
+}
+
+/* The next part of the range: so much that it takes neither too long nor too short a time. */
+static SbBundleEnd
+command_backfill(SbCommandRun *run)
+{
+	SbCommand *command = run->command;
+	SbBackfillStep step = {.pipeline = run->pipeline, .done = backfill_done, .arg = command};
+	TimestampTz started = sb_clock_now();
+	SbBundleEnd end;
+	SbFeed feed;
+	int64 took;
+
+	if (run->pipeline->history)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", run->pipeline->row->name),
+		         errhint("CALL beam.wait_for() first; beam.stat_backfill shows how far it is.")));
+	if (command->lo == DT_NOEND && !backfill_begin(command, run->pipeline))
+		return SB_BUNDLE_NOTHING;
+	step.range = (SbWindowRange){.from = command->from, .lo = command->lo, .hi = command->hi};
+	if (command->lo == SB_TIME_MIN)
+		step.range = SB_ALL_WINDOWS;
+	else
+	{
+		if (current != command->id)
+			step_length = sb_backfill_window_size(run->pipeline, command->lo);
+		current = command->id;
+		if (command->hi - command->lo > step_length)
+			step.range.hi = command->lo + step_length;
+	}
+	feed = sb_backfill_feed(&step);
+	end = command_feed(run, &feed);
+	sb_backfill_end(&step, end == SB_BUNDLE_DONE || end == SB_BUNDLE_RELOAD);
+	took = (sb_clock_now() - started) / 1000;
+	if (end != SB_BUNDLE_NOTHING && took < SB_STEP_SHORT_MS && step_length < PG_INT64_MAX / 4)
+		step_length *= 2;
+	else if (took > SB_STEP_LONG_MS)
+		step_length = Max(step_length / 2, USECS_PER_SEC);
+	return end;
+}
+
+static SbBundleEnd
+command_take_step(SbCommandRun *run)
+{
+	SbFeed feed;
+
+	if (strcmp(run->command->kind, SB_COMMAND_BACKFILL) == 0)
+		return command_backfill(run);
+	feed = sb_replay_feed(run->pipeline, run->command, replay_done);
+	return command_feed(run, &feed);
+}
+
+/* What cannot be done is the command's error, not the runner's: all of it is undone, and who asked is told. */
+static SbBundleEnd
+command_try_step(SbCommandRun *run)
+{
+	volatile SbBundleEnd end = SB_BUNDLE_NOTHING;
+
+	PG_TRY();
+	{
+		end = command_take_step(run);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+		ListCell *lc;
+
+		MemoryContextSwitchTo(the_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		sb_statements_abort();
+		foreach (lc, run->pipelines)
+			sb_pipeline_rollback(lfirst(lc));
+		run->pipeline->backfill = NULL;
+		sb_transaction_begin();
+		command_put_error(run->command, error);
+		sb_transaction_commit();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(the_context);
+	return end;
+}
+
+SbBundleEnd
+sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_chain_generation, XLogRecPtr *commit)
+{
+	MemoryContext old;
+	List *commands;
+	SbCommandRun run = {.db = db, .intake = intake, .pipelines = pipelines, .seen_chain_generation = seen_chain_generation, .commit = commit};
+	SbBundleEnd end = SB_BUNDLE_NOTHING;
+
+	*commit = InvalidXLogRecPtr;
+	if (the_context == NULL)
+		the_context = AllocSetContextCreate(TopMemoryContext, "stream_beam command", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(the_context);
+	/* first: who asks after this is seen at the next turn */
+	seen = pg_atomic_read_u32(&db->commands);
+	tried_at = intake->position;
+	pg_read_barrier();
+	retry_at = DT_NOEND;
+	sb_transaction_begin();
+	old = MemoryContextSwitchTo(the_context);
+	commands = command_waiting();
+	waiting = commands != NIL;
+	run.command = command_choose(commands, pipelines, intake->position);
+	sb_transaction_commit();
+	MemoryContextSwitchTo(the_context);
+	if (run.command)
+	{
+		run.pipeline = command_pipeline(pipelines, run.command->pipeline);
+		end = command_try_step(&run);
+		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
+	}
+	MemoryContextSwitchTo(old);
+	ConditionVariableBroadcast(&db->changed);
+	return end;
+}

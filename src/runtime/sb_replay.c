@@ -1,0 +1,235 @@
+/*
+ * sb_replay.c: dead letters are fed to their pipeline again; see sb_command.h.
+ *
+ * The rows are made from their jsonb as the pipeline's owner, each in a subtransaction of its own, and are added or taken back in the
+ * order in which they failed. What fails again is a dead letter like any other: a new one, with the new message, in the same transaction
+ * in which the old one is deleted.
+ *
+ * MEMORY. A step's letters are in the context current when the feed was made.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "runtime/sb_command.h"
+#include "sb_guc.h"
+#include "sink/sb_letters.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Letters of one step at most: as many as a bundle may bury. */
+#define SB_REPLAY_LETTERS 1000
+
+/* An append-only pipeline takes nothing but new rows; what is left of an update or truncate cannot be done again. */
+#define SB_REPLAY_WHICH                                                                                                          \
+	" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.>) $2 AND id OPERATOR(pg_catalog.<=) $3"               \
+	" AND (id OPERATOR(pg_catalog.=) ANY ($4) OR $4 IS NULL) AND data IS NOT NULL AND (op OPERATOR(pg_catalog.=) 'insert' OR $5" \
+	" AND op OPERATOR(pg_catalog.=) 'delete')"
+
+typedef struct SbLetter
+{
+	bool taken_back;
+	Datum data; /* jsonb */
+} SbLetter;
+
+typedef struct SbReplay
+{
+	MemoryContext context;
+	SbPipeline *pipeline;
+	SbCommand *command;
+	void (*done)(SbCommand *command);
+	int64 last_id; /* of this step */
+	int64 dead;    /* letters of the pipeline before it */
+	TupleDesc layout;
+	SbLetter *letters;
+	int nletters;
+	SbRow *rows;
+	int nrows;
+	bool given;
+} SbReplay;
+
+static uint64
+replay_run(const SbReplay *replay, const char *sql, int64 last, int expected)
+{
+	SbCommand *command = replay->command;
+	Oid types[] = {INT4OID, INT8OID, INT8OID, INT8ARRAYOID, BOOLOID};
+	char nulls[] = "     ";
+	Datum values[] = {Int32GetDatum(replay->pipeline->row->id), Int64GetDatum(command->last_id), Int64GetDatum(last), PointerGetDatum(command->ids),
+	                  BoolGetDatum(replay->pipeline->retractable)};
+
+	if (command->ids == NULL)
+		nulls[3] = 'n';
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != expected)
+		elog(ERROR, "could not run \"%s\"", sql);
+	return SPI_processed;
+}
+
+/* The letters of this step; those that come while it is run are not among them. */
+static void
+replay_read(SbReplay *replay)
+{
+	SbCommand *command = replay->command;
+	bool isnull;
+	int n;
+
+	if (command->max_id == 0)
+	{
+		(void) replay_run(replay, "SELECT COALESCE(pg_catalog.max(id), 0) FROM beam.dead_letter" SB_REPLAY_WHICH, PG_INT64_MAX, SPI_OK_SELECT);
+		command->max_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		SPI_freetuptable(SPI_tuptable);
+	}
+	n = replay_run(replay, psprintf("SELECT id, op, data FROM beam.dead_letter" SB_REPLAY_WHICH " ORDER BY id LIMIT %d", Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters))),
+	               command->max_id, SPI_OK_SELECT);
+	replay->letters = MemoryContextAlloc(replay->context, sizeof(SbLetter) * (n + 1));
+	replay->rows = MemoryContextAllocZero(replay->context, sizeof(SbRow) * (n + 1));
+	replay->nletters = n;
+	replay->last_id = command->max_id;
+	MemoryContextSwitchTo(replay->context);
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		char *op = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2);
+		Datum data = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull);
+
+		replay->letters[i] = (SbLetter){.taken_back = strcmp(op, "delete") == 0, .data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data))};
+		if (i == n - 1 && n == Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters)))
+			replay->last_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Old tuples have all columns, since the letter has them. */
+static void
+replay_lay_out(SbReplay *replay)
+{
+	Relation rel = table_open(replay->pipeline->plan->source, AccessShareLock);
+
+	replay->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	for (int i = 0; i < replay->layout->natts; i++)
+		TupleDescAttr(replay->layout, i)->attislocal = true;
+	table_close(rel, NoLock);
+}
+
+typedef struct SbMaking
+{
+	SbReplay *replay;
+	const SbLetter *letter;
+} SbMaking;
+
+/* A letter becomes a row, as the table's columns are now. */
+static void
+replay_make_row(void *arg)
+{
+	SbMaking *making = arg;
+	SbReplay *replay = making->replay;
+	Oid source = replay->pipeline->plan->source;
+	char *sql = psprintf("SELECT pg_catalog.jsonb_populate_record(NULL::%s, $1)",
+	                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source)));
+	Oid types[] = {JSONBOID};
+	Datum values[] = {making->letter->data};
+	SbSavedRole saved;
+	HeapTupleHeader header;
+	SbRowFrame *frame;
+	uint32 length;
+	bool isnull;
+
+	sb_pipeline_as_owner(replay->pipeline, &saved);
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\"", sql);
+	header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	length = HeapTupleHeaderGetDatumLength(header);
+	frame = MemoryContextAllocZero(replay->context, offsetof(SbRowFrame, data) + MAXALIGN(length));
+	frame->relation = source;
+	frame->kind = making->letter->taken_back ? SB_ROW_DELETE : SB_ROW_INSERT;
+	*(making->letter->taken_back ? &frame->old_length : &frame->new_length) = length;
+	memcpy(frame->data, header, length);
+	SPI_freetuptable(SPI_tuptable);
+	sb_role_restore(&saved);
+	/* any position that the stream has not come to: it is not what tells whether the pipeline has had the row */
+	replay->rows[replay->nrows++] = (SbRow){.frame = frame, .layout = replay->layout, .position = replay->pipeline->progress.position + 1};
+}
+
+/* What is no row of the table any more stays a letter. */
+static void
+replay_make_rows(SbReplay *replay)
+{
+	SbPipeline *pipeline = replay->pipeline;
+
+	for (int i = 0; i < replay->nletters; i++)
+	{
+		const SbLetter *letter = &replay->letters[i];
+		SbMaking making = {.replay = replay, .letter = letter};
+		ErrorData *error;
+
+		if (sb_try(replay_make_row, &making, &error))
+			continue;
+		if (sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		sb_letters_put_dead(pipeline->row->id, pipeline->progress.position, letter->taken_back ? "delete" : "insert",
+		                    JsonbToCString(NULL, &DatumGetJsonbP(letter->data)->root, VARSIZE(DatumGetPointer(letter->data))), error);
+		pipeline->progress.dead++;
+	}
+}
+
+static bool
+replay_open(SbFeed *feed)
+{
+	SbReplay *replay = feed->arg;
+	MemoryContext old = MemoryContextSwitchTo(replay->context);
+
+	replay->nrows = 0;
+	replay->given = false;
+	replay->dead = replay->pipeline->progress.dead;
+	replay_read(replay);
+	MemoryContextSwitchTo(replay->context);
+	replay_lay_out(replay);
+	replay_make_rows(replay);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static int
+replay_next(SbFeed *feed, SbRow **rows)
+{
+	SbReplay *replay = feed->arg;
+
+	if (replay->given)
+		return 0;
+	replay->given = true;
+	*rows = replay->rows;
+	return replay->nrows;
+}
+
+static void
+replay_close(SbFeed *feed)
+{
+	SbReplay *replay = feed->arg;
+	SbCommand *command = replay->command;
+	int64 failed = replay->pipeline->progress.dead - replay->dead;
+
+	(void) replay_run(replay, "DELETE FROM beam.dead_letter" SB_REPLAY_WHICH, replay->last_id, SPI_OK_DELETE);
+	/* the layout goes with this feed: another could have its address */
+	replay->pipeline->checked_layout = NULL;
+	replay->pipeline->changed = true;
+	command->last_id = replay->last_id;
+	command->rows += replay->nletters - failed;
+	command->failed += failed;
+	replay->done(command);
+}
+
+SbFeed
+sb_replay_feed(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand *command))
+{
+	SbReplay *replay = palloc0(sizeof(SbReplay));
+
+	replay->context = CurrentMemoryContext;
+	replay->pipeline = pipeline;
+	replay->command = command;
+	replay->done = done;
+	return (SbFeed){.pipeline = pipeline, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
+}

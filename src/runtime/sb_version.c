@@ -1,0 +1,187 @@
+/*
+ * sb_version.c: making the next version of a pipeline; see sb_version.h.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_version.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+void
+sb_version_check_readers(const SbPipelineRow *current)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream == current->id)
+			ereport(ERROR,
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("pipeline \"%s\" cannot get a new version: pipeline \"%s\" reads its result", current->name, reader->name),
+			         errdetail("Windows of that one that are over could not be corrected."),
+			         errhint("Drop that one with beam.drop_pipeline(), and create it again afterwards.")));
+	}
+}
+
+/* The result table beside the current version's, owned alike. */
+static void
+version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
+{
+	SbSavedRole saved;
+
+	sb_version_as_owner(row, &saved);
+	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
+	sb_role_restore(&saved);
+}
+
+static void
+version_fix_start(SbPipelineRow *row)
+{
+	(void) sb_pin_until_end();
+	if (row->upstream == 0)
+		sb_source_add(sb_my_database(), row->source);
+	else
+	{
+		/* no bundle writes to it before this version is there */
+		LockRelationOid(row->source, ShareLock);
+		sb_at_commit_chain();
+	}
+	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
+	row->progress.position = sb_pin_until_end();
+}
+
+void
+sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
+{
+	List *versions = sb_catalog_versions(row->name);
+	SbPipelineRow *current = sb_catalog_find(row->name);
+
+	if (sb_catalog_building(versions))
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("a new version of pipeline \"%s\" is being built already", row->name),
+		         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
+	sb_version_check_readers(current);
+	row->version = ((SbPipelineRow *) llast(versions))->version + 1;
+	row->stage = SB_STAGE_BUILDING;
+	version_make_result(row, plan, get_rel_namespace(current->result));
+	version_fix_start(row);
+	sb_catalog_insert(row);
+	sb_version_make_state(row, plan, true);
+	sb_at_commit_tell_runner();
+}
+
+SbPipelineRow *
+sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
+{
+	SbPipelineRow *row = palloc(sizeof(SbPipelineRow));
+
+	*row = *current;
+	row->keep_us = -1;
+	row->reason = pstrdup(reason);
+	row->rebuild = NULL;
+	*plan = sb_version_plan(row, &row->fingerprint);
+	row->source = (*plan)->source;
+	return row;
+}
+
+void
+sb_version_rebuild(int32 pipeline, const char *reason)
+{
+	if (sb_catalog_mark_rebuild(pipeline, reason))
+		sb_at_commit_tell_runner();
+}
+
+/* ---- what was asked for ---- */
+
+static void
+version_rebuild_one(void *arg)
+{
+	const SbPipelineRow *marked = arg;
+	SbPipelineRow *row;
+	SbPlan *plan;
+
+	/* what was kept to go back to is no longer worth it */
+	if (marked->stage == SB_STAGE_KEPT)
+	{
+		sb_version_drop(marked, 0);
+		return;
+	}
+	row = sb_version_same(marked, marked->rebuild, &plan);
+	if (marked->stage == SB_STAGE_BUILDING)
+	{
+		/* it begins again */
+		row->keep_us = marked->keep_us;
+		row->reason = marked->reason;
+		sb_version_drop(marked, SB_KEEP_VIEW);
+	}
+	sb_version_begin(row, plan);
+}
+
+/* What cannot be built anew says so, and stands still. */
+static void
+version_rebuild_failed(const SbPipelineRow *row, ErrorData *error)
+{
+	if (sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" cannot be built anew: %s", row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         error->hint ? errhint("%s", error->hint) : 0));
+	sb_at_commit_tell_runner();
+}
+
+void
+sb_version_rebuild_marked(List *rows)
+{
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+		ErrorData *error;
+
+		if (row->rebuild == NULL || row->state == SB_PIPELINE_FAILED)
+			continue;
+		/* under way: the mark stays until the new version is there */
+		if (row->stage == SB_STAGE_CURRENT && sb_catalog_building(sb_catalog_versions(row->name)))
+			continue;
+		if (!sb_try(version_rebuild_one, row, &error))
+			version_rebuild_failed(row, error);
+	}
+}
+
+/* ---- what is kept no longer ---- */
+
+TimestampTz
+sb_version_expire(TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	ListCell *lc;
+
+	/* whoever reads it is not waited for: it has its turn again */
+	(void) set_config_option("lock_timeout", "200", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage != SB_STAGE_KEPT)
+			continue;
+		if (row->keep_until > now)
+			next = Min(next, row->keep_until);
+		else
+			sb_version_drop(row, 0);
+	}
+	return next;
+}

@@ -1,0 +1,86 @@
+/*
+ * sb_version.h: versions of a pipeline. A new definition, or the old one made anew, is built beside the running version from the
+ * history of its source, as a pipeline of its own with a result table of its own; when it is as far, the two exchange their places.
+ *
+ * All functions want SPI connected and the rights of the extension's owner, and take those of the pipeline's owner by themselves.
+ */
+#ifndef SB_VERSION_H
+#define SB_VERSION_H
+
+#include "postgres.h"
+#include "catalog/sb_pipeline_row.h"
+#include "query/sb_plan.h"
+#include "runtime/sb_pipeline.h"
+
+/* ---- the relations of a version (sb_version_relations.c) ---- */
+
+/* A name that is free: PIPELINE_vN, and with _batch behind for a view. */
+extern char *sb_version_table_name(const SbPipelineRow *row, Oid namespace);
+extern char *sb_version_view_name(const SbPipelineRow *row, Oid namespace);
+/* A result table, as the current user. An aggregate over nothing is in it: that is a row too. */
+extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name);
+/*
+ * The state table, the queue of one that reads another's result, and (`history`) what says that the rows that its source has are to be
+ * taken in. The row must be in the catalog.
+ */
+extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
+/* What is not dropped with a version. */
+#define SB_KEEP_RESULT 1
+#define SB_KEEP_VIEW 2
+/* Drops what the version has, and its row; a view that other versions share stays. Waits for the running bundle. */
+extern void sb_version_drop(const SbPipelineRow *row, int keep);
+/* The plan of its view as that is now, made as its owner; the fingerprint too (NULL: not wanted). */
+extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
+/* As the pipeline's owner, with a search path that finds nothing by chance; sb_role_restore() ends it. */
+extern void sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved);
+
+/* Runs SQL with a search path that finds nothing by chance; error where it fails. Returns what SPI does. */
+extern int sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
+
+/* ---- what the result table and the batch view have to become (sb_version_shape.c) ---- */
+
+/* Error where that cannot be: something depends on a column that goes away, or on the batch view. */
+extern void sb_version_check_shape(const SbPipelineRow *current, const SbPipelineRow *next);
+/* The ALTER TABLE that gives the current version's result table the columns of the next one; NULL: it has them. */
+extern char *sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next);
+/* Does the batch view stay the same relation, so that what depends on it reads the new definition? */
+extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipelineRow *next);
+/* What depends on a relation or, attno not 0, on one of its columns: a name to tell, or NULL. */
+extern char *sb_version_dependent(Oid relation, AttrNumber attno);
+
+/* ---- making one (sb_version.c) ---- */
+
+/*
+ * Begins a version with this definition, to take the place of the current one: the row has all but id, version, result, state table
+ * and position. Error 55000 where one is being built already. It goes on when the transaction commits.
+ */
+extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
+/* The current version's definition, as its view is now, to be begun for this reason; nothing is kept of the old one. */
+extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
+/* Error where pipelines read the result of one that is to be replaced. */
+extern void sb_version_check_readers(const SbPipelineRow *current);
+/*
+ * The pipeline with this id cannot follow its source by changes any more: it is to be made anew from it. It takes effect when the
+ * transaction commits: a current version is rebuilt beside, one that is being built begins again, a kept one is given up.
+ */
+extern void sb_version_rebuild(int32 pipeline, const char *reason);
+/* For the runner: does what sb_version_rebuild() asked for, of all of these rows. */
+extern void sb_version_rebuild_marked(List *rows);
+
+/* Drops those whose time is over; returns when the next one's is. A job of housekeeping. */
+extern TimestampTz sb_version_expire(TimestampTz now);
+
+/* ---- exchanging two (sb_version_swap.c) ---- */
+
+/* Of the open pipelines, one that has taken in the history of its source and is where the current version is; NULL: none. */
+extern SbPipeline *sb_version_ready(List *pipelines);
+/* The current version; NULL: it does not run. */
+extern SbPipeline *sb_version_current(List *pipelines, const SbPipeline *version);
+/*
+ * The building version takes the place of the current one (NULL: that one does not run), in a transaction of its own between two
+ * bundles. True: all versions of the pipeline are to be opened anew. False: somebody is in the way, who is not waited for long, or the
+ * version has been set to failed, or the two are not what they were when they were opened.
+ */
+extern bool sb_version_try_swap(SbPipeline *building, SbPipeline *current);
+
+#endif

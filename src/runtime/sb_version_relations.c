@@ -1,0 +1,216 @@
+/*
+ * sb_version_relations.c: the relations of a version: result table, view, state table, queue; see sb_version.h.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "rewrite/rewriteHandler.h"
+#include "runtime/sb_history_part.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_version.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+void
+sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+char *
+sb_version_table_name(const SbPipelineRow *row, Oid namespace)
+{
+	return ChooseRelationName(row->name, NULL, psprintf("v%d", row->version), namespace, false);
+}
+
+char *
+sb_version_view_name(const SbPipelineRow *row, Oid namespace)
+{
+	return ChooseRelationName(row->name, psprintf("v%d", row->version), "batch", namespace, false);
+}
+
+int
+sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	int level = NewGUCNestLevel();
+	int code;
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), NULL, false, 0);
+	AtEOXact_GUC(false, level);
+	if (code < 0)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+	return code;
+}
+
+/* A member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
+static Oid
+relations_make_member(const char *name, const char *sql)
+{
+	Oid relation;
+	ObjectAddress member, extension;
+
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	relation = get_relname_relid(name, get_namespace_oid("beam_state", false));
+	ObjectAddressSet(member, RelationRelationId, relation);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
+	recordDependencyOn(&member, &extension, DEPENDENCY_EXTENSION);
+	return relation;
+}
+
+/* An aggregate over nothing. */
+static void
+relations_put_empty(const SbPlan *plan, const char *table)
+{
+	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
+	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
+	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+
+	if (sb_query_output_empty(query, values, nulls))
+	{
+		sb_result_put(result, values, nulls, 1);
+		sb_result_write(result);
+	}
+	sb_query_close(query);
+}
+
+Oid
+sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name)
+{
+	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
+
+	(void) sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
+	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
+		relations_put_empty(plan, table);
+	return get_relname_relid(name, namespace);
+}
+
+/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
+#define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
+
+static void
+relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbHistoryRow history = {.pipeline = row->id};
+	const char *name = get_rel_name(plan->source);
+	int64 bytes;
+
+	history.part = sb_part_choose(plan, row->retractable);
+	if (history.part != SB_PART_NONE)
+		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
+	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
+	sb_catalog_insert_history(&history);
+	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
+		ereport(NOTICE,
+		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
+		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), sb_part_sql(plan, SB_PART_EVENT_TIME))
+		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
+}
+
+void
+sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
+{
+	char *name = psprintf("cells_%d", row->id);
+	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
+
+	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
+	sb_catalog_set_state_table(row->id, row->state_table);
+	name = sb_chain_queue_name(row->id);
+	if (row->upstream != 0)
+	{
+		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
+		if (history)
+			sb_chain_fill_queue(row->id, row->source);
+	}
+	else if (history)
+		relations_begin_history(row, plan);
+}
+
+static void
+relations_drop(Oid relation, char relkind)
+{
+	ObjectAddress address;
+
+	if (get_rel_relkind(relation) != relkind)
+		return; /* dropped by hand */
+	ObjectAddressSet(address, RelationRelationId, relation);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
+/* It has to leave the extension first. */
+static void
+relations_drop_member(Oid relation)
+{
+	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	CommandCounterIncrement();
+	relations_drop(relation, RELKIND_RELATION);
+}
+
+static bool
+relations_view_is_shared(const SbPipelineRow *row)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_versions(row->name))
+	{
+		SbPipelineRow *other = lfirst(lc);
+
+		if (other->id != row->id && other->view == row->view)
+			return true;
+	}
+	return false;
+}
+
+/* The order is the one in which a bundle takes its locks (result, state, catalog), so that the two wait for each other and do not deadlock. */
+void
+sb_version_drop(const SbPipelineRow *row, int keep)
+{
+	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
+		relations_drop(row->view, RELKIND_VIEW);
+	if (!(keep & SB_KEEP_RESULT))
+		relations_drop(row->result, RELKIND_RELATION);
+	relations_drop_member(row->state_table);
+	if (row->upstream != 0)
+		relations_drop_member(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
+	sb_catalog_delete(row->id);
+	sb_at_commit_tell_runner();
+}
+
+SbPlan *
+sb_version_plan(const SbPipelineRow *row, char **fingerprint)
+{
+	Relation view = try_table_open(row->view, AccessShareLock);
+	SbSavedRole saved;
+	Query *query;
+	SbPlan *plan;
+
+	if (view == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
+		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
+	query = copyObject(get_view_query(view));
+	table_close(view, AccessShareLock);
+	if (fingerprint)
+		*fingerprint = sb_view_fingerprint(query);
+	sb_version_as_owner(row, &saved);
+	plan = sb_plan_build(query);
+	sb_role_restore(&saved);
+	return plan;
+}

@@ -1,0 +1,512 @@
+/*
+ * sb_version_swap.c: the next version of a pipeline takes the place of the current one; see sb_version.h.
+ *
+ * One transaction, between two bundles, with both at the same position. The result table stays the relation that it is: its rows go to
+ * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT,
+ * so that a reader sees the old rows or the new ones, whatever its snapshot. What the cells know of the result (that a row of theirs
+ * is in it) stays true, since the rows move with the version.
+ *
+ * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody is waited for longer than
+ * SB_SWAP_LOCK_MS, since whoever queues behind us, and all pipelines, wait as well: the runner tries again later.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "rewrite/rewriteHandler.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_version.h"
+#include "sb_kill_point.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#define SB_SWAP_LOCK_MS "200"
+
+typedef struct SbSwap
+{
+	SbPipeline *building;
+	SbPipelineRow *next, *before; /* as locked */
+	List *versions;               /* all, these two among them */
+	const SbPlan *next_plan;
+	const SbPlan *before_plan; /* NULL: it cannot be had any more, and the version is not kept */
+	bool keep;
+	Oid result; /* the table that stays */
+	char *table;
+	char *alter; /* NULL: its columns stay as they are */
+	bool index;  /* its index changes */
+} SbSwap;
+
+static char *
+swap_name_of(Oid relation)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+}
+
+static void
+swap_run_as_owner(const SbSwap *swap, const char *sql)
+{
+	SbSavedRole saved;
+
+	sb_version_as_owner(swap->next, &saved);
+	(void) sb_version_run(sql, 0, NULL, NULL);
+	sb_role_restore(&saved);
+}
+
+/* Rows are moved as bundles write them: a trigger of the user's sees the settings of the pipeline. The names are qualified. */
+static void
+swap_move(const SbSwap *swap, const char *sql)
+{
+	SbSavedRole saved;
+
+	sb_pipeline_as_owner(swap->building, &saved);
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	sb_role_restore(&saved);
+}
+
+/* ---- the table ---- */
+
+static const char *
+swap_index_sql(const SbPlan *plan, const SbPipelineRow *row)
+{
+	return sb_result_index_sql(plan, "t", sb_accumulation_of_name(row->accumulation));
+}
+
+/* The index that a version needs on the table, or InvalidOid. */
+static Oid
+swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row)
+{
+	Oid types[] = {OIDOID, BOOLOID, TEXTARRAYOID};
+	Datum *names = palloc(sizeof(Datum) * (plan->ncolumns + 1));
+	Datum values[lengthof(types)];
+	Oid found = InvalidOid;
+	bool isnull;
+	int n = 0;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
+			names[n++] = CStringGetTextDatum(plan->columns_out[i].name);
+	}
+	values[0] = ObjectIdGetDatum(swap->result);
+	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
+	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	(void) sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
+	                      " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
+	                      " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
+	                      " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
+	                      lengthof(types), types, values);
+	if (SPI_processed > 0)
+		found = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return found;
+}
+
+/* Empty, the table gets the columns, the index and the storage that the next version wants. */
+static void
+swap_reshape(const SbSwap *swap)
+{
+	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
+
+	if (swap->index && swap->before_plan)
+	{
+		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
+
+		if (OidIsValid(index))
+			swap_run_as_owner(swap, psprintf("DROP INDEX %s", swap_name_of(index)));
+	}
+	if (swap->alter)
+		swap_run_as_owner(swap, swap->alter);
+	if (accumulation != sb_accumulation_of_name(swap->before->accumulation))
+		swap_run_as_owner(swap, psprintf("ALTER TABLE %s %s", swap->table,
+		                                 accumulation == SB_ACCUMULATING ? "SET (fillfactor = 70)" : "RESET (fillfactor)"));
+	/* it may have gone with a column */
+	if (!OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
+		swap_run_as_owner(swap, sb_result_index_sql(swap->next_plan, swap->table, accumulation));
+}
+
+/* The rows of the version that goes, to a side table of its own. */
+static void
+swap_put_aside(SbSwap *swap)
+{
+	SbAccumulation accumulation = sb_accumulation_of_name(swap->before->accumulation);
+	Oid namespace = get_rel_namespace(swap->result);
+	char *name = sb_version_table_name(swap->before, namespace);
+	char *side = quote_qualified_identifier(get_namespace_name(namespace), name);
+
+	swap_run_as_owner(swap, sb_result_table_sql(swap->before_plan, side, accumulation));
+	swap_move(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
+	swap->before->result = get_relname_relid(name, namespace);
+}
+
+static void
+swap_drop(Oid relation)
+{
+	ObjectAddress address;
+
+	ObjectAddressSet(address, RelationRelationId, relation);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
+/* All that is needed, before any work is done. */
+static void
+swap_lock(const SbSwap *swap)
+{
+	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
+	LockRelationOid(swap->next->result, AccessExclusiveLock);
+	if (!swap->keep && OidIsValid(swap->before->state_table))
+		LockRelationOid(swap->before->state_table, AccessExclusiveLock);
+	if (swap->before->view == swap->next->view)
+		return;
+	LockRelationOid(swap->before->view, AccessExclusiveLock);
+	LockRelationOid(swap->next->view, AccessExclusiveLock);
+}
+
+static void
+swap_contents(SbSwap *swap)
+{
+	Oid side = swap->next->result;
+
+	/* a constraint trigger that waits for the commit would be in the way of ALTER TABLE */
+	(void) sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
+	if (swap->keep)
+		swap_put_aside(swap);
+	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
+	swap_reshape(swap);
+	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap->next->result = swap->result;
+	swap_drop(side);
+}
+
+/* ---- the view ---- */
+
+static char *
+swap_fingerprint(Oid relation)
+{
+	Relation view = table_open(relation, AccessShareLock);
+	char *fingerprint = sb_view_fingerprint(get_view_query(view));
+
+	table_close(view, NoLock);
+	return fingerprint;
+}
+
+static char *
+swap_view_text(Oid view)
+{
+	Oid types[] = {OIDOID};
+	Datum values[] = {ObjectIdGetDatum(view)};
+
+	(void) sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* The rights on one view, to another. */
+static void
+swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
+{
+	Oid types[] = {OIDOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(swap_name_of(to))};
+	SPITupleTable *grants;
+	uint64 n;
+
+	(void) sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
+	                      " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
+	                      " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
+	                      " WHERE c.oid = $1 AND a.grantee <> c.relowner",
+	                      lengthof(types), types, values);
+	grants = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+		swap_run_as_owner(swap, SPI_getvalue(grants->vals[i], grants->tupdesc, 1));
+}
+
+/* The versions whose view this is, but for the next one. */
+static void
+swap_move_view(const SbSwap *swap, Oid from, Oid to)
+{
+	ListCell *lc;
+
+	foreach (lc, swap->versions)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row == swap->next || row->view != from)
+			continue;
+		row->view = to;
+		row->fingerprint = swap_fingerprint(to);
+	}
+}
+
+/* Does a version that stays need the view that goes? */
+static bool
+swap_view_is_needed(const SbSwap *swap, Oid view)
+{
+	ListCell *lc;
+
+	foreach (lc, swap->versions)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row != swap->next && row->view == view && (row != swap->before || swap->keep))
+			return true;
+	}
+	return false;
+}
+
+/* The view stays the relation that it is, with the new definition; the old one gets a view of its own where it is needed. */
+static void
+swap_view_in_place(const SbSwap *swap)
+{
+	Oid old = swap->before->view;
+	Oid next = swap->next->view;
+	char *text = swap_view_text(next);
+	Oid namespace = get_rel_namespace(old);
+
+	if (swap_view_is_needed(swap, old))
+	{
+		char *name = sb_version_view_name(swap->before, namespace);
+
+		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(old)));
+		swap_move_view(swap, old, get_relname_relid(name, namespace));
+	}
+	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", swap_name_of(old), text));
+	CommandCounterIncrement();
+	swap_drop(next);
+	swap->next->view = old;
+	swap->next->fingerprint = swap_fingerprint(old);
+}
+
+/* The new view takes the old one's name and the rights on it. */
+static void
+swap_view_by_name(const SbSwap *swap)
+{
+	Oid old = swap->before->view;
+	bool there = get_rel_relkind(old) == RELKIND_VIEW;
+	char *name = there ? get_rel_name(old) : psprintf("%s_batch", swap->next->name);
+
+	if (there)
+	{
+		swap_copy_grants(swap, old, swap->next->view);
+		if (swap_view_is_needed(swap, old))
+			RenameRelationInternal(old, sb_version_view_name(swap->before, get_rel_namespace(old)), false, false);
+		else
+			swap_drop(old);
+		CommandCounterIncrement();
+	}
+	RenameRelationInternal(swap->next->view, name, false, false);
+	CommandCounterIncrement();
+}
+
+static void
+swap_views(const SbSwap *swap)
+{
+	if (swap->before->view == swap->next->view)
+		return;
+	if (sb_version_view_stays(swap->before, swap->next))
+		swap_view_in_place(swap);
+	else
+		swap_view_by_name(swap);
+}
+
+/* ---- the whole ---- */
+
+static void
+swap_catalog(SbSwap *swap)
+{
+	ListCell *lc;
+
+	if (swap->keep)
+	{
+		swap->before->stage = SB_STAGE_KEPT;
+		swap->before->keep_until = GetCurrentTimestamp() + swap->next->keep_us;
+		sb_catalog_put_version(swap->before);
+	}
+	else
+		sb_version_drop(swap->before, SB_KEEP_RESULT | SB_KEEP_VIEW);
+	foreach (lc, swap->versions)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		/* its view may be another one now */
+		if (row != swap->next && row != swap->before)
+			sb_catalog_put_version(row);
+	}
+	swap->next->stage = SB_STAGE_CURRENT;
+	swap->next->keep_us = -1;
+	swap->next->keep_until = DT_NOEND;
+	sb_catalog_put_version(swap->next);
+}
+
+static void
+swap_plan_before(void *arg)
+{
+	SbSwap *swap = arg;
+
+	swap->before_plan = sb_version_plan(swap->before, NULL);
+}
+
+/* False: the two are not what they were when they were opened, and will be opened anew. */
+static bool
+swap_prepare(SbSwap *swap, const SbPipeline *building, const SbPipeline *current)
+{
+	ErrorData *error;
+	ListCell *lc;
+
+	if (sb_catalog_lock(building->row->name) == NULL)
+		return false;
+	swap->versions = sb_catalog_versions(building->row->name);
+	foreach (lc, swap->versions)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == building->row->id)
+			swap->next = row;
+		else if (row->stage == SB_STAGE_CURRENT)
+			swap->before = row;
+	}
+	if (swap->next == NULL || swap->before == NULL || swap->next->stage != SB_STAGE_BUILDING || swap->next->state != SB_PIPELINE_RUNNING ||
+	    swap->next->rebuild != NULL)
+		return false;
+	if (current ? swap->before->id != current->row->id || swap->before->state != SB_PIPELINE_RUNNING : swap->before->state == SB_PIPELINE_RUNNING)
+		return false;
+	/* one that is paused is to stand still, unless it is thrown away */
+	if (swap->before->state == SB_PIPELINE_PAUSED && swap->next->keep_us >= 0)
+		return false;
+	swap->next_plan = building->plan;
+	swap->keep = current != NULL && swap->next->keep_us >= 0;
+	if (current)
+		swap->before_plan = current->plan;
+	else if (!sb_try(swap_plan_before, swap, &error))
+		swap->before_plan = NULL;
+	return true;
+}
+
+/* True: done. False: the two are not what they were when they were opened. */
+static bool
+swap_versions(SbPipeline *building, SbPipeline *current)
+{
+	int level = NewGUCNestLevel();
+	SbSwap swap = {.building = building};
+
+	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (!swap_prepare(&swap, building, current))
+	{
+		AtEOXact_GUC(false, level);
+		return false;
+	}
+	sb_version_check_readers(swap.before);
+	sb_version_check_shape(swap.before, swap.next);
+	swap.result = swap.before->result;
+	if (get_rel_relkind(swap.result) != RELKIND_RELATION)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the result table of pipeline \"%s\" is gone", swap.next->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	swap.table = swap_name_of(swap.result);
+	swap.alter = sb_version_alter_sql(swap.before, swap.next);
+	swap.index = swap.before_plan == NULL || strcmp(swap_index_sql(swap.before_plan, swap.before), swap_index_sql(swap.next_plan, swap.next)) != 0;
+	swap_lock(&swap);
+	swap_contents(&swap);
+	swap_views(&swap);
+	swap_catalog(&swap);
+	/* what moved without rows is not in the catalog yet, and they are opened from there */
+	sb_catalog_put_progress(&building->progress);
+	if (swap.keep)
+		sb_catalog_put_progress(&current->progress);
+	SB_KILL_POINT("before_swap");
+	AtEOXact_GUC(false, level);
+	return true;
+}
+
+/* ---- when ---- */
+
+SbPipeline *
+sb_version_current(List *pipelines, const SbPipeline *version)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->stage == SB_STAGE_CURRENT && strcmp(pipeline->row->name, version->row->name) == 0)
+			return pipeline;
+	}
+	return NULL;
+}
+
+SbPipeline *
+sb_version_ready(List *pipelines)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *building = lfirst(lc);
+		SbPipeline *current;
+
+		if (building->row->stage != SB_STAGE_BUILDING || building->history || building->queue_pending)
+			continue;
+		current = sb_version_current(pipelines, building);
+		if (current == NULL || building->progress.position == current->progress.position)
+			return building;
+	}
+	return NULL;
+}
+
+typedef struct SbExchange
+{
+	SbPipeline *building, *current;
+	bool done;
+} SbExchange;
+
+static void
+swap_exchange(void *arg)
+{
+	SbExchange *exchange = arg;
+
+	exchange->done = swap_versions(exchange->building, exchange->current);
+}
+
+static void
+swap_failed(const SbPipelineRow *row, ErrorData *error)
+{
+	sb_pipeline_forget_settings();
+	if (sb_error_is_transient(error->sqlerrcode))
+	{
+		ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
+		        (errmsg("version %d of pipeline \"%s\" cannot take its place yet: %s", row->version, row->name, error->message)));
+		return;
+	}
+	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+	sb_at_commit_tell_runner();
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("version %d of pipeline \"%s\" cannot take its place: %s", row->version, row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         errhint("See beam.pipeline_versions; after mending the cause call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+}
+
+bool
+sb_version_try_swap(SbPipeline *building, SbPipeline *current)
+{
+	SbExchange exchange = {.building = building, .current = current};
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData *error;
+
+	sb_transaction_begin();
+	if (!sb_try(swap_exchange, &exchange, &error))
+		swap_failed(building->row, error);
+	sb_transaction_commit();
+	MemoryContextSwitchTo(context);
+	return exchange.done;
+}

@@ -1,0 +1,164 @@
+/*
+ * sb_void.c: pipelines whose position means nothing any more; see sb_void.h.
+ *
+ * WHAT A POSITION IS WORTH. It is a place in the WAL of one timeline of one server, and the slot belongs to one database there. A
+ * physical copy has the catalog but, as a rule, not the slot; a promoted or restored server is on another timeline, where WAL after the
+ * fork is not what the slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database whose changes were
+ * never in the slot; pg_upgrade begins a new WAL. beam.home says whom the positions belong to, so that each of these is noticed by the first
+ * runner that starts there, before any WAL is read. On the same timeline a slot that was lost and made anew starts above the positions.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_void.h"
+#include "runtime/sb_worker.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+
+bool
+sb_void_holds(const SbPipelineRow *row)
+{
+	/* one that reads another's result needs nothing of the WAL */
+	return row->upstream == 0 && row->state != SB_PIPELINE_NEEDS_RESYNC;
+}
+
+void
+sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *message)
+{
+	ErrorData error = {.sqlerrcode = sqlerrcode, .message = unconstify(char *, message)};
+
+	if (!sb_catalog_set_state(row->id, SB_PIPELINE_NEEDS_RESYNC, &error))
+		return;
+	ereport(WARNING,
+	        (errcode(sqlerrcode),
+	         errmsg("pipeline \"%s\" needs a resync: %s", row->name, message),
+	         errdetail("It was %s at %X/%X.", sb_pipeline_state_name(row->state), LSN_FORMAT_ARGS(row->progress.position)),
+	         errhint("Call beam.resync_pipeline().")));
+}
+
+bool
+sb_void_gapped(XLogRecPtr start)
+{
+	XLogRecPtr end = GetXLogInsertRecPtr();
+	bool any = false;
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *row = lfirst(lc);
+		XLogRecPtr position = row->progress.position;
+
+		if (!sb_void_holds(row) || (position >= start && position <= end))
+			continue;
+		if (position > end)
+			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			             psprintf("its position %X/%X is beyond the end of the WAL: it belongs to another server", LSN_FORMAT_ARGS(position)));
+		else
+			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			             psprintf("the changes of its source between %X/%X and %X/%X are lost: the replication slot does not reach back to its position",
+			                      LSN_FORMAT_ARGS(position), LSN_FORMAT_ARGS(start)));
+		any = true;
+	}
+	return any;
+}
+
+/* ---- whom the positions belong to ---- */
+
+typedef struct SbHome
+{
+	int64 system;
+	int32 timeline;
+	Oid database;
+} SbHome;
+
+/* False: nothing has been kept yet. */
+static bool
+home_read(SbHome *home)
+{
+	HeapTuple tuple;
+	TupleDesc desc;
+	bool isnull;
+
+	if (SPI_execute("SELECT system, timeline, database FROM beam.home", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read beam.home");
+	if (SPI_processed == 0)
+		return false;
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	home->system = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	home->timeline = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+	home->database = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+	return true;
+}
+
+static void
+home_write(const SbHome *home)
+{
+	Oid types[] = {INT8OID, INT4OID, OIDOID};
+	Datum values[] = {Int64GetDatum(home->system), Int32GetDatum(home->timeline), ObjectIdGetDatum(home->database)};
+
+	if (SPI_execute("DELETE FROM beam.home", false, 0) != SPI_OK_DELETE ||
+	    SPI_execute_with_args("INSERT INTO beam.home (system, timeline, database) VALUES ($1, $2, $3)", lengthof(types), types, values, NULL, false,
+	                          0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write beam.home");
+}
+
+/* NULL: it is the same. */
+static const char *
+home_difference(const SbHome *then, const SbHome *now)
+{
+	if (then->system != now->system)
+		return "it was made on another server: this one has been made anew (pg_upgrade, initdb)";
+	if (then->database != now->database)
+		return "this database is a copy of another one, to which its position belongs";
+	if (then->timeline != now->timeline)
+		return psprintf("the server has been promoted or restored from a backup (timeline %d, was %d): changes of its source may be missing",
+		                now->timeline, then->timeline);
+	return NULL;
+}
+
+static void
+home_drop_slot(Oid dbid)
+{
+	char name[NAMEDATALEN];
+
+	sb_slot_name(dbid, name);
+	if (SearchNamedReplicationSlot(name, true) == NULL)
+		return;
+	ereport(LOG, (errmsg("stream_beam: dropping replication slot \"%s\": it was made before this server was promoted or restored", name)));
+	ReplicationSlotDrop(name, true);
+}
+
+void
+sb_void_check_home(SbDatabase *db)
+{
+	SbHome then = {0}, now = {.system = (int64) GetSystemIdentifier(), .timeline = (int32) GetWALInsertionTimeLine(), .database = db->dbid};
+	bool known;
+	const char *difference = NULL;
+	ListCell *lc;
+
+	sb_transaction_begin();
+	known = home_read(&then);
+	sb_transaction_commit();
+	if (known && home_difference(&then, &now) == NULL)
+		return;
+	/* first: should we die in between, the difference is still there */
+	if (known)
+		home_drop_slot(db->dbid);
+	sb_transaction_begin();
+	difference = known ? home_difference(&then, &now) : NULL;
+	foreach (lc, difference ? sb_catalog_pipelines() : NIL)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (sb_void_holds(row))
+			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, difference);
+	}
+	home_write(&now);
+	sb_transaction_commit();
+}

@@ -1,0 +1,52 @@
+/*
+ * sb_kill_point.c: the setting stream_beam.kill_at; see sb_kill_point.h.
+ *
+ * The count is a process's own, and begins anew where the setting is changed.
+ */
+#include "postgres.h"
+
+#include "sb_kill_point.h"
+
+#ifdef USE_ASSERT_CHECKING
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+static char *kill_at;
+static int passed;
+
+static void
+kill_at_assign(const char *newval, void *extra)
+{
+	passed = 0;
+}
+
+void
+sb_kill_point_define(void)
+{
+	DefineCustomStringVariable("stream_beam.kill_at",
+	                           "Point in the code at which a process kills itself, \"name\" or \"name:n\" for its n-th time; for tests.", NULL,
+	                           &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE, NULL, kill_at_assign, NULL);
+}
+
+void
+sb_kill_point_pass(const char *name)
+{
+	size_t length = strlen(name);
+	int times = 1;
+
+	if (likely(kill_at == NULL || kill_at[0] == '\0') || strncmp(kill_at, name, length) != 0)
+		return;
+	if (kill_at[length] == ':')
+		times = atoi(kill_at + length + 1);
+	else if (kill_at[length] != '\0')
+		return;
+	if (++passed < times)
+		return;
+	(void) write_stderr("stream_beam: process %d kills itself at \"%s\"\n", MyProcPid, kill_at);
+	kill(MyProcPid, SIGKILL);
+}
+
+#endif

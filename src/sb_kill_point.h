@@ -1,0 +1,31 @@
+/*
+ * sb_kill_point.h: named places at which a test can have a process killed. In builds with assertions only; elsewhere they are nothing.
+ *
+ *   SB_KILL_POINT("before_commit");
+ *
+ * The process that passes the point which the setting stream_beam.kill_at names ends itself with SIGKILL, without a chance to tidy
+ * up: at its first time, or with 'before_commit:5' at every process's fifth. test/t/kill_rounds.pl has a list of all points, and
+ * each must be passed there (scripts/check compares the names).
+ */
+#ifndef SB_KILL_POINT_H
+#define SB_KILL_POINT_H
+
+#ifdef USE_ASSERT_CHECKING
+
+extern void sb_kill_point_define(void);
+extern void sb_kill_point_pass(const char *name);
+
+#define SB_KILL_POINT(name) sb_kill_point_pass(name)
+
+#else
+
+#define SB_KILL_POINT(name) ((void) 0)
+
+static inline void
+sb_kill_point_define(void)
+{
+}
+
+#endif
+
+#endif

@@ -1,0 +1,264 @@
+# Windows are computed anew while writers go on: the result is exact, readers see old or new rows, and a kill in the middle changes nothing.
+use strict;
+use warnings;
+use Test::More;
+use PostgreSQL::Test::Utils;
+use SbTest;
+
+my $node = new_node('backfill', conf => q{
+stream_beam.ring_size = '1MB'
+stream_beam.bundle_time = '20ms'
+log_statement = none
+stream_beam.housekeeping_interval = '1s'
+include_if_exists = 'kill_at.conf'
+});
+
+# Rows that come, change, move to other windows and go
+my $script = q{
+\set id random(1, 4000)
+\set k random(1, 5)
+\set t random(0, 86399)
+BEGIN;
+INSERT INTO ev (ts, k, v) SELECT '2026-01-01'::timestamptz + (:t + i * 997) % 86400 * interval '1 s', :k, i FROM generate_series(1, 5) i;
+UPDATE ev SET v = v + 1, ts = '2026-01-01'::timestamptz + :t * interval '1 s' WHERE id BETWEEN :id AND :id + 3;
+DELETE FROM ev WHERE id = :id + 5;
+COMMIT;
+};
+
+sub from_ev
+{
+	my ($window) = @_;
+
+	return "SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s, max(e.v) AS m FROM ev e, $window w GROUP BY 1, 2, 3";
+}
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE ev (id bigserial PRIMARY KEY, ts timestamptz, k int, v int);
+	ALTER TABLE ev REPLICA IDENTITY FULL});
+create_pipeline($node, 'b_tumble', from_ev(q{beam.tumble(e.ts, '10 minutes')}));
+create_pipeline($node, 'b_hop', from_ev(q{beam.hop(e.ts, '1 hour', '15 minutes')}));
+create_pipeline($node, 'b_global', 'SELECT e.k, count(*) AS n, sum(e.v) AS s FROM ev e GROUP BY 1');
+create_pipeline($node, 'b_net', from_ev(q{beam.tumble(e.ts, '1 hour')}), q{allowed_lateness => '10000 days', accumulation => 'retracting'});
+create_pipeline($node, 'b_reader', q{SELECT w.window_start, w.window_end, sum(b.n) AS n, count(*) AS groups
+	FROM b_tumble b, beam.tumble(b.window_start, '3 hours') w GROUP BY 1, 2});
+my @pipelines = qw(b_tumble b_hop b_global b_net b_reader);
+
+# Ends a load, and waits until nothing of it is on its way
+sub end_load
+{
+	my ($load, $kill) = @_;
+
+	finish_load($load, $kill);
+	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
+}
+
+sub verified
+{
+	my ($name) = @_;
+
+	for my $pipeline (@pipelines)
+	{
+		wait_for($node, $pipeline);
+		is($node->safe_psql('postgres', "SELECT * FROM beam.verify('$pipeline') LIMIT 5"), '', "$name: $pipeline");
+	}
+}
+
+sub backfill
+{
+	my ($pipeline, @range) = @_;
+
+	$node->safe_psql('postgres', "CALL beam.backfill('$pipeline'" . join('', map { ", '2026-01-01 $_'" } @range) . ')',
+		timeout => $PostgreSQL::Test::Utils::timeout_default);
+}
+
+# Rows that no stream would write, and some gone
+sub spoil
+{
+	my ($pipeline) = @_;
+
+	$node->safe_psql('postgres', $pipeline eq 'b_net'
+		? q{INSERT INTO b_net SELECT window_start, window_end, k, n, s, m, (-1) ^ (k % 2) FROM b_net WHERE op > 0 AND k < 4;
+			INSERT INTO b_net VALUES ('2026-01-01 03:00', '2026-01-01 04:00', 77, 1, 1, 1, 1)}
+		: "UPDATE $pipeline SET n = n + 1 WHERE k = 1; DELETE FROM $pipeline WHERE k = 2");
+}
+
+promise 'backfill_under_writers_is_exact' => sub {
+	my $load = start_load($node, $script, 'postgres', qw(-c 3 -T 600 -R 200 --max-tries=1000));
+
+	wait_until($node, 'SELECT count(*) > 3000 FROM ev');
+	for my $round (1 .. 6)
+	{
+		my $hour = sprintf('%02d:20', $round);
+
+		for my $pipeline (@pipelines)
+		{
+			spoil($pipeline) if $round == 3 && $pipeline ne 'b_reader';
+			backfill($pipeline, $round == 3 ? () : ($hour, sprintf('%02d:00', $round + 8)));
+		}
+	}
+	end_load($load);
+	verified('with writers');
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM beam.dead_letters'), 0, 'no row was taken for wrong');
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM beam.command'), 0, 'nothing is left to do')
+		or diag($node->safe_psql('postgres', 'SELECT id, pipeline, kind, state FROM beam.command'));
+};
+
+promise 'truncate_during_backfill_is_exact' => sub {
+	my $load = start_load($node, $script, 'postgres', qw(-c 2 -T 600 -R 100 --max-tries=1000));
+
+	# it has read its script, which the next one replaces
+	wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
+	for (1 .. 10)
+	{
+		my $backfill = start_load($node, "CALL beam.backfill('b_tumble', '2026-01-01 02:00', '2026-01-01 20:00');\n", 'postgres', qw(-c 1 -t 5));
+
+		$node->safe_psql('postgres', 'TRUNCATE ev');
+		finish_load($backfill, 0);
+	}
+	wait_until($node, 'SELECT count(*) > 500 FROM ev');
+	end_load($load);
+	verified('with TRUNCATE');
+};
+
+promise 'readers_see_old_or_new' => sub {
+	my $expected = $node->safe_psql('postgres', 'SELECT count(*), sum(n), sum(s) FROM b_tumble');
+	my $backfills = start_load($node, "CALL beam.backfill('b_tumble', '2026-01-01 03:07', '2026-01-01 18:03');\n", 'postgres', qw(-c 1 -t 30));
+	my %seen;
+
+	do
+	{
+		$seen{$node->safe_psql('postgres', 'SELECT count(*), sum(n), sum(s) FROM b_tumble')}++;
+	} while ($backfills->pumpable && keys(%seen) == 1 && eval { $backfills->pump_nb; $backfills->pumpable });
+	finish_load($backfills, 0);
+	is(join(' ', keys %seen), $expected, 'at any time');
+};
+
+promise 'sessions_are_computed_anew' => sub {
+	my $insert = q{
+\set t random(0, 36000)
+INSERT INTO visits SELECT i, '2026-01-01'::timestamptz + (:t + i * 20) * interval '1 s', :t % 3, '' FROM generate_series(1, 5) i;
+};
+	make_source($node, 'visits');
+	create_pipeline($node, 'b_session', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n FROM visits e, beam.session(e.ts, '30 seconds') w GROUP BY 1, 2, 3});
+	my $load = start_load($node, $insert, 'postgres', qw(-c 2 -T 600 -R 200));
+
+	for my $round (1 .. 5)
+	{
+		wait_until($node, "SELECT count(*) > $round * 200 FROM visits");
+		$node->safe_psql('postgres', 'DELETE FROM b_session WHERE k = 1; UPDATE b_session SET n = n + 1 WHERE k = 2') if $round == 3;
+		backfill('b_session');
+	}
+	end_load($load);
+	wait_for($node, 'b_session');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_session')}), 0, 'exactly');
+};
+
+promise 'collected_windows_are_mended' => sub {
+	my $old = q{WHERE window_start < '2026-01-02'};
+
+	make_source($node, 'old');
+	create_pipeline($node, 'b_closed', tumble('old'), q{allowed_lateness => '0', watermark => '0'});
+	$node->safe_psql('postgres', q{INSERT INTO old SELECT i, '2026-01-01'::timestamptz + i * interval '1 min', i % 3, '' FROM generate_series(0, 600) i;
+		INSERT INTO old VALUES (1, '2026-01-03', 1, '')});
+	wait_for($node, 'b_closed');
+	$node->safe_psql('postgres', q{INSERT INTO old VALUES (1, '2026-01-01 05:00', 1, ''), (1, '2026-01-01 15:00', 88, '')});
+	wait_for($node, 'b_closed');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_closed')}), 2, 'it is wrong');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.late_events}), 2, 'since rows were late');
+	my $cells = $node->safe_psql('postgres', q{SELECT cells FROM beam.stat_pipelines WHERE name = 'b_closed'});
+	$node->safe_psql('postgres', q{CALL beam.replay_late_events('b_closed')});
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_closed')}), 0, 'replayed');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.late_events}), 0, 'no late event is left');
+	$node->safe_psql('postgres', 'UPDATE b_closed SET n = n + 1 WHERE k = 1; DELETE FROM b_closed WHERE k = 2');
+	backfill('b_closed');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_closed')}), 0, 'all is mended');
+	is($node->safe_psql('postgres', q{SELECT cells FROM beam.stat_pipelines WHERE name = 'b_closed'}), $cells, 'no cell is left of the windows');
+};
+
+promise 'cancelled_backfill_is_withdrawn' => sub {
+	my $locker = $node->background_psql('postgres');
+
+	spoil('b_tumble');
+	$locker->query_safe('BEGIN; LOCK TABLE ev IN ACCESS EXCLUSIVE MODE');
+	my ($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; CALL beam.backfill('b_tumble')});
+	like($err, qr/canceling statement due to statement timeout/, 'a user can give up');
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+	wait_until($node, 'SELECT count(*) = 0 FROM beam.command');
+	isnt($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_tumble')}), 0, 'it is not done');
+	# what reads the result has not seen what was done to it by hand
+	backfill($_) for qw(b_tumble b_reader);
+	verified('afterwards');
+};
+
+promise 'failing_backfill_says_why' => sub {
+	$node->safe_psql('postgres', q{CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = '40001', HINT = 'tomorrow'; END $$;
+		CREATE TRIGGER no BEFORE DELETE ON b_tumble FOR EACH STATEMENT EXECUTE FUNCTION no()});
+	my ($rc, $out, $err) = $node->psql('postgres', q{CALL beam.backfill('b_tumble')});
+	like($err, qr/not today.*HINT:  tomorrow/s, 'the error of the runner is the caller\'s');
+	$node->safe_psql('postgres', 'DROP TRIGGER no ON b_tumble');
+	backfill('b_tumble');
+	verified('afterwards');
+};
+
+promise 'letters_expire_by_age_and_count' => sub {
+	make_source($node, 'bad');
+	create_pipeline($node, 'b_bad', 'SELECT sum(1 / e.k) AS n FROM bad e');
+	$node->safe_psql('postgres', 'INSERT INTO bad SELECT i, now(), 0 FROM generate_series(1, 30) i');
+	wait_for($node, 'b_bad');
+	my $count = q{SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'b_bad'};
+	is($node->safe_psql('postgres', $count), 30, 'they are there');
+	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_count = 10');
+	$node->reload;
+	$node->safe_psql('postgres', 'INSERT INTO bad VALUES (31, now(), 1)');
+	wait_until($node, "SELECT ($count) = 10");
+	is($node->safe_psql('postgres', q{SELECT min(data ->> 'id') FROM beam.dead_letters WHERE pipeline = 'b_bad'}), 21, 'the newest stay');
+	$node->append_conf('postgresql.conf', 'stream_beam.letter_max_age = 1');
+	$node->reload;
+	$node->safe_psql('postgres', 'INSERT INTO bad VALUES (31, now(), 1)');
+	wait_until($node, "SELECT ($count) = 0");
+	$node->safe_psql('postgres', q{SELECT beam.drop_pipeline('b_bad')});
+};
+
+sub kill_at
+{
+	my ($point) = @_;
+
+	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die $!;
+	print $fh defined $point ? "stream_beam.kill_at = '$point'\n" : '';
+	close $fh;
+	$node->reload;
+}
+
+for my $point (qw(before_state:3 before_commit:4 after_commit:4 before_position:3))
+{
+	promise "kill_at_${point}_during_backfill_changes_nothing" => sub {
+		my $load = start_load($node, $script, 'postgres', qw(-c 2 -T 600 -R 50 --max-tries=1000));
+
+		spoil('b_hop');
+		kill_at($point);
+		$node->psql('postgres', q{CALL beam.backfill('b_hop', '2026-01-01 03:00', '2026-01-01 18:00')}) for 1 .. 3;
+		kill_at(undef);
+		end_load($load);
+		backfill('b_hop');
+		verified('after the kill');
+	};
+}
+
+promise 'terminated_runner_goes_on_with_it' => sub {
+	my $locker = $node->background_psql('postgres');
+
+	spoil('b_hop');
+	$locker->query_safe('BEGIN; LOCK TABLE ev IN ACCESS EXCLUSIVE MODE');
+	my $backfill = start_load($node, "CALL beam.backfill('b_hop');\n", 'postgres', qw(-c 1 -t 1));
+	wait_until($node, q{SELECT count(*) = 1 FROM beam.command});
+	my $pid = pid_of($node, 'runner');
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	wait_until($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+	finish_load($backfill, 0);
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_hop')}), 0, 'it is done');
+};
+
+done_testing();

@@ -1,0 +1,246 @@
+# Kills by the hundred: in each round a process of ours, a client's backend or the postmaster dies under a mixed load, at a moment nobody has
+# chosen or at a named point of the code; then every result is its batch view, row for row.
+#
+#   ROUNDS=n   default 200; a new set of tables and pipelines every 40
+#   SEED=n     of the first round, default the clock; printed. What is done follows from it, when the server does it does not
+#   POINT=name kills at this point only
+# For thousands: SB_FILE_SECONDS=20000 ROUNDS=5000 ./scripts/test tap=kill_rounds
+# The first round that fails ends it.
+use strict;
+use warnings;
+use Test::More;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(time usleep);
+use SbTest;
+use SbLoad;
+
+my $ROUNDS = $ENV{ROUNDS} // 200;
+my $SEED = $ENV{SEED} // int(time) % 1_000_000;
+my $EPOCH = 40;
+my $POINT_SECONDS = 5; # so long a point may take to be passed
+
+# All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
+my %point = (
+	before_result => undef, after_result => undef, before_letters => undef, after_letters => undef, before_state => undef, after_state => undef,
+	before_position => undef, after_position => undef, after_rows => undef, before_commit => undef, after_commit => undef,
+	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
+	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
+	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
+	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_spool => \&large_transaction,
+	stream_part => \&large_transaction, stream_commit => \&large_transaction,
+	before_swap => \&resync, after_swap => \&resync);
+
+my $node = new_node('kill_rounds', conf => q{
+stream_beam.ring_size = '1MB'
+stream_beam.bundle_time = '20ms'
+stream_beam.decoding_work_mem = '256kB'
+max_prepared_transactions = 50
+max_locks_per_transaction = 256
+log_statement = none
+include_if_exists = 'kill_at.conf'
+});
+my ($postmaster, $load);
+my (%killed, %passed);
+
+# ---- processes ----
+
+sub slurp_line
+{
+	my ($file) = @_;
+
+	open(my $fh, '<', $file) or return '';
+	return <$fh> // '';
+}
+
+# The postmaster's children: pid => title
+sub children
+{
+	my %title;
+
+	for my $dir (glob '/proc/[0-9]*')
+	{
+		my ($pid) = $dir =~ /(\d+)/;
+
+		next unless slurp_line("$dir/stat") =~ /\) \w (\d+)/ && $1 == $postmaster;
+		$title{$pid} = slurp_line("$dir/cmdline") =~ s/\0+$//r;
+	}
+	return \%title;
+}
+
+sub find_child
+{
+	my ($pattern) = @_;
+	my $title = children();
+
+	return SbLoad::pick(grep { $title->{$_} =~ $pattern } sort keys %$title);
+}
+
+my %pattern = (
+	map({ $_ => qr/stream_beam $_/ } qw(reader runner launcher)), backend => qr/\[local\] /, checkpointer => qr/checkpointer/, walwriter => qr/walwriter/);
+
+sub gone
+{
+	my @pids = grep { defined } @_;
+	my $until = time + 30;
+
+	usleep(2000) while time < $until && grep { kill 0, $_ } @pids; # sleeps: between two looks
+	die 'a process does not end' if grep { kill 0, $_ } @pids;
+}
+
+sub answers
+{
+	my $until = time + 60;
+
+	until (eval { ($node->psql('postgres', 'SELECT 1'))[0] == 0 })
+	{
+		die 'the server does not come back' if time > $until;
+		usleep(10000); # sleeps: between two looks
+	}
+}
+
+sub note_postmaster
+{
+	($postmaster) = slurp_line($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+}
+
+sub lull
+{
+	usleep(int(rand($_[0] * 1e6))); # sleeps: a moment that nobody has chosen
+}
+
+# ---- ways to be hurt ----
+
+sub kill_child
+{
+	my ($kind, $signal) = @_;
+	my $pid = find_child($pattern{$kind});
+
+	return 0 unless $pid;
+	kill($signal, $pid);
+	gone($pid) if $signal eq 'KILL' || $kind ne 'backend';
+	return 1;
+}
+
+sub kill_postmaster
+{
+	my @pids = keys %{ children() };
+
+	$node->kill9;
+	$load->end;
+	gone(@pids);
+	$node->start;
+	note_postmaster();
+	return 1;
+}
+
+sub set_kill_at
+{
+	my ($value) = @_;
+
+	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die "kill_at.conf: $!";
+	print $fh "stream_beam.kill_at = '$value'\n";
+	# a large transaction comes in parts, unless there is memory for it; then it outgrows the ring
+	print $fh "stream_beam.decoding_work_mem = '64MB'\n" if $value =~ /_spool/;
+	close $fh;
+	kill('HUP', $postmaster);
+}
+
+sub failing_row { $node->psql('postgres', 'INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
+sub pause_and_resume { $node->psql('postgres', "SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
+sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('chained')") }
+sub large_transaction { $node->psql('postgres', q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
+
+# True: a process has killed itself there
+sub kill_at_point
+{
+	my ($name) = @_;
+	my $at = -s $node->logfile;
+	my $until = time + $POINT_SECONDS;
+	my $next = time + 0.15;
+
+	# the slot is told once a second, and a transaction larger than the ring takes its time
+	set_kill_at($name . ($name !~ /_confirm$|_spool$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
+	kill_child('reader', 'TERM') if $name =~ /_spool$/;
+	while (slurp_file($node->logfile, $at) !~ /process (\d+) kills itself/)
+	{
+		if (time > $until)
+		{
+			set_kill_at('');
+			return 0;
+		}
+		usleep(5000); # sleeps: between two looks
+		next if time < $next;
+		$next = time + 0.15;
+		($point{$name} // sub { $node->psql('postgres', q{INSERT INTO ins (ts, k, v) VALUES ('2026-03-29', 1, 1)}) })->();
+	}
+	my ($pid) = slurp_file($node->logfile, $at) =~ /process (\d+) kills itself/;
+	set_kill_at('');
+	gone($pid);
+	$passed{$name}++;
+	return 1;
+}
+
+my @ways = (
+	([ 'runner', 'KILL' ]) x 16, ([ 'reader', 'KILL' ]) x 12, ([ 'launcher', 'KILL' ]) x 4, ([ 'backend', 'KILL' ]) x 10, [ 'checkpointer', 'KILL' ], [ 'walwriter', 'KILL' ],
+	([ 'runner', 'TERM' ]) x 4, ([ 'reader', 'TERM' ]) x 4, ([ 'backend', 'TERM' ]) x 2, [ 'launcher', 'TERM' ], (['postmaster']) x 3);
+my @points = sort keys %point;
+
+# A round; says what was done
+sub round
+{
+	my ($number) = @_;
+	my $point = $ENV{POINT} // ($number % 3 == 0 ? $points[ ($number / 3) % @points ] : undef);
+	my $way = SbLoad::pick(@ways);
+	my ($what, $done);
+
+	$load->begin;
+	lull(0.25);
+	if (defined $point) { ($what, $done) = ("at $point", kill_at_point($point)) }
+	elsif ($way->[0] eq 'postmaster') { ($what, $done) = ('postmaster', kill_postmaster()) }
+	else { ($what, $done) = ("@$way", kill_child(@$way)) }
+	$killed{ defined $point ? 'at a point' : $what }++ if $done;
+	answers();
+	$load->end;
+	answers();
+	$load->settle if SbLoad::chance(0.7);
+	return $what . ($done ? '' : ' (not done)');
+}
+
+note_postmaster();
+srand($SEED);
+diag("SEED=$SEED ROUNDS=$ROUNDS");
+for my $number (0 .. $ROUNDS - 1)
+{
+	my $seed = $SEED + $number;
+
+	srand($seed);
+	if ($number % $EPOCH == 0)
+	{
+		if ($load)
+		{
+			$load->settle;
+			$load->drop;
+		}
+		$load = SbLoad->new($node);
+		$load->create;
+	}
+	my $what = round($number);
+	my @wrong = $load->wrong;
+	# who was started before the point was taken back may have passed it once more
+	for (1 .. 3)
+	{
+		last unless "@wrong" =~ /^no answer.*connection/s;
+		answers();
+		@wrong = $load->wrong;
+	}
+	note($load->summary) if $number % $EPOCH == $EPOCH - 1;
+	is(join("\n", @wrong), '', "round $number, $what: all results are right") or last;
+}
+unlike(slurp_file($node->logfile), qr/terminated by signal (?!9:|15:)|TRAP:|PANIC:/, 'nobody dies of himself');
+note(join(', ', map { "$_: $killed{$_}" } sort keys %killed));
+if ($ROUNDS >= 3 * @points)
+{
+	ok($passed{$_}, "point_${_}_was_passed") for @points;
+}
+$node->stop;
+done_testing();

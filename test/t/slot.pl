@@ -1,0 +1,286 @@
+# The slot: what is lost with it is said, what it retains is bounded, and it is not trusted further than what is flushed.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+use SbTest;
+
+my $MB = 1024 * 1024;
+my $node = new_node('main', conf => "min_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\n");
+
+sub run { return $node->safe_psql('postgres', $_[0]) }
+
+# A pipeline over a table of its own
+sub setup
+{
+	my ($name) = @_;
+
+	run("CREATE TABLE t_$name (k int); ALTER TABLE t_$name REPLICA IDENTITY FULL");
+	create_pipeline($node, $name, "SELECT k, count(*) AS n FROM t_$name GROUP BY k");
+	insert($name);
+	equal_to_batch($node, $name);
+}
+
+sub insert { run("INSERT INTO t_$_[0] SELECT i % 7 FROM generate_series(1, 100) i") }
+
+sub set { $node->append_conf('postgresql.conf', $_[0]); $node->reload }
+
+# So much WAL, quickly
+sub fill
+{
+	my ($megabytes, $db) = @_;
+
+	$node->safe_psql($db // 'postgres', "SELECT pg_logical_emit_message(false, '', repeat('x', $MB)) FROM generate_series(1, $megabytes)");
+}
+
+sub slot_of { return "(SELECT 'stream_beam_' || oid FROM pg_database WHERE datname = '$_[0]')" }
+
+sub retained
+{
+	return run('SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = ' . slot_of($_[0] // 'postgres'));
+}
+
+# Until no more than that is retained: what a slot needs moves with each checkpoint only, and the reader of an idle database looks every ten seconds
+sub wait_until_released
+{
+	my ($megabytes, $db) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $retained;
+
+	while (time < $deadline)
+	{
+		run('CHECKPOINT');
+		$retained = retained($db);
+		return 1 if $retained ne '' && $retained < $megabytes * $MB;
+		usleep(200_000); # sleeps: between two looks at the slot
+	}
+	die "$retained bytes of WAL are retained";
+}
+
+# A test: this comes in the server's log
+sub log_says
+{
+	my ($message, $name) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	usleep(100_000) until slurp_file($node->logfile) =~ $message || time > $deadline; # sleeps: between two looks at the log
+	return like(slurp_file($node->logfile), $message, $name);
+}
+
+# Runs this while the reader does not have the slot. It comes back at once, so this may take a few attempts
+sub without_reader
+{
+	my ($sql) = @_;
+	my $slot = slot_of('postgres');
+
+	for (1 .. 100)
+	{
+		return if eval { run("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $slot; $sql"); 1 };
+	}
+	die "the reader is always there first: $@";
+}
+
+# The result of a pipeline that needs a resync is void: it is dropped, and what comes after is not disturbed by it
+sub drop { run("SELECT beam.drop_pipeline('$_') ; DROP TABLE t_$_") for @_ }
+
+promise 'lost_wal_is_said_and_holds_nothing' => sub {
+	setup($_) for qw(slow other);
+	run("SELECT beam.pause_pipeline('slow')");
+	insert('slow');
+	set("max_slot_wal_keep_size = '1MB'");
+	for (1 .. 3)
+	{
+		fill(1);
+		run('SELECT pg_switch_wal()');
+	}
+	# while it is paused: nobody has to resume it to find out
+	run('CHECKPOINT');
+	state_is($node, 'slow', 'needs_resync', qr/^the changes of its source between .* are lost: the replication slot does not reach back/);
+	set('max_slot_wal_keep_size = -1');
+	is(run("SELECT error_code FROM beam.pipelines WHERE name = 'slow'"), '55000', 'with a code');
+	refuses($node, q{SELECT beam.resume_pipeline('slow')}, qr/needs a resync and cannot be resumed.*HINT:  Call beam\.resync_pipeline\(\)/s, 'it cannot be resumed');
+	refuses($node, q{SELECT beam.pause_pipeline('slow')}, qr/needs a resync and cannot be paused/, 'nor paused');
+	refuses($node, q{CALL beam.wait_for('slow')}, qr/needs a resync: its result does not move.*are lost.*HINT:  Call beam\.resync_pipeline\(\)/s, 'wait_for says so');
+	is(run("SELECT NOT ok AND value ~ '[12] needing a resync' FROM beam.check() WHERE item = 'pipelines'"), 't', 'beam.check() says so');
+	wait_until_released(16);
+	setup('later');
+	drop(qw(slow other later));
+};
+
+promise 'slot_dropped_by_hand_is_noticed' => sub {
+	setup($_) for qw(hand idle);
+	run("SELECT beam.pause_pipeline('idle')");
+	without_reader('SELECT pg_drop_replication_slot(' . slot_of('postgres') . ')');
+	insert('hand');
+	state_is($node, 'hand', 'needs_resync', qr/are lost/);
+	state_is($node, 'idle', 'needs_resync', qr/are lost/);
+	setup('next');
+	drop(qw(hand idle next));
+};
+
+promise 'slot_that_is_moved_by_hand_is_noticed' => sub {
+	setup('moved');
+	run("SELECT beam.pause_pipeline('moved')");
+	insert('moved');
+	without_reader('SELECT pg_replication_slot_advance(' . slot_of('postgres') . ', pg_current_wal_lsn())');
+	state_is($node, 'moved', 'needs_resync', qr/are lost/);
+	drop('moved');
+};
+
+promise 'wal_that_is_gone_from_disk_is_noticed' => sub {
+	setup('segments');
+	run("SELECT beam.pause_pipeline('segments')");
+	insert('segments');
+	for (1 .. 4)
+	{
+		fill(1);
+		run('SELECT pg_switch_wal()');
+	}
+	run('CHECKPOINT');
+	my $file = run('SELECT pg_walfile_name(restart_lsn) FROM pg_replication_slots WHERE slot_name = ' . slot_of('postgres'));
+	$node->stop;
+	ok(unlink($node->data_dir . "/pg_wal/$file"), 'a segment that the slot needs is removed');
+	$node->start;
+	state_is($node, 'segments', 'needs_resync', qr/are lost/);
+	setup('thereafter');
+	drop(qw(segments thereafter));
+};
+
+promise 'slot_of_another_plugin_is_not_read' => sub {
+	setup('plugin');
+	without_reader('SELECT pg_drop_replication_slot(' . slot_of('postgres') . '); SELECT pg_create_logical_replication_slot('
+		  . slot_of('postgres') . q{, 'pgoutput')});
+	insert('plugin');
+	log_says(qr/replication slot "stream_beam_\d+" is not one of stream_beam/, 'the log says what is in the way');
+	run('SELECT pg_drop_replication_slot(' . slot_of('postgres') . ')');
+	state_is($node, 'plugin', 'needs_resync', qr/are lost/);
+	drop('plugin');
+};
+
+promise 'paused_pipeline_is_given_up_before_the_disk_is_full' => sub {
+	set("stream_beam.max_retained_wal = '64MB'");
+	setup($_) for qw(paused moving);
+	run("SELECT beam.pause_pipeline('paused')");
+	insert('paused');
+	fill(20);
+	is(run(q{SELECT string_agg(name || ' ' || held_by, ', ' ORDER BY name) FROM beam.stat_pipelines}), 'moving pipeline paused, paused this pipeline', 'what holds the slot is shown');
+	cmp_ok(run(q{SELECT min(retained_bytes) FROM beam.stat_pipelines}), '>', 20 * $MB, 'and how much it retains');
+	fill(60);
+	state_is($node, 'paused', 'needs_resync', qr/^it held back .* of WAL, more than stream_beam.max_retained_wal \(64 MB\)$/);
+	is(run("SELECT error_code FROM beam.pipelines WHERE name = 'paused'"), '53400', 'with a code');
+	log_says(qr/WARNING:  pipeline "paused" needs a resync: it held back/, 'the log says so');
+	insert('moving');
+	equal_to_batch($node, 'moving', 'one that moves goes on');
+	wait_until_released(32);
+	is(run("SELECT held_by FROM beam.stat_pipelines WHERE name = 'paused'"), 'pipeline moving', 'it holds nothing');
+	drop(qw(paused moving));
+};
+
+promise 'no_pipeline_is_given_up_for_an_open_transaction' => sub {
+	setup('patient');
+	run('CREATE TABLE long_one (n int)');
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; INSERT INTO long_one VALUES (1)');
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	# it is older than the pipeline's position
+	insert('patient');
+	wait_for($node, 'patient');
+	run("SELECT beam.pause_pipeline('patient')");
+	fill(80);
+	log_says(qr/It is held by transaction \d+ of process $pid, not by a pipeline/, 'the log names the transaction');
+	is(run("SELECT state FROM beam.pipelines WHERE name = 'patient'"), 'paused', 'the pipeline is left alone');
+	like(run("SELECT held_by FROM beam.stat_pipelines WHERE name = 'patient'"), qr/^transaction \d+ of process $pid$/, 'held_by names it too');
+	is(run("SELECT ok FROM beam.check() WHERE item = 'retained WAL'"), 'f', 'beam.check() says so');
+	run("SELECT beam.resume_pipeline('patient')");
+	$session->query_safe('COMMIT');
+	$session->quit;
+	insert('patient');
+	equal_to_batch($node, 'patient', 'and goes on when it has ended');
+	wait_until_released(32);
+	drop('patient');
+};
+
+promise 'limit_holds_while_the_runner_is_stuck' => sub {
+	setup('stuck');
+	# a lock without a transaction id: the transaction itself holds nothing
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK TABLE stuck IN SHARE MODE');
+	insert('stuck');
+	wait_until($node, q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'stuck'::regclass AND NOT granted});
+	# more than the ring takes: the reader is stuck with it
+	run("INSERT INTO t_stuck SELECT i FROM generate_series(1, 1000000) i");
+	fill(100);
+	state_is($node, 'stuck', 'needs_resync', qr/^it held back/);
+	wait_until_released(64);
+	$session->query_safe('COMMIT');
+	$session->quit;
+	setup('freed');
+	drop(qw(stuck freed));
+};
+
+promise 'limit_holds_where_no_worker_can_run' => sub {
+	$node->safe_psql('postgres', 'CREATE DATABASE closed');
+	create_extension($node, 'closed');
+	$node->safe_psql('closed', 'CREATE TABLE c (n int); ALTER TABLE c REPLICA IDENTITY FULL');
+	create_pipeline($node, 'c_sum', 'SELECT sum(n) AS s FROM c', undef, 'closed');
+	run('ALTER DATABASE closed ALLOW_CONNECTIONS false');
+	run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'closed'");
+	fill(80);
+	# the guard can, and has nobody to leave the rest to
+	log_says(qr/pipeline "c_sum" needs a resync/, 'the pipeline is given up');
+	wait_until($node, 'SELECT count(*) = 0 FROM pg_replication_slots WHERE slot_name = ' . slot_of('closed'));
+	pass('the slot that nobody needs is gone');
+	run('ALTER DATABASE closed ALLOW_CONNECTIONS true');
+	state_is($node, 'c_sum', 'needs_resync', qr/^it held back/, 'closed');
+	run('DROP DATABASE closed');
+};
+
+promise 'idle_database_holds_no_wal_of_its_neighbour' => sub {
+	set('stream_beam.max_retained_wal = -1');
+	$node->safe_psql('postgres', 'CREATE DATABASE busy');
+	setup('resting');
+	for my $round ('a pipeline at rest', 'one that needs a resync', 'no pipeline')
+	{
+		if ($round eq 'one that needs a resync')
+		{
+			set("stream_beam.max_retained_wal = '64MB'");
+			run("SELECT beam.pause_pipeline('resting')");
+			fill(80, 'busy');
+			state_is($node, 'resting', 'needs_resync', qr/^it held back/);
+			set('stream_beam.max_retained_wal = -1');
+		}
+		drop('resting') if $round eq 'no pipeline';
+		for (1 .. 3)
+		{
+			fill(80, 'busy');
+			wait_until_released(40);
+		}
+		pass("$round: 240 MB have passed");
+	}
+};
+
+promise 'slot_is_confirmed_no_further_than_what_is_flushed' => sub {
+	# the commit of a bundle, which is asynchronous, is not flushed for a while
+	set("wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'");
+	setup('flushed');
+	for my $round (1 .. 5)
+	{
+		# a confirmation beyond this is written to disk at once: it moves what the slot retains
+		run('CHECKPOINT');
+		wait_for($node, 'flushed');
+		my $flushed = run("INSERT INTO t_flushed VALUES (100 + $round); SELECT pg_current_wal_flush_lsn()");
+		wait_until($node, "SELECT count(*) = 1 FROM flushed WHERE k = 100 + $round");
+		# nothing that looks on commits here: it would flush
+		wait_until($node, "SELECT confirmed_flush_lsn >= '$flushed' OR pg_current_wal_flush_lsn() > '$flushed' FROM pg_replication_slots WHERE slot_name = " . slot_of('postgres'));
+		$node->stop('immediate');
+		$node->start;
+		is(run("SELECT state FROM beam.pipelines WHERE name = 'flushed'"), 'running', "round $round: it goes on");
+		equal_to_batch($node, 'flushed', "round $round: nothing is lost");
+	}
+};
+
+done_testing();
