@@ -142,6 +142,11 @@ extern char *sb_chain_queue_sql(const char *table);
 
 /* ---- for the files of the pipeline ---- */
 
+/* What the cells may use in the middle of a bundle. */
+extern Size sb_pipeline_budget(void);
+/* Asks the cells whose timers are due, in their order, and writes what they say. */
+extern void sb_pipeline_timers(SbPipeline *pipeline);
+
 typedef struct SbSavedRole
 {
 	Oid user;
