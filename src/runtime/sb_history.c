@@ -6,7 +6,9 @@
  */
 #include "postgres.h"
 
+#include "access/stratnum.h"
 #include "catalog/sb_history_row.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "runtime/sb_history.h"
@@ -22,8 +24,13 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
-/* Rows read at a time: small enough that a chunk ends in time. */
-#define SB_HISTORY_ROWS 1024
+/* Rows handed to the pipeline at a time. */
+#define SB_HISTORY_ROWS 4096
+/* Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of two at most. */
+#define SB_HISTORY_FIRST_ROWS 20000
+/* Pages of the table that are looked into for where to cut it, and the part values that are kept of them. */
+#define SB_HISTORY_SAMPLE_PAGES 2000
+#define SB_HISTORY_SAMPLE_VALUES 20000
 /* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. In between the pipelines have twice as long. */
 #define SB_HISTORY_AWAIT_MS 100
 #define SB_HISTORY_AWAIT_MAX_MS 1000
@@ -58,13 +65,21 @@ typedef struct SbChunk
 	SbScan *scan;
 	Snapshot snapshot;
 	SbCut *cut;
-	bool ordered;
+	bool has_lower;
+	Datum lower; /* none: it goes down to the end */
 	int64 rows;
 	TimestampTz started;
-	Datum *bound;   /* its time is over: it ends behind the last row with this part value; NULL: not yet */
-	bool ended;     /* ... which has come */
-	bool exhausted; /* there are no more rows */
 } SbChunk;
+
+/* Part values of a few rows, from the highest down: by these the table is cut into chunks of about equal size. */
+typedef struct SbSample
+{
+	bool taken;
+	Datum *values;
+	int n;
+	int at;          /* those before are in chunks already */
+	double rows_for; /* rows of the table for each of them */
+} SbSample;
 
 struct SbHistory
 {
@@ -80,6 +95,8 @@ struct SbHistory
 	bool dirty; /* to be written with the bundle */
 	SbUnseen *unseen;
 	SbChunk chunk;
+	SbSample sample;
+	double chunk_rows;   /* how many the next chunk is to have */
 	TimestampTz next_at; /* the next chunk is not read before */
 	long await_ms;
 };
@@ -264,6 +281,7 @@ sb_history_restart(SbPipeline *pipeline, const SbRow *row)
 	SbHistory *history = pipeline->history;
 
 	sb_unseen_add(history->unseen, row->xid);
+	history->sample = (SbSample){0};
 	history_change_regions(pipeline, history_new_regions(history));
 }
 
@@ -354,6 +372,7 @@ sb_history_open(SbPipeline *pipeline)
 	history->part = row->part;
 	history->type = row->type;
 	history->await_ms = SB_HISTORY_AWAIT_MS;
+	history->chunk_rows = SB_HISTORY_FIRST_ROWS;
 	history->unseen = sb_unseen_create();
 	sb_pipeline_as_owner(pipeline, &saved);
 	history_open_part(pipeline, history);
@@ -383,26 +402,123 @@ sb_history_next(const SbPipeline *pipeline, XLogRecPtr position)
 	return history->next_at;
 }
 
+/* Rows that a chunk may have at the rate allowed. */
+static double
+chunk_most_rows(void)
+{
+	if (sb_guc_history_rate == 0)
+		return (double) PG_INT64_MAX;
+	return Max(1, (double) sb_guc_history_rate * sb_guc_history_chunk_time_ms / 1000);
+}
+
+/* Of some pages some rows: the cost does not grow with the table. */
+static char *
+sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
+{
+	Oid source = pipeline->plan->source;
+	double pages = Max(1, bytes / BLCKSZ);
+	double page_share = Min(1, SB_HISTORY_SAMPLE_PAGES / pages);
+	double row_share = Min(1, SB_HISTORY_SAMPLE_VALUES / Max(1, rows * page_share));
+
+	return psprintf("SELECT %s FROM %s TABLESAMPLE SYSTEM (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
+	                " ORDER BY 1 DESC",
+	                part, quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source)), page_share * 100, part, row_share);
+}
+
+static void
+history_take_sample(SbPipeline *pipeline, SbHistory *history)
+{
+	SbSample *sample = &history->sample;
+	MemoryContext old;
+	int64 rows, bytes;
+
+	sample->taken = true;
+	sb_part_estimate(pipeline->plan->source, &rows, &bytes);
+	if (SPI_execute(sample_sql(pipeline, psprintf("(%s)", sb_part_sql(pipeline->plan, history->part)), rows, bytes), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look into the history of pipeline \"%s\"", pipeline->row->name);
+	old = MemoryContextSwitchTo(history->context);
+	sample->n = SPI_processed;
+	sample->values = MemoryContextAllocHuge(history->context, sizeof(Datum) * (sample->n + 1));
+	for (int i = 0; i < sample->n; i++)
+	{
+		bool isnull;
+		Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		sample->values[i] = datumCopy(value, history->typbyval, history->typlen);
+	}
+	MemoryContextSwitchTo(old);
+	SPI_freetuptable(SPI_tuptable);
+	sample->rows_for = sample->n > 0 ? (double) rows / sample->n : rows;
+}
+
+/* Where the next chunk is to end, so that it has about as many rows as it should; false: at the end of the table. */
+static bool
+chunk_choose_lower(SbPipeline *pipeline, SbHistory *history, Datum *lower)
+{
+	const SbRegions *regions = history->now;
+	SbSample *sample = &history->sample;
+	double rows = Min(history->chunk_rows, chunk_most_rows());
+	double skip;
+
+	if (history->part == SB_PART_NONE || !sb_part_is_indexed(pipeline->plan, history->part))
+		return false;
+	if (!sample->taken)
+		history_take_sample(pipeline, history);
+	while (regions->has_lower && sample->at < sample->n && history_compare(history, sample->values[sample->at], regions->lower) >= 0)
+		sample->at++;
+	skip = Max(1, rows / Max(sample->rows_for, 1e-9));
+	if (sample->at + skip >= sample->n)
+		return false;
+	*lower = sample->values[sample->at + (int) skip];
+	return true;
+}
+
+/* The range of the chunk in SQL. */
+static SbScanQuery
+chunk_query(SbPipeline *pipeline, SbHistory *history)
+{
+	SbChunk *chunk = &history->chunk;
+	const SbRegions *regions = history->now;
+	SbScanQuery query = {.by_index = regions->has_lower || chunk->has_lower};
+	StringInfoData condition;
+	Oid *types = palloc(sizeof(Oid) * 2);
+	Datum *values = palloc(sizeof(Datum) * 2);
+	char *part;
+
+	if (!regions->has_lower && !chunk->has_lower)
+		return query;
+	part = sb_part_sql(pipeline->plan, history->part);
+	initStringInfo(&condition);
+	if (regions->has_lower)
+	{
+		values[query.nargs++] = regions->lower;
+		appendStringInfo(&condition, "(%s) %s $%d", part, sb_part_operator_sql(history->type, BTLessStrategyNumber), query.nargs);
+	}
+	if (chunk->has_lower)
+	{
+		values[query.nargs++] = chunk->lower;
+		appendStringInfo(&condition, "%s((%s) %s $%d", regions->has_lower ? " AND " : "", part,
+		                 sb_part_operator_sql(history->type, BTGreaterEqualStrategyNumber), query.nargs);
+		/* nulls are in the first chunk */
+		appendStringInfo(&condition, regions->has_lower ? ")" : " OR (%s) IS NULL)", part);
+	}
+	types[0] = types[1] = history->type;
+	query.condition = condition.data;
+	query.types = types;
+	query.values = values;
+	return query;
+}
+
 static void
 chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 {
 	SbChunk *chunk = &history->chunk;
-	const SbRegions *regions = history->now;
-	SbScanQuery query = {0};
+	SbScanQuery query;
 	SbSavedRole saved;
 
 	sb_pipeline_as_owner(pipeline, &saved);
-	chunk->ordered = history->part != SB_PART_NONE && sb_part_way(pipeline->plan, history->part) == SB_WAY_ORDER;
-	if (regions->has_lower)
-	{
-		query.condition = psprintf("(%s) %s $1", sb_part_sql(pipeline->plan, history->part), sb_part_less_sql(history->type));
-		query.nargs = 1;
-		query.types = &history->type;
-		query.values = &regions->lower;
-	}
-	if (chunk->ordered)
-		query.order = psprintf("%s DESC", sb_part_sql(pipeline->plan, history->part));
-	query.by_index = chunk->ordered;
+	chunk->has_lower = chunk_choose_lower(pipeline, history, &chunk->lower);
+	query = chunk_query(pipeline, history);
 	sb_role_restore(&saved);
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
@@ -435,88 +551,24 @@ chunk_open(SbFeed *feed)
 	return true;
 }
 
-/* The part value of a row; false: it is null. It is good as long as the row is. */
-static bool
-chunk_part(SbPipeline *pipeline, const SbRow *row, Datum *value)
-{
-	HeapTupleData tuple;
-	bool isnull;
-
-	sb_row_tuple(row, &tuple);
-	sb_query_set_row(pipeline->query, &tuple, row->layout);
-	*value = sb_query_part(pipeline->query, &isnull);
-	return !isnull;
-}
-
-/* Rows that a chunk may have at the rate allowed. */
-static int64
-chunk_most_rows(void)
-{
-	if (sb_guc_history_rate == 0)
-		return PG_INT64_MAX;
-	return Max(1, (int64) sb_guc_history_rate * sb_guc_history_chunk_time_ms / 1000);
-}
-
-/* Its time is over, or it has all the rows it may have: from here on only rows with the part value of the last one belong to it. */
-static void
-chunk_look_for_end(SbPipeline *pipeline, const SbRow *last)
-{
-	SbHistory *history = pipeline->history;
-	SbChunk *chunk = &history->chunk;
-	Datum value;
-
-	if (chunk->rows < chunk_most_rows() && !TimestampDifferenceExceeds(chunk->started, GetCurrentTimestamp(), sb_guc_history_chunk_time_ms))
-		return;
-	if (!chunk_part(pipeline, last, &value))
-		return;
-	chunk->bound = palloc(sizeof(Datum));
-	*chunk->bound = datumCopy(value, history->typbyval, history->typlen);
-}
-
-/* How many of the rows still belong to it. */
-static int
-chunk_cut_off(SbPipeline *pipeline, const SbRow *rows, int n)
-{
-	SbHistory *history = pipeline->history;
-	SbChunk *chunk = &history->chunk;
-
-	for (int i = 0; i < n; i++)
-	{
-		Datum value;
-
-		if (chunk_part(pipeline, &rows[i], &value) && history_compare(history, value, *chunk->bound) == 0)
-			continue;
-		chunk->ended = true;
-		return i;
-	}
-	return n;
-}
-
 static int
 chunk_next(SbFeed *feed, SbRow **rows)
 {
-	SbPipeline *pipeline = feed->pipeline;
-	SbChunk *chunk = &pipeline->history->chunk;
-	SbSavedRole saved;
-	int n;
+	SbChunk *chunk = &feed->pipeline->history->chunk;
+	int n = sb_scan_next(chunk->scan, rows, SB_HISTORY_ROWS);
 
-	if (chunk->ended)
-		return 0;
-	n = sb_scan_next(chunk->scan, rows, Min(SB_HISTORY_ROWS, Max(1, chunk_most_rows() - chunk->rows)));
-	chunk->exhausted = n == 0;
-	if (n > 0 && chunk->ordered)
-	{
-		sb_pipeline_as_owner(pipeline, &saved);
-		if (chunk->bound)
-			n = chunk_cut_off(pipeline, *rows, n);
-		chunk->rows += n;
-		if (chunk->bound == NULL)
-			chunk_look_for_end(pipeline, &(*rows)[n - 1]);
-		sb_role_restore(&saved);
-	}
-	else
-		chunk->rows += n;
+	chunk->rows += n;
 	return n;
+}
+
+/* So many rows have taken so long; the next chunk should take as long as it may. */
+static void
+chunk_adapt(SbHistory *history)
+{
+	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
+	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
+
+	history->chunk_rows = Max(1, history->chunk_rows * Max(0.5, Min(2, factor)));
 }
 
 static void
@@ -530,13 +582,13 @@ chunk_close(SbFeed *feed)
 	MemoryContext old = MemoryContextSwitchTo(regions->context);
 
 	regions->begun = true;
-	regions->scanned = chunk->exhausted;
+	regions->scanned = !chunk->has_lower;
 	regions->has_upper = before->has_lower;
 	if (before->has_lower)
 		regions->upper = datumCopy(before->lower, history->typbyval, history->typlen);
-	regions->has_lower = chunk->ended;
-	if (chunk->ended)
-		regions->lower = datumCopy(*chunk->bound, history->typbyval, history->typlen);
+	regions->has_lower = chunk->has_lower;
+	if (chunk->has_lower)
+		regions->lower = datumCopy(chunk->lower, history->typbyval, history->typlen);
 	regions->cut = palloc(offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
 	memcpy(regions->cut, chunk->cut, offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
 	regions->rows = before->rows + chunk->rows;
@@ -545,6 +597,7 @@ chunk_close(SbFeed *feed)
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
 	history_change_regions(pipeline, regions);
+	chunk_adapt(history);
 	if (sb_guc_history_rate > 0)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }

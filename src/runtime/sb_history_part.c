@@ -45,11 +45,11 @@ sb_part_sql(const SbPlan *plan, AttrNumber part)
 }
 
 char *
-sb_part_less_sql(Oid type)
+sb_part_operator_sql(Oid type, int strategy)
 {
 	Oid opclass = GetDefaultOpClass(type, BTREE_AM_OID);
 	Oid input = get_opclass_input_type(opclass);
-	Oid operator= get_opfamily_member(get_opclass_family(opclass), input, input, BTLessStrategyNumber);
+	Oid operator= get_opfamily_member(get_opclass_family(opclass), input, input, strategy);
 	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	Form_pg_operator form;
 	char *sql;
@@ -82,40 +82,39 @@ part_is_first(Relation index, Expr *expr)
 	return IsA(expr, Var) && ((Var *) expr)->varattno == attno;
 }
 
-/* Can rows be read by the index from the highest value down, in the order that the type's comparison has? */
+/* Are ranges of the order that the type's comparison has found by the index? */
 static bool
 part_index_is_fit(Relation index, Expr *expr)
 {
-	Form_pg_index form = index->rd_index;
+	Oid method = index->rd_rel->relam;
 	Oid type = getBaseType(exprType((Node *) expr));
-	Oid opclass = GetDefaultOpClass(type, BTREE_AM_OID);
+	Oid opclass;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || RelationGetIndexPredicate(index) != NIL || !part_is_first(index, expr))
+	if ((method != BTREE_AM_OID && method != BRIN_AM_OID) || !index->rd_index->indisvalid || RelationGetIndexPredicate(index) != NIL ||
+	    !part_is_first(index, expr) || !OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)))
 		return false;
-	/* ascending with nulls at the end, or just the other way round: what ORDER BY ... DESC means */
+	opclass = GetDefaultOpClass(type, method);
 	return OidIsValid(opclass) && index->rd_opfamily[0] == get_opclass_family(opclass) &&
-	       index->rd_indcollation[0] == exprCollation((Node *) expr) &&
-	       (index->rd_indoption[0] == 0 || index->rd_indoption[0] == (INDOPTION_DESC | INDOPTION_NULLS_FIRST));
+	       index->rd_indcollation[0] == exprCollation((Node *) expr);
 }
 
-SbPartWay
-sb_part_way(const SbPlan *plan, AttrNumber part)
+bool
+sb_part_is_indexed(const SbPlan *plan, AttrNumber part)
 {
 	Expr *expr = part_strip(sb_part_expr(plan, part));
 	Relation rel = table_open(plan->source, AccessShareLock);
-	SbPartWay way = SB_WAY_WHOLE;
+	bool indexed = false;
 	ListCell *lc;
 
 	foreach (lc, expr ? RelationGetIndexList(rel) : NIL)
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 
-		if (part_index_is_fit(index, expr))
-			way = SB_WAY_ORDER;
+		indexed = indexed || part_index_is_fit(index, expr);
 		index_close(index, AccessShareLock);
 	}
 	table_close(rel, AccessShareLock);
-	return way;
+	return indexed;
 }
 
 /* The first columns of the indexes, that of the replica identity (usually the primary key) before all. */
@@ -162,17 +161,15 @@ part_candidates(const SbPlan *plan, bool retractable)
 }
 
 AttrNumber
-sb_part_choose(const SbPlan *plan, bool retractable, SbPartWay *way)
+sb_part_choose(const SbPlan *plan, bool retractable)
 {
 	ListCell *lc;
 
-	*way = plan->event_time ? sb_part_way(plan, SB_PART_EVENT_TIME) : SB_WAY_WHOLE;
-	if (*way != SB_WAY_WHOLE)
+	if (plan->event_time && sb_part_is_indexed(plan, SB_PART_EVENT_TIME))
 		return SB_PART_EVENT_TIME;
 	foreach (lc, part_candidates(plan, retractable))
 	{
-		*way = sb_part_way(plan, lfirst_int(lc));
-		if (*way != SB_WAY_WHOLE)
+		if (sb_part_is_indexed(plan, lfirst_int(lc)))
 			return lfirst_int(lc);
 	}
 	return SB_PART_NONE;

@@ -12,22 +12,16 @@
 #include "catalog/sb_history_row.h"
 #include "query/sb_plan.h"
 
-typedef enum SbPartWay
-{
-	SB_WAY_WHOLE, /* no index: what is left is read in one go */
-	SB_WAY_ORDER, /* from the highest value down: a chunk ends when its time is over */
-} SbPartWay;
-
-/* The best part for a source, with how it will be read: an event time before any other column. */
-extern AttrNumber sb_part_choose(const SbPlan *plan, bool retractable, SbPartWay *way);
-/* How rows are found by a part now. */
-extern SbPartWay sb_part_way(const SbPlan *plan, AttrNumber part);
+/* The best part for a source, SB_PART_NONE: there is no index that fits. An event time before any other column. */
+extern AttrNumber sb_part_choose(const SbPlan *plan, bool retractable);
+/* Is there an index now by which rows are found in ranges of the part value? */
+extern bool sb_part_is_indexed(const SbPlan *plan, AttrNumber part);
 /* The value as an expression over the source; NULL: the column is gone. */
 extern Expr *sb_part_expr(const SbPlan *plan, AttrNumber part);
 /* ... and as SQL; to be called with the settings under which it will be parsed. */
 extern char *sb_part_sql(const SbPlan *plan, AttrNumber part);
-/* The operator < of the type's order, as SQL. */
-extern char *sb_part_less_sql(Oid type);
+/* An operator of the type's order, as SQL. `strategy`: that of btree. */
+extern char *sb_part_operator_sql(Oid type, int strategy);
 /* How many rows the source has, about, and how many bytes. */
 extern void sb_part_estimate(Oid source, int64 *rows, int64 *bytes);
 

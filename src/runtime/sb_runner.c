@@ -415,6 +415,9 @@ runner_reload(void)
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
+	/* what was to be confirmed knew nothing of those that are new */
+	if (pending_position != InvalidXLogRecPtr)
+		pending_position = Min(pending_position, runner_least_position());
 	list_free(exchanged);
 	exchanged = NIL;
 	sb_housekeeping_ask();

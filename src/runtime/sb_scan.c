@@ -125,8 +125,6 @@ scan_sql(const SbPlan *plan, TupleDesc layout, const SbScanQuery *query)
 	                 quote_qualified_identifier(get_namespace_name(get_rel_namespace(plan->source)), get_rel_name(plan->source)));
 	if (query->condition)
 		appendStringInfo(&sql, " WHERE %s", query->condition);
-	if (query->order)
-		appendStringInfo(&sql, " ORDER BY %s", query->order);
 	return sql.data;
 }
 
@@ -144,7 +142,7 @@ scan_params(const SbScanQuery *query)
 static int
 scan_force_index(void)
 {
-	static const char *const others[] = {"enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan"};
+	static const char *const others[] = {"enable_seqscan", "enable_indexscan"};
 	int level = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(others); i++)
@@ -161,7 +159,7 @@ scan_plan(const char *sql, const SbScanQuery *query, ParamListInfo params)
 	PlannedStmt *plan;
 
 	Assert(list_length(parsed) == 1 && list_length(queries) == 1);
-	plan = pg_plan_query(linitial_node(Query, queries), sql, CURSOR_OPT_NO_SCROLL | (query->by_index ? CURSOR_OPT_FAST_PLAN : 0), params);
+	plan = pg_plan_query(linitial_node(Query, queries), sql, CURSOR_OPT_NO_SCROLL, params);
 	if (level > 0)
 		AtEOXact_GUC(true, level);
 	return plan;

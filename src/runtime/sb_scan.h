@@ -17,11 +17,10 @@ typedef struct SbScan SbScan;
 typedef struct SbScanQuery
 {
 	const char *condition; /* SQL over the source's columns, parameters $1 ...; NULL: all rows */
-	const char *order;     /* what follows ORDER BY; NULL: any order */
 	int nargs;
 	const Oid *types;
 	const Datum *values; /* none is null; they are to live as long as the scan */
-	bool by_index;       /* planned to bring its first rows soon and without a sort, whatever the planner thinks of the costs */
+	bool by_index;       /* planned as a bitmap scan, whatever the planner thinks of the sizes */
 } SbScanQuery;
 
 /*

@@ -109,10 +109,9 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 {
 	SbHistoryRow history = {.pipeline = row->id};
 	const char *name = get_rel_name(plan->source);
-	SbPartWay way;
 	int64 bytes;
 
-	history.part = sb_part_choose(plan, row->retractable, &way);
+	history.part = sb_part_choose(plan, row->retractable);
 	if (history.part != SB_PART_NONE)
 		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
 	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);

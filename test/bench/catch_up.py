@@ -11,9 +11,19 @@ QUERY = """
 BATCH = "SELECT count(window_start), count(window_end), count(key), sum(n), sum(total) FROM (TABLE per_minute_batch OFFSET 0) s"
 
 
+def batch_seconds_of(db, query):
+    """The same for a table without a pipeline yet"""
+    batch = f"SELECT count(window_start), count(window_end), count(key), sum(n), sum(total) FROM ({query} OFFSET 0) s"
+    return seconds(db, batch)
+
+
 def batch_seconds(db):
+    return seconds(db, BATCH)
+
+
+def seconds(db, batch):
     settings = ("SET max_parallel_workers_per_gather = 0", "SET work_mem = '256MB'")
-    times = sb.timed(db, *settings, BATCH, BATCH, BATCH, BATCH)
+    times = sb.timed(db, *settings, batch, batch, batch, batch)
     return min(times[len(settings) + 1:])
 
 

@@ -12,6 +12,7 @@ import sys
 import catch_up
 import decode
 import freshness
+import history
 import idle
 import large_transaction
 import sb_bench as sb
@@ -24,6 +25,7 @@ import writers
 BENCHES = {
     "catch-up": catch_up.run,
     "decode": decode.run,
+    "history": history.run,
     "freshness": freshness.run,
     "writers": writers.run,
     "state": state.run_state,

@@ -45,9 +45,12 @@ def catch_up(db, load):
     sb.psql(db, "SELECT beam.pause_pipeline('per_minute')")
     load(db)
     sb.settle(db)
+    pids = [sb.worker(db, kind) for kind in ("reader", "runner")]
+    before = [sb.cpu_seconds(pid) for pid in pids]
     seconds = sb.resume_and_wait(db, "per_minute")
+    cpu = [sb.cpu_seconds(pid) - was for pid, was in zip(pids, before)]
     sb.check_equal(db, "per_minute", int(sb.value(db, "SELECT count(*) FROM per_minute_batch")))
-    return seconds
+    return {"seconds": seconds, "reader": cpu[0], "runner": cpu[1]}
 
 
 def one_round(db):
@@ -66,8 +69,9 @@ def one_round(db):
 def run():
     with sb.database("update_heavy") as db:
         rounds = [one_round(db) for _ in range(ROUNDS)]
-    ratio = sb.median([r["inserts"] / r["changes"] for r in rounds])
-    inserts = sb.median([r["inserts"] for r in rounds])
-    changes = sb.median([r["changes"] for r in rounds])
+    ratio = sb.median([r["inserts"]["seconds"] / r["changes"]["seconds"] for r in rounds])
+    inserts, changes = ({what: sb.median([r[load][what] for r in rounds]) for what in ("seconds", "reader", "runner")}
+                        for load in ("inserts", "changes"))
     yield sb.Row("update-heavy", round(ratio, 3), "ratio to inserts", 0.4, "higher",
-                 f"{CHANGES / changes / 1e6:.2f} M changed rows/s, {CHANGES / inserts / 1e6:.2f} M inserted rows/s")
+                 f"{CHANGES / changes['seconds'] / 1e6:.2f} M changed rows/s, {CHANGES / inserts['seconds'] / 1e6:.2f} M inserted rows/s; CPU of the reader "
+                 f"{changes['reader']:.2f} and {inserts['reader']:.2f} s, of the runner {changes['runner']:.2f} and {inserts['runner']:.2f} s")

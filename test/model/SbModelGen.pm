@@ -367,8 +367,7 @@ sub pipeline
 
 	$mode = 'now' if $table->{changes} && ($mode eq 'panes' || ($table->{truncates} && $mode =~ /late|final/));
 	$p->{mode} = $mode;
-	do { $p->{window} = window($round->{scale}, $mode) }
-	  while $table->{changes} && !$round->{sessions} && $p->{window} && $p->{window}{kind} eq 'session';
+	$p->{window} = window($round->{scale}, $mode);
 	$p->{session} = $p->{window} && $p->{window}{kind} eq 'session';
 	$p->{keys} = [ (shuffle(@keys))[ 0 .. pick(-1, 0, 0, 1, 2) ] ];
 	my %seen;
@@ -384,6 +383,8 @@ sub pipeline
 		elsif (chance(0.5)) { $p->{where} = "$error <> 7" }
 		else { $p->{keys} = [ @{ $p->{keys} }, $error =~ /sqrt/ ? "($error)::int" : "$error" ] }
 	}
+	# an UPDATE that leaves what the query uses as it was is none: to tell which row was late, each has to be one
+	$p->{where} = join(' AND ', (map { "($_)" } grep { defined } $p->{where}), '@.ver >= 0') if $table->{changes} && $mode ne 'now';
 	$p->{source_alias} = source_alias();
 	$p->{window_alias} = pick('w', 'win', 'w(from_, to_)');
 	$p->{items} = select_list($p);
@@ -655,7 +656,7 @@ sub steps
 sub round
 {
 	my ($seed, %options) = @_;
-	my $round = { seed => $seed, icu => $options{icu}, sessions => $options{sessions}, last_id => 0, version => 0, rows => 0, extra => 0 };
+	my $round = { seed => $seed, icu => $options{icu}, last_id => 0, version => 0, rows => 0, extra => 0 };
 
 	srand($seed);
 	$round->{scale} = pick(@GOOD_TIMES);

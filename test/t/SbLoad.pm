@@ -1,7 +1,7 @@
 # SbLoad.pm: a mixed load of several clients, pipelines of every kind over it, and what their results must be. For tests that hurt
 # the server in the middle of it.
 #
-#   my $load = SbLoad->new($node, sessions => 1);  # sessions: also over the table whose rows change
+#   my $load = SbLoad->new($node);
 #   $load->create;                                 # tables, and a random pipeline for each window function
 #   $load->begin; ...; $load->end;                 # clients at work; nobody minds their errors
 #   $load->settle;                                 # ends the transactions that are left prepared
@@ -126,7 +126,7 @@ sub young_sql
 	my ($self) = @_;
 	my $table = pick(qw(ins chg));
 	my $name = 'young' . ++$self->{births};
-	my $p = $self->random_pipeline($table, pick(grep { $self->can_read($table, $_) } sort keys %window), $name);
+	my $p = $self->random_pipeline($table, pick(sort keys %window), $name);
 
 	$self->{young}{$name} = $p;
 	return (q{SET timezone = 'UTC'}, chance(0.7) ? q{SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'young%'} : (), $self->create_sql($p));
@@ -152,7 +152,7 @@ sub create
 	$self->{pipelines} = [];
 	for my $table (qw(ins chg))
 	{
-		$self->add_pipeline($self->random_pipeline($table, $_)) for grep { $self->can_read($table, $_) } @kinds;
+		$self->add_pipeline($self->random_pipeline($table, $_)) for @kinds;
 	}
 	$self->add_pipeline({ name => 'ins_late', table => 'ins', when => 'now', lateness => '2 minutes',
 		oracle => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM ins e, beam.tumble(e.ts, '1 minute') w
@@ -165,14 +165,6 @@ sub create
 		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM chg e, beam.tumble(e.ts, '2 minutes') w GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });
 	$self->sql("INSERT INTO $_ (ts, k, v, f, t) VALUES ('$AHEAD', 1, 1, 1, 'a')") for qw(ins chg);
-}
-
-# Sessions whose rows may vanish are not for every version
-sub can_read
-{
-	my ($self, $table, $kind) = @_;
-
-	return $table eq 'ins' || $kind ne 'session' || $self->{sessions};
 }
 
 sub drop

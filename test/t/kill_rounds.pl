@@ -17,7 +17,6 @@ use SbLoad;
 my $ROUNDS = $ENV{ROUNDS} // 200;
 my $SEED = $ENV{SEED} // int(time) % 1_000_000;
 my $EPOCH = 40;
-my $SESSIONS = 0;       # are sessions over rows that change tested, too?
 my $POINT_SECONDS = 5; # so long a point may take to be passed
 
 # All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
@@ -222,7 +221,7 @@ for my $number (0 .. $ROUNDS - 1)
 			$load->settle;
 			$load->drop;
 		}
-		$load = SbLoad->new($node, sessions => $SESSIONS);
+		$load = SbLoad->new($node);
 		$load->create;
 	}
 	my $what = round($number);
