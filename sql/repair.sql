@@ -71,6 +71,16 @@ INSERT INTO repaired_net VALUES (77, 1, 1), (77, 1, 1), (78, 1, -1);
 CALL beam.backfill('repaired_net');
 SELECT * FROM beam.verify('repaired_net');
 
+-- sessions, most of them expired
+SELECT beam.create_pipeline('repaired_session', $$SELECT w.window_start, w.window_end, e.k, count(*) AS n
+  FROM rs e, beam.session(e.ts, '15 min') w GROUP BY 1, 2, 3$$, allowed_lateness => '0');
+INSERT INTO rs VALUES ('2024-05-01 12:00', 1, 1);
+CALL beam.wait_for('repaired_session');
+DELETE FROM repaired_session WHERE k = 1;
+UPDATE repaired_session SET n = 77;
+CALL beam.backfill('repaired_session');
+SELECT * FROM beam.verify('repaired_session');
+
 -- errors
 CALL beam.backfill(NULL);
 CALL beam.backfill('nobody');

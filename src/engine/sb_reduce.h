@@ -103,10 +103,11 @@ sb_reduce_expired(const SbStrategy *strategy, const SbClocks *clocks, SbWindow w
 }
 
 extern bool sb_reduce_closed(const SbCell *cell);
-/* Precondition: not closed; expired only where a window is computed anew: its timer is due then. Per element: this is the hot path. */
+/* Precondition: neither expired nor closed. Per element: this is the hot path. */
 extern void sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);
 /*
- * An element of a window that was taken apart comes into what is left of it, a new cell, as if it had come now. Precondition: not closed.
+ * An element of a window that was taken apart comes into what is left of it, or of one that is computed anew into its new cell, as if it had come
+ * now, also where the window has expired. Precondition: not closed.
  * The window may have expired, which the larger one had not: then the next timer collects it, with its pane.
  */
 extern void sb_reduce_move(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp);

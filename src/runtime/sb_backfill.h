@@ -12,6 +12,7 @@
 #define SB_BACKFILL_H
 
 #include "postgres.h"
+#include "access/transam.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_cut.h"
 #include "runtime/sb_pipeline.h"

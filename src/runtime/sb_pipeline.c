@@ -288,8 +288,8 @@ sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
 }
 
 /* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
-static Size
-pipeline_budget(void)
+Size
+sb_pipeline_budget(void)
 {
 	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
 }
@@ -401,7 +401,7 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row)
 void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
-	Size budget = pipeline_budget();
+	Size budget = sb_pipeline_budget();
 	SbSavedRole saved;
 
 	sb_cells_know_stored(pipeline->cells);
@@ -431,193 +431,6 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		sb_pipeline_write_state(pipeline);
 		sb_cells_evict(pipeline->cells, budget / 2);
 	}
-}
-
-/* ---- panes ---- */
-
-static void
-pipeline_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
-{
-	SbAcc *accs = sb_cells_accs(pipeline->cells, entry);
-
-	sb_query_acc_free(pipeline->query, accs);
-	sb_query_acc_init(pipeline->query, accs);
-}
-
-void
-sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
-{
-	const SbObserver *observer = pipeline->observer;
-
-	if (observer)
-	{
-		observer->emit(observer->arg, pane, sb_cells_cell(pipeline->cells, entry)->window, pipeline->out_values, pipeline->out_nulls, op);
-		return;
-	}
-	/* an accumulating result has the new row in the old one's place */
-	if (op > 0 || pipeline->strategy.accumulation == SB_RETRACTING)
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, op);
-	if (pipeline->chain && op != 0)
-		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
-}
-
-void
-sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
-{
-	bytea *packed;
-
-	sb_pipeline_put(pipeline, entry, pane, 1);
-	entry->emitted = true;
-	if (pipeline->strategy.accumulation != SB_RETRACTING && !sb_chain_wants_retractions(pipeline))
-		return;
-	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
-	sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
-}
-
-/* A pane becomes a row of the result, or takes one away. Runs as the owner. */
-static void
-pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
-{
-	const bool *nulls;
-	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
-	MemoryContext old;
-
-	pipeline->progress.panes++;
-	/* nothing came since the last pane, and the row does not tell panes apart: it stands already */
-	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
-		return;
-	old = MemoryContextSwitchTo(pipeline->element);
-	sb_pipeline_recall(pipeline, entry);
-	sb_pipeline_retract(pipeline, entry, pane);
-	sb_pipeline_remove_rows(pipeline, entry);
-	/* a group whose rows have all been taken back is no group any more */
-	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
-	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
-	                    pipeline->out_nulls))
-		sb_pipeline_emit_row(pipeline, entry, pane);
-	else if (pipeline->observer)
-		sb_pipeline_put(pipeline, entry, pane, 0);
-	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
-	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
-	         pipeline->strategy.accumulation == SB_ACCUMULATING)
-	{
-		sb_result_remove(pipeline->result, window, keys, nulls);
-		entry->emitted = false;
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(pipeline->element);
-	if (pipeline->strategy.accumulation == SB_DISCARDING)
-		pipeline_forget_accumulators(pipeline, entry);
-}
-
-/* A closed window takes no more elements and makes no more panes: only the fact is kept, until gc_time. */
-static void
-pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
-{
-	if (!sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		return;
-	pipeline_forget_accumulators(pipeline, entry);
-	if (sb_cells_session(pipeline->cells, entry))
-		sb_cells_set_elements(pipeline->cells, entry, NULL);
-}
-
-static void
-pipeline_write_result(SbPipeline *pipeline)
-{
-	if (sb_result_pending(pipeline->result))
-		sb_result_write(pipeline->result);
-}
-
-/*
- * A window whose row was taken out of the result to be computed anew has a row again, whatever its trigger waits for: the pane that
- * this is does not count for the trigger.
- */
-static bool
-pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
-{
-	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
-	bool ended = pipeline->clocks.input_watermark > sb_window_max_timestamp(window);
-
-	if (pipeline->backfill == NULL || entry->emitted || !sb_backfill_showed(pipeline->backfill, window))
-		return false;
-	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY, .nonspeculative_index = ended ? 0 : -1, .is_first = true, .timestamp = sb_window_max_timestamp(window), .elements = 1};
-	return true;
-}
-
-void
-sb_pipeline_flush(SbPipeline *pipeline)
-{
-	SbSavedRole saved;
-	SbPane pane;
-
-	sb_pipeline_resolve(pipeline);
-	/* a pane in the middle could close a window to the rest of its rows */
-	if (pipeline->backfill && pipeline->backfill->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
-	{
-		sb_cells_untouch(pipeline->cells);
-		return;
-	}
-	sb_pipeline_as_owner(pipeline, &saved);
-	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry; entry = entry->next_touched)
-	{
-		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane) ||
-		    pipeline_must_show(pipeline, entry, &pane))
-			pipeline_emit(pipeline, entry, &pane);
-		pipeline_release_closed(pipeline, entry);
-		sb_cells_set_timers(pipeline->cells, entry, true);
-	}
-	pipeline_write_result(pipeline);
-	sb_role_restore(&saved);
-	sb_chain_hand_on(pipeline, false);
-}
-
-/* Rows of results and cells collected while many timers fire are written in between. */
-#define SB_TIMERS_AT_ONCE 20000
-
-static void
-pipeline_timers(SbPipeline *pipeline)
-{
-	Size budget = pipeline_budget();
-	SbSavedRole saved;
-	SbEntry *entry;
-	int64 fired = 0;
-	SbPane pane;
-
-	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
-	{
-		int action;
-
-		/* first: an error on the way leaves a cell that has to be forgotten */
-		sb_cells_change(pipeline->cells, entry);
-		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
-		pipeline->changed = true;
-		if ((action & SB_TIMER_EMIT) || (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
-		{
-			sb_pipeline_as_owner(pipeline, &saved);
-			pipeline_emit(pipeline, entry, &pane);
-			sb_role_restore(&saved);
-		}
-		if (action & SB_TIMER_COLLECT)
-			sb_cells_remove(pipeline->cells, entry);
-		else
-		{
-			pipeline_release_closed(pipeline, entry);
-			sb_cells_set_timers(pipeline->cells, entry, true);
-		}
-		if (++fired % SB_TIMERS_AT_ONCE != 0)
-			continue;
-		sb_pipeline_as_owner(pipeline, &saved);
-		pipeline_write_result(pipeline);
-		sb_role_restore(&saved);
-		sb_pipeline_write_state(pipeline);
-		sb_chain_hand_on(pipeline, false);
-		if (sb_cells_bytes(pipeline->cells) > budget)
-			sb_cells_evict(pipeline->cells, budget / 2);
-	}
-	sb_pipeline_as_owner(pipeline, &saved);
-	pipeline_write_result(pipeline);
-	sb_role_restore(&saved);
 }
 
 /* ---- ends ---- */
@@ -690,7 +503,7 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 {
 	pipeline->clocks.input_watermark = Max(pipeline->clocks.input_watermark, watermark);
 	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, processing_time);
-	pipeline_timers(pipeline);
+	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_pipeline_keep(pipeline);
@@ -708,7 +521,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (pipeline->history)
 		sb_history_end_bundle(pipeline, Max(position, progress->position));
 	pipeline_advance(pipeline, idle);
-	pipeline_timers(pipeline);
+	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	progress->position = Max(progress->position, position);
 	if (!pipeline->changed)

@@ -142,6 +142,11 @@ extern char *sb_chain_queue_sql(const char *table);
 
 /* ---- for the files of the pipeline ---- */
 
+/* What the cells may use in the middle of a bundle. */
+extern Size sb_pipeline_budget(void);
+/* Asks the cells whose timers are due, in their order, and writes what they say. */
+extern void sb_pipeline_timers(SbPipeline *pipeline);
+
 typedef struct SbSavedRole
 {
 	Oid user;
@@ -170,6 +175,16 @@ extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */
 extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
+/* An element comes to a cell that is not closed; where windows are computed anew they may have expired. */
+static inline void
+sb_pipeline_reduce(SbPipeline *pipeline, SbCell *cell, TimestampTz event_time)
+{
+	if (unlikely(pipeline->backfill != NULL))
+		sb_reduce_move(&pipeline->strategy, &pipeline->clocks, cell, event_time);
+	else
+		sb_reduce_add(&pipeline->strategy, &pipeline->clocks, cell, event_time);
+}
+
 /* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
 extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);

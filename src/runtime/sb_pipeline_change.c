@@ -94,7 +94,7 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 		         errdetail("When it was new it was a dead letter, or older than the pipeline.")));
 	/* first: an error in the middle leaves a cell that has to be forgotten */
 	sb_cells_touch(pipeline->cells, entry);
-	sb_reduce_add(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), event_time);
+	sb_pipeline_reduce(pipeline, sb_cells_cell(pipeline->cells, entry), event_time);
 	if (old)
 		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
 	else

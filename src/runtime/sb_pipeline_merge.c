@@ -301,7 +301,7 @@ merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *element
 		if (change->missing)
 			continue;
 		pipeline->current = &merge_row_of(merge, change)->row;
-		sb_reduce_add(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, entry), change->element.time);
+		sb_pipeline_reduce(pipeline, merge_cell(merge, entry), change->element.time);
 		sb_query_element_set(pipeline->query, change->element.data, change->element.size);
 		if (change->removes)
 			sb_query_acc_retract(pipeline->query, accs);

@@ -702,8 +702,8 @@ sb_cells_keep(SbCells *cells)
 	}
 }
 
-static void
-cells_forget_stored(SbCells *cells)
+void
+sb_stored_forget(SbCells *cells)
 {
 	HASH_SEQ_STATUS scan;
 	SbStoredWindow *stored;
@@ -723,61 +723,8 @@ sb_cells_rollback(SbCells *cells)
 	while (!dlist_is_empty(&cells->changed))
 		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
 	/* cells may have left memory, or the table, in what is undone: counted anew before the next use */
-	cells_forget_stored(cells);
+	sb_stored_forget(cells);
 	cells->stored_known = cells->in_memory;
-}
-
-void
-sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
-{
-	dlist_mutable_iter iter;
-
-	if (sb_window_range_is_all(range) && !inside)
-		return;
-	(void) sb_cells_take_touched(cells);
-	dlist_foreach_modify(iter, &cells->lru)
-	{
-		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
-
-		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window) == inside)
-			sb_entry_unlink(cells, entry);
-	}
-	cells_forget_stored(cells);
-	if (!cells->in_memory)
-		sb_state_clear(cells, range, inside);
-	/* counted anew where something may be left */
-	cells->stored_known = cells->in_memory || sb_window_range_is_all(range);
-	sb_cells_know_stored(cells);
-}
-
-void
-sb_cells_untouch(SbCells *cells)
-{
-	for (SbEntry *entry = sb_cells_take_touched(cells); entry; entry = entry->next_touched)
-		sb_cells_set_timers(cells, entry, false);
-}
-
-void
-sb_cells_hasten(SbCells *cells, const SbWindowRange *range)
-{
-	HASH_SEQ_STATUS scan;
-	SbStoredWindow *stored;
-	dlist_iter iter;
-
-	sb_cells_know_stored(cells);
-	dlist_foreach(iter, &cells->lru)
-	{
-		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
-
-		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window))
-			sb_entry_hasten(cells, entry, SB_TIME_MIN);
-	}
-	hash_seq_init(&scan, cells->stored);
-	while ((stored = hash_seq_search(&scan)) != NULL)
-	{
-		if (sb_window_range_has(range, stored->window))
-			sb_stored_add(cells, stored->window, 0, SB_TIME_MIN, SB_TIME_MAX, SB_TIME_MAX);
-	}
 }
 
 Size

@@ -131,6 +131,8 @@ extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, Timestam
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
 /* The cell was stored with this event timer, which the watermark may have passed since. */
 extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
+/* Nothing is known of what is stored. */
+extern void sb_stored_forget(SbCells *cells);
 extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
 /* No stored cell has a processing timer before this any more: sets the bounds anew. */
 extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);

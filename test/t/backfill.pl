@@ -37,11 +37,12 @@ $node->safe_psql('postgres', q{
 	ALTER TABLE ev REPLICA IDENTITY FULL});
 create_pipeline($node, 'b_tumble', from_ev(q{beam.tumble(e.ts, '10 minutes')}));
 create_pipeline($node, 'b_hop', from_ev(q{beam.hop(e.ts, '1 hour', '15 minutes')}));
+create_pipeline($node, 'b_gap', from_ev(q{beam.session(e.ts, '30 seconds')}));
 create_pipeline($node, 'b_global', 'SELECT e.k, count(*) AS n, sum(e.v) AS s FROM ev e GROUP BY 1');
 create_pipeline($node, 'b_net', from_ev(q{beam.tumble(e.ts, '1 hour')}), q{allowed_lateness => '10000 days', accumulation => 'retracting'});
 create_pipeline($node, 'b_reader', q{SELECT w.window_start, w.window_end, sum(b.n) AS n, count(*) AS groups
 	FROM b_tumble b, beam.tumble(b.window_start, '3 hours') w GROUP BY 1, 2});
-my @pipelines = qw(b_tumble b_hop b_global b_net b_reader);
+my @pipelines = qw(b_tumble b_hop b_gap b_global b_net b_reader);
 
 # Ends a load, and waits until nothing of it is on its way
 sub end_load
