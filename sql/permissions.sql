@@ -327,11 +327,11 @@ DROP ROLE beam_alice; \echo :SQLSTATE
 \set VERBOSITY default
 REASSIGN OWNED BY beam_alice TO beam_bob;
 SELECT c.relname, pg_get_userbyid(c.relowner) AS owner FROM pg_class c WHERE relname ~ 'by_proxy' ORDER BY 1;
-SELECT name, owner FROM beam.pipelines;
 -- the pipeline goes with its result, and all of it is his now
 INSERT INTO alice.ev VALUES (1);
 SELECT beam.resume_pipeline('by_proxy');
 CALL beam.wait_for('by_proxy'); \echo :SQLSTATE
+SELECT name, owner FROM beam.pipelines;
 SELECT beam.drop_pipeline('by_proxy');
 
 DROP SCHEMA alice, bob, team, common CASCADE;
