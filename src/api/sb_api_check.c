@@ -7,6 +7,7 @@
 #include "api/sb_api.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/sb_definition.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -76,7 +77,13 @@ check_pipelines(ReturnSetInfo *result)
 	sb_api_enter(&saved);
 	MemoryContextSwitchTo(context);
 	foreach (lc, sb_catalog_pipelines())
-		states[((SbPipelineRow *) lfirst(lc))->state]++;
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage == SB_STAGE_CURRENT)
+			states[row->state]++;
+	}
+	states[SB_PIPELINE_NEEDS_RESYNC] += sb_definition_count_restored();
 	sb_api_leave(&saved);
 	check_put(result, "pipelines", states[SB_PIPELINE_FAILED] == 0 && states[SB_PIPELINE_NEEDS_RESYNC] == 0,
 	          psprintf("%d running, %d paused, %d failed, %d needing a resync", states[SB_PIPELINE_RUNNING], states[SB_PIPELINE_PAUSED],

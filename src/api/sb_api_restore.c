@@ -6,19 +6,14 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
-#include "miscadmin.h"
-#include "query/sb_plan.h"
-#include "rewrite/rewriteHandler.h"
+#include "runtime/sb_version.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/varlena.h"
 
 static SbDefinition *
@@ -41,27 +36,6 @@ restore_find_owned(const char *name, Oid user)
 	if (definition && !has_privs_of_role(user, definition->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", definition->name)));
 	return definition;
-}
-
-/* Made as the owner: functions in the view are folded. */
-static SbPlan *
-restore_plan(const SbDefinition *definition)
-{
-	Relation view = table_open(definition->view, AccessShareLock);
-	Query *query = copyObject(get_view_query(view));
-	int level = NewGUCNestLevel();
-	SbPlan *plan;
-	Oid user;
-	int context;
-
-	table_close(view, NoLock);
-	GetUserIdAndSecContext(&user, &context);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(definition->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	plan = sb_plan_build(query);
-	SetUserIdAndSecContext(user, context);
-	AtEOXact_GUC(false, level);
-	return plan;
 }
 
 /* The dump may have been restored in part, or what it names may be something else by now. */
@@ -120,7 +94,7 @@ sb_api_adopt(const char *name)
 	if (definition)
 	{
 		restore_check_relations(definition);
-		plan = restore_plan(definition);
+		plan = sb_version_plan(&(SbPipelineRow){.name = definition->name, .owner = definition->owner, .view = definition->view}, NULL);
 		restore_check_columns(definition, plan);
 		(void) sb_definition_adopt(definition, plan->source, restore_upstream(definition, plan->source), SB_RESTORED_REASON);
 	}

@@ -67,6 +67,13 @@ sb_definition_find_restored_by_result(Oid result)
 	return find_restored("result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result));
 }
 
+int
+sb_definition_count_restored(void)
+{
+	run("SELECT FROM beam._restored_definition", 0, NULL, NULL, SPI_OK_SELECT);
+	return (int) SPI_processed;
+}
+
 int32
 sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream, const char *reason)
 {
@@ -115,6 +122,14 @@ settings_columns(const Trigger *trigger)
 	return construct_array(names, trigger->tgnargs, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
+static char *
+trigger_text(const TriggerData *data, const char *column)
+{
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+
+	return SPI_getvalue(data->tg_trigtuple, desc, SPI_fnumber(desc, column));
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_keep_definition);
 
 /* For each row; its arguments are the columns that are settings. The function's search_path is pg_catalog. */
@@ -122,28 +137,20 @@ PGDLLEXPORT Datum
 stream_beam_keep_definition(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	HeapTuple tuple;
+	char *name, *stage;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this function is called by a trigger only")));
-	tuple = data->tg_trigtuple;
+	name = trigger_text(data, "name");
+	stage = trigger_text(data, "stage");
 	SPI_connect();
-	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-	{
-		Oid types[] = {TEXTOID};
-		Datum values[] = {
-		    CStringGetTextDatum(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name")))};
-
-		/* the current version may be another one */
-		run("DELETE FROM beam.definition d WHERE d.name = $1 AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current')",
-		    1, types, values, SPI_OK_DELETE);
-	}
-	else
+	/* other versions are nothing to restore: the current one is made anew from its source */
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event) && strcmp(stage, "current") == 0)
+		sb_definition_delete(name);
+	else if (!TRIGGER_FIRED_BY_DELETE(data->tg_event))
 	{
 		Oid types[] = {TEXTOID, TEXTARRAYOID};
-		Datum values[] = {
-		    CStringGetTextDatum(SPI_getvalue(tuple, RelationGetDescr(data->tg_relation), SPI_fnumber(RelationGetDescr(data->tg_relation), "name"))),
-		    PointerGetDatum(settings_columns(data->tg_trigger))};
+		Datum values[] = {CStringGetTextDatum(name), PointerGetDatum(settings_columns(data->tg_trigger))};
 
 		run("INSERT INTO beam.definition AS d (name, result, view, settings)"
 		    " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"

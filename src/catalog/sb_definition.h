@@ -22,6 +22,7 @@ typedef struct SbDefinition
 extern SbDefinition *sb_definition_find_restored(const char *name);
 /* The one whose result table this is, or NULL. */
 extern SbDefinition *sb_definition_find_restored_by_result(Oid result);
+extern int sb_definition_count_restored(void);
 /*
  * Makes it a row of beam.pipeline, which needs a resync for this reason, at no position, without a state table; returns the id. The
  * pipeline's source and what it reads from (0: a table) are the caller's.

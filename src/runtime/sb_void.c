@@ -32,6 +32,12 @@ sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *message)
 {
 	ErrorData error = {.sqlerrcode = sqlerrcode, .message = unconstify(char *, message)};
 
+	/* one that is being built has nothing to lose: the runner begins it again */
+	if (row->stage == SB_STAGE_BUILDING)
+	{
+		(void) sb_catalog_mark_rebuild(row->id, message);
+		return;
+	}
 	if (!sb_catalog_set_state(row->id, SB_PIPELINE_NEEDS_RESYNC, &error))
 		return;
 	ereport(WARNING,

@@ -13,7 +13,7 @@
 
 /* Its position is in the WAL of its database, and holds the slot back. */
 extern bool sb_void_holds(const SbPipelineRow *row);
-/* Marks one; `message` says why (palloc'd or constant). */
+/* Marks one; `message` says why (palloc'd or constant). A version that is being built is to begin again instead, at the next reload. */
 extern void sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *message);
 /* Marks those whose position is not within [start, end of the WAL]: what lies between will not come. True: there were any. */
 extern bool sb_void_gapped(XLogRecPtr start);

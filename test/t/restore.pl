@@ -26,7 +26,20 @@ sub setup
 
 sub insert { $_[0]->safe_psql($_[2] // 'postgres', "INSERT INTO t_$_[1] SELECT i % 7, i FROM generate_series(1, 100) i") }
 
-# Tests: it needs a resync for this reason, nothing else can be done with it but dropping it, and a new one runs
+# A test: made anew, it has what its batch view has
+sub resync
+{
+	my ($on, $name, $db, $result) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$result //= $name;
+	$on->safe_psql($db // 'postgres', "SELECT beam.resync_pipeline('$name')");
+	$on->safe_psql($db // 'postgres', "CALL beam.wait_for_alter('$name')");
+	$on->safe_psql($db // 'postgres', "CALL beam.wait_for('$name')");
+	return is(differences($on, $result, $db), '', "$name is made anew");
+}
+
+# Tests: it needs a resync for this reason, nothing else can be done with it, and a new one runs
 sub is_void
 {
 	my ($on, $name, $reason, $db) = @_;
@@ -36,7 +49,7 @@ sub is_void
 	refuses($on, "SELECT beam.resume_pipeline('$name')", qr/HINT:  Call beam\.resync_pipeline\(\)/, 'it cannot be resumed', $db);
 	refuses($on, "CALL beam.wait_for('$name')", qr/HINT:  Call beam\.resync_pipeline\(\)/, 'wait_for says so', $db);
 	setup($on, 'fresh', $db);
-	return $on->safe_psql($db // 'postgres', "SELECT beam.drop_pipeline('$name')");
+	return resync($on, $name, $db);
 }
 
 # A server made of a backup of the first one
@@ -148,7 +161,7 @@ promise 'definitions_survive_pg_dump' => sub {
 	$node->safe_psql('source', 'CREATE ROLE keeper; CREATE SCHEMA "my schema"; GRANT CREATE ON SCHEMA public TO keeper');
 	setup($node, 'sums', 'source');
 	create_pipeline($node, '"my schema"."my sums"', 'SELECT k, count(*) AS n FROM t_sums GROUP BY k',
-		q{allowed_lateness => '3 hours', trigger => 'after_watermark(early => after_count(100), late => after_count(1))', idle_timeout => NULL}, 'source');
+		q{allowed_lateness => '3 hours', trigger => 'after_watermark(early => after_count(1), late => after_count(1))', idle_timeout => NULL}, 'source');
 	$node->safe_psql('source', 'ALTER TABLE "my schema"."my sums" OWNER TO keeper; CREATE VIEW on_sums AS SELECT * FROM sums');
 	$node->safe_psql('source', q{SELECT beam.create_pipeline('gone', 'SELECT count(*) AS n FROM t_sums')});
 	# what is renamed is dumped under the name that it has
@@ -168,8 +181,19 @@ promise 'definitions_survive_pg_dump' => sub {
 	is($node->safe_psql('target', 'SET ROLE keeper; SELECT string_agg(name, \',\') FROM beam.pipelines'), 'my sums', 'each role sees its own');
 	refuses($node, q{SET ROLE keeper; SELECT beam.drop_pipeline('sums')}, qr/must be owner of pipeline "sums"/, 'and has no power over others', 'target');
 	# a second generation
+	my $oid = $node->safe_psql('target', q{SELECT 'sums2'::regclass::oid});
 	dump_and_restore('target', 'target2');
 	is($node->safe_psql('target2', "SELECT $columns FROM beam.pipelines ORDER BY name"), $before, 'a dump of what was never resynced is the same');
+	insert($node, 'sums', 'target');
+	resync($node, 'sums', 'target', 'sums2');
+	is($node->safe_psql('target', q{SELECT 'sums2'::regclass::oid}), $oid, 'it is the restored table');
+	is($node->safe_psql('target', 'SELECT sum(v) FROM on_sums'), 2 * 5050, 'a view on it is as it was, and sees the new rows');
+	refuses($node, q{SET ROLE keeper; SELECT beam.resync_pipeline('my sums')}, qr/permission denied/, 'the owner has to be able to read the source', 'target');
+	$node->safe_psql('target', 'GRANT SELECT ON t_sums TO keeper; GRANT CREATE, USAGE ON SCHEMA "my schema" TO keeper');
+	$node->safe_psql('target', q{SELECT beam.resync_pipeline('my sums')});
+	$node->safe_psql('target', q{CALL beam.wait_for_alter('my sums')});
+	is($node->safe_psql('target', q{SELECT sum(n), string_agg(DISTINCT state, ',') FROM "my schema"."my sums", beam.pipelines}), 2 * 200 . '|running', 'all of them run');
+	is($node->safe_psql('target', 'SELECT string_agg(name, \',\' ORDER BY name) FROM beam.definition'), 'my sums,sums', 'and would survive the next dump');
 	$node->safe_psql('target2', q{DROP VIEW on_sums; SELECT beam.drop_pipeline('sums')});
 	is($node->safe_psql('target2', q{SELECT count(*) FROM pg_class WHERE relname LIKE 'sums%'}), 0, 'it can be dropped, with its tables');
 	is($node->safe_psql('target2', q{SELECT name FROM beam.pipelines}), 'my sums', 'and is gone then');
@@ -179,7 +203,7 @@ promise 'settings_that_are_dumped_are_all_there_are' => sub {
 	is($node->safe_psql('source', q{
 		SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute WHERE attrelid = 'beam.pipeline'::regclass AND attnum > 0 AND NOT attisdropped
 		   AND attname NOT IN (SELECT jsonb_object_keys(settings) FROM beam.definition)}),
-		'created_at error_at error_code error_message fingerprint id name owner result revision source state state_table upstream view',
+		'created_at error_at error_code error_message fingerprint id keep keep_until name owner reason rebuild result revision source stage state state_table upstream version view',
 		'a new column of beam.pipeline is named in the trigger keep_definition, or here');
 };
 

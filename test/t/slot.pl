@@ -25,6 +25,17 @@ sub setup
 	equal_to_batch($node, $name);
 }
 
+# A test: made anew, it has what its batch view has
+sub resync
+{
+	my ($name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	run("SELECT beam.resync_pipeline('$name')");
+	run("CALL beam.wait_for_alter('$name')");
+	return equal_to_batch($node, $name, "$name is made anew");
+}
+
 sub insert { run("INSERT INTO t_$_[0] SELECT i % 7 FROM generate_series(1, 100) i") }
 
 sub set { $node->append_conf('postgresql.conf', $_[0]); $node->reload }
@@ -107,6 +118,7 @@ promise 'lost_wal_is_said_and_holds_nothing' => sub {
 	refuses($node, q{CALL beam.wait_for('slow')}, qr/needs a resync: its result does not move.*are lost.*HINT:  Call beam\.resync_pipeline\(\)/s, 'wait_for says so');
 	is(run("SELECT NOT ok AND value ~ '[12] needing a resync' FROM beam.check() WHERE item = 'pipelines'"), 't', 'beam.check() says so');
 	wait_until_released(16);
+	resync($_) for qw(slow other);
 	setup('later');
 	drop(qw(slow other later));
 };
@@ -177,6 +189,7 @@ promise 'paused_pipeline_is_given_up_before_the_disk_is_full' => sub {
 	equal_to_batch($node, 'moving', 'one that moves goes on');
 	wait_until_released(32);
 	is(run("SELECT held_by FROM beam.stat_pipelines WHERE name = 'paused'"), 'pipeline moving', 'it holds nothing');
+	resync('paused');
 	drop(qw(paused moving));
 };
 
