@@ -11,11 +11,14 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_pipeline_row.h"
 #include "catalog/pg_inherits.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_hooks.h"
@@ -24,6 +27,7 @@
 #include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/snapmgr.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -38,8 +42,9 @@ static bool tell_runner;
 static bool chained;
 static bool probe;
 /* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
-static bool rights_changed; /* in this database */
-static bool roles_changed;  /* in every database */
+static bool rights_changed;         /* in this database */
+static bool roles_changed;          /* in every database */
+static bool owner_may_have_changed; /* of a result table, by the running statement */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
@@ -123,7 +128,7 @@ hooks_end_of_transaction(bool committed)
 		if (made)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
-	tell_runner = chained = probe = pinned = committing = false;
+	tell_runner = chained = probe = pinned = committing = owner_may_have_changed = false;
 	blocked_dbid = new_dbid = InvalidOid;
 }
 
@@ -230,7 +235,10 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
 		if (OidIsValid(altered) && hooks_is_watched(altered))
+		{
 			sb_at_commit_tell_runner();
+			owner_may_have_changed = access == OAT_POST_ALTER;
+		}
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -328,6 +336,29 @@ hooks_note_rights(Node *statement)
 	}
 }
 
+/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+static void
+hooks_follow_owners(const Node *statement)
+{
+	Oid user;
+	int context;
+
+	if (!owner_may_have_changed)
+		return;
+	owner_may_have_changed = false;
+	if (!IsA(statement, ReassignOwnedStmt) && !IsA(statement, AlterOwnerStmt) && !IsA(statement, AlterTableStmt))
+		return;
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	CommandCounterIncrement();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sb_catalog_follow_owners();
+	PopActiveSnapshot();
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+}
+
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
@@ -347,6 +378,7 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
 	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
 		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+	hooks_follow_owners(statement->utilityStmt);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
