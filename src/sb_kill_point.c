@@ -28,7 +28,7 @@ sb_kill_point_define(void)
 {
 	DefineCustomStringVariable("stream_beam.kill_at",
 	                           "Point in the code at which a process kills itself, \"name\" or \"name:n\" for its n-th time; for tests.", NULL,
-	                           &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE, NULL, kill_at_assign, NULL);
+	                           &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, kill_at_assign, NULL);
 }
 
 void

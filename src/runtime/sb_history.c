@@ -26,10 +26,12 @@
 
 /* Rows handed to the pipeline at a time. */
 #define SB_HISTORY_ROWS 4096
-/* Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of two at most. */
-#define SB_HISTORY_FIRST_ROWS 20000
-/* Pages of the table that are looked into for where to cut it, and the part values that are kept of them. */
-#define SB_HISTORY_SAMPLE_PAGES 2000
+/* Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of four at most. */
+#define SB_HISTORY_FIRST_ROWS 50000
+/* Pages of the table that are looked into for where to cut it: one of so many, within bounds; and the part values that are kept of them. */
+#define SB_HISTORY_SAMPLE_EACH 32
+#define SB_HISTORY_SAMPLE_MIN_PAGES 200
+#define SB_HISTORY_SAMPLE_MAX_PAGES 2000
 #define SB_HISTORY_SAMPLE_VALUES 20000
 /* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. In between the pipelines have twice as long. */
 #define SB_HISTORY_AWAIT_MS 100
@@ -417,7 +419,8 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 {
 	Oid source = pipeline->plan->source;
 	double pages = Max(1, bytes / BLCKSZ);
-	double page_share = Min(1, SB_HISTORY_SAMPLE_PAGES / pages);
+	double wanted = Max(SB_HISTORY_SAMPLE_MIN_PAGES, Min(SB_HISTORY_SAMPLE_MAX_PAGES, pages / SB_HISTORY_SAMPLE_EACH));
+	double page_share = Min(1, wanted / pages);
 	double row_share = Min(1, SB_HISTORY_SAMPLE_VALUES / Max(1, rows * page_share));
 
 	return psprintf("SELECT %s FROM %s TABLESAMPLE SYSTEM (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
@@ -568,7 +571,7 @@ chunk_adapt(SbHistory *history)
 	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
 	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
 
-	history->chunk_rows = Max(1, history->chunk_rows * Max(0.5, Min(2, factor)));
+	history->chunk_rows = Max(1, history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
 static void

@@ -444,9 +444,8 @@ pipeline_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
 	sb_query_acc_init(pipeline->query, accs);
 }
 
-/* The row in out_values, to the result table or to the observer. */
-static void
-pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
+void
+sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 {
 	const SbObserver *observer = pipeline->observer;
 
@@ -462,56 +461,12 @@ pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
 }
 
-/* The rows are packed, one behind the other. */
-void
-sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
-{
-	const char *at, *end;
-
-	if (entry->emitted_rows == NULL)
-		return;
-	end = (char *) entry->emitted_rows + VARSIZE(entry->emitted_rows);
-	for (at = VARDATA(entry->emitted_rows); at < end;)
-	{
-		bytea *packed;
-		uint32 head;
-
-		memcpy(&head, at, sizeof(head));
-		packed = palloc(VARSIZE(&head));
-		memcpy(packed, at, VARSIZE(&head));
-		at += VARSIZE(&head);
-		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
-		pipeline_put(pipeline, entry, pane, -1);
-	}
-	sb_cells_clear_emitted_rows(pipeline->cells, entry);
-}
-
-/* The rows of windows that the cell has taken the place of. */
-static void
-pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
-{
-	SbSession *session = sb_cells_session(pipeline->cells, entry);
-	const bool *nulls;
-	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-
-	if (session == NULL || session->removed == NULL)
-		return;
-	for (int i = 0; i < session->nremoved; i++)
-	{
-		if (pipeline->observer)
-			pipeline->observer->remove(pipeline->observer->arg, session->removed[i], keys, nulls);
-		else
-			sb_result_remove(pipeline->result, session->removed[i], keys, nulls);
-	}
-	sb_cells_clear_removed(pipeline->cells, entry);
-}
-
 void
 sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
 
-	pipeline_put(pipeline, entry, pane, 1);
+	sb_pipeline_put(pipeline, entry, pane, 1);
 	entry->emitted = true;
 	if (pipeline->strategy.accumulation != SB_RETRACTING && !sb_chain_wants_retractions(pipeline))
 		return;
@@ -535,14 +490,14 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	old = MemoryContextSwitchTo(pipeline->element);
 	sb_pipeline_recall(pipeline, entry);
 	sb_pipeline_retract(pipeline, entry, pane);
-	pipeline_remove_rows(pipeline, entry);
+	sb_pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
 		sb_pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->observer)
-		pipeline_put(pipeline, entry, pane, 0);
+		sb_pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
 	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
 	         pipeline->strategy.accumulation == SB_ACCUMULATING)

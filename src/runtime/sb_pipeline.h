@@ -175,19 +175,28 @@ extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *r
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
 /* A pane of the cell with the row in out_values. Runs as the owner. */
 extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
-/*
- * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
- * is looked up.
- */
-extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* Puts the current row aside, for one window. */
 extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);
 /* Between rows only: afterwards others are the current row of the query. */
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
+/* The row in out_values, to the result table or to the observer. */
+extern void sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op);
+
+/* ---- what cells have said (sb_pipeline_emitted.c) ---- */
+
+/* Takes the rows of windows out of the result whose place the cell has taken. */
+extern void sb_pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry);
 /* Retracts what was emitted for the cell and for the windows merged into it. `pane`: for the observer, of which a retraction has nothing. */
 extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
+/*
+ * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
+ * is looked up.
+ */
+extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
+/* The next packed row to be retracted, a copy; *at starts as NULL. NULL: no more. */
+extern bytea *sb_pipeline_next_emitted(const SbEntry *entry, const char **at);
 
 /* The names that create_pipeline() takes; errors 22023. */
 #define SB_FIRE_ALWAYS "fire_always"

@@ -217,22 +217,6 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 	MemoryContextSwitchTo(old);
 }
 
-void
-sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
-{
-	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
-	const bool *nulls;
-	Datum *keys;
-	bytea *packed;
-
-	if (!stands || entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
-		return;
-	keys = sb_cells_keys(pipeline->cells, entry, &nulls);
-	packed = sb_result_find(pipeline->result, sb_cells_cell(pipeline->cells, entry)->window, keys, nulls);
-	if (packed)
-		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
-}
-
 /* Rows for a reader that does not run: into its queue, whole tuples as bytes. */
 static void
 chain_queue_rows(SbChain *chain)

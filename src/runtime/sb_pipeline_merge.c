@@ -19,6 +19,7 @@
 #include "runtime/sb_pipeline_merge.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* One key at work. */
 typedef struct SbMerge
@@ -91,6 +92,55 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 	merge_remove_row(merge, window);
 }
 
+/* The window that a row of the result is of. */
+static SbWindow
+merge_row_window(const SbPlan *plan, const Datum *values)
+{
+	SbWindow window = {0};
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
+	}
+	return window;
+}
+
+/*
+ * The rows to be retracted with the source's next pane, of its own window and of earlier ones: each by its window, as merge_replace_row()
+ * does it.
+ */
+static void
+merge_replace_emitted(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
+{
+	SbPipeline *pipeline = merge->pipeline;
+	StringInfoData rest;
+	bytea *packed;
+
+	initStringInfo(&rest);
+	for (const char *at = NULL; (packed = sb_pipeline_next_emitted(source, &at)) != NULL;)
+	{
+		SbWindow window;
+		int i = 0;
+
+		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
+		window = merge_row_window(pipeline->plan, pipeline->out_values);
+		while (i < n && !merge_takes_place(merge, into[i], window))
+			i++;
+		if (i < n)
+			sb_cells_add_emitted_rows(pipeline->cells, into[i], (char *) packed, VARSIZE(packed));
+		else
+			appendBinaryStringInfo(&rest, (char *) packed, VARSIZE(packed));
+	}
+	sb_cells_clear_emitted_rows(pipeline->cells, source);
+	if (rest.len == 0)
+		return;
+	sb_cells_add_emitted_rows(pipeline->cells, source, rest.data, rest.len);
+	sb_pipeline_retract(pipeline, source, NULL);
+}
+
 /* What has been said of a source, which is about to go, is taken back with what takes its place. */
 static void
 merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
@@ -107,16 +157,8 @@ merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 			merge_replace_row(merge, window, into, n);
 	}
 	sb_pipeline_recall(pipeline, source);
-	if (source->emitted_rows == NULL)
-		return;
-	for (int i = 0; i < n; i++)
-	{
-		if (!merge_takes_place(merge, into[i], window))
-			continue;
-		sb_cells_add_emitted_rows(pipeline->cells, into[i], VARDATA(source->emitted_rows), VARSIZE(source->emitted_rows) - VARHDRSZ);
-		return;
-	}
-	sb_pipeline_retract(pipeline, source, NULL);
+	if (source->emitted_rows)
+		merge_replace_emitted(merge, source, into, n);
 }
 
 /* ---- the cells of windows ---- */
