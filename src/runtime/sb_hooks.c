@@ -42,9 +42,8 @@ static bool tell_runner;
 static bool chained;
 static bool probe;
 /* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
-static bool rights_changed;         /* in this database */
-static bool roles_changed;          /* in every database */
-static bool owner_may_have_changed; /* of a result table, by the running statement */
+static bool rights_changed; /* in this database */
+static bool roles_changed;  /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
@@ -128,7 +127,7 @@ hooks_end_of_transaction(bool committed)
 		if (made)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
-	tell_runner = chained = probe = pinned = committing = owner_may_have_changed = false;
+	tell_runner = chained = probe = pinned = committing = false;
 	blocked_dbid = new_dbid = InvalidOid;
 }
 
@@ -235,10 +234,7 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
 		if (OidIsValid(altered) && hooks_is_watched(altered))
-		{
 			sb_at_commit_tell_runner();
-			owner_may_have_changed = access == OAT_POST_ALTER;
-		}
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -336,6 +332,23 @@ hooks_note_rights(Node *statement)
 	}
 }
 
+static bool
+hooks_gives_away(const Node *statement)
+{
+	ListCell *lc;
+
+	if (IsA(statement, ReassignOwnedStmt))
+		return true;
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach (lc, ((const AlterTableStmt *) statement)->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)
+			return true;
+	}
+	return false;
+}
+
 /* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
 static void
 hooks_follow_owners(const Node *statement)
@@ -343,11 +356,9 @@ hooks_follow_owners(const Node *statement)
 	Oid user;
 	int context;
 
-	if (!owner_may_have_changed)
+	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
 		return;
-	owner_may_have_changed = false;
-	if (!IsA(statement, ReassignOwnedStmt) && !IsA(statement, AlterOwnerStmt) && !IsA(statement, AlterTableStmt))
-		return;
+	sb_at_commit_tell_runner();
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	CommandCounterIncrement();
