@@ -11,11 +11,14 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
+#include "catalog/sb_pipeline_row.h"
 #include "catalog/pg_inherits.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_hooks.h"
@@ -24,6 +27,7 @@
 #include "sb_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/snapmgr.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -328,6 +332,44 @@ hooks_note_rights(Node *statement)
 	}
 }
 
+static bool
+hooks_gives_away(const Node *statement)
+{
+	ListCell *lc;
+
+	if (IsA(statement, ReassignOwnedStmt))
+		return true;
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach (lc, ((const AlterTableStmt *) statement)->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)
+			return true;
+	}
+	return false;
+}
+
+/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+static void
+hooks_follow_owners(const Node *statement)
+{
+	Oid user;
+	int context;
+
+	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
+		return;
+	sb_at_commit_tell_runner();
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	CommandCounterIncrement();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sb_catalog_follow_owners();
+	PopActiveSnapshot();
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+}
+
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
               QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
@@ -347,6 +389,7 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
 	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
 		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+	hooks_follow_owners(statement->utilityStmt);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
