@@ -347,8 +347,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 		sb_pipeline_add(pipeline, entry, row, event_time);
 }
 
-/* False: the history has the row, or will. */
-static bool
+static void
 pipeline_side(SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
@@ -362,9 +361,9 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row)
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
 	if (pipeline->history && sb_history_ignores(pipeline, row))
-		return false;
+		return;
 	if (!sb_query_filter(pipeline->query))
-		return true;
+		return;
 	n = sb_query_windows(pipeline->query, &event_time, &windows);
 	/*
 	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
@@ -373,30 +372,30 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row)
 	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
 	if (n == 0)
-		return true;
+		return;
 	hash = sb_query_keys(pipeline->query, &keys, &nulls);
 	for (int i = 0; i < n; i++)
 		pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
-	return true;
 }
 
-/* A change: one side, or two. False: none of them is for the stream to apply. */
-static bool
+/* A change: one side, or two. */
+static void
 pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
 	SbRow side = *row;
-	bool taken = false;
 
 	if (likely(row->frame->kind == SB_ROW_INSERT))
-		return pipeline_side(pipeline, row);
+	{
+		pipeline_side(pipeline, row);
+		return;
+	}
 	if (!sb_pipeline_change_counts(pipeline, row))
-		return true;
+		return;
 	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
 	{
 		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
-			taken |= pipeline_side(pipeline, &side);
+			pipeline_side(pipeline, &side);
 	}
-	return taken;
 }
 
 void
@@ -417,7 +416,9 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
 		pipeline->current = row;
-		if (pipeline_row(pipeline, row) && pipeline->backfill == NULL)
+		pipeline_row(pipeline, row);
+		/* what is computed anew has come in before */
+		if (pipeline->backfill == NULL)
 			pipeline->progress.rows_in++;
 		pipeline->changed = true;
 		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
