@@ -25,6 +25,7 @@
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
+#include "runtime/sb_postponed.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -199,8 +200,13 @@ runner_open(const SbPipelineRow *row)
 	SbOpening opening = {.row = row};
 	ErrorData *error;
 
-	if (sb_try(runner_open_one, &opening, &error))
+	if (sb_postponed_try(runner_open_one, &opening, &error))
 		return opening.pipeline;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		sb_postponed_add(row->id, true);
+		return NULL;
+	}
 	if (sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
 	runner_set_failed(row, error);
@@ -223,8 +229,13 @@ runner_verify(SbPipeline *pipeline)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	ErrorData *error;
-	bool valid = sb_try(runner_verify_one, pipeline, &error);
+	bool valid = sb_postponed_try(runner_verify_one, pipeline, &error);
 
+	if (!valid && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		sb_postponed_add(pipeline->row->id, false);
+		valid = true;
+	}
 	if (!valid)
 	{
 		if (sb_error_is_transient(error->sqlerrcode))
@@ -380,6 +391,7 @@ runner_reload(void)
 	sb_catalog_follow_owners();
 	rows = sb_catalog_pipelines();
 	MemoryContextSwitchTo(pipelines_context);
+	sb_postponed_begin();
 	runner_close_stale(rows);
 	detached_least = InvalidXLogRecPtr;
 	foreach (lc, rows)
@@ -397,8 +409,9 @@ runner_reload(void)
 				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
 				 * starts here: what has passed by is in the rows of its history.
 				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id));
-				if (row->revision == 1)
+				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id)) ||
+				         (sb_postponed_was(row->id) && row->upstream == 0);
+				if (row->revision == 1 && !sb_postponed_was(row->id))
 					sb_pipeline_start_at(pipeline, intake->position);
 			}
 		}
@@ -424,6 +437,8 @@ runner_reload(void)
 	/* also where one is awaited: that session may have begun without these sources */
 	if (rewind)
 		runner_request_rewind();
+	/* who waits for one that is opened has to see first that nothing is known to be applied */
+	sb_postponed_end(db);
 }
 
 /* ---- versions ---- */
@@ -691,11 +706,11 @@ runner_turn(void)
 	TimestampTz now, wake, history_at;
 	SbPipeline *history, *ready;
 
-	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
+	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation || sb_postponed_next() <= sb_clock_now())
 		runner_reload();
 	if (awaiting_reset && !runner_await_reset())
 	{
-		sb_worker_sleep(-1);
+		sb_worker_sleep(runner_timeout(sb_postponed_next()));
 		return;
 	}
 	if (sb_housekeeping_next() <= sb_clock_now())
@@ -731,7 +746,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	wake = Min(Min(wake, history_at), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND));
+	wake = Min(Min(Min(wake, history_at), sb_postponed_next()), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND));
 	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
 }
 

@@ -322,6 +322,19 @@ sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 }
 
+bool
+sb_database_has_postponed(SbDatabase *db, int32 pipeline)
+{
+	bool found;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	found = db->npostponed > SB_MAX_POSTPONED;
+	for (int i = 0; i < db->npostponed && !found; i++)
+		found = db->postponed[i] == pipeline;
+	LWLockRelease(sb_registry->lock);
+	return found;
+}
+
 void
 sb_tell_runner(SbDatabase *db)
 {

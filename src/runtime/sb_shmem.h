@@ -19,6 +19,7 @@
 #include "storage/lwlock.h"
 
 #define SB_MAX_SOURCES 1024 /* source tables in one database */
+#define SB_MAX_POSTPONED 64 /* pipelines known by id of those that cannot be looked at; more stand for all */
 
 typedef enum SbRole
 {
@@ -92,6 +93,10 @@ typedef struct SbDatabase
 	int nresults;
 	Oid results[SB_MAX_SOURCES];
 
+	/* by the runner: pipelines that are to run and do not, since somebody has their tables locked */
+	int npostponed;
+	int32 postponed[SB_MAX_POSTPONED];
+
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
 	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
 	pg_atomic_uint32 chain_generation;  /* bumped by each committed creation of a pipeline over another's result */
@@ -152,6 +157,8 @@ extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chain
 /* Something has changed that pipelines of every database may have to see: all runners reload. */
 extern void sb_tell_all_runners(void);
 extern void sb_tell_runner(SbDatabase *db);
+/* Does the pipeline wait for somebody who has its tables locked? Takes the lock. */
+extern bool sb_database_has_postponed(SbDatabase *db, int32 pipeline);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);
 /*

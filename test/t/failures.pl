@@ -217,6 +217,30 @@ promise 'identity_index_that_covers_the_query' => sub {
 	refuses($node, q{SELECT beam.create_pipeline('by_note', 'SELECT note, count(*) FROM keyed GROUP BY note')}, qr/does not have the old values of changed rows of table "keyed".*REPLICA IDENTITY FULL/s, 'a column that it does not cover is refused');
 };
 
+# by an ALTER TABLE that takes hours, or by a prepared transaction that nobody ends
+promise 'locked_source_holds_up_no_other_pipeline' => sub {
+	setup('locked', tumble('SOURCE'), $late);
+	make_source($node, 'e_free');
+	create_pipeline($node, 'f_free', tumble('e_free'));
+	run(q{INSERT INTO e_locked VALUES (1, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'f_locked');
+	$node->append_conf('postgresql.conf', 'max_prepared_transactions = 5');
+	$node->restart;
+	wait_for($node, $_) for qw(f_locked f_free);
+	run(q{BEGIN; ALTER TABLE e_locked ADD note text; INSERT INTO e_locked VALUES (2, '2026-01-01', 1, ''); PREPARE TRANSACTION 'forgotten'});
+	run(q{INSERT INTO e_free VALUES (1, '2026-01-01', 1, '')});
+	wait_for($node, 'f_free');
+	kill9($node, 'runner');
+	run(q{INSERT INTO e_free VALUES (2, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'f_free', 'the others go on with a new runner');
+	create_pipeline($node, 'f_new', tumble('e_free'));
+	equal_to_batch($node, 'f_new', 'and new ones are made');
+	refuses($node, q{CALL beam.wait_for('f_locked', '1 s')}, qr/has not come to the place waited for/, 'who waits for the locked one is not told that it is there');
+	run(q{COMMIT PREPARED 'forgotten'; INSERT INTO e_locked VALUES (3, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'f_locked', 'it goes on where it was');
+	is(run('SELECT sum(n) FROM f_locked'), 3, 'with all its rows');
+};
+
 promise 'update_rolled_back_is_none' => sub {
 	setup('rollback', tumble('SOURCE'), $late);
 	run("INSERT INTO e_rollback SELECT i, '2026-01-01', 1, '' FROM generate_series(1, 10) i");

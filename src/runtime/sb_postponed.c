@@ -1,0 +1,96 @@
+/*
+ * sb_postponed.c: pipelines that cannot be looked at for now; see sb_postponed.h.
+ */
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_postponed.h"
+#include "runtime/sb_worker.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* For a lock, each time; and how long until the next attempt. */
+#define SB_POSTPONED_LOCK_TIMEOUT "200ms"
+#define SB_POSTPONED_RETRY_MS 1000
+
+static List *closed_ids;   /* of the current look */
+static List *previous_ids; /* of the one before */
+static bool any;
+static TimestampTz next = DT_NOEND;
+
+typedef struct SbAttempt
+{
+	void (*fn)(void *arg);
+	void *arg;
+} SbAttempt;
+
+void
+sb_postponed_begin(void)
+{
+	list_free(previous_ids);
+	previous_ids = closed_ids;
+	closed_ids = NIL;
+	any = false;
+}
+
+static void
+postponed_attempt(void *arg)
+{
+	SbAttempt *attempt = arg;
+	int level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", SB_POSTPONED_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	attempt->fn(attempt->arg);
+	AtEOXact_GUC(true, level);
+}
+
+bool
+sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error)
+{
+	SbAttempt attempt = {.fn = fn, .arg = arg};
+
+	return sb_try(postponed_attempt, &attempt, error);
+}
+
+void
+sb_postponed_add(int32 pipeline, bool closed)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	any = true;
+	if (closed)
+		closed_ids = lappend_int(closed_ids, pipeline);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+sb_postponed_was(int32 pipeline)
+{
+	return list_member_int(previous_ids, pipeline);
+}
+
+void
+sb_postponed_end(SbDatabase *db)
+{
+	ListCell *lc;
+
+	next = any ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_POSTPONED_RETRY_MS) : DT_NOEND;
+	if (closed_ids == NIL && previous_ids == NIL)
+		return;
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	db->npostponed = 0;
+	foreach (lc, closed_ids)
+	{
+		if (db->npostponed < SB_MAX_POSTPONED)
+			db->postponed[db->npostponed] = lfirst_int(lc);
+		db->npostponed++;
+	}
+	LWLockRelease(sb_registry->lock);
+}
+
+TimestampTz
+sb_postponed_next(void)
+{
+	return next;
+}
