@@ -129,6 +129,21 @@ DROP OWNED BY beam_readers;
 DROP ROLE beam_readers;
 SET ROLE beam_alice;
 
+-- ---- a schema that is called like that of pg_cron ----
+RESET ROLE;
+CREATE SCHEMA cron AUTHORIZATION beam_bob;
+SET ROLE beam_bob;
+SET search_path = bob;
+CREATE TABLE bob.mine (n int);
+ALTER TABLE bob.mine REPLICA IDENTITY FULL;
+CREATE FUNCTION cron.schedule(text, text, text) RETURNS bigint LANGUAGE sql RETURN 1;
+SELECT beam.create_pipeline('bobs', 'SELECT sum(n) FROM bob.mine');
+SELECT beam.schedule_backfill('bobs', '* * * * *', '1 day'); \echo :SQLSTATE
+SELECT beam.drop_pipeline('bobs');
+RESET ROLE;
+DROP SCHEMA cron CASCADE;
+SET ROLE beam_alice;
+
 -- ---- names ----
 SET search_path = alice;
 CREATE TABLE "a ""quoted""

@@ -8,7 +8,7 @@
 
 #include "api/sb_api.h"
 #include "access/htup_details.h"
-#include "catalog/namespace.h"
+#include "commands/extension.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -24,7 +24,7 @@ schedule_require_cron(void)
 {
 	const char *database = GetConfigOption("cron.database_name", true, false);
 
-	if (OidIsValid(get_namespace_oid("cron", true)))
+	if (OidIsValid(get_extension_oid("pg_cron", true)))
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -70,8 +70,10 @@ REVOKE ALL ON beam.schedule FROM PUBLIC;
 
 CREATE FUNCTION beam._unschedule() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- without pg_cron, or where somebody has removed it by hand, there is no such job any more
-    IF to_regclass('cron.job') IS NOT NULL THEN
+    -- Without pg_cron, or where somebody has removed it by hand, there is no such job any more. A schema of that name could be anybody's.
+    IF EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+                WHERE d.classid = 'pg_proc'::regclass AND d.objid = to_regprocedure('cron.unschedule(bigint)')
+                  AND d.deptype = 'e' AND e.extname = 'pg_cron') THEN
         EXECUTE 'SELECT cron.unschedule(jobid) FROM cron.job WHERE jobid = $1' USING OLD.job;
     END IF;
     RETURN NULL;
