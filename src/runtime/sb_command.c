@@ -13,6 +13,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
 #include "runtime/sb_worker.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -376,12 +377,15 @@ command_backfill(SbCommandRun *run)
 static SbBundleEnd
 command_take_step(SbCommandRun *run)
 {
+	SbBundleEnd end;
 	SbFeed feed;
 
 	if (strcmp(run->command->kind, SB_COMMAND_BACKFILL) == 0)
 		return command_backfill(run);
 	feed = sb_replay_feed(run->pipeline, run->command, replay_done);
-	return command_feed(run, &feed);
+	end = command_feed(run, &feed);
+	SB_KILL_POINT("after_replay_commit");
+	return end;
 }
 
 /* What cannot be done is the command's error, not the runner's: all of it is undone, and who asked is told. */
