@@ -278,7 +278,7 @@ sub care
 
 	return (q{SET timezone = 'UTC'}, @{ pick(
 		[ "CALL beam.backfill('$name', '2026-03-$day', '2026-03-$day 10:00'::timestamptz + interval '@{[ between(1, 30) ]} h')" ], ["CALL beam.backfill('$name')"],
-		["CALL beam.backfill('$name', '2026-03-28 00:@{[ between(10, 50) ]}')"], [q{CALL beam.replay_dead_letters('ins_dead')}],
+		["CALL beam.backfill('$name', '2026-03-28 00:@{[ between(10, 50) ]}')"], [q{CALL beam.replay_dead_letters('ins_dead')}], [q{CALL beam.replay_late_events('ins_late')}],
 		["SELECT beam.resync_pipeline('$name')"], ["SELECT beam.alter_pipeline('$name', ${alter}trigger => \$t\$$trigger\$t\$, keep => $keep)"],
 		["SELECT beam.alter_pipeline('$name', ${alter}keep => '1 min')", $self->write_statement, "CALL beam.wait_for_alter('$name', '5 s')", $self->write_statement, "SELECT beam.rollback_pipeline('$name', keep => $keep)"],
 		["SELECT beam.rollback_pipeline('$name', keep => $keep)"], ["SELECT beam.resync_pipeline('$name')", $self->write_statement, "SELECT beam.cancel_alter('$name')"],
@@ -392,7 +392,7 @@ sub mend
 {
 	my ($self) = @_;
 	my ($chained) = grep { $_->{chained} } @{ $self->{pipelines} };
-	my @void = $self->names(q{state = 'needs_resync'});
+	my @void = $self->names(q{state = 'needs_resync' AND next_version IS NULL});
 
 	$self->sql("SELECT beam.resume_pipeline('$_')") for $self->names(q{state = 'paused'});
 	return unless @void;

@@ -48,6 +48,7 @@ include_if_exists = 'kill_at.conf'
 });
 my ($postmaster, $load);
 my (%killed, %passed);
+my $held_back; # in this round
 
 # ---- processes ----
 
@@ -164,6 +165,7 @@ sub large_transaction { $load->try_sql(q{INSERT INTO ins (ts, k, v, pad) SELECT 
 # A pipeline that stands still while much is written, and no transaction that would hold the slot without it
 sub hold_back
 {
+	return if $held_back++;
 	$load->end;
 	eval { $load->settle };
 	$load->try_sql(q{SELECT beam.pause_pipeline('par_global')});
@@ -213,6 +215,7 @@ sub round
 	my $way = SbLoad::pick(@ways);
 	my ($what, $done);
 
+	$held_back = 0;
 	$load->begin;
 	lull(0.25);
 	if (defined $point) { ($what, $done) = ("at $point", kill_at_point($point)) }
