@@ -214,9 +214,9 @@ stream_beam_replay_dead_letters(PG_FUNCTION_ARGS)
 
 /* ---- late events ---- */
 
-/* The windows of the late events up to an id, as ranges that do not touch. In the current context. */
+/* The windows of the late events, as ranges that do not touch. In the current context. */
 static int
-late_ranges(int32 pipeline, int64 *max_id, SbRange **ranges)
+late_ranges(int32 pipeline, SbRange **ranges)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid types[] = {INT4OID};
@@ -227,65 +227,45 @@ late_ranges(int32 pipeline, int64 *max_id, SbRange **ranges)
 
 	sb_api_enter(&saved);
 	/* islands: a window that starts behind the end of all before it begins a new one */
-	if (SPI_execute_with_args("SELECT min(window_start), max(window_end), max(max_id) FROM"
+	if (SPI_execute_with_args("SELECT min(window_start), max(window_end) FROM"
 	                          " (SELECT *, count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
 	                          " (SELECT *, window_start > max(window_end) OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
-	                          " (SELECT window_start, window_end, max(id) AS max_id FROM beam.late_event WHERE pipeline = $1 GROUP BY 1, 2) w) g) i GROUP BY island ORDER BY 1",
+	                          " (SELECT DISTINCT window_start, window_end FROM beam.late_event WHERE pipeline = $1) w) g) i GROUP BY island ORDER BY 1",
 	                          lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the late events");
 	n = SPI_processed;
 	*ranges = MemoryContextAlloc(context, sizeof(SbRange) * (n + 1));
-	*max_id = 0;
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 
 		(*ranges)[i] = (SbRange){.from = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull)), .to = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull))};
-		*max_id = Max(*max_id, DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull)));
 	}
 	sb_api_leave(&saved);
 	MemoryContextSwitchTo(context);
 	return n;
 }
 
-static int64
-late_delete(int32 pipeline, int64 max_id, const SbRange *range)
-{
-	Oid types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum values[] = {Int32GetDatum(pipeline), Int64GetDatum(max_id), TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->to)};
-	SbElevated saved;
-	int64 n;
-
-	sb_api_enter(&saved);
-	if (SPI_execute_with_args("DELETE FROM beam.late_event WHERE pipeline = $1 AND id <= $2 AND window_start >= $3 AND window_end <= $4",
-	                          lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not delete the late events");
-	n = SPI_processed;
-	sb_api_leave(&saved);
-	return n;
-}
-
 PG_FUNCTION_INFO_V1(stream_beam_replay_late_events);
 
-/* replay_late_events(pipeline): their windows are computed anew from the table, which has the rows */
+/* replay_late_events(pipeline): their windows are computed anew from the table, which has the rows; the runner deletes the events in the same transaction */
 PGDLLEXPORT Datum
 stream_beam_replay_late_events(PG_FUNCTION_ARGS)
 {
-	SbAsk ask = {.command = {.kind = SB_COMMAND_BACKFILL}};
+	SbAsk ask = {.command = {.kind = SB_COMMAND_LATE}};
 	SbPipelineRow *row = ask_begin(fcinfo, &ask, "beam.replay_late_events");
 	int64 deleted = 0;
 	SbRange *ranges;
-	int64 max_id;
 	int n;
 
 	backfill_check(row);
-	n = late_ranges(row->id, &max_id, &ranges);
+	n = late_ranges(row->id, &ranges);
 	for (int i = 0; i < n; i++)
 	{
-		ask.command = (SbCommand){.kind = SB_COMMAND_BACKFILL, .pipeline = row->id, .from = ranges[i].from, .to = ranges[i].to};
+		ask.command = (SbCommand){.kind = SB_COMMAND_LATE, .pipeline = row->id, .from = ranges[i].from, .to = ranges[i].to};
 		ask_run(&ask);
-		deleted += late_delete(row->id, max_id, &ranges[i]);
+		deleted += ask.command.events;
 	}
 	ereport(NOTICE, (errmsg("%lld late events of pipeline \"%s\" are in its result now", (long long) deleted, ask.name)));
 	PG_RETURN_VOID();

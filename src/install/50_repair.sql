@@ -12,8 +12,8 @@ COMMENT ON FUNCTION beam.verify(text, timestamptz, timestamptz) IS
 CREATE TABLE beam.command (
     id         int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline   int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
-    kind       text NOT NULL CHECK (kind IN ('backfill', 'replay')),
-    range_from timestamptz NOT NULL,        -- backfill: the windows that overlap this
+    kind       text NOT NULL CHECK (kind IN ('backfill', 'late', 'replay')),
+    range_from timestamptz NOT NULL,        -- backfill, late: the windows that overlap this
     range_to   timestamptz NOT NULL,
     lo         timestamptz,                 -- of them, those that start from here ...
     hi         timestamptz,                 -- ... to here are still to be done; NULL: not begun
@@ -23,6 +23,7 @@ CREATE TABLE beam.command (
     state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'failed')),
     rows       int8 NOT NULL DEFAULT 0,
     failed     int8 NOT NULL DEFAULT 0,
+    events     int8 NOT NULL DEFAULT 0,     -- late: those that are deleted, since the windows have their rows
     sqlstate   text,
     message    text,
     detail     text,

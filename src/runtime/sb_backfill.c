@@ -17,6 +17,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
+#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -338,6 +339,7 @@ backfill_open(SbFeed *feed)
 	                                          : backfill_sort(step->backfill.shown, step->backfill.nshown);
 	pipeline->backfill = &step->backfill;
 	pipeline->changed = true;
+	SB_KILL_POINT("after_clear");
 	backfill_start_scan(step);
 	MemoryContextSwitchTo(old);
 	return true;
@@ -369,6 +371,7 @@ backfill_close(SbFeed *feed)
 		sb_cells_hasten(step->pipeline->cells, &step->range);
 	if (step->backfilled)
 		backfill_store(step);
+	SB_KILL_POINT("after_backfill_cut");
 	step->done(step);
 }
 
@@ -385,6 +388,8 @@ sb_backfill_end(SbBackfillStep *step, bool committed)
 	SbPipeline *pipeline = step->pipeline;
 
 	pipeline->backfill = NULL;
+	if (committed)
+		SB_KILL_POINT("after_backfill_commit");
 	if (committed && step->backfilled)
 	{
 		MemoryContext old = MemoryContextSwitchTo(pipeline->context);

@@ -13,6 +13,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
 #include "runtime/sb_worker.h"
+#include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -87,7 +88,7 @@ sb_command_leave(const SbCommand *command)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
-#define SB_COMMAND_COLUMNS "id, pipeline, kind, range_from, range_to, lo, hi, ids, state, rows, failed, sqlstate, message, detail, hint, last_id, max_id"
+#define SB_COMMAND_COLUMNS "id, pipeline, kind, range_from, range_to, lo, hi, ids, state, rows, failed, sqlstate, message, detail, hint, last_id, max_id, events"
 
 static char *
 command_text(HeapTuple tuple, int column)
@@ -133,6 +134,7 @@ command_of_tuple(HeapTuple tuple)
 	command.hint = command_text(tuple, 15);
 	command.last_id = command_number(tuple, 16);
 	command.max_id = command_number(tuple, 17);
+	command.events = command_number(tuple, 18);
 	return command;
 }
 
@@ -199,12 +201,12 @@ command_waiting(void)
 static void
 command_put(const SbCommand *command)
 {
-	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	Datum values[] = {
 	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
-	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id)};
+	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id), Int64GetDatum(command->events)};
 
-	command_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8 WHERE id OPERATOR(pg_catalog.=) $1",
+	command_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9 WHERE id OPERATOR(pg_catalog.=) $1",
 	            lengthof(types), types, values, NULL, SPI_OK_UPDATE);
 	ForceSyncCommit();
 }
@@ -296,11 +298,27 @@ backfill_begin(SbCommand *command, SbPipeline *pipeline)
 	return strcmp(command->state, "done") != 0;
 }
 
+/* The step's snapshot saw all that the stream has brought so far, so the windows have the rows of these. */
+static int64
+backfill_delete_late(const SbBackfillStep *step)
+{
+	Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[] = {Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
+	                  TimestampTzGetDatum(step->range.hi)};
+
+	command_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
+	            " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
+	            lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	return SPI_processed;
+}
+
 static void
 backfill_done(SbBackfillStep *step)
 {
 	SbCommand *command = step->arg;
 
+	if (strcmp(command->kind, SB_COMMAND_LATE) == 0)
+		command->events += backfill_delete_late(step);
 	command->lo = step->range.hi;
 	command->rows += step->rows;
 	if (command->lo >= command->hi)
@@ -376,12 +394,15 @@ command_backfill(SbCommandRun *run)
 static SbBundleEnd
 command_take_step(SbCommandRun *run)
 {
+	SbBundleEnd end;
 	SbFeed feed;
 
-	if (strcmp(run->command->kind, SB_COMMAND_BACKFILL) == 0)
+	if (strcmp(run->command->kind, SB_COMMAND_REPLAY) != 0)
 		return command_backfill(run);
 	feed = sb_replay_feed(run->pipeline, run->command, replay_done);
-	return command_feed(run, &feed);
+	end = command_feed(run, &feed);
+	SB_KILL_POINT("after_replay_commit");
+	return end;
 }
 
 /* What cannot be done is the command's error, not the runner's: all of it is undone, and who asked is told. */

@@ -16,6 +16,7 @@
 #include "utils/array.h"
 
 #define SB_COMMAND_BACKFILL "backfill"
+#define SB_COMMAND_LATE "late" /* a backfill that deletes the late events of its windows with each step */
 #define SB_COMMAND_REPLAY "replay"
 
 typedef struct SbCommand
@@ -31,6 +32,7 @@ typedef struct SbCommand
 	char *state;          /* waiting, done, failed */
 	int64 rows;           /* read so far */
 	int64 failed;         /* replay: dead letters that failed again */
+	int64 events;         /* late: events deleted */
 	char *sqlstate, *message, *detail, *hint;
 } SbCommand;
 

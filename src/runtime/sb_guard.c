@@ -22,6 +22,7 @@
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
 #include "storage/spin.h"
@@ -239,7 +240,11 @@ guard_run(SbGuard *guard)
 	}
 	guard->held = sb_slot_held_by(guard->db, &guard->held_by);
 	guard_judge(guard);
+	if (guard->given_up > 0)
+		SB_KILL_POINT("before_give_up");
 	sb_transaction_commit();
+	if (guard->given_up > 0)
+		SB_KILL_POINT("after_give_up");
 	if (guard->given_up > 0)
 		guard_confirm(guard);
 	else if (guard->remaining == 0 && !guard_slot_moves(guard))

@@ -14,6 +14,7 @@
 #include "runtime/sb_history.h"
 #include "runtime/sb_history_part.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -222,6 +223,8 @@ sb_history_write(SbPipeline *pipeline)
 	sb_role_as_worker(&saved);
 	sb_catalog_put_history(&row);
 	sb_role_restore(&saved);
+	if (regions->cut)
+		SB_KILL_POINT("after_history_cut");
 }
 
 static int
@@ -320,7 +323,10 @@ sb_history_keep(SbPipeline *pipeline)
 		return;
 	}
 	if (history->kept != history->now)
+	{
 		MemoryContextDelete(history->kept->context);
+		SB_KILL_POINT("after_chunk_commit");
+	}
 	history->kept = history->now;
 }
 
@@ -600,6 +606,7 @@ chunk_close(SbFeed *feed)
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
 	history_change_regions(pipeline, regions);
+	SB_KILL_POINT("before_chunk_commit");
 	chunk_adapt(history);
 	if (sb_guc_history_rate > 0)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);

@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_command.h"
 #include "sb_guc.h"
+#include "sb_kill_point.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -220,6 +221,7 @@ replay_close(SbFeed *feed)
 	command->rows += replay->nletters - failed;
 	command->failed += failed;
 	replay->done(command);
+	SB_KILL_POINT("before_replay_commit");
 }
 
 SbFeed

@@ -182,6 +182,7 @@ swap_contents(SbSwap *swap)
 		swap_put_aside(swap);
 	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
 	swap_reshape(swap);
+	SB_KILL_POINT("in_swap");
 	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
 	swap->next->result = swap->result;
 	swap_drop(side);

@@ -5,12 +5,15 @@
 #   $load->create;                                 # tables, and a random pipeline for each window function
 #   $load->begin; ...; $load->end;                 # clients at work; nobody minds their errors
 #   $load->settle;                                 # ends the transactions that are left prepared
+#   $load->mend;                                   # pipelines that a client has left paused, or that were given up, run again
 #   my @wrong = $load->wrong;                      # what differs from the batch views; empty: nothing does
 #   $load->drop;
 #
-# TABLES. `ins` has rows inserted only, `chg` rows of all fates. Values are such that each aggregate has one right answer whatever the
+# TABLES. `ins` has rows inserted only, `chg` rows of all fates, and so has `par`, which is partitioned: rows move between partitions,
+# and one partition comes and goes, with rows and without. Values are such that each aggregate has one right answer whatever the
 # order of the rows: floats are small multiples of a power of two, and what orders is unique.
-# PIPELINES. Some are made and dropped by the clients while they are at work, over tables that have rows. Rows are never late, but for `ins_late`, whose late events are then left out of the batch answer; rows with v = 0 fail in
+# PIPELINES. Some are made and dropped by the clients while they are at work, over tables that have rows; others are altered, rolled back,
+# built anew, paused, and have windows computed anew. What of a pipeline is compared, and when, is the same for all its versions. Rows are never late, but for `ins_late`, whose late events are then left out of the batch answer; rows with v = 0 fail in
 # `ins_dead` alone.
 package SbLoad;
 
@@ -21,6 +24,8 @@ use PostgreSQL::Test::Utils;
 
 my $FOREVER = '10000 days';
 my $CLIENTS = 4;
+# A new version has to be built: so much longer may it take
+my $WAIT = '40 s';
 
 sub chance { return rand() < $_[0] }
 sub between { return $_[0] + int(rand($_[1] - $_[0] + 1)) }
@@ -38,6 +43,14 @@ sub sql
 	my ($self, $sql) = @_;
 
 	return $self->{node}->safe_psql($self->{db}, $sql);
+}
+
+# What may fail, and may lose the server in the middle: psql can then not even be given all of its input
+sub try_sql
+{
+	my ($self, $sql) = @_;
+
+	return eval { ($self->{node}->psql($self->{db}, $sql, timeout => 60))[0] == 0 };
 }
 
 # ---- pipelines ----
@@ -67,27 +80,36 @@ my @triggers = (
 my $AHEAD = '2030-01-01';
 my $ENDED = '2029-01-01';
 
+# With aggregates of its own each time; of a discarding pipeline the sums over its panes are compared
+sub query_of
+{
+	my ($p) = @_;
+	my $number = 0;
+	my @more = $p->{accumulation} eq 'discarding' ? () : map { "$_ AS a" . $number++ } map { pick(@aggregates) } 1 .. between(1, 4);
+
+	return 'SELECT ' . join(', ', $p->{select}, @more) . $p->{rest};
+}
+
 sub random_pipeline
 {
 	my ($self, $table, $kind, $young) = @_;
 	my $call = $window{$kind};
-	# whether windows have ended is not known of a table that may be empty
-	my $trigger = defined $call && !$young ? pick(@triggers) : pick(@triggers[ 0 .. 3 ]);
+	# whether windows have ended is not known of a table that may be empty when a version is built
+	my $trigger = defined $call && !$young && $table ne 'par' ? pick(@triggers) : pick(@triggers[ 0 .. 3 ]);
 	my $p = { name => $young // "${table}_$kind", table => $table, trigger => $trigger->[0], when => $trigger->[1] };
 	# what has gone with a pane cannot be taken back
 	my @accumulations = (('accumulating') x 3, 'retracting', $table eq 'ins' ? 'discarding' : ());
 	my @keys = $kind eq 'session' || chance(0.6) ? ('k') : ();
 	my @by = (defined $call ? qw(w.window_start w.window_end) : (), map { "e.$_" } @keys);
 	my @select = (@by, 'count(*) AS n', 'sum(e.v) AS s');
-	my $number = 0;
 
 	$p->{accumulation} = pick(@accumulations);
-	# of a discarding pipeline the sums over its panes are compared
-	push @select, map { "$_ AS a" . $number++ } map { pick(@aggregates) } 1 .. between(1, 4) if $p->{accumulation} ne 'discarding';
-	$p->{query} = 'SELECT ' . join(', ', @select) . " FROM $table e" . (defined $call ? ", $call w" : '');
-	$p->{query} .= ' WHERE e.v % 3 <> 0' if chance(0.2);
-	$p->{query} .= ' GROUP BY ' . join(', ', @by) if @by;
-	$p->{query} .= ' HAVING count(*) > 2' if @by && $p->{accumulation} ne 'discarding' && chance(0.25);
+	$p->{select} = join(', ', @select);
+	$p->{rest} = " FROM $table e" . (defined $call ? ", $call w" : '');
+	$p->{rest} .= ' WHERE e.v % 3 <> 0' if chance(0.2);
+	$p->{rest} .= ' GROUP BY ' . join(', ', @by) if @by;
+	$p->{rest} .= ' HAVING count(*) > 2' if @by && $p->{accumulation} ne 'discarding' && chance(0.25);
+	$p->{query} = query_of($p);
 	# the windows of a session are not those of its panes
 	$p->{sum_by} = join(', ', grep { $kind ne 'session' || !/window/ } map { s/^\w\.//r } @by);
 	$p->{windowed} = defined $call;
@@ -101,7 +123,7 @@ sub arguments
 		$p->{lateness} // $FOREVER, $p->{trigger} // 'continuous()', $p->{accumulation} // 'accumulating');
 
 	$text .= q{, watermark => '0', idle_timeout => NULL} if $p->{lateness};
-	$text .= ", source_mode => '" . ($p->{table} eq 'chg' ? 'changes' : 'append_only') . "'" unless $p->{chained};
+	$text .= ", source_mode => '" . ($p->{table} eq 'ins' ? 'append_only' : 'changes') . "'" unless $p->{chained};
 	return $text;
 }
 
@@ -124,7 +146,7 @@ sub create_sql
 sub young_sql
 {
 	my ($self) = @_;
-	my $table = pick(qw(ins chg));
+	my $table = pick(qw(ins chg par));
 	my $name = 'young' . ++$self->{births};
 	my $p = $self->random_pipeline($table, pick(sort keys %window), $name);
 
@@ -148,12 +170,16 @@ sub create
 	$self->sql(q{CREATE OR REPLACE FUNCTION load_windows(ts timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql IMMUTABLE AS $$
 		SELECT s.window_start, s.window_end + s.i * interval '7 minutes' FROM (SELECT t.*, i FROM beam.tumble($1, '3 minutes') t, generate_series(0, 1) i) s $$});
 	$self->sql("CREATE TABLE $_ (id bigserial PRIMARY KEY, ts timestamptz, k int, v int, f float8, t text, pad text); ALTER TABLE $_ ALTER pad SET STORAGE EXTERNAL") for qw(ins chg);
-	$self->sql('ALTER TABLE chg REPLICA IDENTITY FULL');
+	$self->sql('ALTER TABLE chg REPLICA IDENTITY FULL; CREATE INDEX ON chg (ts); CREATE INDEX ON ins (ts)');
+	$self->sql(q{CREATE TABLE par (id bigserial, ts timestamptz, k int, v int, f float8, t text, pad text) PARTITION BY LIST (k); CREATE INDEX ON par (ts)});
+	$self->sql("CREATE TABLE $_->[0] PARTITION OF par FOR VALUES IN ($_->[1]); ALTER TABLE $_->[0] REPLICA IDENTITY FULL")
+		for [ 'par_0', '0, 1' ], [ 'par_1', '2' ], [ 'par_2', '3, 4, NULL' ], [ 'par_x', '7' ];
 	$self->{pipelines} = [];
 	for my $table (qw(ins chg))
 	{
 		$self->add_pipeline($self->random_pipeline($table, $_)) for @kinds;
 	}
+	$self->add_pipeline($self->random_pipeline('par', $_)) for qw(tumble global), pick(qw(hop session custom));
 	$self->add_pipeline({ name => 'ins_late', table => 'ins', when => 'now', lateness => '2 minutes',
 		oracle => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM ins e, beam.tumble(e.ts, '1 minute') w
 			WHERE e.ts < '2029-01-01' AND e.id NOT IN (SELECT (data ->> 'id')::bigint FROM beam.late_events WHERE pipeline = 'ins_late') GROUP BY 1, 2, 3},
@@ -164,7 +190,7 @@ sub create
 	$self->add_pipeline({ name => 'base', table => 'chg', when => 'now',
 		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM chg e, beam.tumble(e.ts, '2 minutes') w GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });
-	$self->sql("INSERT INTO $_ (ts, k, v, f, t) VALUES ('$AHEAD', 1, 1, 1, 'a')") for qw(ins chg);
+	$self->sql("INSERT INTO $_ (ts, k, v, f, t) VALUES ('$AHEAD', 1, 1, 1, 'a')") for qw(ins chg par);
 }
 
 sub drop
@@ -172,7 +198,7 @@ sub drop
 	my ($self) = @_;
 
 	$self->sql("SELECT beam.drop_pipeline('$_->{name}')") for $self->living_young, reverse @{ $self->{pipelines} };
-	$self->sql('DROP TABLE ins, chg');
+	$self->sql('DROP TABLE ins, chg, par; DROP TABLE IF EXISTS par_x');
 	$self->{young} = {};
 }
 
@@ -191,33 +217,72 @@ sub insert
 
 sub update
 {
+	my ($table) = @_;
 	my $some = sprintf('id %% %d = %d', pick(5, 7, 13), between(0, 4));
 
 	return pick(
-		"UPDATE chg SET v = v + 1 WHERE $some", "UPDATE chg SET ts = ts + interval '90 s' WHERE $some AND ts < '2028-01-01'", "UPDATE chg SET k = (k + 1) % 5, f = f + 0.5 WHERE $some",
-		"UPDATE chg SET t = t || 'x' WHERE $some AND length(t) < 9", "UPDATE chg SET v = v WHERE $some", "UPDATE chg SET pad = repeat('p', 3000) WHERE $some AND pad IS NULL AND id % 3 = 0",
-		"UPDATE chg SET t = NULL, f = NULL WHERE $some AND v % 5 = 0",
-		q{INSERT INTO chg (id, ts, k, v) SELECT id, ts, k, v FROM chg ORDER BY id DESC LIMIT 9 ON CONFLICT (id) DO UPDATE SET v = chg.v + 3},
-		q{MERGE INTO chg USING (SELECT id FROM chg ORDER BY v, id LIMIT 12) s ON s.id = chg.id WHEN MATCHED AND chg.v < 0 THEN DELETE WHEN MATCHED THEN UPDATE SET v = chg.v - 7});
+		"UPDATE $table SET v = v + 1 WHERE $some", "UPDATE $table SET ts = ts + interval '90 s' WHERE $some AND ts < '2028-01-01'", "UPDATE $table SET k = (k + 1) % 5, f = f + 0.5 WHERE $some",
+		"UPDATE $table SET t = t || 'x' WHERE $some AND length(t) < 9", "UPDATE $table SET v = v WHERE $some", "UPDATE $table SET pad = repeat('p', 3000) WHERE $some AND pad IS NULL AND id % 3 = 0",
+		"UPDATE $table SET t = NULL, f = NULL WHERE $some AND v % 5 = 0",
+		$table eq 'chg' ? q{INSERT INTO chg (id, ts, k, v) SELECT id, ts, k, v FROM chg ORDER BY id DESC LIMIT 9 ON CONFLICT (id) DO UPDATE SET v = chg.v + 3} : (),
+		"MERGE INTO $table USING (SELECT id FROM $table ORDER BY v, id LIMIT 12) s ON s.id = $table.id WHEN MATCHED AND $table.v < 0 THEN DELETE WHEN MATCHED THEN UPDATE SET v = $table.v - 7");
 }
 
-sub delete
+sub remove
 {
+	my ($table) = @_;
+
 	return pick(
-		sprintf('DELETE FROM chg WHERE id %% %d = %d', pick(5, 9, 17), between(0, 4)), 'DELETE FROM chg WHERE id IN (SELECT id FROM chg ORDER BY id LIMIT 60)',
-		'DELETE FROM chg WHERE v < 0', 'DELETE FROM chg WHERE k = ' . between(0, 4));
+		sprintf("DELETE FROM $table WHERE id %% %d = %d", pick(5, 9, 17), between(0, 4)), "DELETE FROM $table WHERE id IN (SELECT id FROM $table ORDER BY id LIMIT 60)",
+		"DELETE FROM $table WHERE v < 0", "DELETE FROM $table WHERE k = " . between(0, 4));
 }
 
 sub write_statement
 {
 	my ($self) = @_;
 	my $dice = rand();
+	my $table = pick('chg', 'chg', 'par');
 
 	return $self->insert('ins', between(1, 8)) if $dice < 0.25;
-	return $self->insert('chg', between(1, 25)) if $dice < 0.6;
-	return update() if $dice < 0.85;
-	return $self->delete if $dice < 0.98;
-	return 'TRUNCATE chg';
+	return $self->insert($table, between(1, 25)) if $dice < 0.6;
+	return update($table) if $dice < 0.85;
+	return remove($table) if $dice < 0.98;
+	return "TRUNCATE $table";
+}
+
+# The partition that comes and goes, filled or empty, in one transaction or in several
+sub partition
+{
+	my ($self) = @_;
+	my $detach = 'ALTER TABLE par DETACH PARTITION par_x';
+	my $attach = 'ALTER TABLE par ATTACH PARTITION par_x FOR VALUES IN (7)';
+	my $fill = $self->insert('par_x', between(1, 12)) =~ s/\(i \+ \d+\) % 5/7/r;
+
+	return pick(
+		[ $attach, $fill ], [$fill], [ $attach, $detach ], [ $fill, $detach, $fill, $attach ], [ 'BEGIN', $attach, $fill, pick('COMMIT', 'ROLLBACK') ],
+		[ 'BEGIN', 'DELETE FROM par_x', $self->insert('par', 3), $detach, 'COMMIT', $attach ], [ 'BEGIN', 'TRUNCATE par_x', $fill, 'COMMIT' ],
+		[ 'CREATE TABLE par_y PARTITION OF par FOR VALUES IN (8)', 'ALTER TABLE par_y REPLICA IDENTITY FULL', 'INSERT INTO par (ts, k, v) VALUES (now(), 8, 1)', 'DROP TABLE par_y' ],
+		[ $attach, 'UPDATE par SET k = 7 WHERE k = 3 AND id % 3 = 0', 'UPDATE par SET k = 2 WHERE k = 7 AND id % 2 = 0' ]);
+}
+
+# What a user does with pipelines while they are at work. The versions of a pipeline are compared alike.
+sub care
+{
+	my ($self) = @_;
+	my $p = pick(grep { !$_->{chained} && !$_->{oracle} && ($_->{when} ne 'ended' || $_->{table} eq 'ins') } @{ $self->{pipelines} });
+	my $name = $p->{name};
+	my $day = between(27, 31);
+	my $keep = pick('NULL', q{'1 s'}, q{'3 s'});
+	my $alter = $p->{rest} ? 'query => $q$' . query_of($p) . '$q$, ' : '';
+	my $trigger = pick(grep { $_->[1] eq $p->{when} } @triggers)->[0];
+
+	return (q{SET timezone = 'UTC'}, @{ pick(
+		[ "CALL beam.backfill('$name', '2026-03-$day', '2026-03-$day 10:00'::timestamptz + interval '@{[ between(1, 30) ]} h')" ], ["CALL beam.backfill('$name')"],
+		["CALL beam.backfill('$name', '2026-03-28 00:@{[ between(10, 50) ]}')"], [q{CALL beam.replay_dead_letters('ins_dead')}], [q{CALL beam.replay_late_events('ins_late')}],
+		["SELECT beam.resync_pipeline('$name')"], ["SELECT beam.alter_pipeline('$name', ${alter}trigger => \$t\$$trigger\$t\$, keep => $keep)"],
+		["SELECT beam.alter_pipeline('$name', ${alter}keep => '1 min')", $self->write_statement, "CALL beam.wait_for_alter('$name', '5 s')", $self->write_statement, "SELECT beam.rollback_pipeline('$name', keep => $keep)"],
+		["SELECT beam.rollback_pipeline('$name', keep => $keep)"], ["SELECT beam.resync_pipeline('$name')", $self->write_statement, "SELECT beam.cancel_alter('$name')"],
+		["SELECT beam.pause_pipeline('$name')", $self->write_statement, $self->write_statement, "SELECT beam.resume_pipeline('$name')"]) });
 }
 
 sub ddl
@@ -246,6 +311,7 @@ sub transaction
 
 	return ($self->write_statement) if chance(0.3);
 	return @{ $self->ddl } if chance(0.12);
+	return @{ $self->partition } if chance(0.04);
 	push @sql, 'SET LOCAL synchronous_commit = ' . pick('on', 'off') if chance(0.2);
 	for (1 .. between(1, 5))
 	{
@@ -256,6 +322,8 @@ sub transaction
 	return (@sql, 'ROLLBACK') if chance(0.12);
 	return (@sql, 'COMMIT') unless chance(0.12);
 	$gid = 'load' . ++$self->{gids};
+	# whoever reads a history would have to wait for its end
+	$self->{locked} = 1 if grep { /^TRUNCATE/ } @sql;
 	# some are left for others to end
 	return (@sql, "PREPARE TRANSACTION '$gid'", chance(0.3) ? () : pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$gid'");
 }
@@ -284,6 +352,8 @@ sub begin
 		my @sql = map { $self->transaction } 1 .. $transactions // 15;
 
 		unshift @sql, $self->young_sql if $client == 1 && chance(0.25);
+		push @sql, $self->care, $self->transaction if $client == 2 && chance(0.5);
+		unshift @sql, $self->care if $client == 3 && chance(0.3);
 		unlink $file;
 		append_to_file($file, join('', map { "$_;\n" } @sql));
 		push @{ $self->{clients} }, $self->spawn($file);
@@ -304,6 +374,32 @@ sub settle
 	my @gids = split /\n/, $self->sql('SELECT gid FROM pg_prepared_xacts');
 
 	$self->sql(join('; ', map { pick('COMMIT', 'ROLLBACK') . " PREPARED '$_'" } @gids)) if @gids;
+	$self->{locked} = 0;
+}
+
+# Does a prepared transaction have a table for itself?
+sub locked { return $_[0]{locked} }
+
+sub names
+{
+	my ($self, $where) = @_;
+
+	return split /\n/, $self->sql("SELECT name FROM beam.pipelines WHERE $where ORDER BY name");
+}
+
+# A client may have gone before it came to resume what it had paused. One that another reads cannot be built anew with that.
+sub mend
+{
+	my ($self) = @_;
+	my ($chained) = grep { $_->{chained} } @{ $self->{pipelines} };
+	my @void = $self->names(q{state = 'needs_resync' AND next_version IS NULL});
+
+	$self->sql("SELECT beam.resume_pipeline('$_')") for $self->names(q{state = 'paused'});
+	return unless @void;
+	my $base = grep { $_ eq $chained->{table} } @void;
+	$self->sql("SELECT beam.drop_pipeline('$chained->{name}')") if $base;
+	$self->sql("SELECT beam.resync_pipeline('$_')") for @void;
+	$self->sql("CALL beam.wait_for_alter('$chained->{table}', '$WAIT'); SET timezone = 'UTC'; " . $self->create_sql($chained)) if $base;
 }
 
 # ---- comparing ----
@@ -324,7 +420,7 @@ sub sides
 	my $accumulation = $p->{accumulation} // 'accumulating';
 
 	return ("SELECT * FROM $p->{name}", $p->{oracle}) if $p->{oracle};
-	return ("SELECT * FROM $p->{name} $ended", "SELECT * FROM $batch $ended") if $accumulation eq 'accumulating';
+	return map { "SELECT $self->{columns_of}{$batch} FROM $_ $ended" } $p->{name}, $batch if $accumulation eq 'accumulating';
 	if ($accumulation eq 'discarding')
 	{
 		my $sums = join(', ', grep { $_ } $p->{sum_by}, 'sum(n)', 'sum(s)');
@@ -333,7 +429,7 @@ sub sides
 		return map { "SELECT $sums FROM $_ $ended $by HAVING sum(n) <> 0" } $p->{name}, $batch;
 	}
 	# the rows that were said and not taken back; one that stands twice would have 2
-	my $columns = $p->{columns} //= $self->sql("SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '$batch'::regclass AND attnum > 0");
+	my $columns = $self->{columns_of}{$batch};
 
 	return ("SELECT $columns, sum(op) FROM $p->{name} $ended GROUP BY $columns HAVING sum(op) <> 0", "SELECT $columns, 1::bigint FROM $batch $ended");
 }
@@ -353,7 +449,10 @@ sub figures
 	my $sql = "SET timezone = 'UTC';\n";
 	my %figures;
 
-	$sql .= "CALL beam.wait_for('$_->{name}', '20 s');\n" for @pipelines;
+	$self->sql(join("\n", map { ("CALL beam.wait_for_alter('$_->{name}', '$WAIT');", "CALL beam.wait_for('$_->{name}', '$WAIT');") } @pipelines));
+	# the columns of a batch view are those of the version that is in place
+	$self->{columns_of} = { map { split /\|/ } split /\n/, $self->sql(q{SELECT c.relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped WHERE relname LIKE '%\_batch' AND relkind = 'v' GROUP BY 1}) };
 	$sql .= sprintf("SELECT '%s', (%s);\n", $_->{name}, both_ways($self->sides($_))) for @pipelines;
 	$sql .= sprintf("SELECT '%s', (%s);\n", $_, $alone{$_}) for sort keys %alone;
 	for (split /\n/, $self->sql($sql))
@@ -373,9 +472,9 @@ sub wrong
 	for (;;)
 	{
 		my @pipelines;
-		my $figures = eval { @pipelines = (@{ $self->{pipelines} }, $self->living_young); $self->figures(@pipelines) };
+		my $figures = eval { $self->mend; @pipelines = (@{ $self->{pipelines} }, $self->living_young); $self->figures(@pipelines) };
 
-		return ("no answer: $@") unless $figures;
+		return ("no answer: $@" . $self->unfinished) unless $figures;
 		%soon = map { $_->{name} => 1 } grep { $_->{when} eq 'soon' } @pipelines;
 		my @wrong = grep { $figures->{$_} } sort keys %$figures;
 		# a delay that has not yet passed
@@ -384,13 +483,21 @@ sub wrong
 	}
 }
 
+# Where those stand that are waited for in vain
+sub unfinished
+{
+	my ($self) = @_;
+
+	return eval { $self->sql(q{SELECT name, version, stage, state, error_message FROM beam.pipeline_versions WHERE stage = 'building' OR state <> 'running'}) } // '';
+}
+
 # What there is: a test over nothing would prove nothing
 sub summary
 {
 	my ($self) = @_;
 
-	return "$self->{births} pipelines made over rows; " . $self->sql(q{SELECT format('%s rows inserted only, %s others; %s rows read, %s panes, %s late events, %s dead letters', (SELECT count(*) FROM ins),
-		(SELECT count(*) FROM chg), sum(rows_in), sum(panes), sum(late_events), sum(dead_letters)) FROM beam.stat_pipelines});
+	return "$self->{births} pipelines made over rows; " . $self->sql(q{SELECT format('%s rows inserted only, %s others; %s rows read, %s panes, %s late events, %s dead letters; %s versions', (SELECT count(*) FROM ins),
+		(SELECT count(*) FROM chg) + (SELECT count(*) FROM par), sum(rows_in), sum(panes), sum(late_events), sum(dead_letters), (SELECT last_value FROM pg_get_serial_sequence('beam.pipeline', 'id') s, LATERAL (SELECT max(id) AS last_value FROM beam.pipeline) x)) FROM beam.stat_pipelines});
 }
 
 sub describe

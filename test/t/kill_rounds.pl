@@ -18,6 +18,7 @@ my $ROUNDS = $ENV{ROUNDS} // 200;
 my $SEED = $ENV{SEED} // int(time) % 1_000_000;
 my $EPOCH = 40;
 my $POINT_SECONDS = 5; # so long a point may take to be passed
+my $GUARD_SECONDS = 25; # the guard looks every ten
 
 # All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
 my %point = (
@@ -28,12 +29,18 @@ my %point = (
 	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
 	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_spool => \&large_transaction,
 	stream_part => \&large_transaction, stream_commit => \&large_transaction,
-	before_swap => \&resync, after_swap => \&resync);
+	before_swap => \&resync, in_swap => \&resync, after_swap => \&resync,
+	after_history_cut => \&resync, before_chunk_commit => \&resync, after_chunk_commit => \&resync,
+	after_clear => \&backfill, after_backfill_cut => \&backfill, after_backfill_commit => \&backfill,
+	before_replay_commit => \&replay, after_replay_commit => \&replay, before_give_up => \&hold_back, after_give_up => \&hold_back);
 
 my $node = new_node('kill_rounds', conf => q{
 stream_beam.ring_size = '1MB'
 stream_beam.bundle_time = '20ms'
 stream_beam.decoding_work_mem = '256kB'
+stream_beam.housekeeping_interval = 1
+stream_beam.history_rate = 40000
+stream_beam.history_chunk_time = '5ms'
 max_prepared_transactions = 50
 max_locks_per_transaction = 256
 log_statement = none
@@ -41,6 +48,7 @@ include_if_exists = 'kill_at.conf'
 });
 my ($postmaster, $load);
 my (%killed, %passed);
+my $held_back; # in this round
 
 # ---- processes ----
 
@@ -141,25 +149,39 @@ sub set_kill_at
 	print $fh "stream_beam.kill_at = '$value'\n";
 	# a large transaction comes in parts, unless there is memory for it; then it outgrows the ring
 	print $fh "stream_beam.decoding_work_mem = '64MB'\n" if $value =~ /_spool/;
+	print $fh "stream_beam.max_retained_wal = '32MB'\n" if $value =~ /_give_up/;
 	close $fh;
 	kill('HUP', $postmaster);
 }
 
-sub failing_row { $node->psql('postgres', 'INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
-sub pause_and_resume { $node->psql('postgres', "SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
-sub resync { $node->psql('postgres', "SELECT beam.resync_pipeline('chained')") }
-sub large_transaction { $node->psql('postgres', q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
+# The server may die while they are at it
+sub failing_row { $load->try_sql('INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
+sub pause_and_resume { $load->try_sql("SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
+sub resync { $load->try_sql("SELECT beam.resync_pipeline('$_')") for 'chg_global', 'chained' }
+sub backfill { $load->try_sql("SET statement_timeout = '1s'; CALL beam.backfill('base')") or eval { $load->settle } }
+sub replay { $load->try_sql("SET statement_timeout = '2s'; INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0); CALL beam.wait_for('ins_dead'); CALL beam.replay_dead_letters('ins_dead')") }
+sub large_transaction { $load->try_sql(q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
+
+# A pipeline that stands still while much is written, and no transaction that would hold the slot without it
+sub hold_back
+{
+	return if $held_back++;
+	$load->end;
+	eval { $load->settle };
+	$load->try_sql(q{SELECT beam.pause_pipeline('par_global')});
+	$load->try_sql(q{SELECT pg_logical_emit_message(true, 'kill_rounds', repeat('m', 1000000)) FROM generate_series(1, 40)});
+}
 
 # True: a process has killed itself there
 sub kill_at_point
 {
 	my ($name) = @_;
 	my $at = -s $node->logfile;
-	my $until = time + $POINT_SECONDS;
+	my $until = time + ($name =~ /_give_up$/ ? $GUARD_SECONDS : $POINT_SECONDS);
 	my $next = time + 0.15;
 
 	# the slot is told once a second, and a transaction larger than the ring takes its time
-	set_kill_at($name . ($name !~ /_confirm$|_spool$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
+	set_kill_at($name . ($name !~ /_confirm$|_spool$|_swap$|_give_up$|_chunk_|_replay_|history_|backfill_|_clear$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
 	kill_child('reader', 'TERM') if $name =~ /_spool$/;
 	while (slurp_file($node->logfile, $at) !~ /process (\d+) kills itself/)
 	{
@@ -171,7 +193,7 @@ sub kill_at_point
 		usleep(5000); # sleeps: between two looks
 		next if time < $next;
 		$next = time + 0.15;
-		($point{$name} // sub { $node->psql('postgres', q{INSERT INTO ins (ts, k, v) VALUES ('2026-03-29', 1, 1)}) })->();
+		($point{$name} // sub { $load->try_sql(q{INSERT INTO ins (ts, k, v) VALUES ('2026-03-29', 1, 1)}) })->();
 	}
 	my ($pid) = slurp_file($node->logfile, $at) =~ /process (\d+) kills itself/;
 	set_kill_at('');
@@ -193,6 +215,7 @@ sub round
 	my $way = SbLoad::pick(@ways);
 	my ($what, $done);
 
+	$held_back = 0;
 	$load->begin;
 	lull(0.25);
 	if (defined $point) { ($what, $done) = ("at $point", kill_at_point($point)) }
@@ -202,7 +225,7 @@ sub round
 	answers();
 	$load->end;
 	answers();
-	$load->settle if SbLoad::chance(0.7);
+	$load->settle if $load->locked || SbLoad::chance(0.7);
 	return $what . ($done ? '' : ' (not done)');
 }
 
@@ -224,7 +247,12 @@ for my $number (0 .. $ROUNDS - 1)
 		$load = SbLoad->new($node);
 		$load->create;
 	}
-	my $what = round($number);
+	my $what = eval { round($number) };
+	if (!defined $what)
+	{
+		fail("round $number: $@");
+		last;
+	}
 	my @wrong = $load->wrong;
 	# who was started before the point was taken back may have passed it once more
 	for (1 .. 3)
