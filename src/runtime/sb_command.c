@@ -15,6 +15,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -405,7 +406,10 @@ command_take_step(SbCommandRun *run)
 	return end;
 }
 
-/* What cannot be done is the command's error, not the runner's: all of it is undone, and who asked is told. */
+/*
+ * What cannot be done is the command's error: all of it is undone, and who asked is told. What the pipelines have in memory is of no use
+ * then: a careful run has kept parts of it that are now rolled back. The next runner reads what is committed.
+ */
 static SbBundleEnd
 command_try_step(SbCommandRun *run)
 {
@@ -418,19 +422,17 @@ command_try_step(SbCommandRun *run)
 	PG_CATCH();
 	{
 		ErrorData *error;
-		ListCell *lc;
 
 		MemoryContextSwitchTo(the_context);
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		sb_statements_abort();
-		foreach (lc, run->pipelines)
-			sb_pipeline_rollback(lfirst(lc));
-		run->pipeline->backfill = NULL;
 		sb_transaction_begin();
 		command_put_error(run->command, error);
 		sb_transaction_commit();
+		ereport(LOG, (errmsg("stream_beam: the runner starts anew after a %s that failed: %s", run->command->kind, error->message)));
+		proc_exit(1);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(the_context);

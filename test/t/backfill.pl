@@ -231,6 +231,16 @@ sub kill_at
 	$node->reload;
 }
 
+# Until the runner has read that it is not to be killed any more: it has had two turns without dying
+sub survive
+{
+	for (my $turns = 0; $turns < 2;)
+	{
+		wait_until($node, 'SELECT NOT pg_is_in_recovery()');
+		$turns = $node->psql('postgres', q{CALL beam.wait_for('b_hop', '60 s')}) == 0 ? $turns + 1 : 0;
+	}
+}
+
 for my $point (qw(before_state:3 before_commit:4 after_commit:4 before_position:3))
 {
 	promise "kill_at_${point}_during_backfill_changes_nothing" => sub {
@@ -240,6 +250,7 @@ for my $point (qw(before_state:3 before_commit:4 after_commit:4 before_position:
 		kill_at($point);
 		$node->psql('postgres', q{CALL beam.backfill('b_hop', '2026-01-01 03:00', '2026-01-01 18:00')}) for 1 .. 3;
 		kill_at(undef);
+		survive();
 		end_load($load);
 		backfill('b_hop');
 		verified('after the kill');
