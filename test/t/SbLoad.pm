@@ -198,7 +198,7 @@ sub drop
 	my ($self) = @_;
 
 	$self->sql("SELECT beam.drop_pipeline('$_->{name}')") for $self->living_young, reverse @{ $self->{pipelines} };
-	$self->sql('DROP TABLE ins, chg, par; DROP TABLE IF EXISTS par_x');
+	$self->sql('DROP TABLE IF EXISTS par_x, par_y; DROP TABLE ins, chg, par');
 	$self->{young} = {};
 }
 
@@ -261,7 +261,7 @@ sub partition
 	return pick(
 		[ $attach, $fill ], [$fill], [ $attach, $detach ], [ $fill, $detach, $fill, $attach ], [ 'BEGIN', $attach, $fill, pick('COMMIT', 'ROLLBACK') ],
 		[ 'BEGIN', 'DELETE FROM par_x', $self->insert('par', 3), $detach, 'COMMIT', $attach ], [ 'BEGIN', 'TRUNCATE par_x', $fill, 'COMMIT' ],
-		[ 'CREATE TABLE par_y PARTITION OF par FOR VALUES IN (8)', 'ALTER TABLE par_y REPLICA IDENTITY FULL', 'INSERT INTO par (ts, k, v) VALUES (now(), 8, 1)', 'DROP TABLE par_y' ],
+		[ 'DROP TABLE IF EXISTS par_y', 'BEGIN', 'CREATE TABLE par_y PARTITION OF par FOR VALUES IN (8)', 'ALTER TABLE par_y REPLICA IDENTITY FULL', 'COMMIT', 'INSERT INTO par (ts, k, v) VALUES (now(), 8, 1)', 'DROP TABLE par_y' ],
 		[ $attach, 'UPDATE par SET k = 7 WHERE k = 3 AND id % 3 = 0', 'UPDATE par SET k = 2 WHERE k = 7 AND id % 2 = 0' ]);
 }
 
