@@ -237,6 +237,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
 		pipeline->history = sb_history_open(pipeline);
+	sb_pipeline_forget_deferred(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, old);
 	return pipeline;

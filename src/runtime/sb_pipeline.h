@@ -69,6 +69,7 @@ typedef struct SbPipeline
 	Datum *out_values;               /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
+	int defer_rows;              /* when there are so many they are resolved, though the bundle goes on */
 	TimestampTz last_row_at;     /* processing time: when it last had a row */
 	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */
