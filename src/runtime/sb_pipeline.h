@@ -163,8 +163,11 @@ extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
 /* ---- changes (sb_pipeline_change.c) ---- */
 
-/* A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. */
-extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
+/*
+ * A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. *stays: both sides are in the same
+ * groups.
+ */
+extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays);
 /*
  * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their rows in the result; who reads it is told.
  * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.
