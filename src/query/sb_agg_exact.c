@@ -22,6 +22,9 @@
 #define SB_EXACT_LIMBS 34
 #define SB_EXACT_LOWEST (-1074)
 #define SB_DOUBLE_BITS 53
+/* in the value's bytes: the first bit of a mantissa is not there */
+#define SB_DOUBLE_STORED_BITS 52
+#define SB_DOUBLE_EXPONENT_MASK 0x7FF
 #define SB_FLOAT_BITS 24
 
 typedef struct SbExact
@@ -111,13 +114,27 @@ exact_carry(SbExact *state, int i, uint128 value, bool negative)
 	}
 }
 
+/* The size of a finite value is *mantissa times 2 to the power of the result, in units of the lowest bit. */
+static inline int
+exact_split(float8 value, uint64 *mantissa)
+{
+	uint64 bits = DatumGetUInt64(Float8GetDatum(value));
+	int exponent = (bits >> SB_DOUBLE_STORED_BITS) & SB_DOUBLE_EXPONENT_MASK;
+
+	*mantissa = bits & ((UINT64CONST(1) << SB_DOUBLE_STORED_BITS) - 1);
+	/* subnormals have the exponent of the least normal ones, and no hidden bit */
+	if (exponent == 0)
+		return 0;
+	*mantissa |= UINT64CONST(1) << SB_DOUBLE_STORED_BITS;
+	return exponent - 1;
+}
+
 /* Puts a value in (direction 1) or takes it out (-1). */
 static void
 exact_apply(SbQuery *query, SbAgg *agg, SbAcc *acc, float8 value, int direction)
 {
 	SbExact *state;
 	uint64 mantissa;
-	int exponent;
 	int position;
 
 	if (isnan(value) || isinf(value) || value == 0.0)
@@ -139,14 +156,7 @@ exact_apply(SbQuery *query, SbAgg *agg, SbAcc *acc, float8 value, int direction)
 			sb_agg_never_added(agg);
 		return;
 	}
-	mantissa = (uint64) fabs(ldexp(frexp(value, &exponent), SB_DOUBLE_BITS));
-	position = exponent - SB_DOUBLE_BITS - SB_EXACT_LOWEST;
-	if (position < 0)
-	{
-		/* a subnormal: the low bits are zeros */
-		mantissa >>= -position;
-		position = 0;
-	}
+	position = exact_split(value, &mantissa);
 	state = exact_reach(query, acc, position / 64, position / 64 + 3);
 	exact_carry(state, position / 64 - state->low, (uint128) mantissa << (position % 64), (value < 0.0) == (direction > 0));
 }

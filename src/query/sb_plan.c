@@ -374,14 +374,23 @@ build_output(SbPlanBuild *build)
 
 /* ---- the whole ---- */
 
-/* Visits every planned expression of the plan. */
+/* What decides which groups a row is in. */
 static List *
-all_expressions(const SbPlan *plan, bool output)
+placing_expressions(const SbPlan *plan)
 {
 	List *result = list_make2(plan->filter, plan->window_call);
 
 	for (int i = 0; i < plan->nkeys; i++)
 		result = lappend(result, plan->keys[i].expr);
+	return result;
+}
+
+/* Visits every planned expression of the plan. */
+static List *
+all_expressions(const SbPlan *plan, bool output)
+{
+	List *result = placing_expressions(plan);
+
 	for (int i = 0; i < plan->naggs; i++)
 		result = lappend(result, plan->aggs[i]);
 	if (!output)
@@ -391,20 +400,29 @@ all_expressions(const SbPlan *plan, bool output)
 	return lappend(result, plan->having);
 }
 
+/* Attribute numbers of the source that the expressions use. */
+static Bitmapset *
+columns_of(List *expressions)
+{
+	Bitmapset *offset = NULL;
+	Bitmapset *columns = NULL;
+	int member = -1;
+
+	pull_varattnos((Node *) expressions, SB_PLAN_SOURCE, &offset);
+	while ((member = bms_next_member(offset, member)) >= 0)
+		columns = bms_add_member(columns, member + FirstLowInvalidHeapAttributeNumber);
+	return columns;
+}
+
 static void
 collect_columns(SbPlan *plan)
 {
-	Bitmapset *offset = NULL;
-	int member = -1;
+	int attno = -1;
 
-	pull_varattnos((Node *) all_expressions(plan, false), SB_PLAN_SOURCE, &offset);
-	while ((member = bms_next_member(offset, member)) >= 0)
-	{
-		AttrNumber attno = member + FirstLowInvalidHeapAttributeNumber;
-
-		plan->columns = bms_add_member(plan->columns, attno);
+	plan->columns = columns_of(all_expressions(plan, false));
+	plan->placing = columns_of(placing_expressions(plan));
+	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
 		plan->max_attno = attno;
-	}
 }
 
 static void

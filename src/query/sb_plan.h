@@ -57,6 +57,7 @@ typedef struct SbPlan
 {
 	Oid source;           /* relation */
 	Bitmapset *columns;   /* attribute numbers of the source that are used */
+	Bitmapset *placing;   /* those of them that decide which groups a row is in: by the filter, the windows, the keys */
 	AttrNumber max_attno; /* the largest of them, 0: none */
 	List *filter;         /* implicit-AND list of Expr, NIL: none */
 

@@ -25,6 +25,13 @@ typedef struct SbAcc
 
 typedef struct SbQuery SbQuery;
 
+typedef enum SbSame
+{
+	SB_SAME_NOTHING,
+	SB_SAME_PLACE, /* filter, windows and keys say the same of both: only what is aggregated differs */
+	SB_SAME_ALL
+} SbSame;
+
 /*
  * `retractable`: rows can be taken out of accumulators again, and the aggregates are kept in forms that allow it exactly. Fixed for a
  * pipeline's life: accumulators of one mode cannot be decoded in the other.
@@ -40,6 +47,10 @@ extern const char *sb_query_agg_method(const SbQuery *query, int agg);
  * trusted). The tuple's memory must live until the next call. Deforms only as far as needed, lazily.
  */
 extern void sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout);
+/* The same for another tuple of the layout, for which windows and keys of the current row hold, too: they stay good. */
+extern void sb_query_exchange_row(SbQuery *query, HeapTuple tuple);
+/* What is the same in two tuples of a layout, as far as the query uses them? To the byte. */
+extern SbSame sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layout);
 extern bool sb_query_filter(SbQuery *query);
 /* Windows of the current row, 0 when the event time is null. *windows good until the next row. */
 extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows);

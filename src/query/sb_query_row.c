@@ -9,6 +9,7 @@
 #include "access/htup_details.h"
 #include "access/tupmacs.h"
 #include "query/sb_query_private.h"
+#include "utils/datum.h"
 
 /* Virtual slots' operations with our getsomeattrs; filled at first use. */
 static TupleTableSlotOps sb_row_ops;
@@ -76,14 +77,84 @@ sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout)
 	SbRowSlot *row = (SbRowSlot *) query->slot;
 
 	ResetExprContext(query->econtext);
-	row->header = tuple->t_data;
 	row->layout = layout;
-	row->offset = 0;
-	row->stored = Min(HeapTupleHeaderGetNatts(tuple->t_data), layout->natts);
 	row->ahead = 0;
+	sb_query_exchange_row(query, tuple);
+}
+
+void
+sb_query_exchange_row(SbQuery *query, HeapTuple tuple)
+{
+	SbRowSlot *row = (SbRowSlot *) query->slot;
+
+	row->header = tuple->t_data;
+	row->offset = 0;
+	row->stored = Min(HeapTupleHeaderGetNatts(tuple->t_data), row->layout->natts);
 	row->base.base.tts_nvalid = 0;
 	query->args_ready = false;
 }
+
+/* ---- two tuples ---- */
+
+/* A tuple that is gone through from the first attribute on. */
+typedef struct SbRowCursor
+{
+	char *data;
+	bits8 *nulls; /* NULL: none */
+	uint32 offset;
+	int stored;
+} SbRowCursor;
+
+static inline SbRowCursor
+cursor_begin(HeapTuple tuple)
+{
+	HeapTupleHeader header = tuple->t_data;
+
+	return (SbRowCursor){.data = (char *) header + header->t_hoff, .nulls = (header->t_infomask & HEAP_HASNULL) ? header->t_bits : NULL, .stored = HeapTupleHeaderGetNatts(header)};
+}
+
+/* The bytes of attribute i, which is the next; NULL: it is null. */
+static inline char *
+cursor_next(SbRowCursor *cursor, Form_pg_attribute att, int i)
+{
+	char *at;
+
+	if (i >= cursor->stored || (cursor->nulls != NULL && att_isnull(i, cursor->nulls)))
+		return NULL;
+	cursor->offset = att_align_pointer(cursor->offset, att->attalign, att->attlen, cursor->data + cursor->offset);
+	at = cursor->data + cursor->offset;
+	cursor->offset = att_addlength_pointer(cursor->offset, att->attlen, at);
+	return at;
+}
+
+SbSame
+sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layout)
+{
+	SbRowCursor of_a = cursor_begin(a);
+	SbRowCursor of_b = cursor_begin(b);
+	int natts = Min(query->plan->max_attno, layout->natts);
+	SbSame same = SB_SAME_ALL;
+
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(layout, i);
+		char *in_a = cursor_next(&of_a, att, i);
+		char *in_b = cursor_next(&of_b, att, i);
+
+		if (!bms_is_member(i + 1, query->plan->columns))
+			continue;
+		if (in_a == NULL && in_b == NULL)
+			continue;
+		if (in_a != NULL && in_b != NULL && datumIsEqual(fetchatt(att, in_a), fetchatt(att, in_b), att->attbyval, att->attlen))
+			continue;
+		if (bms_is_member(i + 1, query->plan->placing))
+			return SB_SAME_NOTHING;
+		same = SB_SAME_PLACE;
+	}
+	return same;
+}
+
+/* ---- the filter ---- */
 
 /* True: the row passes. What comes after a passed filter deforms to the last column used at once. */
 bool

@@ -237,6 +237,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
 	if (observer == NULL)
 		pipeline->history = sb_history_open(pipeline);
+	sb_pipeline_forget_deferred(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, old);
 	return pipeline;
@@ -316,10 +317,20 @@ pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow windo
 	       sb_backfill_saw(pipeline->backfilled, row);
 }
 
+/* Which groups a row is in. Good until the query has another row. */
+typedef struct SbPlace
+{
+	TimestampTz event_time;
+	SbWindow *windows;
+	int nwindows;
+	uint64 hash; /* of the keys */
+	const Datum *keys;
+	const bool *nulls;
+} SbPlace;
+
 /* Of merging windows this is the element's own, before any merging. */
 static void
-pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const Datum *keys, const bool *nulls,
-                    TimestampTz event_time, SbWindow window)
+pipeline_add_window(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, SbWindow window)
 {
 	SbEntry *entry;
 
@@ -328,54 +339,85 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, uint64 hash, const D
 	/* nothing is late that is computed anew */
 	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->backfill == NULL)
 	{
-		sb_pipeline_late(pipeline, row, event_time, window, false);
+		sb_pipeline_late(pipeline, row, place->event_time, window, false);
 		return;
 	}
-	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, hash, keys, nulls, window);
+	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, place->hash, place->keys, place->nulls, window);
 	if (entry == NULL)
 	{
 		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
 		{
-			sb_pipeline_defer(pipeline, row, hash, event_time, window);
+			sb_pipeline_defer(pipeline, row, place->hash, place->event_time, window);
 			return;
 		}
-		entry = sb_cells_insert(pipeline->cells, hash, keys, nulls, window);
+		entry = sb_cells_insert(pipeline->cells, place->hash, place->keys, place->nulls, window);
 	}
 	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		sb_pipeline_late(pipeline, row, event_time, window, true);
+		sb_pipeline_late(pipeline, row, place->event_time, window, true);
 	else
-		sb_pipeline_add(pipeline, entry, row, event_time);
+		sb_pipeline_add(pipeline, entry, row, place->event_time);
+}
+
+static void
+pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place)
+{
+	for (int i = 0; i < place->nwindows; i++)
+		pipeline_add_window(pipeline, row, place, place->windows[i]);
+}
+
+/* Finds the groups of the row, which is the query's current one. False: there are none. */
+static bool
+pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
+{
+	if (!sb_query_filter(pipeline->query))
+		return false;
+	place->nwindows = sb_query_windows(pipeline->query, &place->event_time, &place->windows);
+	/*
+	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
+	 * have to come there yet.
+	 */
+	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
+		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
+	if (place->nwindows == 0)
+		return false;
+	place->hash = sb_query_keys(pipeline->query, &place->keys, &place->nulls);
+	return true;
 }
 
 static void
 pipeline_side(SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
-	TimestampTz event_time;
-	SbWindow *windows;
-	const Datum *keys;
-	const bool *nulls;
-	uint64 hash;
-	int n;
+	SbPlace place;
 
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
 	if (pipeline->history && sb_history_ignores(pipeline, row))
 		return;
-	if (!sb_query_filter(pipeline->query))
+	if (pipeline_place(pipeline, row, &place))
+		pipeline_add_windows(pipeline, row, &place);
+}
+
+/* Both sides of an UPDATE that leaves the row in its groups: they are found once. */
+static void
+pipeline_sides_in_place(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow old_side = *row;
+	SbRow new_side = *row;
+	HeapTupleData old, new;
+	SbPlace place;
+
+	old_side.side = SB_SIDE_OLD;
+	sb_row_tuple(&old_side, &old);
+	new_side.side = SB_SIDE_NEW;
+	sb_row_tuple(&new_side, &new);
+	sb_query_set_row(pipeline->query, &new, row->layout);
+	if (!pipeline_place(pipeline, &new_side, &place))
 		return;
-	n = sb_query_windows(pipeline->query, &event_time, &windows);
-	/*
-	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
-	 * have to come there yet.
-	 */
-	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
-		pipeline->max_event_time = Max(pipeline->max_event_time, event_time);
-	if (n == 0)
-		return;
-	hash = sb_query_keys(pipeline->query, &keys, &nulls);
-	for (int i = 0; i < n; i++)
-		pipeline_add_window(pipeline, row, hash, keys, nulls, event_time, windows[i]);
+	sb_query_exchange_row(pipeline->query, &old);
+	pipeline_add_windows(pipeline, &old_side, &place);
+	sb_query_exchange_row(pipeline->query, &new);
+	pipeline_add_windows(pipeline, &new_side, &place);
 }
 
 /* A change: one side, or two. */
@@ -383,14 +425,21 @@ static void
 pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
 	SbRow side = *row;
+	bool stays;
 
 	if (likely(row->frame->kind == SB_ROW_INSERT))
 	{
 		pipeline_side(pipeline, row);
 		return;
 	}
-	if (!sb_pipeline_change_counts(pipeline, row))
+	if (!sb_pipeline_change_counts(pipeline, row, &stays))
 		return;
+	/* a history judges each side by its part value, which is another thing */
+	if (stays && pipeline->history == NULL)
+	{
+		pipeline_sides_in_place(pipeline, row);
+		return;
+	}
 	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
 	{
 		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))

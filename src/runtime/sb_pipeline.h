@@ -69,6 +69,7 @@ typedef struct SbPipeline
 	Datum *out_values;               /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
+	int defer_rows;              /* when there are so many they are resolved, though the bundle goes on */
 	TimestampTz last_row_at;     /* processing time: when it last had a row */
 	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */
@@ -162,8 +163,11 @@ extern void sb_role_as_worker(SbSavedRole *saved);
 extern void sb_role_restore(const SbSavedRole *saved);
 /* ---- changes (sb_pipeline_change.c) ---- */
 
-/* A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. */
-extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row);
+/*
+ * A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. *stays: both sides are in the same
+ * groups.
+ */
+extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays);
 /*
  * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their rows in the result; who reads it is told.
  * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.

@@ -14,7 +14,6 @@
 #include "runtime/sb_version.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -175,29 +174,17 @@ change_check_old(SbPipeline *pipeline, const SbRow *row)
 	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(table))));
 }
 
-/* Are all columns that the query uses as they were? Such an UPDATE is none: no pane, and nothing late about an old row. */
-static bool
-change_is_none(SbPipeline *pipeline, const SbRow *row)
+static SbSame
+change_compare(SbPipeline *pipeline, const SbRow *row)
 {
 	SbRow side = *row;
 	HeapTupleData old, new;
-	int attno = -1;
 
 	side.side = SB_SIDE_OLD;
 	sb_row_tuple(&side, &old);
 	side.side = SB_SIDE_NEW;
 	sb_row_tuple(&side, &new);
-	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
-	{
-		Form_pg_attribute att = TupleDescAttr(row->layout, attno - 1);
-		bool old_null, new_null;
-		Datum was = heap_getattr(&old, attno, row->layout, &old_null);
-		Datum is = heap_getattr(&new, attno, row->layout, &new_null);
-
-		if (old_null != new_null || (!old_null && !datumIsEqual(was, is, att->attbyval, att->attlen)))
-			return false;
-	}
-	return true;
+	return sb_query_compare(pipeline->query, &old, &new, row->layout);
 }
 
 static void change_truncate(SbPipeline *pipeline, const SbRow *row);
@@ -223,8 +210,11 @@ change_rebuild(SbPipeline *pipeline, const SbRow *row)
 }
 
 bool
-sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
+sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 {
+	SbSame same;
+
+	*stays = false;
 	if (row->frame->kind == SB_ROW_REBUILD)
 	{
 		change_rebuild(pipeline, row);
@@ -246,7 +236,12 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row)
 	if (row->frame->kind != SB_ROW_UPDATE || row->side != SB_SIDE_ALL)
 		return true;
 	/* without an old tuple it has left the identity as it was, which is all that the query uses */
-	return row->frame->old_length > 0 && !change_is_none(pipeline, row);
+	if (row->frame->old_length == 0)
+		return false;
+	same = change_compare(pipeline, row);
+	*stays = same == SB_SAME_PLACE;
+	/* an UPDATE of nothing that the query uses is none: no pane, and nothing late about an old row */
+	return same != SB_SAME_ALL;
 }
 
 /* ---- TRUNCATE ---- */

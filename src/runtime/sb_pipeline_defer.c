@@ -15,6 +15,12 @@
 #include "sb_guc.h"
 #include "utils/memutils.h"
 
+/*
+ * So many rows are put aside in a bundle, then twice as many, and so on. Soon, since the cells that they miss are likely to be those of the
+ * rows that follow, which then need not be copied and sorted; seldom, for a query costs as much as hundreds of rows.
+ */
+#define SB_DEFER_FIRST_ROWS 1024
+
 /* Copies of rows put aside at a time: not much of the budget, since each may make a cell when it is resolved. */
 static Size
 defer_limit(void)
@@ -35,6 +41,7 @@ sb_pipeline_forget_deferred(SbPipeline *pipeline)
 {
 	/* its memory went with the bundle's */
 	pipeline->deferred = NULL;
+	pipeline->defer_rows = SB_DEFER_FIRST_ROWS;
 }
 
 static SbDeferred *
@@ -81,8 +88,16 @@ sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, Times
 void
 sb_pipeline_resolve_if_many(SbPipeline *pipeline)
 {
-	if (pipeline->deferred && pipeline->deferred->bytes > defer_limit())
+	const SbDeferred *deferred = pipeline->deferred;
+
+	if (deferred == NULL)
+		return;
+	/* sessions put all rows aside, whatever is in memory */
+	if (deferred->bytes > defer_limit() || (!pipeline->merging && deferred->n >= pipeline->defer_rows))
+	{
 		sb_pipeline_resolve(pipeline);
+		pipeline->defer_rows = Min(pipeline->defer_rows * 2, PG_INT32_MAX / 2);
+	}
 }
 
 void
