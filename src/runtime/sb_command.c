@@ -280,13 +280,18 @@ command_choose(List *commands, List *pipelines, XLogRecPtr position)
 	return NULL;
 }
 
-/* Finds out which windows it is about; false: none, so it is done. */
+/* Finds out which windows it is about; false: none, so it is done, or the source is locked: all pipelines would wait with this one. */
 static bool
 backfill_begin(SbCommand *command, SbPipeline *pipeline)
 {
 	SbWindowRange range;
 
 	sb_transaction_begin();
+	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
+	{
+		sb_transaction_commit();
+		return false;
+	}
 	if (sb_backfill_bounds(pipeline, command->from, command->to, &range))
 	{
 		command->lo = range.lo;
@@ -456,8 +461,10 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	tried_at = intake->position;
 	pg_read_barrier();
 	retry_at = DT_NOEND;
-	sb_transaction_begin();
+	/* what is current within a transaction goes with it */
 	old = MemoryContextSwitchTo(the_context);
+	sb_transaction_begin();
+	MemoryContextSwitchTo(the_context);
 	commands = command_waiting();
 	waiting = commands != NIL;
 	run.command = command_choose(commands, pipelines, intake->position);

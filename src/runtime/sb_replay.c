@@ -173,6 +173,8 @@ replay_make_rows(SbReplay *replay)
 			ReThrowError(error);
 		sb_letters_put_dead(pipeline->row->id, pipeline->progress.position, letter->taken_back ? "delete" : "insert",
 		                    JsonbToCString(NULL, &DatumGetJsonbP(letter->data)->root, VARSIZE(DatumGetPointer(letter->data))), error);
+		/* at once: the next one that fails takes back what has not been written */
+		sb_letters_write();
 		pipeline->progress.dead++;
 	}
 }

@@ -575,14 +575,16 @@ runner_evict(void)
 static void
 runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 {
-	runner_evict();
+	/* of a pipeline that has failed the memory is void until the reload, and its position stays */
+	if (end != SB_BUNDLE_FAILED)
+		runner_evict();
 	if (end == SB_BUNDLE_RESET)
 	{
 		/* the reader has started anew by itself: what it sends now begins at the slot's position */
 		awaiting_reset = true;
 		return;
 	}
-	if (runner_persist_due())
+	if (end != SB_BUNDLE_FAILED && runner_persist_due())
 		runner_persist_positions();
 	runner_after_bundle(commit);
 	/* there may be letters that are too many */

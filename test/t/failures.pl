@@ -124,6 +124,78 @@ promise 'too_many_failing_rows_stop_the_pipeline_and_it_can_go_on' => sub {
 	is(run('SELECT s FROM f_many'), 150, 'and the rest is applied, once');
 };
 
+promise 'failing_rows_while_a_command_waits' => sub {
+	my $locker = $node->background_psql('postgres');
+
+	run(q{ALTER SYSTEM SET stream_beam.max_dead_letters = 1000; SELECT pg_reload_conf()});
+	setup('waits', 'SELECT e.k, sum(100 / e.id) AS s FROM SOURCE e GROUP BY e.k');
+	setup('locked', tumble('SOURCE'));
+	equal_to_batch($node, 'f_locked');
+	$locker->query_safe('BEGIN; LOCK TABLE e_locked IN ACCESS EXCLUSIVE MODE');
+	my $backfill = start_load($node, "CALL beam.backfill('f_locked');\n", 'postgres', qw(-c 1 -t 1));
+	wait_until($node, 'SELECT count(*) = 1 FROM beam.command');
+	my $pid = pid_of($node, 'runner');
+	# so that there are bundles in the very turns in which the command is looked at
+	finish_load(start_load($node, "INSERT INTO e_waits VALUES (0, now(), 1, ''), (1, now(), 1, '');\n", 'postgres', qw(-c 2 -t 300)), 0);
+	wait_for($node, 'f_waits');
+	is(pid_of($node, 'runner'), $pid, 'the runner has not ended');
+	is(letters('waits'), 600, 'the failing rows are dead letters');
+	is(run('SELECT s FROM f_waits'), 60000, 'the others are applied');
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+	finish_load($backfill, 0);
+	run(q{ALTER SYSTEM RESET stream_beam.max_dead_letters; SELECT pg_reload_conf()});
+};
+
+promise 'command_that_is_broken_off_leaves_nothing' => sub {
+	setup('broken', tumble('SOURCE'), $late);
+	create_pipeline($node, 'r_broken', 'SELECT f.k, sum(f.s) AS s, count(*) AS n FROM f_broken f GROUP BY f.k');
+	run(q{INSERT INTO e_broken SELECT i, '2026-01-01'::timestamptz + i * interval '20 s', i % 3, '' FROM generate_series(1, 30) i});
+	equal_to_batch($node, 'r_broken');
+	# the first run fails as a row does; the second, row by row, comes as far as to what reads the result
+	run(q{CREATE SEQUENCE calls;
+		CREATE FUNCTION breaks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF TG_TABLE_NAME = 'r_broken' THEN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END IF;
+			IF nextval('public.calls') = 1 THEN RAISE EXCEPTION 'no' USING ERRCODE = '22012'; END IF;
+			RETURN NULL; END $$;
+		GRANT ALL ON SEQUENCE calls TO PUBLIC;
+		UPDATE f_broken SET s = 0 WHERE k = 1;
+		CREATE TRIGGER breaks AFTER INSERT ON f_broken FOR EACH STATEMENT EXECUTE FUNCTION breaks();
+		CREATE TRIGGER breaks AFTER INSERT ON r_broken FOR EACH STATEMENT EXECUTE FUNCTION breaks()});
+	refuses($node, "CALL beam.backfill('f_broken')", qr/not now/, 'the caller is told');
+	is(run('SELECT last_value > 1 FROM calls'), 't', 'it was run again');
+	run('DROP FUNCTION breaks CASCADE');
+	run("CALL beam.backfill('f_broken'); CALL beam.backfill('r_broken')");
+	run(q{INSERT INTO e_broken SELECT i, '2026-01-01'::timestamptz + i * interval '20 s', i % 3, '' FROM generate_series(31, 60) i});
+	equal_to_batch($node, 'f_broken');
+	equal_to_batch($node, 'r_broken', 'what reads it goes on');
+};
+
+promise 'letters_that_are_rows_no_more_stay' => sub {
+	setup('norow', 'SELECT e.k, sum(100 / e.id) AS s FROM SOURCE e GROUP BY e.k');
+	run(q{INSERT INTO e_norow SELECT 0, now(), i, '' FROM generate_series(1, 3) i});
+	wait_for($node, 'f_norow');
+	is(letters('norow'), 3, 'they are there');
+	run(q{UPDATE beam.dead_letter SET data = data || '{"id": "x"}' WHERE (data ->> 'k')::int < 3 AND pipeline = (SELECT id FROM beam.pipeline WHERE name = 'f_norow')});
+	run("CALL beam.replay_dead_letters('f_norow')");
+	is(run(q{SELECT string_agg(data ->> 'k', ',' ORDER BY data ->> 'k') FROM beam.dead_letters WHERE pipeline = 'f_norow'}), '1,2,3', 'all of them are there still');
+};
+
+promise 'failed_pipeline_keeps_its_position_however_far_the_others_are' => sub {
+	setup('far', 'SELECT e.k, sum(100 / e.id) AS s FROM SOURCE e GROUP BY e.k');
+	run(q{ALTER SYSTEM SET stream_beam.max_dead_letters = 2; SELECT pg_reload_conf()});
+	run(q{INSERT INTO e_far SELECT i, now(), 1, '' FROM generate_series(1, 4) i});
+	equal_to_batch($node, 'f_far');
+	# so much WAL that positions would be written without rows
+	run(q{BEGIN; INSERT INTO e_far SELECT 0, now(), 1, '' FROM generate_series(1, 5) i; SELECT pg_logical_emit_message(true, 'far', repeat('x', 20000000)) > '0/0'; COMMIT});
+	state_is($node, 'f_far', 'failed', qr/more than 2 rows/);
+	equal_to_batch($node, 'o_far', 'the other one goes on');
+	run(q{ALTER SYSTEM SET stream_beam.max_dead_letters = 100; SELECT pg_reload_conf()});
+	run(q{SELECT beam.resume_pipeline('f_far')});
+	wait_for($node, 'f_far');
+	is(letters('far'), 5, 'it has seen them');
+};
+
 my @changes = (['update', 'UPDATE %s SET id = 5 WHERE id = 1'], ['delete', 'DELETE FROM %s WHERE id = 1'], ['truncate', 'TRUNCATE %s']);
 
 promise 'changes_retract' => sub {
