@@ -291,15 +291,15 @@ promise 'identity_index_that_covers_the_query' => sub {
 
 # by an ALTER TABLE that takes hours, or by a prepared transaction that nobody ends
 promise 'locked_source_holds_up_no_other_pipeline' => sub {
-	setup('locked', tumble('SOURCE'), $late);
+	setup('held', tumble('SOURCE'), $late);
 	make_source($node, 'e_free');
 	create_pipeline($node, 'f_free', tumble('e_free'));
-	run(q{INSERT INTO e_locked VALUES (1, '2026-01-01', 1, '')});
-	equal_to_batch($node, 'f_locked');
+	run(q{INSERT INTO e_held VALUES (1, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'f_held');
 	$node->append_conf('postgresql.conf', 'max_prepared_transactions = 5');
 	$node->restart;
-	wait_for($node, $_) for qw(f_locked f_free);
-	run(q{BEGIN; ALTER TABLE e_locked ADD note text; INSERT INTO e_locked VALUES (2, '2026-01-01', 1, ''); PREPARE TRANSACTION 'forgotten'});
+	wait_for($node, $_) for qw(f_held f_free);
+	run(q{BEGIN; ALTER TABLE e_held ADD note text; INSERT INTO e_held VALUES (2, '2026-01-01', 1, ''); PREPARE TRANSACTION 'forgotten'});
 	run(q{INSERT INTO e_free VALUES (1, '2026-01-01', 1, '')});
 	wait_for($node, 'f_free');
 	kill9($node, 'runner');
@@ -307,10 +307,10 @@ promise 'locked_source_holds_up_no_other_pipeline' => sub {
 	equal_to_batch($node, 'f_free', 'the others go on with a new runner');
 	create_pipeline($node, 'f_new', tumble('e_free'));
 	equal_to_batch($node, 'f_new', 'and new ones are made');
-	refuses($node, q{CALL beam.wait_for('f_locked', '1 s')}, qr/has not come to the place waited for/, 'who waits for the locked one is not told that it is there');
-	run(q{COMMIT PREPARED 'forgotten'; INSERT INTO e_locked VALUES (3, '2026-01-01', 1, '')});
-	equal_to_batch($node, 'f_locked', 'it goes on where it was');
-	is(run('SELECT sum(n) FROM f_locked'), 3, 'with all its rows');
+	refuses($node, q{CALL beam.wait_for('f_held', '1 s')}, qr/has not come to the place waited for/, 'who waits for the locked one is not told that it is there');
+	run(q{COMMIT PREPARED 'forgotten'; INSERT INTO e_held VALUES (3, '2026-01-01', 1, '')});
+	equal_to_batch($node, 'f_held', 'it goes on where it was');
+	is(run('SELECT sum(n) FROM f_held'), 3, 'with all its rows');
 };
 
 promise 'update_rolled_back_is_none' => sub {
