@@ -19,6 +19,7 @@ my $SEED = $ENV{SEED} // int(time) % 1_000_000;
 my $EPOCH = 40;
 my $POINT_SECONDS = 5; # so long a point may take to be passed
 my $GUARD_SECONDS = 25; # the guard looks every ten
+my $LARGE_SECONDS = 25; # a reader that is killed again and again is started after a while only
 
 # All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
 my %point = (
@@ -161,7 +162,8 @@ sub resync { $load->try_sql("SELECT beam.resync_pipeline('$_')") for 'chg_global
 # ... whose snapshot sees what the stream has not brought yet
 sub backfill { $load->try_sql("SET statement_timeout = '1s'; INSERT INTO chg (ts, k, v) SELECT '2026-03-29', i % 5, 1 FROM generate_series(1, 2000) i; CALL beam.backfill('base')") or eval { $load->settle } }
 sub replay { $load->try_sql("SET statement_timeout = '2s'; INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0); CALL beam.wait_for('ins_dead'); CALL beam.replay_dead_letters('ins_dead')") }
-sub large_transaction { $load->try_sql(q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, repeat('p', 8000) FROM generate_series(1, 200)}) }
+# ... of rows that cannot be compressed: an ALTER TYPE has the column's storage be the default again
+sub large_transaction { $load->try_sql(q{INSERT INTO ins (ts, k, v, pad) SELECT '2026-03-29', 1, 1, (SELECT string_agg(md5((i * 1000 + j)::text), '') FROM generate_series(1, 250) j) FROM generate_series(1, 200) i}) }
 
 # A pipeline that stands still while much is written, and no transaction that would hold the slot without it
 sub hold_back
@@ -178,11 +180,11 @@ sub kill_at_point
 {
 	my ($name) = @_;
 	my $at = -s $node->logfile;
-	my $until = time + ($name =~ /_give_up$/ ? $GUARD_SECONDS : $POINT_SECONDS);
+	my $until = time + ($name =~ /_give_up$/ ? $GUARD_SECONDS : $name =~ /_spool$|^stream_/ ? $LARGE_SECONDS : $POINT_SECONDS);
 	my $next = time + 0.15;
 
 	# the slot is told once a second, and a transaction larger than the ring takes its time
-	set_kill_at($name . ($name !~ /_confirm$|_spool$|_swap$|_give_up$|_chunk_|_replay_|history_|backfill_|_clear$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
+	set_kill_at($name . ($name !~ /_confirm$|_spool$|^stream_|_swap$|_give_up$|_chunk_|_replay_|history_|backfill_|_clear$/ && SbLoad::chance(0.5) ? ':' . SbLoad::between(2, 5) : ''));
 	kill_child('reader', 'TERM') if $name =~ /_spool$/;
 	while (slurp_file($node->logfile, $at) !~ /process (\d+) kills itself/)
 	{
