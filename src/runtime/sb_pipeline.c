@@ -434,8 +434,7 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row)
 	}
 	if (!sb_pipeline_change_counts(pipeline, row, &stays))
 		return;
-	/* a history judges each side by its part value, which is another thing */
-	if (stays && pipeline->history == NULL)
+	if (stays)
 	{
 		pipeline_sides_in_place(pipeline, row);
 		return;

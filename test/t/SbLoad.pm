@@ -53,9 +53,6 @@ sub try_sql
 	return eval { ($self->{node}->psql($self->{db}, $sql, timeout => 60))[0] == 0 };
 }
 
-# Repairs, new versions and partitions that come and go are part of the load where this is asked for: see docs/testing.md
-my $repairs = $ENV{REPAIRS};
-
 # ---- pipelines ----
 
 my %window = (
@@ -314,7 +311,7 @@ sub transaction
 
 	return ($self->write_statement) if chance(0.3);
 	return @{ $self->ddl } if chance(0.12);
-	return @{ $self->partition } if $repairs && chance(0.04);
+	return @{ $self->partition } if chance(0.04);
 	push @sql, 'SET LOCAL synchronous_commit = ' . pick('on', 'off') if chance(0.2);
 	for (1 .. between(1, 5))
 	{
@@ -355,8 +352,8 @@ sub begin
 		my @sql = map { $self->transaction } 1 .. $transactions // 15;
 
 		unshift @sql, $self->young_sql if $client == 1 && chance(0.25);
-		push @sql, $self->care, $self->transaction if $repairs && $client == 2 && chance(0.5);
-		unshift @sql, $self->care if $repairs && $client == 3 && chance(0.3);
+		push @sql, $self->care, $self->transaction if $client == 2 && chance(0.5);
+		unshift @sql, $self->care if $client == 3 && chance(0.3);
 		unlink $file;
 		append_to_file($file, join('', map { "$_;\n" } @sql));
 		push @{ $self->{clients} }, $self->spawn($file);

@@ -127,6 +127,24 @@ promise 'changes_during_the_history_are_neither_lost_nor_doubled' => sub {
 	drop_all('ev');
 };
 
+# ... into what has been read already, and out of it, by an UPDATE of a column that nothing else depends on
+promise 'rows_that_move_within_the_history_are_neither_lost_nor_doubled' => sub {
+	run(q{CREATE TABLE moved (k int, v int, at int, pad text);
+		ALTER TABLE moved REPLICA IDENTITY FULL;
+		CREATE INDEX ON moved (at);
+		INSERT INTO moved SELECT i % 3, i, i, repeat('p', 100) FROM generate_series(1, 20000) i; ANALYZE moved});
+	rate(2000);
+	create_pipeline($node, 'moved_sum', 'SELECT k, count(*) AS n, sum(v) AS s, max(v) AS m FROM moved GROUP BY k', $late);
+	await_chunks('moved_sum', 20);
+	run('UPDATE moved SET at = at + 100000 WHERE at <= 300; UPDATE moved SET at = at - 100000 WHERE at BETWEEN 19900 AND 20000');
+	await_chunks('moved_sum', 40);
+	is(run(q{SELECT by FROM beam.stat_backfill WHERE pipeline = 'moved_sum'}), 'at', 'what it is read by');
+	rate(0);
+	equal_to_batch($node, 'moved_sum', 'rows that have moved are counted once');
+	run(q{SELECT beam.drop_pipeline('moved_sum'); DROP TABLE moved});
+	rate(30000);
+};
+
 promise 'no_index_is_one_chunk' => sub {
 	run(q{CREATE TABLE plain (id int, ts timestamptz, k int, v text);
 		ALTER TABLE plain REPLICA IDENTITY FULL;
