@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_command.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
@@ -325,6 +326,7 @@ swap_catalog(SbSwap *swap)
 {
 	ListCell *lc;
 
+	sb_commands_follow(swap->before->id, swap->next->id, sb_catalog_is_of_backfill(swap->next));
 	if (swap->keep)
 	{
 		swap->before->stage = SB_STAGE_KEPT;
