@@ -374,18 +374,18 @@ promise 'cancelled_whole_backfill_gives_up_its_version' => sub {
 
 	my $call = start_slow('w_session');
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL beam.backfill%'});
-	finish_slow($call, qr/terminating connection/);
 	given_up('w_session', 'terminated');
+	finish_slow($call, qr/terminating connection/);
 
 	$call = start_slow('w_session');
 	crash_and_start($node);
-	finish_slow($call, qr/connection/);
 	given_up('w_session', 'crash');
+	finish_slow($call, qr/connection/);
 
 	$call = start_slow('w_session');
 	$node->safe_psql('postgres', q{SELECT beam.cancel_alter('w_session')});
-	finish_slow($call, qr/ERROR:  the version that was built for the backfill has been given up\nHINT:  Call/);
 	given_up('w_session', 'given up by cancel_alter');
+	finish_slow($call, qr/ERROR:  the version that was built for the backfill has been given up\nHINT:  Call/);
 	backfill('w_session');
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('w_session')}), 0, 'afterwards it can be done');
 };
