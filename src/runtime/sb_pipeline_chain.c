@@ -319,12 +319,9 @@ void
 sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
 	char *table = sb_chain_queue_name(reader->row->id);
-	MemoryContext context = CurrentMemoryContext;
 	SbChain rows = {.layout = reader->upstream->chain->layout};
 
-	if (SPI_execute(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read %s", table);
-	MemoryContextSwitchTo(context);
+	sb_sql_run(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
@@ -348,8 +345,7 @@ sb_chain_empty_queue(SbPipeline *reader)
 
 	/* set again by a rollback */
 	reader->queue_pending = false;
-	if (SPI_execute(psprintf("DELETE FROM beam_state.%s", table), false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not empty %s", table);
+	sb_sql_run(psprintf("DELETE FROM beam_state.%s", table), 0, NULL, NULL, NULL, SPI_OK_DELETE);
 }
 
 /* What was queued while the reader did not run comes before what is new. */

@@ -418,10 +418,13 @@ runner_reload(void)
 		if (pipeline == NULL && sb_void_holds(row))
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
+	/* whatever was current while they were opened */
+	Assert(pipelines == NIL || GetMemoryChunkContext(pipelines) == pipelines_context);
 	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
 	runner_publish_results(rows);
+	MemoryContextSwitchTo(scratch);
 	sb_version_rebuild_marked(rows);
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();

@@ -17,6 +17,7 @@
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -64,8 +65,7 @@ relations_make_member(const char *name, const char *sql)
 	Oid relation;
 	ObjectAddress member, extension;
 
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
+	sb_sql_run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	relation = get_relname_relid(name, get_namespace_oid("beam_state", false));
 	ObjectAddressSet(member, RelationRelationId, relation);
 	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
