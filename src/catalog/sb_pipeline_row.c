@@ -145,15 +145,13 @@ read_row(HeapTuple tuple)
 	return row;
 }
 
+/* Those that the clauses after FROM leave, with one parameter, or none (InvalidOid). */
 static List *
-read_rows(const char *sql, const char *name)
+read_rows(const char *clauses, Oid type, Datum value)
 {
-	Oid types[] = {TEXTOID};
-	Datum values[1];
 	List *rows = NIL;
 
-	values[0] = CStringGetTextDatum(name ? name : "");
-	sb_sql_run(sql, name ? 1 : 0, types, values, NULL, SPI_OK_SELECT);
+	sb_sql_run(psprintf("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " %s", clauses), OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		rows = lappend(rows, read_row(SPI_tuptable->vals[i]));
 	SPI_freetuptable(SPI_tuptable);
@@ -163,7 +161,7 @@ read_rows(const char *sql, const char *name)
 List *
 sb_catalog_pipelines(void)
 {
-	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " ORDER BY p.id", NULL);
+	return read_rows("ORDER BY p.id", InvalidOid, (Datum) 0);
 }
 
 static SbPipelineRow *
@@ -175,15 +173,13 @@ first_row(List *rows)
 SbPipelineRow *
 sb_catalog_find(const char *name)
 {
-	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-	                           " WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'",
-	                           name));
+	return first_row(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'", TEXTOID, CStringGetTextDatum(name)));
 }
 
 List *
 sb_catalog_versions(const char *name)
 {
-	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", name);
+	return read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", TEXTOID, CStringGetTextDatum(name));
 }
 
 static SbPipelineRow *
@@ -210,42 +206,23 @@ sb_catalog_building(List *versions)
 SbPipelineRow *
 sb_catalog_find_by_id(int32 id)
 {
-	List *rows = sb_catalog_pipelines();
-	ListCell *lc;
+	SbPipelineRow *row = first_row(read_rows("WHERE p.id OPERATOR(pg_catalog.=) $1", INT4OID, Int32GetDatum(id)));
 
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-
-		if (row->id == id)
-			return row;
-	}
-	elog(ERROR, "pipeline %d is not in the catalog", id);
+	if (row == NULL)
+		elog(ERROR, "pipeline %d is not in the catalog", id);
+	return row;
 }
 
 SbPipelineRow *
 sb_catalog_find_by_result(Oid result)
 {
-	List *rows = sb_catalog_pipelines();
-	ListCell *lc;
-
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-
-		if (row->result == result)
-			return row;
-	}
-	return NULL;
+	return first_row(read_rows("WHERE p.result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result)));
 }
 
 SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
-	return row_of_stage(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-	                              " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p",
-	                              name),
-	                    SB_STAGE_CURRENT);
+	return row_of_stage(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p", TEXTOID, CStringGetTextDatum(name)), SB_STAGE_CURRENT);
 }
 
 static ArrayType *

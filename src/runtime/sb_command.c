@@ -236,21 +236,6 @@ sb_commands_next(SbDatabase *db, XLogRecPtr position)
 	return waiting ? retry_at : DT_NOEND;
 }
 
-static SbPipeline *
-command_pipeline(List *pipelines, int32 id)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->id == id)
-			return pipeline;
-	}
-	return NULL;
-}
-
 /* The first that can be gone on with now. */
 static SbCommand *
 command_choose(List *commands, List *pipelines, XLogRecPtr position)
@@ -260,7 +245,7 @@ command_choose(List *commands, List *pipelines, XLogRecPtr position)
 	foreach (lc, commands)
 	{
 		SbCommand *command = lfirst(lc);
-		SbPipeline *pipeline = command_pipeline(pipelines, command->pipeline);
+		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
 		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
@@ -460,7 +445,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	MemoryContextSwitchTo(the_context);
 	if (run.command)
 	{
-		run.pipeline = command_pipeline(pipelines, run.command->pipeline);
+		run.pipeline = sb_pipeline_find(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
 		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
 	}

@@ -259,7 +259,13 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	if (chain == NULL || chain->n == 0 || pipeline->chain_held || (!all && chain->n < SB_CHAIN_ROWS))
 		return;
 	foreach (lc, pipeline->readers)
-		sb_chain_take(lfirst(lc), chain->rows, chain->n);
+	{
+		SbPipeline *reader = lfirst(lc);
+
+		if (reader->queue_pending)
+			sb_chain_take_queue(reader);
+		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
+	}
 	chain_queue_rows(chain);
 	chain_forget_rows(chain);
 }
@@ -362,14 +368,6 @@ sb_chain_take_queue(SbPipeline *reader)
 	sb_pipeline_rows(reader, rows, 0, n);
 	sb_chain_empty_queue(reader);
 	MemoryContextDelete(context);
-}
-
-void
-sb_chain_take(SbPipeline *reader, SbRow *rows, int n)
-{
-	if (reader->queue_pending)
-		sb_chain_take_queue(reader);
-	sb_pipeline_rows(reader, rows, 0, n);
 }
 
 TimestampTz
