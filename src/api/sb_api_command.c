@@ -15,10 +15,12 @@
 #include "pgstat.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_version.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* The state is looked at so often, for a pipeline that stops while the command waits. */
@@ -75,12 +77,15 @@ ask_notice(SbAsk *ask)
 	if (TimestampDifferenceMilliseconds(ask->noticed_at, now) < SB_ASK_NOTICE_MS)
 		return;
 	ask->noticed_at = now;
+	/* as of now, also in a transaction that has one snapshot for all its life */
+	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_with_args("SELECT b.percent, b.rows, COALESCE(', ' || b.time_left || ' left', '') FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name = b.pipeline"
 	                          " WHERE p.id = $1 AND b.kind = 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
 	                          lengthof(types), types, values, NULL, true, 1) == SPI_OK_SELECT &&
 	    SPI_processed > 0)
 		ereport(NOTICE, (errmsg("backfill of pipeline \"%s\": %s %% done, %s rows read%s", ask->name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
 		                        SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3))));
+	PopActiveSnapshot();
 }
 
 static void
@@ -226,7 +231,7 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 	int n;
 
 	/* all of them or none */
-	if (!sb_backfill_has_parts(sb_api_plan(row)))
+	if (!sb_backfill_has_parts(sb_version_plan(row, NULL)))
 	{
 		*ranges = palloc(sizeof(SbRange));
 		**ranges = (SbRange){.from = DT_NOBEGIN, .to = DT_NOEND};

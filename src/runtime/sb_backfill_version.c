@@ -18,6 +18,8 @@
 #include "utils/guc.h"
 
 #define SB_BACKFILL_LOCK_MS "200"
+/* Autovacuum is told to go away before that. */
+#define SB_BACKFILL_DEADLOCK_MS "100"
 
 bool
 sb_backfill_wants_version(const SbPipeline *pipeline)
@@ -32,6 +34,7 @@ version_wait_briefly(void)
 	int level = NewGUCNestLevel();
 
 	(void) set_config_option("lock_timeout", SB_BACKFILL_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("deadlock_timeout", SB_BACKFILL_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 

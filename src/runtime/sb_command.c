@@ -32,15 +32,6 @@
 
 /* ---- the table ---- */
 
-static void
-command_run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
-
 static LOCKTAG
 command_locktag(int64 id)
 {
@@ -76,8 +67,8 @@ sb_command_ask(SbCommand *command)
 
 	if (command->ids == NULL)
 		nulls[4] = 'n';
-	command_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-	            lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+	           lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	tag = command_locktag(command->id);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
@@ -170,7 +161,7 @@ sb_command_delete(int64 id)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(id)};
 
-	command_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 /* How far it has come, in the transaction of what has been done. What is said to be done is not lost in a crash. */
@@ -185,9 +176,9 @@ command_put(const SbCommand *command)
 
 	if (command->lo == DT_NOEND)
 		nulls[2] = nulls[3] = 'n';
-	command_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
-	            " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
+	           " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 	ForceSyncCommit();
 }
 
@@ -204,9 +195,9 @@ command_put_error(const SbCommand *command, const ErrorData *error)
 		nulls[3] = 'n';
 	if (error->hint == NULL)
 		nulls[4] = 'n';
-	command_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
-	            " WHERE id OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
+	           " WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 }
 
 void
@@ -216,14 +207,13 @@ sb_commands_follow(int32 before, int32 next, bool backfilled)
 	Datum values[] = {Int32GetDatum(before), Int32GetDatum(next), BoolGetDatum(backfilled)};
 
 	/* the late events of the version that goes are in the rows of this one */
-	command_run("UPDATE beam.command SET state = '" SB_COMMAND_DONE "', updated_at = pg_catalog.clock_timestamp(),"
-	            " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
-	            " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
-	            " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING "' AND $3",
-	            lengthof(types), types, values, NULL, SPI_OK_UPDATE);
-	if (SPI_processed > 0)
+	if (sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_DONE "', updated_at = pg_catalog.clock_timestamp(),"
+	               " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
+	               " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
+	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING "' AND $3",
+	               lengthof(types), types, values, NULL, SPI_OK_UPDATE) > 0)
 		ForceSyncCommit();
-	command_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
 }
 
 /* ---- those that are under way, and those that nobody waits for ---- */
@@ -297,13 +287,11 @@ command_tidy(SbCommands *commands, SbCommand *command)
 static SbCommands
 command_read_all(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	SbCommands commands = {0};
 	List *all = NIL;
 	ListCell *lc;
 
-	command_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id DESC", 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	MemoryContextSwitchTo(context);
+	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id DESC", 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		SbCommand *command = palloc(sizeof(SbCommand));
@@ -370,21 +358,6 @@ sb_commands_next(SbDatabase *db, XLogRecPtr position)
 	return retry_at;
 }
 
-static SbPipeline *
-command_pipeline(List *pipelines, int32 id)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->id == id)
-			return pipeline;
-	}
-	return NULL;
-}
-
 /* Is a version being built for a backfill of the same pipeline? */
 static bool
 command_is_behind(const SbCommands *commands, const SbCommand *command)
@@ -408,7 +381,7 @@ command_choose(const SbCommands *commands, List *pipelines, XLogRecPtr position)
 	foreach (lc, commands->waiting)
 	{
 		SbCommand *command = lfirst(lc);
-		SbPipeline *pipeline = command_pipeline(pipelines, command->pipeline);
+		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
 		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) && !command_is_behind(commands, command) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
@@ -503,10 +476,9 @@ backfill_delete_late(const SbBackfillStep *step)
 	Datum values[] = {Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
 	                  TimestampTzGetDatum(step->range.hi)};
 
-	command_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
-	            " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
-	            lengthof(types), types, values, NULL, SPI_OK_DELETE);
-	return SPI_processed;
+	return sb_sql_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
+	                  " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
+	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 static void
@@ -652,7 +624,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	MemoryContextSwitchTo(the_context);
 	if (run.command)
 	{
-		run.pipeline = command_pipeline(pipelines, run.command->pipeline);
+		run.pipeline = sb_pipeline_find(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
 		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
 	}

@@ -72,6 +72,7 @@ typedef struct SbChunk
 	Datum lower; /* none: it goes down to the end */
 	int64 rows;
 	TimestampTz started;
+	bool closed; /* all its rows are in: it is over when that commits */
 } SbChunk;
 
 /* Part values of a few rows, from the highest down: by these the table is cut into chunks of about equal size. */
@@ -311,6 +312,16 @@ sb_history_is_done(const SbPipeline *pipeline)
 	return pipeline->history == NULL || pipeline->history->now->done;
 }
 
+/* So many rows have taken so long, from the lock to the commit; the next chunk should take as long as it may. */
+static void
+chunk_adapt(SbHistory *history)
+{
+	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
+	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
+
+	history->chunk_rows = Max(1, history->chunk_rows * Max(0.25, Min(4, factor)));
+}
+
 void
 sb_history_keep(SbPipeline *pipeline)
 {
@@ -325,6 +336,9 @@ sb_history_keep(SbPipeline *pipeline)
 	if (history->kept != history->now)
 	{
 		MemoryContextDelete(history->kept->context);
+		if (history->chunk.closed)
+			chunk_adapt(history);
+		history->chunk.closed = false;
 		SB_KILL_POINT("after_chunk_commit");
 	}
 	history->kept = history->now;
@@ -570,16 +584,6 @@ chunk_next(SbFeed *feed, SbRow **rows)
 	return n;
 }
 
-/* So many rows have taken so long; the next chunk should take as long as it may. */
-static void
-chunk_adapt(SbHistory *history)
-{
-	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
-	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
-
-	history->chunk_rows = Max(1, history->chunk_rows * Max(0.25, Min(4, factor)));
-}
-
 static void
 chunk_close(SbFeed *feed)
 {
@@ -606,8 +610,8 @@ chunk_close(SbFeed *feed)
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
 	history_change_regions(pipeline, regions);
+	chunk->closed = true;
 	SB_KILL_POINT("before_chunk_commit");
-	chunk_adapt(history);
 	if (sb_guc_history_rate > 0)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }

@@ -109,8 +109,8 @@ sb_view_fingerprint(Query *query)
 	return psprintf(UINT64_FORMAT, hash);
 }
 
-static Query *
-pipeline_view_query(const SbPipelineRow *row)
+Query *
+sb_view_query(const SbPipelineRow *row)
 {
 	Relation view = try_table_open(row->view, AccessShareLock);
 	Query *query;
@@ -122,6 +122,15 @@ pipeline_view_query(const SbPipelineRow *row)
 		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
+	return query;
+}
+
+/* The one that the pipeline was made with. */
+static Query *
+pipeline_view_query(const SbPipelineRow *row)
+{
+	Query *query = sb_view_query(row);
+
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -280,6 +289,21 @@ sb_pipeline_close(SbPipeline *pipeline)
 		settings_of = NULL;
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+SbPipeline *
+sb_pipeline_find(List *pipelines, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id == id)
+			return pipeline;
+	}
+	return NULL;
 }
 
 void

@@ -2,8 +2,8 @@
  * sb_version_swap.c: the next version of a pipeline takes the place of the current one; see sb_version.h.
  *
  * One transaction, between two bundles, with both at the same position. The result table stays the relation that it is: its rows go to
- * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT,
- * so that a reader sees the old rows or the new ones, whatever its snapshot. What the cells know of the result (that a row of theirs
+ * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT
+ * (of an accumulating result of the same shape: of those that differ), so that a reader sees the old rows or the new ones, whatever its snapshot. What the cells know of the result (that a row of theirs
  * is in it) stays true, since the rows move with the version.
  *
  * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody is waited for longer than
@@ -32,6 +32,8 @@
 #include "utils/timestamp.h"
 
 #define SB_SWAP_LOCK_MS "200"
+/* Autovacuum is told to go away before that. */
+#define SB_SWAP_DEADLOCK_MS "100"
 
 typedef struct SbSwap
 {
@@ -59,7 +61,7 @@ swap_run_as_owner(const SbSwap *swap, const char *sql)
 	SbSavedRole saved;
 
 	sb_version_as_owner(swap->next, &saved);
-	(void) sb_version_run(sql, 0, NULL, NULL);
+	sb_version_run(sql, 0, NULL, NULL);
 	sb_role_restore(&saved);
 }
 
@@ -102,11 +104,11 @@ swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row
 	values[0] = ObjectIdGetDatum(swap->result);
 	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
 	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	(void) sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
-	                      " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
-	                      " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
-	                      " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
-	                      lengthof(types), types, values);
+	sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
+	               " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
+	               " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
+	               " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
+	               lengthof(types), types, values);
 	if (SPI_processed > 0)
 		found = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	return found;
@@ -172,19 +174,37 @@ swap_lock(const SbSwap *swap)
 	LockRelationOid(swap->next->view, AccessExclusiveLock);
 }
 
+/* How the rows go and the others come: where the table stays as it is, those that are in both stay where they are. */
+static void
+swap_rows_sql(const SbSwap *swap, char **remove, char **add)
+{
+	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
+	char *side = swap_name_of(swap->next->result);
+
+	if (accumulation == SB_ACCUMULATING && !swap->alter && !swap->index)
+	{
+		sb_result_replace_sql(swap->next_plan, side, swap->table, remove, add);
+		return;
+	}
+	*remove = psprintf("DELETE FROM %s", swap->table);
+	*add = sb_result_copy_sql(swap->next_plan, side, swap->table, accumulation);
+}
+
 static void
 swap_contents(SbSwap *swap)
 {
 	Oid side = swap->next->result;
+	char *remove, *add;
 
 	/* a constraint trigger that waits for the commit would be in the way of ALTER TABLE */
-	(void) sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
+	sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
 	if (swap->keep)
 		swap_put_aside(swap);
-	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
+	swap_rows_sql(swap, &remove, &add);
+	swap_move(swap, remove);
 	swap_reshape(swap);
 	SB_KILL_POINT("in_swap");
-	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap_move(swap, add);
 	swap->next->result = swap->result;
 	swap_drop(side);
 }
@@ -207,7 +227,7 @@ swap_view_text(Oid view)
 	Oid types[] = {OIDOID};
 	Datum values[] = {ObjectIdGetDatum(view)};
 
-	(void) sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
+	sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
@@ -220,11 +240,11 @@ swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 	SPITupleTable *grants;
 	uint64 n;
 
-	(void) sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
-	                      " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
-	                      " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
-	                      " WHERE c.oid = $1 AND a.grantee <> c.relowner",
-	                      lengthof(types), types, values);
+	sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
+	               " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
+	               " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
+	               " WHERE c.oid = $1 AND a.grantee <> c.relowner",
+	               lengthof(types), types, values);
 	grants = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
@@ -401,6 +421,7 @@ swap_versions(SbPipeline *building, SbPipeline *current)
 	SbSwap swap = {.building = building};
 
 	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("deadlock_timeout", SB_SWAP_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (!swap_prepare(&swap, building, current))
 	{
 		AtEOXact_GUC(false, level);

@@ -328,7 +328,7 @@ $node->safe_psql('postgres', q{
 	CREATE INDEX ON big (ts);
 	CREATE FUNCTION shifts(at timestamptz, OUT window_start timestamptz, OUT window_end timestamptz) RETURNS SETOF record LANGUAGE sql IMMUTABLE AS
 		$$SELECT date_trunc('hour', at), date_trunc('hour', at) + interval '90 min'$$;
-	INSERT INTO big SELECT i, '2026-01-01'::timestamptz + i * interval '1 s', i % 7, '' FROM generate_series(1, 20000) i});
+	INSERT INTO big SELECT i, '2026-01-01'::timestamptz + i * interval '1 s', i % 400, '' FROM generate_series(1, 20000) i});
 create_pipeline($node, 'w_session', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n FROM big e, beam.session(e.ts, '2 s') w GROUP BY 1, 2, 3});
 create_pipeline($node, 'w_global', 'SELECT e.k, count(*) AS n, sum(e.id) AS s FROM big e GROUP BY 1');
 create_pipeline($node, 'w_custom', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n FROM big e, shifts(e.ts) w GROUP BY 1, 2, 3});
@@ -361,6 +361,33 @@ promise 'whole_backfill_lets_others_go_on' => sub {
 		is($node->safe_psql('postgres', "SELECT kind || state || percent || (finished_at IS NOT NULL) FROM beam.stat_backfill WHERE pipeline = '$pipeline'"), 'backfilldone100true',
 			"$pipeline: the last one is seen");
 	}
+};
+
+promise 'rows_that_are_right_are_not_written' => sub {
+	my $xmins = q{SELECT string_agg(xmin::text, ' ' ORDER BY k) FROM w_global WHERE k > 2};
+	my $before = $node->safe_psql('postgres', $xmins);
+
+	$node->safe_psql('postgres', q{INSERT INTO big VALUES (200000, '2026-01-01', NULL, '')});
+	wait_for($node, 'w_global');
+	spoil_whole('w_global');
+	backfill('w_global');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('w_global')}), 0, 'what was wrong is right');
+	is($node->safe_psql('postgres', $xmins), $before, 'the others are the same rows still');
+};
+
+promise 'whole_backfill_that_fails_says_why' => sub {
+	my $pid = pid_of($node, 'runner');
+
+	spoil_whole('w_global');
+	$node->safe_psql('postgres', q{CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this row' USING ERRCODE = 'P0003'; END $$;
+		CREATE TRIGGER never BEFORE DELETE ON w_global FOR EACH ROW EXECUTE FUNCTION never()});
+	refuses($node, q{CALL beam.backfill('w_global')}, qr/ERROR:  not this row/, 'the error of the exchange');
+	is($node->safe_psql('postgres', q{SELECT state FROM beam.stat_backfill WHERE pipeline = 'w_global' AND kind = 'backfill' ORDER BY started_at DESC LIMIT 1}), 'failed', 'the view says so');
+	given_up('w_global', 'failed');
+	is(pid_of($node, 'runner'), $pid, 'the runner goes on');
+	$node->safe_psql('postgres', 'DROP TRIGGER never ON w_global');
+	backfill('w_global');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('w_global')}), 0, 'afterwards it can be done');
 };
 
 promise 'cancelled_whole_backfill_gives_up_its_version' => sub {
@@ -416,7 +443,7 @@ promise 'backfills_at_the_same_time_take_turns' => sub {
 	my $load = start_load($node, q{
 \set t random(0, 86399)
 \set id random(1000000, 2000000000)
-INSERT INTO big VALUES (:id, '2026-01-01'::timestamptz + :t * interval '1 s', :t % 7, '') ON CONFLICT DO NOTHING;
+INSERT INTO big VALUES (:id, '2026-01-01'::timestamptz + :t * interval '1 s', :t % 400, '') ON CONFLICT DO NOTHING;
 DELETE FROM big WHERE id BETWEEN :id % 20000 AND :id % 20000 + 1;
 }, 'postgres', qw(-c 1 -T 600 -R 100));
 
