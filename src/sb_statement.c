@@ -194,6 +194,19 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 	return SPI_processed;
 }
 
+bool
+sb_statements_are_empty(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &statements)
+	{
+		if (dlist_container(SbStatement, node, iter.cur)->nrows > 0)
+			return false;
+	}
+	return true;
+}
+
 void
 sb_statements_abort(void)
 {

@@ -37,7 +37,11 @@ extern void sb_statement_put(SbStatement *statement, const Datum *values, const 
 extern int64 sb_statement_rows(const SbStatement *statement);
 /* Runs it over the rows put so far and forgets these. Returns SPI_processed; results are in SPI_tuptable. */
 extern uint64 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls);
-/* after an aborted (sub)transaction: rows put and not run are gone */
+/*
+ * After an aborted (sub)transaction: rows put and not run are gone, whichever transaction they were put in. So a subtransaction that may
+ * fail begins when there are none.
+ */
 extern void sb_statements_abort(void);
+extern bool sb_statements_are_empty(void);
 
 #endif

@@ -584,6 +584,18 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 	sb_pipeline_keep(pipeline);
 }
 
+/* Is this the bundle that brings the last of the rows that were there before? */
+static bool
+pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
+{
+	if (pipeline->row->upstream != 0)
+		return pipeline->progress.bundles == 0 && !pipeline->queue_pending;
+	if (pipeline->history == NULL)
+		return false;
+	sb_history_end_bundle(pipeline, position);
+	return sb_history_is_done(pipeline);
+}
+
 void
 sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
 {
@@ -593,8 +605,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (had_rows)
 		pipeline->last_row_at = pipeline->clocks.processing_time;
 	sb_pipeline_flush(pipeline);
-	if (pipeline->history)
-		sb_history_end_bundle(pipeline, Max(position, progress->position));
+	if (pipeline_has_begun(pipeline, Max(position, progress->position)))
+		sb_pipeline_begin_empty(pipeline);
 	pipeline_advance(pipeline, idle);
 	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);

@@ -176,6 +176,8 @@ extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bo
 extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
 /* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
 extern void sb_pipeline_put_empty(SbPipeline *pipeline);
+/* The same where all rows that were there before have come in, if there were none, and the result is of the kind that takes its rows back: to others it is given when they are made. */
+extern void sb_pipeline_begin_empty(SbPipeline *pipeline);
 extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */
