@@ -276,6 +276,30 @@ promise 'idle_database_holds_no_wal_of_its_neighbour' => sub {
 	}
 };
 
+promise 'pipeline_at_rest_is_not_given_up_for_what_its_neighbour_writes' => sub {
+	refuses($node, q{ALTER SYSTEM SET stream_beam.max_retained_wal = '1MB'}, qr/invalid value.*It has to be -1 \(no limit\), or 32 MB at least/s, 'too little to make sense');
+	setup('resting');
+	set("stream_beam.max_retained_wal = '32MB'\nlog_min_messages = debug1");
+	for my $round (1 .. 2)
+	{
+		my $at = -s $node->logfile;
+		my $reader = wait_for_worker($node, 'reader');
+
+		# as long as it rests: it reads what others have written every ten seconds
+		kill('STOP', $reader);
+		fill(80, 'busy');
+		$node->wait_for_log(qr/starting background worker process "stream_beam guard/, $at);
+		kill('CONT', $reader);
+		wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'stream_beam guard'});
+		is(run("SELECT state FROM beam.pipelines WHERE name = 'resting'"), 'running', "round $round: it is not behind, and not given up");
+		insert('resting');
+		equal_to_batch($node, 'resting');
+		wait_until_released(32);
+	}
+	set("stream_beam.max_retained_wal = -1\nlog_min_messages = warning");
+	drop('resting');
+};
+
 # ---- what is flushed ----
 
 sub one { return run("SELECT $_[0] FROM pg_stat_activity WHERE backend_type = '$_[1]'") }
