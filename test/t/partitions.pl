@@ -105,6 +105,47 @@ promise 'empty_partitions_come_and_go' => sub {
 	is(run(q{SELECT min(v) FROM of_em WHERE window_start >= '2026-03-01'}), 'after', 'the branch counts');
 };
 
+# What a command says, beside what it does
+sub said
+{
+	my ($rc, $out, $err) = $node->psql('postgres', $_[0], on_error_stop => 1);
+
+	die $err if $rc;
+	return $err;
+}
+
+promise 'new_partition_without_old_values_is_warned_of' => sub {
+	make_partitioned('wa');
+	create_pipeline($node, 'of_wa', per_day('wa'));
+	create_pipeline($node, 'of_keys', 'SELECT k, count(*) AS n FROM wa GROUP BY k');
+	create_pipeline($node, 'of_inserts', per_day('wa'), qq{$late, source_mode => 'append_only'});
+	my $said = said(q{CREATE TABLE wa_3 PARTITION OF wa FOR VALUES FROM ('2026-03-01') TO ('2026-04-01')});
+	like($said, qr/WARNING:  an UPDATE or DELETE in partition "wa_3" would stop pipeline "of_keys"\nDETAIL:  The query uses column "k", .*\nHINT:  ALTER TABLE public.wa_3 REPLICA IDENTITY FULL;/, 'CREATE TABLE');
+	like($said, qr/would stop pipeline "of_wa"/, 'each pipeline is named');
+	unlike($said, qr/of_inserts/, 'but for those that take nothing back');
+	like(said(q{CREATE TABLE wa_4 (LIKE wa) PARTITION BY LIST (k); CREATE TABLE wa_4a PARTITION OF wa_4 DEFAULT;
+		ALTER TABLE wa ATTACH PARTITION wa_4 FOR VALUES FROM ('2026-04-01') TO ('2026-05-01')}), qr/in partition "wa_4a" would stop pipeline "of_wa"/, 'ATTACH of a branch');
+	like(said(q{CREATE TABLE wa_2c PARTITION OF wa_2 FOR VALUES IN (20)}), qr/in partition "wa_2c" would/, 'below a branch');
+	run(q{CREATE ROLE maker; GRANT ALL ON SCHEMA public TO maker; ALTER TABLE wa OWNER TO maker; REVOKE ALL ON SCHEMA beam FROM maker});
+	like(said(q{SET ROLE maker; BEGIN; CREATE TABLE wa_5 PARTITION OF wa FOR VALUES FROM ('2026-05-01') TO ('2026-06-01'); ROLLBACK}), qr/"wa_5" would/, 'for any role');
+	# nothing to say
+	is(said(q{CREATE TABLE wa_6 (LIKE wa); ALTER TABLE wa_6 REPLICA IDENTITY FULL; ALTER TABLE wa ATTACH PARTITION wa_6 FOR VALUES FROM ('2026-06-01') TO ('2026-07-01');
+		ALTER TABLE wa DETACH PARTITION wa_6; DROP TABLE wa_6}), '', 'one that has them, and one that goes');
+	is(said(q{CREATE TABLE other (k int) PARTITION BY LIST (k); CREATE TABLE other_1 PARTITION OF other DEFAULT}), '', 'a table that no pipeline reads');
+	# a statement that fails after the partition was noted
+	run(q{CREATE TABLE wa_9 (LIKE wa); INSERT INTO wa_9 VALUES (1, '2027-01-01', 1, 'elsewhere')});
+	my $attach = q{ALTER TABLE wa ATTACH PARTITION wa_9 FOR VALUES FROM ('2026-09-01') TO ('2026-10-01')};
+	unlike(($node->psql('postgres', "BEGIN; $_", on_error_stop => 0))[2], qr/WARNING|terminated|closed/, 'one that fails')
+	  for "$attach; ROLLBACK", "SAVEPOINT a;\n$attach;\nROLLBACK TO a;\nCOMMIT",
+	  "DO \$\$ BEGIN $attach; EXCEPTION WHEN OTHERS THEN NULL; END \$\$;\nCOMMIT";
+	# what it says is so, and what it says helps
+	run(q{ALTER TABLE wa_3 REPLICA IDENTITY FULL; INSERT INTO wa VALUES (1, '2026-03-02', 1, 'three'); UPDATE wa SET k = 2 WHERE id = 1; DELETE FROM wa_3});
+	equal_to_batch($node, $_) for qw(of_wa of_keys);
+	run(q{INSERT INTO wa VALUES (1, '2026-04-02', 1, 'four')});
+	run(q{DELETE FROM wa_4});
+	state_is($node, $_, 'failed', qr/old values of a changed row of table "wa_4a" are not in the WAL/) for qw(of_wa of_keys);
+};
+
 # After each of these the rows of the source are others, and no change says so
 my %moves = (
 	attach => [ q{CREATE TABLE X_3 (LIKE X); INSERT INTO X_3 VALUES (1, '2026-03-05', 1, 'x'); ALTER TABLE X ATTACH PARTITION X_3 DEFAULT}, qr/table "x_attach_3" was attached/ ],
