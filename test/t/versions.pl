@@ -336,4 +336,60 @@ promise 'killed_while_it_is_built_and_exchanged' => sub {
 	run("SELECT beam.drop_pipeline('k')");
 };
 
+sub preload
+{
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$_[0]'");
+	$node->start;
+}
+
+# Tests: all that there is of a pipeline is of one definition, as the catalog says. Which: 'old' or 'new'
+sub whole
+{
+	my ($name, $what, $old, $new) = @_;
+	my $stages = run("SELECT string_agg(version || ' ' || stage, ', ' ORDER BY version) FROM beam.pipeline WHERE name = '$name'");
+	my $which = $stages eq '1 current, 2 building' ? 'old' : $stages eq '1 kept, 2 current' ? 'new' : die "$stages: neither";
+	my $query = $which eq 'old' ? $old : $new;
+	my $side = $which eq 'old' ? 2 : 1;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	for my $relation ($name, "${name}_batch")
+	{
+		# columns of another definition would be an error
+		is(run("SELECT count(*) FROM ((TABLE $relation EXCEPT ALL ($query)) UNION ALL (($query) EXCEPT ALL TABLE $relation)) x"), 0, "$what: $relation is wholly $which");
+	}
+	is(run("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname ~ '^${name}_?(v|batch|\$)' AND relkind IN ('r', 'v')"),
+		"$name ${name}_batch ${name}_v$side ${name}_v${side}_batch", "$what: and so is what is beside it");
+	return $which;
+}
+
+promise 'killed_at_any_point_of_the_exchange_it_is_wholly_old_or_wholly_new' => sub {
+	for my $point (qw(before_swap in_swap after_swap))
+	{
+		my $name = "w_$point";
+		my $at;
+
+		setup($name);
+		wait_for($node, $name);
+		$at = -s $node->logfile;
+		kill_at($point);
+		alter($name, by_hour($name));
+		$node->wait_for_log(qr/kills itself/, $at);
+		# before the runner has another try: no worker
+		$node->stop('immediate');
+		unlink $node->data_dir . '/kill_at.conf';
+		preload('');
+		my $which = whole($name, $point, tumble("e_$name"), by_hour($name));
+		is($which, 'old', "$point: nothing was committed") if $point ne 'after_swap';
+		$node->stop;
+		preload('stream_beam');
+		altered($name);
+		is(stages($name), '1 kept, 2 current', "$point: it comes to its end");
+		whole($name, "$point, then", tumble("e_$name"), by_hour($name));
+		run("INSERT INTO e_$name VALUES (1, '2026-01-01', 1, '')");
+		equal_to_batch($node, $name, "$point: and goes on");
+		side_is_batch($name, "${name}_v1", "$point: the old one too");
+		run("SELECT beam.drop_pipeline('$name')");
+	}
+};
+
 done_testing();
