@@ -215,6 +215,55 @@ promise 'partition_that_comes_during_the_history_starts_it_again' => sub {
 	is(run(q{SELECT state FROM beam.pipelines WHERE name = 'of_hr'}), 'running', 'and nothing has failed');
 };
 
+# A transaction that is visible may not yet have told others of the partition it made. It has its lock until then
+promise 'no_history_or_backfill_is_read_while_a_partition_comes' => sub {
+	my $session = $node->background_psql('postgres');
+
+	run('CREATE TABLE clock (n int); ALTER TABLE clock REPLICA IDENTITY FULL');
+	create_pipeline($node, 'of_clock', 'SELECT count(*) AS n FROM clock');
+	# no default partition, which would be locked by who attaches another
+	run(q{CREATE TABLE at (id int, ts timestamptz, k int, v text) PARTITION BY RANGE (ts);
+		CREATE TABLE at_1 PARTITION OF at FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+		CREATE TABLE at_2 PARTITION OF at FOR VALUES FROM ('2026-02-01') TO ('2026-03-01') PARTITION BY LIST (k);
+		CREATE TABLE at_2a PARTITION OF at_2 FOR VALUES IN (0, 1, 2, 3, 4, 5, 6);
+		ALTER TABLE at_1 REPLICA IDENTITY FULL; ALTER TABLE at_2a REPLICA IDENTITY FULL});
+	run(rows('at', 1, 300));
+	for my $new ([ 'at', q{FROM ('2026-03-01') TO ('2026-04-01')}, q{'2026-03-02', 1} ], [ 'at_2', 'IN (30)', q{'2026-02-02', 30} ])
+	{
+		my ($above, $values, $row) = @$new;
+
+		run("CREATE TABLE ${above}_new (LIKE at); ALTER TABLE ${above}_new REPLICA IDENTITY FULL; INSERT INTO ${above}_new VALUES (1, $row, 'old')");
+		$session->query_safe("BEGIN; ALTER TABLE $above ATTACH PARTITION ${above}_new FOR VALUES $values; INSERT INTO at VALUES (1, $row, 'new')");
+		create_pipeline($node, "of_$above", per_day('at'));
+		# the runner has turns, and a chunk would have been one of them
+		for (1 .. 3)
+		{
+			run('INSERT INTO clock VALUES (1)');
+			wait_for($node, 'of_clock');
+		}
+		is(run("SELECT count(*) FROM of_$above"), 0, "$above: the history waits");
+		$session->query_safe('COMMIT');
+		equal_to_batch($node, "of_$above", "$above: and has the rows of the new partition");
+	}
+	# a backfill is tried again
+	run('CREATE TABLE at_3 (LIKE at); ALTER TABLE at_3 REPLICA IDENTITY FULL');
+	$session->query_safe(q{BEGIN; ALTER TABLE at ATTACH PARTITION at_3 FOR VALUES FROM ('2026-04-01') TO ('2026-05-01')});
+	my $caller = $node->background_psql('postgres');
+	my $before = run(q{UPDATE of_at SET n = n + 1; SELECT sum(n) FROM of_at});
+	$caller->query_until(qr/called/, "\\echo called\nCALL beam.backfill('of_at');\n");
+	wait_until($node, q{SELECT count(*) = 1 FROM beam.command});
+	for (1 .. 3)
+	{
+		run('INSERT INTO clock VALUES (1)');
+		wait_for($node, 'of_clock');
+	}
+	is(run(q{SELECT sum(n) FROM of_at}), $before, 'a backfill waits');
+	$session->query_safe('COMMIT');
+	$caller->query_safe('SELECT 1');
+	equal_to_batch($node, 'of_at', 'and mends the result');
+	$_->quit for $session, $caller;
+};
+
 promise 'what_is_rolled_back_asks_for_nothing' => sub {
 	make_partitioned('rb');
 	create_pipeline($node, 'of_rb', per_day('rb'));
