@@ -208,6 +208,23 @@ promise 'kept_version_expires' => sub {
 	run("SELECT beam.drop_pipeline('x')");
 };
 
+promise 'kept_version_that_is_void_is_not_gone_back_to' => sub {
+	setup('y');
+	wait_for($node, 'y');
+	alter('y', by_hour('y'));
+	altered('y');
+	# as the runner says it of each version, when changes are lost
+	run(q{UPDATE beam.pipeline SET state = 'needs_resync', error_code = '55000', error_message = 'changes are lost' WHERE name = 'y' AND version = 1});
+	refuses($node, q{SELECT beam.rollback_pipeline('y')},
+		qr/version 1 of pipeline "y" is needs_resync\nDETAIL:  changes are lost\nHINT:  Its rows cannot be trusted\. Give its query, which is that of its batch view, to beam\.alter_pipeline\(\)/, 'it says what to do');
+	my $query = run(q{SELECT pg_get_viewdef('y_v1_batch')}) =~ s/;\s*$//r;
+	alter('y', $query);
+	altered('y');
+	equal_to_batch($node, 'y', 'the same definition, made anew');
+	is(run("SELECT count(*) FROM (TABLE y EXCEPT ALL ($query)) x"), 0, 'which is that of the old version');
+	run("SELECT beam.drop_pipeline('y')");
+};
+
 promise 'version_that_fails_leaves_the_old_one_alone' => sub {
 	setup('f');
 	run(q{INSERT INTO e_f SELECT -100, '2026-01-01', 1, '' FROM generate_series(1, 100)});
