@@ -22,6 +22,7 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -45,12 +46,6 @@ typedef struct SbSwap
 	char *alter; /* NULL: its columns stay as they are */
 	bool index;  /* its index changes */
 } SbSwap;
-
-static char *
-swap_name_of(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
 
 static void
 swap_run_as_owner(const SbSwap *swap, const char *sql)
@@ -122,7 +117,7 @@ swap_reshape(const SbSwap *swap)
 		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
 
 		if (OidIsValid(index))
-			swap_run_as_owner(swap, psprintf("DROP INDEX %s", swap_name_of(index)));
+			swap_run_as_owner(swap, psprintf("DROP INDEX %s", sb_sql_relation(index)));
 	}
 	if (swap->alter)
 		swap_run_as_owner(swap, swap->alter);
@@ -183,7 +178,7 @@ swap_contents(SbSwap *swap)
 	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
 	swap_reshape(swap);
 	SB_KILL_POINT("in_swap");
-	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap_move(swap, sb_result_copy_sql(swap->next_plan, sb_sql_relation(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
 	swap->next->result = swap->result;
 	swap_drop(side);
 }
@@ -215,7 +210,7 @@ static void
 swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 {
 	Oid types[] = {OIDOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(swap_name_of(to))};
+	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(sb_sql_relation(to))};
 	SPITupleTable *grants;
 	uint64 n;
 
@@ -279,7 +274,7 @@ swap_view_in_place(const SbSwap *swap)
 		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(old)));
 		swap_move_view(swap, old, get_relname_relid(name, namespace));
 	}
-	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", swap_name_of(old), text));
+	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
 	CommandCounterIncrement();
 	swap_drop(next);
 	swap->next->view = old;
@@ -412,7 +407,7 @@ swap_versions(SbPipeline *building, SbPipeline *current)
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the result table of pipeline \"%s\" is gone", swap.next->name),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	swap.table = swap_name_of(swap.result);
+	swap.table = sb_sql_relation(swap.result);
 	swap.alter = sb_version_alter_sql(swap.before, swap.next);
 	swap.index = swap.before_plan == NULL || strcmp(swap_index_sql(swap.before_plan, swap.before), swap_index_sql(swap.next_plan, swap.next)) != 0;
 	swap_lock(&swap);
