@@ -18,6 +18,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
 #include "sb_statement.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
@@ -263,6 +264,11 @@ backfill_take_snapshot(SbBackfillStep *step)
 	step->snapshot = sb_unseen_await_snapshot(sb_unseen_create(), SB_BACKFILL_SNAPSHOT_MS);
 	if (step->snapshot == NULL)
 		return false;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(step->snapshot);
+		return false;
+	}
 	step->backfilled = palloc(sizeof(SbBackfilled));
 	step->backfilled->range = step->range;
 	step->backfilled->cut = sb_cut_of_snapshot(step->snapshot);

@@ -15,6 +15,7 @@
 #include "runtime/sb_history_part.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
 #include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -533,6 +534,14 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 
+/* The table is somebody's for now: who waited for it would have all pipelines wait. */
+static bool
+chunk_postpone(SbHistory *history)
+{
+	history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_HISTORY_LOCKED_MS);
+	return false;
+}
+
 static bool
 chunk_open(SbFeed *feed)
 {
@@ -542,12 +551,8 @@ chunk_open(SbFeed *feed)
 	TimestampTz now = GetCurrentTimestamp();
 
 	*chunk = (SbChunk){.started = now};
-	/* who waits for a lock on the table would have all pipelines wait */
 	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
-	{
-		history->next_at = TimestampTzPlusMilliseconds(now, SB_HISTORY_LOCKED_MS);
-		return false;
-	}
+		return chunk_postpone(history);
 	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
 	if (chunk->snapshot == NULL)
 	{
@@ -556,6 +561,11 @@ chunk_open(SbFeed *feed)
 		return false;
 	}
 	history->await_ms = SB_HISTORY_AWAIT_MS;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(chunk->snapshot);
+		return chunk_postpone(history);
+	}
 	chunk->cut = sb_cut_of_snapshot(chunk->snapshot);
 	chunk_begin_scan(pipeline, history);
 	return true;
