@@ -58,7 +58,8 @@ static int32 fed;               /* the pipeline that had the last chunk of its h
 static bool fed_last;           /* since the last bundle of the ring */
 static uint32 chain_generation; /* as of the reading of the catalog */
 static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
-static TimestampTz next_swap;   /* not before: a lock was not to be had */
+static TimestampTz next_swap;   /* not before: a lock was not to be had ... */
+static int32 tried_swap;        /* ... by this version */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
@@ -283,10 +284,8 @@ runner_close_stale(List *rows)
 static int
 runner_compare(const ListCell *a, const ListCell *b)
 {
-	int32 x = ((SbPipeline *) lfirst(a))->row->id;
-	int32 y = ((SbPipeline *) lfirst(b))->row->id;
-
-	return x < y ? -1 : x > y;
+	/* they are positive */
+	return ((SbPipeline *) lfirst(a))->row->id - ((SbPipeline *) lfirst(b))->row->id;
 }
 
 /* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
@@ -484,6 +483,7 @@ runner_swap(List *exchanges)
 	foreach (lc, exchanges)
 		names = lappend(names, pstrdup(((SbExchange *) lfirst(lc))->building->row->name));
 	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
+	tried_swap = ((SbExchange *) linitial(exchanges))->building->row->id;
 	if (sb_version_try_swap(exchanges))
 	{
 		SB_KILL_POINT("after_swap");
@@ -733,7 +733,7 @@ runner_turn(void)
 		sb_housekeeping_run(sb_clock_now());
 		return;
 	}
-	ready = sb_version_ready(pipelines);
+	ready = sb_version_ready(pipelines, tried_swap);
 	swap_at = ready ? next_swap : DT_NOEND;
 	if (swap_at <= sb_clock_now())
 	{

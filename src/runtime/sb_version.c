@@ -3,16 +3,17 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 void
 sb_version_refuse_second(const char *name)
@@ -47,17 +48,25 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 }
 
 static void
+version_lock_upstream(const SbPipelineRow *row)
+{
+	/* no bundle writes to it before this version is there, ... */
+	Relation result = table_open(sb_catalog_find_by_id(row->upstream)->result, ShareLock);
+
+	/* ... and one that runs now has not done so if it is new itself */
+	if (result->rd_createSubid == InvalidSubTransactionId)
+		sb_at_commit_chain();
+	table_close(result, NoLock);
+}
+
+static void
 version_fix_start(SbPipelineRow *row)
 {
 	(void) sb_pin_until_end();
 	if (row->upstream == 0)
 		sb_source_add(sb_my_database(), row->source);
 	else
-	{
-		/* no bundle writes to it before this version is there */
-		LockRelationOid(sb_catalog_find_by_id(row->upstream)->result, ShareLock);
-		sb_at_commit_chain();
-	}
+		version_lock_upstream(row);
 	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	row->progress.position = sb_pin_until_end();
 }

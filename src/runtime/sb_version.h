@@ -107,9 +107,9 @@ typedef struct SbExchange
 
 /*
  * Of the open pipelines, a version that has taken in the history of its source and is where the current one is, with all that follow it, each
- * behind what it reads: a list of SbExchange. NIL: none.
+ * behind what it reads: a list of SbExchange. NIL: none. By turns: the one that comes after this id, else the first.
  */
-extern List *sb_version_ready(List *pipelines);
+extern List *sb_version_ready(List *pipelines, int32 after);
 /*
  * The building versions take the places of the current ones, in a transaction of its own between two bundles. True: all versions of these
  * pipelines are to be opened anew. False: somebody is in the way, who is not waited for long, or a version has been set to failed, or they

@@ -556,7 +556,7 @@ swap_current(List *pipelines, const SbPipeline *version)
 static bool
 swap_follows(const SbPipeline *building)
 {
-	return building->upstream && building->upstream->row->stage == SB_STAGE_BUILDING;
+	return building->row->stage == SB_STAGE_BUILDING && building->upstream && building->upstream->row->stage == SB_STAGE_BUILDING;
 }
 
 static bool
@@ -597,19 +597,26 @@ swap_tree(List *pipelines, SbPipeline *root)
 }
 
 List *
-sb_version_ready(List *pipelines)
+sb_version_ready(List *pipelines, int32 after)
 {
-	List *exchanges = NIL;
+	List *first = NIL;
 	ListCell *lc;
 
 	foreach (lc, pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
+		List *exchanges = NIL;
 
-		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) && (exchanges = swap_tree(pipelines, pipeline)) != NIL)
+		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) && (first == NIL || pipeline->row->id > after))
+			exchanges = swap_tree(pipelines, pipeline);
+		if (exchanges == NIL)
+			continue;
+		list_free_deep(first);
+		first = exchanges;
+		if (pipeline->row->id > after)
 			break;
 	}
-	return exchanges;
+	return first;
 }
 
 static void
