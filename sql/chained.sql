@@ -177,6 +177,33 @@ SELECT window_start::time, window_end::time, n, panes FROM pieces_session;
 SELECT * FROM changes_sum;
 SELECT name, d.* FROM beam.pipelines, differs(name) d WHERE name IN ('pieces_sum', 'pieces_session', 'changes_sum');
 
+-- ---- an aggregate over nothing is a row, also where rows are taken back, and in what reads it ----
+CREATE TABLE nothing (n int);
+ALTER TABLE nothing REPLICA IDENTITY FULL;
+\pset tuples_only on
+SELECT beam.create_pipeline('none', 'SELECT count(*) AS n, sum(n) AS s FROM nothing', accumulation => 'retracting');
+CALL beam.wait_for('none');
+SELECT beam.create_pipeline('none_sum', 'SELECT count(*) AS n, sum(n * op) AS s FROM none', accumulation => 'retracting');
+SELECT beam.create_pipeline('none_none', 'SELECT count(*) AS n FROM nothing WHERE n > 10', accumulation => 'retracting', history => false);
+SELECT beam.create_pipeline('none_of_it', 'SELECT count(*) AS n FROM none_none', accumulation => 'retracting');
+\pset tuples_only off
+CALL beam.wait_for('none_sum');
+CALL beam.wait_for('none_of_it');
+TABLE none;
+TABLE none_sum;
+TABLE none_none;
+TABLE none_of_it;
+INSERT INTO nothing VALUES (7);
+CALL beam.wait_for('none_sum');
+TABLE none;
+SELECT n, s, sum(op) FROM none_sum GROUP BY n, s HAVING sum(op) <> 0;
+DELETE FROM nothing;
+CALL beam.wait_for('none_sum');
+SELECT n, s, sum(op) FROM none GROUP BY n, s HAVING sum(op) <> 0;
+\pset tuples_only on
+SELECT beam.drop_pipeline(name) FROM unnest('{none_sum,none,none_of_it,none_none}'::text[]) name;
+\pset tuples_only off
+
 -- ---- what is refused ----
 SELECT beam.create_pipeline('no', $$SELECT count(*) FROM minutely m, beam.session(m.window_start, '1 hour') w GROUP BY w.window_start, w.window_end$$, accumulation => 'discarding');
 -- while it is read, with its result or without

@@ -122,6 +122,17 @@ SELECT state, error_code, error_message FROM beam.pipelines;
 INSERT INTO common.orders VALUES (3, 'north', '2024-01-01');
 SELECT count(*) FROM alice.p WHERE k = 6;
 GRANT SELECT ON common.orders TO beam_alice;
+SELECT beam.resume_pipeline('p');
+CALL beam.wait_for('p');
+-- nor may a pipeline see the rows of a table that shows each role its own
+ALTER TABLE common.orders ENABLE ROW LEVEL SECURITY;
+CALL wait_failed();
+SELECT state, error_code, error_message FROM beam.pipelines;
+INSERT INTO common.orders VALUES (4, 'north', '2024-01-01');
+ALTER TABLE common.orders DISABLE ROW LEVEL SECURITY;
+SELECT beam.resume_pipeline('p');
+CALL beam.wait_for('p');
+SELECT * FROM alice.p ORDER BY k;
 SELECT beam.drop_pipeline('p');
 DROP PROCEDURE wait_failed;
 DROP FUNCTION common.twice;

@@ -1,5 +1,5 @@
 /*
- * sb_statement.c: one SQL statement over a set of rows that a worker made; see sb_statement.h.
+ * sb_statement.c: SQL statements of our own; see sb_statement.h.
  */
 #include "postgres.h"
 
@@ -30,6 +30,19 @@ struct SbStatement
 };
 
 static dlist_head statements = DLIST_STATIC_INIT(statements);
+
+uint64
+sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), nulls, false, 0);
+
+	/* SPI leaves its own behind */
+	MemoryContextSwitchTo(context);
+	if (code != expected)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+	return SPI_processed;
+}
 
 static void
 statement_release(void *arg)
@@ -164,6 +177,19 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		statement->nrows = 0;
 	}
 	return SPI_processed;
+}
+
+bool
+sb_statements_are_empty(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &statements)
+	{
+		if (dlist_container(SbStatement, node, iter.cur)->nrows > 0)
+			return false;
+	}
+	return true;
 }
 
 void

@@ -1,5 +1,5 @@
 /*
- * sb_statement.h: one SQL statement over a set of rows that a worker made.
+ * sb_statement.h: SQL that workers and SQL functions run: one statement once, or one that is kept, over a set of rows that a worker made.
  *
  * The rows are put into a tuplestore and are the relation `rows` in the statement (an ephemeral named relation, as the transition
  * tables of triggers are): set-based, any type, bounded memory. The plan is prepared once and kept.
@@ -12,6 +12,14 @@
 
 #include "postgres.h"
 #include "access/tupdesc.h"
+
+/*
+ * Runs a statement, once; all names in it are qualified, `nulls` as SPI has it. Error where SPI does not return `expected`. Returns
+ * SPI_processed; results are in SPI_tuptable. The current context stays what it is, which SPI by itself does not care for.
+ */
+extern uint64 sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected);
+
+/* ---- one that is kept ---- */
 
 typedef struct SbStatement SbStatement;
 
@@ -26,7 +34,11 @@ extern void sb_statement_put(SbStatement *statement, const Datum *values, const 
 extern int64 sb_statement_rows(const SbStatement *statement);
 /* Runs it over the rows put so far and forgets these. Returns SPI_processed; results are in SPI_tuptable. */
 extern uint64 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls);
-/* after an aborted (sub)transaction: rows put and not run are gone */
+/*
+ * After an aborted (sub)transaction: rows put and not run are gone, whichever transaction they were put in. So a subtransaction that may
+ * fail begins when there are none.
+ */
 extern void sb_statements_abort(void);
+extern bool sb_statements_are_empty(void);
 
 #endif

@@ -15,8 +15,8 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-Oid
-sb_api_extension_owner(void)
+static Oid
+api_extension_owner(void)
 {
 	HeapTuple tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum("beam_state"));
 	Oid owner;
@@ -33,7 +33,7 @@ void
 sb_api_enter(SbElevated *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->context);
-	SetUserIdAndSecContext(sb_api_extension_owner(), saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(api_extension_owner(), saved->context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 }
 

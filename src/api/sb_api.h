@@ -17,7 +17,6 @@ typedef struct SbElevated
 
 extern void sb_api_enter(SbElevated *saved);
 extern void sb_api_leave(const SbElevated *saved);
-extern Oid sb_api_extension_owner(void);
 
 /*
  * The pipeline of this name as it is stored, or as SQL would write it: folded, quoted, with the schema of its result. NULL: there is none.

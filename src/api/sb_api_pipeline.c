@@ -3,7 +3,6 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/xlog.h"
 #include "api/sb_api.h"
 #include "catalog/dependency.h"
@@ -18,7 +17,6 @@
 #include "pgstat.h"
 #include "query/sb_query.h"
 #include "replication/message.h"
-#include "rewrite/rewriteHandler.h"
 #include "runtime/sb_version.h"
 #include "sb_compat.h"
 #include "source/sb_decode.h"
@@ -206,7 +204,6 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	SbElevated saved;
 	SbPlan *plan;
 	SbQuery *query;
-	Relation view;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	sb_api_enter(&saved);
@@ -214,11 +211,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
 	explain_settings(result, row);
-	if (get_rel_relkind(row->view) != RELKIND_VIEW)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the batch view of pipeline \"%s\" is gone", name)));
-	view = table_open(row->view, AccessShareLock);
-	plan = sb_plan_build(copyObject(get_view_query(view)));
-	table_close(view, AccessShareLock);
+	plan = sb_plan_build(sb_view_query(row));
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)

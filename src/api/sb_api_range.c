@@ -3,15 +3,9 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "api/sb_api_range.h"
-#include "catalog/pg_class.h"
-#include "miscadmin.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 SbRange
@@ -53,29 +47,6 @@ sb_range_append(StringInfo sql, const SbPlan *plan, const SbRange *range)
 	}
 	if (range->to != DT_NOEND)
 		appendStringInfo(sql, "%s%s OPERATOR(pg_catalog.<) $2", separator, range_column(plan, SB_COLUMN_WINDOW_START));
-}
-
-SbPlan *
-sb_api_plan(const SbPipelineRow *row)
-{
-	Relation view = try_table_open(row->view, AccessShareLock);
-	int level = NewGUCNestLevel();
-	Oid user;
-	int context;
-	SbPlan *plan;
-
-	if (view == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(row->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	plan = sb_plan_build(copyObject(get_view_query(view)));
-	AtEOXact_GUC(false, level);
-	SetUserIdAndSecContext(user, context);
-	table_close(view, AccessShareLock);
-	return plan;
 }
 
 char *

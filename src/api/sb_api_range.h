@@ -1,11 +1,10 @@
 /*
- * sb_api_range.h: ranges of windows, and a pipeline's plan, for functions that repair and compare.
+ * sb_api_range.h: ranges of windows, and names of relations, for functions that repair and compare.
  */
 #ifndef SB_API_RANGE_H
 #define SB_API_RANGE_H
 
 #include "postgres.h"
-#include "catalog/sb_pipeline_row.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "query/sb_plan.h"
@@ -21,8 +20,6 @@ extern SbRange sb_range_get(FunctionCallInfo fcinfo, int arg);
 /* Appends ` WHERE ...` that lets through the rows of windows in the range; the bounds are $1 and $2. Nothing where all are. */
 extern void sb_range_append(StringInfo sql, const SbPlan *plan, const SbRange *range);
 
-/* The pipeline's plan, made with its owner's rights. */
-extern SbPlan *sb_api_plan(const SbPipelineRow *row);
 /* The qualified, quoted name of a relation. */
 extern char *sb_relation_name(Oid relation);
 

@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
@@ -73,9 +74,7 @@ schedule_delete(int32 pipeline)
 	bool found;
 
 	sb_api_enter(&saved);
-	if (SPI_execute_with_args("DELETE FROM beam.schedule WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not delete the schedule of a pipeline");
-	found = SPI_processed > 0;
+	found = sb_sql_run("DELETE FROM beam.schedule WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE) > 0;
 	sb_api_leave(&saved);
 	return found;
 }
@@ -88,9 +87,7 @@ schedule_insert(int32 pipeline, int64 job, Datum schedule, Datum range, Oid user
 	SbElevated saved;
 
 	sb_api_enter(&saved);
-	if (SPI_execute_with_args("INSERT INTO beam.schedule (pipeline, job, schedule, range, role) VALUES ($1, $2, $3, $4, $5)", lengthof(types), types, values,
-	                          NULL, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not store the schedule of a pipeline");
+	sb_sql_run("INSERT INTO beam.schedule (pipeline, job, schedule, range, role) VALUES ($1, $2, $3, $4, $5)", lengthof(types), types, values, NULL, SPI_OK_INSERT);
 	sb_api_leave(&saved);
 }
 
@@ -120,8 +117,7 @@ stream_beam_schedule_backfill(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(psprintf("stream_beam backfill %d", row->id));
 	values[2] = CStringGetTextDatum(psprintf("CALL beam.backfill(%s, pg_catalog.now() - %s::interval)", quote_literal_cstr(row->name), quote_literal_cstr(range_text)));
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT cron.schedule($1, $2, $3)", lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not make a job of pg_cron");
+	sb_sql_run("SELECT cron.schedule($1, $2, $3)", lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	job = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	schedule_insert(row->id, job, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), GetUserId());

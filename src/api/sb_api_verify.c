@@ -19,7 +19,7 @@
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "optimizer/optimizer.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_version.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -238,6 +238,6 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
 	range = sb_range_get(fcinfo, 1);
 	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	verify_run(verify_sql(row, sb_api_plan(row), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
+	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }

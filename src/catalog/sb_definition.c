@@ -10,18 +10,10 @@
 #include "catalog/sb_definition.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
-
-static void
-run(const char *sql, int nargs, const Oid *types, Datum *values, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, NULL, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
 
 static Datum
 column(int number)
@@ -34,14 +26,11 @@ column(int number)
 static SbDefinition *
 find_restored(const char *condition, Oid type, Datum value)
 {
-	MemoryContext context = CurrentMemoryContext;
 	char *sql = psprintf("SELECT name, owner, result::pg_catalog.oid, view::pg_catalog.oid FROM beam._restored_definition WHERE %s", condition);
 	SbDefinition *definition;
 
-	run(sql, 1, &type, &value, SPI_OK_SELECT);
-	if (SPI_processed == 0)
+	if (sb_sql_run(sql, 1, &type, &value, NULL, SPI_OK_SELECT) == 0)
 		return NULL;
-	MemoryContextSwitchTo(context);
 	definition = palloc(sizeof(SbDefinition));
 	definition->name = TextDatumGetCString(column(1));
 	definition->owner = DatumGetObjectId(column(2));
@@ -57,7 +46,7 @@ sb_definition_find_restored(const char *name)
 	Datum values[] = {CStringGetTextDatum(name)};
 
 	/* the table itself, for the lock: of two who adopt it the second finds it adopted */
-	run("SELECT FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, types, values, SPI_OK_SELECT);
+	sb_sql_run("SELECT FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, types, values, NULL, SPI_OK_SELECT);
 	return find_restored("name OPERATOR(pg_catalog.=) $1", TEXTOID, values[0]);
 }
 
@@ -70,8 +59,7 @@ sb_definition_find_restored_by_result(Oid result)
 int
 sb_definition_count_restored(void)
 {
-	run("SELECT FROM beam._restored_definition", 0, NULL, NULL, SPI_OK_SELECT);
-	return (int) SPI_processed;
+	return (int) sb_sql_run("SELECT FROM beam._restored_definition", 0, NULL, NULL, NULL, SPI_OK_SELECT);
 }
 
 int32
@@ -81,23 +69,22 @@ sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream, 
 	Datum values[] = {CStringGetTextDatum(definition->name), ObjectIdGetDatum(source), Int32GetDatum(upstream), CStringGetTextDatum(reason)};
 	int32 id;
 
-	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
-	    " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
-	    " retractable)"
-	    " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
-	    " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
-	    " s.settings, s.retractable"
-	    " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
-	    " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
-	    lengthof(types), types, values, SPI_OK_INSERT_RETURNING);
-	if (SPI_processed != 1)
+	if (sb_sql_run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
+	               " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
+	               " retractable)"
+	               " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
+	               " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
+	               " s.settings, s.retractable"
+	               " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
+	               " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
+	               lengthof(types), types, values, NULL, SPI_OK_INSERT_RETURNING) != 1)
 		elog(ERROR, "definition \"%s\" is gone", definition->name);
 	id = DatumGetInt32(column(1));
 	types[0] = INT4OID;
 	values[0] = Int32GetDatum(id);
-	run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time)"
-	    " VALUES ($1, '0/0', '-infinity', '-infinity', '-infinity')",
-	    1, types, values, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time)"
+	           " VALUES ($1, '0/0', '-infinity', '-infinity', '-infinity')",
+	           1, types, values, NULL, SPI_OK_INSERT);
 	return id;
 }
 
@@ -107,7 +94,7 @@ sb_definition_delete(const char *name)
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(name)};
 
-	run("DELETE FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
 }
 
 /* ---- the trigger on beam.pipeline ---- */
@@ -152,12 +139,12 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 		Oid types[] = {TEXTOID, TEXTARRAYOID};
 		Datum values[] = {CStringGetTextDatum(name), PointerGetDatum(settings_columns(data->tg_trigger))};
 
-		run("INSERT INTO beam.definition AS d (name, result, view, settings)"
-		    " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"
-		    " FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current'"
-		    " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
-		    " WHERE (d.result, d.view, d.settings) IS DISTINCT FROM (excluded.result, excluded.view, excluded.settings)",
-		    lengthof(types), types, values, SPI_OK_INSERT);
+		sb_sql_run("INSERT INTO beam.definition AS d (name, result, view, settings)"
+		           " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"
+		           " FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current'"
+		           " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
+		           " WHERE (d.result, d.view, d.settings) IS DISTINCT FROM (excluded.result, excluded.view, excluded.settings)",
+		           lengthof(types), types, values, NULL, SPI_OK_INSERT);
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

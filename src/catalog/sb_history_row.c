@@ -6,17 +6,9 @@
 #include "catalog/pg_type.h"
 #include "catalog/sb_history_row.h"
 #include "executor/spi.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
-
-static void
-history_run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
 
 static Datum
 history_column(int column, bool *isnull)
@@ -38,15 +30,12 @@ sb_catalog_history(int32 pipeline)
 {
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(pipeline)};
-	MemoryContext context = CurrentMemoryContext;
 	SbHistoryRow *row = NULL;
 	bool isnull;
 
-	history_run("SELECT part, part_type, begun, scanned, finished_at IS NOT NULL, lower_bound, upper_bound, snapshot::pg_catalog.text, cut_end, rows, chunks,"
-	            " estimated_rows FROM beam.history WHERE pipeline OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, NULL, SPI_OK_SELECT);
-	MemoryContextSwitchTo(context);
-	if (SPI_processed > 0)
+	if (sb_sql_run("SELECT part, part_type, begun, scanned, finished_at IS NOT NULL, lower_bound, upper_bound, snapshot::pg_catalog.text, cut_end, rows, chunks,"
+	               " estimated_rows FROM beam.history WHERE pipeline OPERATOR(pg_catalog.=) $1",
+	               lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		row = palloc0(sizeof(SbHistoryRow));
 		row->pipeline = pipeline;
@@ -73,8 +62,8 @@ sb_catalog_insert_history(const SbHistoryRow *row)
 	Oid types[] = {INT4OID, INT2OID, OIDOID, INT8OID};
 	Datum values[] = {Int32GetDatum(row->pipeline), Int16GetDatum(row->part), ObjectIdGetDatum(row->type), Int64GetDatum(row->estimated_rows)};
 
-	history_run("INSERT INTO beam.history (pipeline, part, part_type, estimated_rows) VALUES ($1, $2, $3, $4)",
-	            lengthof(types), types, values, NULL, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.history (pipeline, part, part_type, estimated_rows) VALUES ($1, $2, $3, $4)",
+	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 void
@@ -88,17 +77,13 @@ sb_catalog_put_history(const SbHistoryRow *row)
 	    CStringGetTextDatum(row->snapshot ? row->snapshot : ""), LSNGetDatum(row->cut_end), Int64GetDatum(row->rows),
 	    Int64GetDatum(row->chunks)};
 
-	MemoryContext context = CurrentMemoryContext;
-
 	nulls[4] = row->lower ? ' ' : 'n';
 	nulls[5] = row->upper ? ' ' : 'n';
 	nulls[6] = row->snapshot ? ' ' : 'n';
-	history_run("UPDATE beam.history SET begun = $2, scanned = $3, finished_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, lower_bound = $5,"
-	            " upper_bound = $6, snapshot = $7::pg_catalog.pg_snapshot, cut_end = $8, rows = $9, chunks = $10,"
-	            " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp()"
-	            " WHERE pipeline OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
-	MemoryContextSwitchTo(context);
-	if (SPI_processed != 1)
+	if (sb_sql_run("UPDATE beam.history SET begun = $2, scanned = $3, finished_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, lower_bound = $5,"
+	               " upper_bound = $6, snapshot = $7::pg_catalog.pg_snapshot, cut_end = $8, rows = $9, chunks = $10,"
+	               " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp()"
+	               " WHERE pipeline OPERATOR(pg_catalog.=) $1",
+	               lengthof(types), types, values, nulls, SPI_OK_UPDATE) != 1)
 		elog(ERROR, "pipeline %d has no row in beam.history", row->pipeline);
 }

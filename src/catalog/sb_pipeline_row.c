@@ -145,27 +145,13 @@ read_row(HeapTuple tuple)
 	return row;
 }
 
-static void
-run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
-
-/* The caller's context is not SPI's: results are read into it. */
+/* Those that the clauses after FROM leave, with one parameter, or none (InvalidOid). */
 static List *
-read_rows(const char *sql, const char *name)
+read_rows(const char *clauses, Oid type, Datum value)
 {
-	Oid types[] = {TEXTOID};
-	Datum values[1];
-	MemoryContext context = CurrentMemoryContext;
 	List *rows = NIL;
 
-	values[0] = CStringGetTextDatum(name ? name : "");
-	run(sql, name ? 1 : 0, types, values, NULL, SPI_OK_SELECT);
-	MemoryContextSwitchTo(context);
+	sb_sql_run(psprintf("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " %s", clauses), OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		rows = lappend(rows, read_row(SPI_tuptable->vals[i]));
 	SPI_freetuptable(SPI_tuptable);
@@ -175,7 +161,7 @@ read_rows(const char *sql, const char *name)
 List *
 sb_catalog_pipelines(void)
 {
-	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " ORDER BY p.id", NULL);
+	return read_rows("ORDER BY p.id", InvalidOid, (Datum) 0);
 }
 
 static SbPipelineRow *
@@ -187,15 +173,13 @@ first_row(List *rows)
 SbPipelineRow *
 sb_catalog_find(const char *name)
 {
-	return first_row(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-	                           " WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'",
-	                           name));
+	return first_row(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'", TEXTOID, CStringGetTextDatum(name)));
 }
 
 List *
 sb_catalog_versions(const char *name)
 {
-	return read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", name);
+	return read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", TEXTOID, CStringGetTextDatum(name));
 }
 
 static SbPipelineRow *
@@ -222,42 +206,23 @@ sb_catalog_building(List *versions)
 SbPipelineRow *
 sb_catalog_find_by_id(int32 id)
 {
-	List *rows = sb_catalog_pipelines();
-	ListCell *lc;
+	SbPipelineRow *row = first_row(read_rows("WHERE p.id OPERATOR(pg_catalog.=) $1", INT4OID, Int32GetDatum(id)));
 
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-
-		if (row->id == id)
-			return row;
-	}
-	elog(ERROR, "pipeline %d is not in the catalog", id);
+	if (row == NULL)
+		elog(ERROR, "pipeline %d is not in the catalog", id);
+	return row;
 }
 
 SbPipelineRow *
 sb_catalog_find_by_result(Oid result)
 {
-	List *rows = sb_catalog_pipelines();
-	ListCell *lc;
-
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-
-		if (row->result == result)
-			return row;
-	}
-	return NULL;
+	return first_row(read_rows("WHERE p.result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result)));
 }
 
 SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
-	return row_of_stage(read_rows("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM
-	                              " WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p",
-	                              name),
-	                    SB_STAGE_CURRENT);
+	return row_of_stage(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p", TEXTOID, CStringGetTextDatum(name)), SB_STAGE_CURRENT);
 }
 
 static ArrayType *
@@ -294,11 +259,11 @@ sb_catalog_insert(SbPipelineRow *row)
 		nulls[19] = 'n';
 	if (row->reason == NULL)
 		nulls[20] = 'n';
-	run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-	    " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
-	    " reason, state)"
-	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
-	    lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	sb_sql_run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
+	           " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
+	           " reason, state)"
+	           " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
+	           lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 	row->progress.pipeline = row->id;
@@ -307,8 +272,8 @@ sb_catalog_insert(SbPipelineRow *row)
 	progress[2] = TimestampTzGetDatum(row->progress.input_watermark);
 	progress[3] = TimestampTzGetDatum(row->progress.output_watermark);
 	progress[4] = TimestampTzGetDatum(row->progress.max_event_time);
-	run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
-	    lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
+	           lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
 }
 
 void
@@ -317,7 +282,7 @@ sb_catalog_set_state_table(int32 id, Oid state_table)
 	Oid types[] = {INT4OID, OIDOID};
 	Datum values[] = {Int32GetDatum(id), ObjectIdGetDatum(state_table)};
 
-	run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
 }
 
 bool
@@ -331,19 +296,18 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 
 	if (error == NULL)
 		nulls[2] = nulls[3] = 'n';
-	run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
-	    " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
-	    " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed' OR state OPERATOR(pg_catalog.<>) 'needs_resync')",
-	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
-	return SPI_processed > 0;
+	return sb_sql_run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
+	                  " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
+	                  " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed' OR state OPERATOR(pg_catalog.<>) 'needs_resync')",
+	                  lengthof(types), types, values, nulls, SPI_OK_UPDATE) > 0;
 }
 
 void
 sb_catalog_follow_owners(void)
 {
-	run("UPDATE beam.pipeline p SET owner = c.relowner, revision = revision OPERATOR(pg_catalog.+) 1 FROM pg_catalog.pg_class c"
-	    " WHERE c.oid OPERATOR(pg_catalog.=) p.result AND c.relowner OPERATOR(pg_catalog.<>) p.owner",
-	    0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.pipeline p SET owner = c.relowner, revision = revision OPERATOR(pg_catalog.+) 1 FROM pg_catalog.pg_class c"
+	           " WHERE c.oid OPERATOR(pg_catalog.=) p.result AND c.relowner OPERATOR(pg_catalog.<>) p.owner",
+	           0, NULL, NULL, NULL, SPI_OK_UPDATE);
 }
 
 void
@@ -363,9 +327,9 @@ sb_catalog_put_version(const SbPipelineRow *row)
 		nulls[7] = 'n';
 	if (row->rebuild == NULL)
 		nulls[8] = 'n';
-	run("UPDATE beam.pipeline SET stage = $2, result = $3, view = $4, fingerprint = $5, keep = $6, keep_until = $7, reason = $8, rebuild = $9"
-	    " WHERE id OPERATOR(pg_catalog.=) $1",
-	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.pipeline SET stage = $2, result = $3, view = $4, fingerprint = $5, keep = $6, keep_until = $7, reason = $8, rebuild = $9"
+	           " WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 }
 
 bool
@@ -374,8 +338,7 @@ sb_catalog_mark_rebuild(int32 id, const char *reason)
 	Oid types[] = {INT4OID, TEXTOID};
 	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(reason)};
 
-	run("UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
-	return SPI_processed > 0;
+	return sb_sql_run("UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE) > 0;
 }
 
 void
@@ -384,7 +347,7 @@ sb_catalog_delete(int32 id)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(id)};
 
-	run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
 }
 
 void

@@ -26,8 +26,9 @@ since_grid(TimestampTz timestamp, int64 length, int64 origin)
 	return rest < 0 ? rest + length : rest;
 }
 
-bool
-sb_window_floor(TimestampTz timestamp, int64 length_us, int64 origin, TimestampTz *start)
+/* *start = the last instant <= timestamp that is a whole number of lengths from the origin. False: it lies below int64. */
+static bool
+window_floor(TimestampTz timestamp, int64 length_us, int64 origin, TimestampTz *start)
 {
 	int64 since = since_grid(timestamp, length_us, origin);
 
@@ -49,7 +50,7 @@ sb_window_end(TimestampTz start, int64 length_us, TimestampTz *end)
 bool
 sb_window_tumble(TimestampTz timestamp, int64 size_us, int64 origin, SbWindow *window)
 {
-	return sb_window_floor(timestamp, size_us, origin, &window->start) &&
+	return window_floor(timestamp, size_us, origin, &window->start) &&
 	       sb_window_end(window->start, size_us, &window->end);
 }
 

@@ -10,9 +10,6 @@
 
 #include "engine/sb_window.h"
 
-/* *start = the last instant <= timestamp that is a whole number of lengths from the origin. False: it lies below int64. */
-extern bool sb_window_floor(TimestampTz timestamp, int64 length_us, int64 origin, TimestampTz *start);
-
 /* [start, start + size) with start <= timestamp. False: not representable. */
 extern bool sb_window_tumble(TimestampTz timestamp, int64 size_us, int64 origin, SbWindow *window);
 

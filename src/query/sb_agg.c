@@ -64,9 +64,12 @@ agg_owner(const Aggref *aggref)
 	return owner;
 }
 
-/* The roles are those that the executor would ask for, so that the stream may do what the batch query may. */
-void
-sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
+/*
+ * 42501 unless the current user may call the aggregate and the aggregate's owner its functions: the roles are those that the executor
+ * would ask for, so that the stream may do what the batch query may.
+ */
+static void
+agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
 {
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
 	AclResult result = sb_function_aclcheck(aggref->aggfnoid, GetUserId());
@@ -176,7 +179,7 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
-	sb_agg_check_permissions(aggref, tuple);
+	agg_check_permissions(aggref, tuple);
 	agg->aggref = aggref;
 	agg_open_args(query, agg);
 	if (query->retractable)

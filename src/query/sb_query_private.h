@@ -207,8 +207,6 @@ sb_acc_renew(SbAcc *acc)
 }
 /* Error 22000. */
 extern void sb_agg_never_added(const SbAgg *agg) pg_attribute_noreturn();
-/* 42501 unless the current user may call the aggregate and the aggregate's owner its functions */
-extern void sb_agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple);
 extern void sb_agg_check_inverse(const Aggref *aggref, Oid function);
 
 /* ---- the query ---- */

@@ -18,6 +18,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -35,15 +36,6 @@
 
 /* ---- the cut of the last step ---- */
 
-static void
-backfill_run(const char *sql, int nargs, const Oid *types, Datum *values, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, NULL, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
-
 static TimestampTz
 backfill_column_time(int column)
 {
@@ -55,16 +47,13 @@ backfill_column_time(int column)
 SbBackfilled *
 sb_backfill_load(const SbPipeline *pipeline)
 {
-	MemoryContext context = CurrentMemoryContext;
 	Oid types[] = {INT4OID, PG_LSNOID};
 	Datum values[] = {Int32GetDatum(pipeline->row->id), LSNGetDatum(pipeline->row->progress.position)};
 	SbBackfilled *backfilled = NULL;
 
-	backfill_run("SELECT from_time, lo, hi, snapshot::text, until FROM beam.cut"
-	             " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND until OPERATOR(pg_catalog.>) $2",
-	             lengthof(types), types, values, SPI_OK_SELECT);
-	MemoryContextSwitchTo(context);
-	if (SPI_processed > 0)
+	if (sb_sql_run("SELECT from_time, lo, hi, snapshot::text, until FROM beam.cut"
+	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND until OPERATOR(pg_catalog.>) $2",
+	               lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		char *snapshot = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4);
 		bool isnull;
@@ -85,9 +74,9 @@ backfill_store(const SbBackfillStep *step)
 	    Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
 	    TimestampTzGetDatum(step->range.hi), CStringGetTextDatum(sb_cut_format(step->backfilled->cut)), LSNGetDatum(step->backfilled->cut->end)};
 
-	backfill_run("INSERT INTO beam.cut VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot, $6) ON CONFLICT (pipeline) DO UPDATE"
-	             " SET from_time = excluded.from_time, lo = excluded.lo, hi = excluded.hi, snapshot = excluded.snapshot, until = excluded.until",
-	             lengthof(types), types, values, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.cut VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot, $6) ON CONFLICT (pipeline) DO UPDATE"
+	           " SET from_time = excluded.from_time, lo = excluded.lo, hi = excluded.hi, snapshot = excluded.snapshot, until = excluded.until",
+	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 bool
@@ -198,8 +187,7 @@ backfill_ask(const char *what, const char *expression, Oid relation, TimestampTz
 	bool isnull;
 	Datum datum;
 
-	if (SPI_execute(sql, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", sql);
+	sb_sql_run(sql, 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		*value = DatumGetTimestampTz(datum);

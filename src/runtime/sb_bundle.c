@@ -79,6 +79,8 @@ sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
+	/* a rollback forgets them all */
+	Assert(sb_statements_are_empty());
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();

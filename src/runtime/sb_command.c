@@ -30,15 +30,6 @@
 
 /* ---- the table ---- */
 
-static void
-command_run(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls, int expected)
-{
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), values, nulls, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-}
-
 static LOCKTAG
 command_locktag(int64 id)
 {
@@ -74,8 +65,8 @@ sb_command_ask(SbCommand *command)
 
 	if (command->ids == NULL)
 		nulls[4] = 'n';
-	command_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-	            lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+	           lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
 	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	tag = command_locktag(command->id);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
@@ -168,20 +159,18 @@ sb_command_delete(int64 id)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(id)};
 
-	command_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 /* Those that wait, by their ids; rows that are of no use to anyone are deleted. */
 static List *
 command_waiting(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	List *waiting = NIL;
 	ListCell *lc;
 	List *left = NIL;
 
-	command_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id", 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	MemoryContextSwitchTo(context);
+	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id", 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		SbCommand *command = palloc(sizeof(SbCommand));
@@ -207,8 +196,8 @@ command_put(const SbCommand *command)
 	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
 	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id), Int64GetDatum(command->events)};
 
-	command_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9 WHERE id OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9 WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, NULL, SPI_OK_UPDATE);
 	ForceSyncCommit();
 }
 
@@ -225,8 +214,8 @@ command_put_error(const SbCommand *command, const ErrorData *error)
 		nulls[3] = 'n';
 	if (error->hint == NULL)
 		nulls[4] = 'n';
-	command_run("UPDATE beam.command SET state = 'failed', sqlstate = $2, message = $3, detail = $4, hint = $5 WHERE id OPERATOR(pg_catalog.=) $1",
-	            lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET state = 'failed', sqlstate = $2, message = $3, detail = $4, hint = $5 WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 }
 
 /* ---- steps ---- */
@@ -247,21 +236,6 @@ sb_commands_next(SbDatabase *db, XLogRecPtr position)
 	return waiting ? retry_at : DT_NOEND;
 }
 
-static SbPipeline *
-command_pipeline(List *pipelines, int32 id)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->id == id)
-			return pipeline;
-	}
-	return NULL;
-}
-
 /* The first that can be gone on with now. */
 static SbCommand *
 command_choose(List *commands, List *pipelines, XLogRecPtr position)
@@ -271,7 +245,7 @@ command_choose(List *commands, List *pipelines, XLogRecPtr position)
 	foreach (lc, commands)
 	{
 		SbCommand *command = lfirst(lc);
-		SbPipeline *pipeline = command_pipeline(pipelines, command->pipeline);
+		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
 		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
@@ -312,10 +286,9 @@ backfill_delete_late(const SbBackfillStep *step)
 	Datum values[] = {Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
 	                  TimestampTzGetDatum(step->range.hi)};
 
-	command_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
-	            " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
-	            lengthof(types), types, values, NULL, SPI_OK_DELETE);
-	return SPI_processed;
+	return sb_sql_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
+	                  " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
+	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 static void
@@ -472,7 +445,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	MemoryContextSwitchTo(the_context);
 	if (run.command)
 	{
-		run.pipeline = command_pipeline(pipelines, run.command->pipeline);
+		run.pipeline = sb_pipeline_find(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
 		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
 	}

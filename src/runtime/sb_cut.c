@@ -228,8 +228,9 @@ unseen_settle(SbUnseen *unseen)
 	return true;
 }
 
-Snapshot
-sb_unseen_snapshot(SbUnseen *unseen)
+/* Without waiting. */
+static Snapshot
+unseen_snapshot(SbUnseen *unseen)
 {
 	Snapshot snapshot;
 	int n = 0;
@@ -253,7 +254,7 @@ sb_unseen_await_snapshot(SbUnseen *unseen, long timeout_ms)
 
 	for (;;)
 	{
-		Snapshot snapshot = sb_unseen_snapshot(unseen);
+		Snapshot snapshot = unseen_snapshot(unseen);
 
 		if (snapshot || GetCurrentTimestamp() >= deadline)
 			return snapshot;

@@ -41,11 +41,9 @@ extern SbUnseen *sb_unseen_create(void);
 extern void sb_unseen_add(SbUnseen *unseen, TransactionId xid);
 /*
  * A snapshot that sees them all, registered with the current resource owner; NULL: try again, it takes until some transactions that
- * have committed are visible. Needs a transaction, and gives it an id. Lock what is to be read before, since what rewrites a table
- * does not care for snapshots.
+ * have committed are visible, for which it waits so long. Needs a transaction, and gives it an id. Lock what is to be read before,
+ * since what rewrites a table does not care for snapshots.
  */
-extern Snapshot sb_unseen_snapshot(SbUnseen *unseen);
-/* The same, and waits for it up to so long, or until the latch is set. */
 extern Snapshot sb_unseen_await_snapshot(SbUnseen *unseen, long timeout_ms);
 
 #endif

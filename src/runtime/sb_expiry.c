@@ -7,6 +7,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_expiry.h"
 #include "sb_guc.h"
+#include "sb_statement.h"
 #include "utils/timestamp.h"
 
 /* Deleted by one statement, and how many of these in one turn: what is left waits for the next. */
@@ -15,28 +16,19 @@
 
 static const char *const tables[] = {"beam.late_event", "beam.dead_letter"};
 
-static uint64
-expiry_run(const char *sql, Oid type, Datum value, int expected)
-{
-	int code = SPI_execute_with_args(sql, 1, &type, &value, NULL, false, 0);
-
-	if (code != expected)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-	return SPI_processed;
-}
-
 /* Those that are too old. *next: when the oldest that is left will be. */
 static uint64
 expire_by_age(const char *table, TimestampTz now, TimestampTz *next)
 {
 	TimestampTz before = now - (int64) sb_guc_letter_max_age_s * USECS_PER_SEC;
-	uint64 n = expiry_run(psprintf("DELETE FROM %s WHERE id IN (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)", table, table, SB_EXPIRY_BATCH),
-	                      TIMESTAMPTZOID, TimestampTzGetDatum(before), SPI_OK_DELETE);
+	Oid types[] = {TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(before)};
+	uint64 n = sb_sql_run(psprintf("DELETE FROM %s WHERE id IN (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)", table, table, SB_EXPIRY_BATCH),
+	                      lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	bool isnull;
 	Datum oldest;
 
-	if (SPI_execute(psprintf("SELECT pg_catalog.min(at) FROM %s", table), false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read %s", table);
+	sb_sql_run(psprintf("SELECT pg_catalog.min(at) FROM %s", table), 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	oldest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		*next = Min(*next, DatumGetTimestampTz(oldest) + (now - before));
@@ -47,10 +39,13 @@ expire_by_age(const char *table, TimestampTz now, TimestampTz *next)
 static uint64
 expire_by_count(const char *table)
 {
-	return expiry_run(psprintf("DELETE FROM %s WHERE id IN (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(sb_guc_letter_max_count)};
+
+	return sb_sql_run(psprintf("DELETE FROM %s WHERE id IN (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
 	                           " ORDER BY id DESC OFFSET $1) l LIMIT %d)",
 	                           table, table, SB_EXPIRY_BATCH),
-	                  INT8OID, Int64GetDatum(sb_guc_letter_max_count), SPI_OK_DELETE);
+	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 TimestampTz

@@ -313,6 +313,28 @@ hooks_clear_database(Oid dbid)
 	ConditionVariableCancelSleep();
 }
 
+/* Row-level security is switched on or off, which no object access tells. */
+static bool
+hooks_secures_rows(const AlterTableStmt *statement)
+{
+	ListCell *lc;
+
+	foreach (lc, statement->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, lc)->subtype)
+		{
+			case AT_EnableRowSecurity:
+			case AT_DisableRowSecurity:
+			case AT_ForceRowSecurity:
+			case AT_NoForceRowSecurity:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
 /* A right that may have been taken from an owner: the runner looks whether its pipelines may go on. */
 static void
 hooks_note_rights(Node *statement)
@@ -326,6 +348,9 @@ hooks_note_rights(Node *statement)
 		case T_GrantRoleStmt:
 		case T_AlterRoleStmt:
 			roles_changed = true;
+			break;
+		case T_AlterTableStmt:
+			rights_changed |= hooks_secures_rows((AlterTableStmt *) statement);
 			break;
 		default:
 			break;

@@ -109,8 +109,8 @@ sb_view_fingerprint(Query *query)
 	return psprintf(UINT64_FORMAT, hash);
 }
 
-static Query *
-pipeline_view_query(const SbPipelineRow *row)
+Query *
+sb_view_query(const SbPipelineRow *row)
 {
 	Relation view = try_table_open(row->view, AccessShareLock);
 	Query *query;
@@ -122,6 +122,15 @@ pipeline_view_query(const SbPipelineRow *row)
 		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
+	return query;
+}
+
+/* The one that the pipeline was made with. */
+static Query *
+pipeline_view_query(const SbPipelineRow *row)
+{
+	Query *query = sb_view_query(row);
+
 	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -280,6 +289,21 @@ sb_pipeline_close(SbPipeline *pipeline)
 		settings_of = NULL;
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+SbPipeline *
+sb_pipeline_find(List *pipelines, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id == id)
+			return pipeline;
+	}
+	return NULL;
 }
 
 void
@@ -559,6 +583,18 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 	sb_pipeline_keep(pipeline);
 }
 
+/* Is this the bundle that brings the last of the rows that were there before? */
+static bool
+pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
+{
+	if (pipeline->row->upstream != 0)
+		return pipeline->progress.bundles == 0 && !pipeline->queue_pending;
+	if (pipeline->history == NULL)
+		return false;
+	sb_history_end_bundle(pipeline, position);
+	return sb_history_is_done(pipeline);
+}
+
 void
 sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
 {
@@ -568,8 +604,8 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (had_rows)
 		pipeline->last_row_at = pipeline->clocks.processing_time;
 	sb_pipeline_flush(pipeline);
-	if (pipeline->history)
-		sb_history_end_bundle(pipeline, Max(position, progress->position));
+	if (pipeline_has_begun(pipeline, Max(position, progress->position)))
+		sb_pipeline_begin_empty(pipeline);
 	pipeline_advance(pipeline, idle);
 	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);

@@ -87,6 +87,8 @@ extern void sb_pipeline_verify(SbPipeline *pipeline);
 /* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
 extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
+/* Of the open pipelines, the one with this id, or NULL. */
+extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
 extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);
@@ -125,7 +127,6 @@ extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *
 extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 /* In a careful run: the rows held; their readers take them one by one; what then is not taken is queued. */
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
-extern void sb_chain_take(SbPipeline *reader, SbRow *rows, int n);
 extern void sb_chain_take_queue(SbPipeline *reader);
 /* The two halves of it, for a careful run. */
 extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
@@ -183,6 +184,8 @@ extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bo
 extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
 /* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
 extern void sb_pipeline_put_empty(SbPipeline *pipeline);
+/* The same where all rows that were there before have come in, if there were none, and the result is of the kind that takes its rows back: to others it is given when they are made. */
+extern void sb_pipeline_begin_empty(SbPipeline *pipeline);
 extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
 /* The tuple meant, pointing into its frame. */
@@ -231,6 +234,8 @@ extern bytea *sb_pipeline_next_emitted(const SbEntry *entry, const char **at);
 extern SbAccumulation sb_accumulation_of_name(const char *name);
 extern SbTimestampCombiner sb_combiner_of_name(const char *name);
 
+/* The query of the pipeline's batch view as that is now, a copy. Error 42P01: the view is gone. */
+extern Query *sb_view_query(const SbPipelineRow *row);
 /* md5-like identity of a view's definition: the same as long as the query means the same */
 extern char *sb_view_fingerprint(Query *query);
 

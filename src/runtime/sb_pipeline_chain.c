@@ -310,7 +310,13 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	if (chain == NULL || chain->n == 0 || pipeline->chain_held || (!all && chain->n < SB_CHAIN_ROWS))
 		return;
 	foreach (lc, pipeline->readers)
-		sb_chain_take(lfirst(lc), chain->rows, chain->n);
+	{
+		SbPipeline *reader = lfirst(lc);
+
+		if (reader->queue_pending)
+			sb_chain_take_queue(reader);
+		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
+	}
 	chain_queue_rows(chain);
 	chain_forget_rows(chain);
 }
@@ -370,12 +376,9 @@ void
 sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
 	char *table = sb_chain_queue_name(reader->row->id);
-	MemoryContext context = CurrentMemoryContext;
 	SbChain rows = {.layout = reader->upstream->chain->layout};
 
-	if (SPI_execute(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read %s", table);
-	MemoryContextSwitchTo(context);
+	sb_sql_run(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
@@ -399,8 +402,7 @@ sb_chain_empty_queue(SbPipeline *reader)
 
 	/* set again by a rollback */
 	reader->queue_pending = false;
-	if (SPI_execute(psprintf("DELETE FROM beam_state.%s", table), false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not empty %s", table);
+	sb_sql_run(psprintf("DELETE FROM beam_state.%s", table), 0, NULL, NULL, NULL, SPI_OK_DELETE);
 }
 
 /* What was queued while the reader did not run comes before what is new. */
@@ -417,14 +419,6 @@ sb_chain_take_queue(SbPipeline *reader)
 	sb_pipeline_rows(reader, rows, 0, n);
 	sb_chain_empty_queue(reader);
 	MemoryContextDelete(context);
-}
-
-void
-sb_chain_take(SbPipeline *reader, SbRow *rows, int n)
-{
-	if (reader->queue_pending)
-		sb_chain_take_queue(reader);
-	sb_pipeline_rows(reader, rows, 0, n);
 }
 
 TimestampTz

@@ -263,6 +263,22 @@ sb_pipeline_put_empty(SbPipeline *pipeline)
 		sb_pipeline_emit_row(pipeline, entry, &pane);
 }
 
+void
+sb_pipeline_begin_empty(SbPipeline *pipeline)
+{
+	SbSavedRole saved;
+
+	if (pipeline->observer || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
+	    sb_cells_count(pipeline->cells) > 0)
+		return;
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_pipeline_put_empty(pipeline);
+	if (sb_result_pending(pipeline->result))
+		sb_result_write(pipeline->result);
+	sb_role_restore(&saved);
+	pipeline->changed = true;
+}
+
 /* The window of a row that the result has lost, and the row for those who read it. */
 static SbWindow
 clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)

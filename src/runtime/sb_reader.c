@@ -131,7 +131,6 @@ reader_publish(XLogReaderState *state)
 		pg_atomic_write_u64(&db->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
 	pg_atomic_write_u32(&db->open_xid, oldest ? oldest->xid : InvalidTransactionId);
 	pg_atomic_write_u64(&db->decoded, state->EndRecPtr);
-	pg_atomic_write_u64(&db->decoded_rows, decoder.rows);
 	published_at = state->EndRecPtr;
 }
 

@@ -16,6 +16,7 @@
 #include "runtime/sb_command.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -65,9 +66,7 @@ replay_run(const SbReplay *replay, const char *sql, int64 last, int expected)
 
 	if (command->ids == NULL)
 		nulls[3] = 'n';
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != expected)
-		elog(ERROR, "could not run \"%s\"", sql);
-	return SPI_processed;
+	return sb_sql_run(sql, lengthof(types), types, values, nulls, expected);
 }
 
 /* The letters of this step; those that come while it is run are not among them. */
@@ -90,7 +89,6 @@ replay_read(SbReplay *replay)
 	replay->rows = MemoryContextAllocZero(replay->context, sizeof(SbRow) * (n + 1));
 	replay->nletters = n;
 	replay->last_id = command->max_id;
-	MemoryContextSwitchTo(replay->context);
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -189,7 +187,6 @@ replay_open(SbFeed *feed)
 	replay->given = false;
 	replay->dead = replay->pipeline->progress.dead;
 	replay_read(replay);
-	MemoryContextSwitchTo(replay->context);
 	replay_lay_out(replay);
 	replay_make_rows(replay);
 	MemoryContextSwitchTo(old);

@@ -150,21 +150,6 @@ runner_request_rewind(void)
 	sb_wake_worker(db, SB_ROLE_READER);
 }
 
-static SbPipeline *
-runner_find(int32 id)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->id == id)
-			return pipeline;
-	}
-	return NULL;
-}
-
 typedef struct SbOpening
 {
 	const SbPipelineRow *row;
@@ -305,7 +290,7 @@ runner_link(List *rows)
 		foreach (lc2, rows)
 		{
 			SbPipelineRow *row = lfirst(lc2);
-			SbPipeline *reader = row->upstream == pipeline->row->id ? runner_find(row->id) : NULL;
+			SbPipeline *reader = row->upstream == pipeline->row->id ? sb_pipeline_find(pipelines, row->id) : NULL;
 
 			if (reader)
 				running = lappend(running, reader);
@@ -318,7 +303,7 @@ runner_link(List *rows)
 		sb_chain_set_readers(pipeline, source, running, waiting);
 		list_free(running);
 		list_free(waiting);
-		pipeline->upstream = pipeline->row->upstream ? runner_find(pipeline->row->upstream) : NULL;
+		pipeline->upstream = pipeline->row->upstream ? sb_pipeline_find(pipelines, pipeline->row->upstream) : NULL;
 	}
 }
 
@@ -400,7 +385,7 @@ runner_reload(void)
 	foreach (lc, rows)
 	{
 		SbPipelineRow *row = lfirst(lc);
-		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? runner_find(row->id) : NULL;
+		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(pipelines, row->id) : NULL;
 
 		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL)
 		{
@@ -421,10 +406,13 @@ runner_reload(void)
 		if (pipeline == NULL && sb_void_holds(row))
 			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
 	}
+	/* whatever was current while they were opened */
+	Assert(pipelines == NIL || GetMemoryChunkContext(pipelines) == pipelines_context);
 	SB_KILL_POINT("reload");
 	runner_link(rows);
 	runner_publish_sources(generation);
 	runner_publish_results(rows);
+	MemoryContextSwitchTo(scratch);
 	sb_version_rebuild_marked(rows);
 	sb_version_complete_trees();
 	MemoryContextSwitchTo(old);

@@ -51,7 +51,6 @@ shmem_database_init(SbDatabase *db)
 	pg_atomic_init_u64(&db->confirmed, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&db->decoded, InvalidXLogRecPtr);
-	pg_atomic_init_u64(&db->decoded_rows, 0);
 	pg_atomic_init_u32(&db->watermark_waiters, 0);
 	pg_atomic_init_u32(&db->commands, 0);
 	ConditionVariableInit(&db->changed);
@@ -179,6 +178,15 @@ sb_database_move(SbDatabase *db, SbDbEvent event)
 	}
 }
 
+static void
+wake_launcher(void)
+{
+	Latch *latch = sb_registry->launcher_latch;
+
+	if (latch)
+		SetLatch(latch);
+}
+
 void
 sb_database_event(SbDatabase *db, SbDbEvent event)
 {
@@ -186,7 +194,7 @@ sb_database_event(SbDatabase *db, SbDbEvent event)
 	sb_database_move(db, event);
 	LWLockRelease(sb_registry->lock);
 	ConditionVariableBroadcast(&db->changed);
-	sb_wake_launcher();
+	wake_launcher();
 }
 
 bool
@@ -198,15 +206,6 @@ sb_database_is_left(const SbDatabase *db)
 			return false;
 	}
 	return true;
-}
-
-void
-sb_wake_launcher(void)
-{
-	Latch *latch = sb_registry->launcher_latch;
-
-	if (latch)
-		SetLatch(latch);
 }
 
 void
@@ -244,7 +243,7 @@ worker_detach(int code, Datum role)
 		pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);
 	}
 	ConditionVariableBroadcast(&db->changed);
-	sb_wake_launcher();
+	wake_launcher();
 }
 
 void

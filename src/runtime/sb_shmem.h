@@ -110,7 +110,6 @@ typedef struct SbDatabase
 	pg_atomic_uint64 confirmed;         /* by the reader: told to the slot */
 	pg_atomic_uint64 applied;           /* by the runner: committed (not always flushed) up to here */
 	pg_atomic_uint64 decoded;           /* by the reader: read the WAL up to here */
-	pg_atomic_uint64 decoded_rows;      /* by the reader */
 	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
 	pg_atomic_uint32 commands;          /* by those who ask for something (sb_command.h), after they have committed it */
 	ConditionVariable changed;          /* applied, slot_ready or a worker's state has changed */
@@ -142,7 +141,6 @@ extern void sb_database_move(SbDatabase *db, SbDbEvent event);
 
 /* None of its workers runs. */
 extern bool sb_database_is_left(const SbDatabase *db);
-extern void sb_wake_launcher(void);
 extern void sb_wake_worker(SbDatabase *db, SbRole role);
 
 /* For a worker: reports that it runs, and arranges that its exit is reported too. */

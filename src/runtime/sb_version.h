@@ -34,8 +34,8 @@ extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
 /* As the pipeline's owner, with a search path that finds nothing by chance; sb_role_restore() ends it. */
 extern void sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved);
 
-/* Runs SQL with a search path that finds nothing by chance; error where it fails. Returns what SPI does. */
-extern int sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
+/* Runs SQL with a search path that finds nothing by chance; error where it fails. */
+extern void sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
 
 /* ---- what the result table and the batch view have to become (sb_version_shape.c) ---- */
 
@@ -45,8 +45,6 @@ extern void sb_version_check_shape(const SbPipelineRow *current, const SbPipelin
 extern char *sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next);
 /* Does the batch view stay the same relation, so that what depends on it reads the new definition? */
 extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipelineRow *next);
-/* What depends on a relation or, attno not 0, on one of its columns: a name to tell, or NULL. */
-extern char *sb_version_dependent(Oid relation, AttrNumber attno);
 
 /* ---- making one (sb_version.c) ---- */
 

@@ -3,7 +3,6 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -13,14 +12,13 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 void
 sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved)
@@ -43,7 +41,7 @@ sb_version_view_name(const SbPipelineRow *row, Oid namespace)
 	return ChooseRelationName(row->name, psprintf("v%d", row->version), "batch", namespace, false);
 }
 
-int
+void
 sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values)
 {
 	int level = NewGUCNestLevel();
@@ -54,7 +52,6 @@ sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values
 	AtEOXact_GUC(false, level);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
-	return code;
 }
 
 /* A member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
@@ -64,8 +61,7 @@ relations_make_member(const char *name, const char *sql)
 	Oid relation;
 	ObjectAddress member, extension;
 
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
+	sb_sql_run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	relation = get_relname_relid(name, get_namespace_oid("beam_state", false));
 	ObjectAddressSet(member, RelationRelationId, relation);
 	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
@@ -95,7 +91,7 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
 {
 	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
 
-	(void) sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
+	sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
 	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
 		relations_put_empty(plan, table);
 	return get_relname_relid(name, namespace);
@@ -195,18 +191,10 @@ sb_version_drop(const SbPipelineRow *row, int keep)
 SbPlan *
 sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 {
-	Relation view = try_table_open(row->view, AccessShareLock);
+	Query *query = sb_view_query(row);
 	SbSavedRole saved;
-	Query *query;
 	SbPlan *plan;
 
-	if (view == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
-	query = copyObject(get_view_query(view));
-	table_close(view, AccessShareLock);
 	if (fingerprint)
 		*fingerprint = sb_view_fingerprint(query);
 	sb_version_as_owner(row, &saved);

@@ -20,8 +20,9 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-char *
-sb_version_dependent(Oid relation, AttrNumber attno)
+/* What depends on a relation or, attno not 0, on one of its columns: a name to tell, or NULL. */
+static char *
+shape_dependent(Oid relation, AttrNumber attno)
 {
 	Oid types[] = {OIDOID, INT4OID};
 	Datum values[] = {ObjectIdGetDatum(relation), Int32GetDatum(attno)};
@@ -29,12 +30,12 @@ sb_version_dependent(Oid relation, AttrNumber attno)
 	char *name = NULL;
 
 	/* a view depends through its rule, a pipeline through its batch view */
-	(void) sb_version_run("SELECT COALESCE((SELECT 'pipeline ' || quote_ident(p.name) FROM beam.pipeline p WHERE p.view = r.ev_class LIMIT 1),"
-	                      " 'view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
-	                      " FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
-	                      " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
-	                      " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
-	                      lengthof(types), types, values);
+	sb_version_run("SELECT COALESCE((SELECT 'pipeline ' || quote_ident(p.name) FROM beam.pipeline p WHERE p.view = r.ev_class LIMIT 1),"
+	               " 'view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
+	               " FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
+	               " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
+	               " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
+	               lengthof(types), types, values);
 	MemoryContextSwitchTo(context);
 	if (SPI_processed > 0)
 		name = TextDatumGetCString(DirectFunctionCall1(textin, CStringGetDatum(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1))));
@@ -185,7 +186,7 @@ sb_version_check_shape(const SbPipelineRow *current, const SbPipelineRow *next)
 
 	foreach (lc, shape.dropped)
 	{
-		dependent = sb_version_dependent(current->result, get_attnum(current->result, lfirst(lc)));
+		dependent = shape_dependent(current->result, get_attnum(current->result, lfirst(lc)));
 		if (dependent)
 			shape_refuse("result column", lfirst(lc), current->name, dependent,
 			             "Keep the column with its type in the query, or drop what depends on it first.");
@@ -206,7 +207,7 @@ sb_version_check_shape(const SbPipelineRow *current, const SbPipelineRow *next)
 	}
 	if (sb_version_view_stays(current, next) || get_rel_relkind(current->view) != RELKIND_VIEW)
 		return;
-	dependent = sb_version_dependent(current->view, 0);
+	dependent = shape_dependent(current->view, 0);
 	if (dependent)
 		shape_refuse("batch view", get_rel_name(current->view), current->name, dependent,
 		             "A view can only get further columns behind those it has. Keep these as they are, or drop what depends on the view first.");

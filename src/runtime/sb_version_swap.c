@@ -60,7 +60,7 @@ swap_run_as_owner(const SbSwap *swap, const char *sql)
 	SbSavedRole saved;
 
 	sb_version_as_owner(swap->next, &saved);
-	(void) sb_version_run(sql, 0, NULL, NULL);
+	sb_version_run(sql, 0, NULL, NULL);
 	sb_role_restore(&saved);
 }
 
@@ -103,11 +103,11 @@ swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row
 	values[0] = ObjectIdGetDatum(swap->result);
 	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
 	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	(void) sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
-	                      " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
-	                      " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
-	                      " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
-	                      lengthof(types), types, values);
+	sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
+	               " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
+	               " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
+	               " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
+	               lengthof(types), types, values);
 	if (SPI_processed > 0)
 		found = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	return found;
@@ -179,7 +179,7 @@ swap_contents(SbSwap *swap)
 	Oid side = swap->next->result;
 
 	/* a constraint trigger that waits for the commit would be in the way of ALTER TABLE */
-	(void) sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
+	sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
 	if (swap->keep)
 		swap_put_aside(swap);
 	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
@@ -208,7 +208,7 @@ swap_view_text(Oid view)
 	Oid types[] = {OIDOID};
 	Datum values[] = {ObjectIdGetDatum(view)};
 
-	(void) sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
+	sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
@@ -221,11 +221,11 @@ swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 	SPITupleTable *grants;
 	uint64 n;
 
-	(void) sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
-	                      " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
-	                      " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
-	                      " WHERE c.oid = $1 AND a.grantee <> c.relowner",
-	                      lengthof(types), types, values);
+	sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
+	               " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
+	               " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
+	               " WHERE c.oid = $1 AND a.grantee <> c.relowner",
+	               lengthof(types), types, values);
 	grants = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
@@ -467,9 +467,9 @@ swap_fail_commands(const SbSwap *swap)
 	Datum values[] = {Int32GetDatum(swap->before->id)};
 
 	if (swap->keep && swap->before->upstream != swap->next->upstream)
-		(void) sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
-		                      " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
-		                      lengthof(types), types, values);
+		sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
+		               " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
+		               lengthof(types), types, values);
 }
 
 /* Readers first: they go before what they read does. */

@@ -17,6 +17,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
@@ -90,9 +91,7 @@ home_read(SbHome *home)
 	TupleDesc desc;
 	bool isnull;
 
-	if (SPI_execute("SELECT system, timeline, database FROM beam.home", true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read beam.home");
-	if (SPI_processed == 0)
+	if (sb_sql_run("SELECT system, timeline, database FROM beam.home", 0, NULL, NULL, NULL, SPI_OK_SELECT) == 0)
 		return false;
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
@@ -108,10 +107,8 @@ home_write(const SbHome *home)
 	Oid types[] = {INT8OID, INT4OID, OIDOID};
 	Datum values[] = {Int64GetDatum(home->system), Int32GetDatum(home->timeline), ObjectIdGetDatum(home->database)};
 
-	if (SPI_execute("DELETE FROM beam.home", false, 0) != SPI_OK_DELETE ||
-	    SPI_execute_with_args("INSERT INTO beam.home (system, timeline, database) VALUES ($1, $2, $3)", lengthof(types), types, values, NULL, false,
-	                          0) != SPI_OK_INSERT)
-		elog(ERROR, "could not write beam.home");
+	sb_sql_run("DELETE FROM beam.home", 0, NULL, NULL, NULL, SPI_OK_DELETE);
+	sb_sql_run("INSERT INTO beam.home (system, timeline, database) VALUES ($1, $2, $3)", lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 /* NULL: it is the same. */

@@ -303,8 +303,6 @@ decode_write_row(const SbTarget *target, const SbChange *change)
 		decode_write_split((char *) row, size);
 		pfree(row);
 	}
-	if (spool == NULL)
-		decoder->rows++;
 }
 
 /* A complete tuple. Its own values: `old` is where to look for what it lacks, or NULL. */
@@ -596,7 +594,7 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	else if (!sb_frame_spool_is_empty(committed))
 	{
 		decode_write_begin(txn);
-		decoder->rows += sb_frame_spool_copy(committed, decoder->writer);
+		sb_frame_spool_copy(committed, decoder->writer);
 		SB_KILL_POINT("stream_commit");
 		decode_write_commit(txn);
 	}

@@ -19,7 +19,6 @@ typedef struct SbDecoder
 	/* is this relation a source; asked again when *wanted_version has changed */
 	bool (*wanted)(Oid relation);
 	pg_atomic_uint32 *wanted_version;
-	uint64 rows; /* ROW frames written into the ring, for statistics */
 	/*
 	 * A source was added after changes of it, in a transaction that has committed now, were left out: the session has to be begun again.
 	 * Cleared by sb_decode_start_session().

@@ -181,7 +181,7 @@ sb_frame_spool_is_empty(const SbFrameSpool *spool)
 
 /* Copies the whole frames among the buffer's `used` bytes; returns how many bytes they are. */
 static Size
-spool_copy_buffer(SbFrameSpool *spool, SbRingWriter *writer, uint64 *rows)
+spool_copy_buffer(SbFrameSpool *spool, SbRingWriter *writer)
 {
 	Size at = 0;
 
@@ -195,22 +195,20 @@ spool_copy_buffer(SbFrameSpool *spool, SbRingWriter *writer, uint64 *rows)
 		copy = sb_ring_reserve(writer, frame->type, frame->length);
 		memcpy(copy, frame, frame->length);
 		sb_ring_append(writer, copy);
-		*rows += frame->type == SB_FRAME_ROW && !(frame->flags & SB_FRAME_MORE);
 		at += frame->length;
 	}
 	return at;
 }
 
-uint64
+void
 sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer)
 {
-	uint64 rows = 0;
 	off_t at = 0;
 
 	if (spool->written == 0)
 	{
-		(void) spool_copy_buffer(spool, writer, &rows);
-		return rows;
+		(void) spool_copy_buffer(spool, writer);
+		return;
 	}
 	spool_flush(spool);
 	while (at < spool->written)
@@ -222,13 +220,12 @@ sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer)
 		if (n < 0)
 			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from temporary file \"%s\": %m", FilePathName(spool->file))));
 		spool->used = n;
-		taken = spool_copy_buffer(spool, writer, &rows);
+		taken = spool_copy_buffer(spool, writer);
 		if (taken == 0)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("temporary file \"%s\" ends too early", FilePathName(spool->file))));
 		at += taken;
 	}
 	spool->used = 0;
-	return rows;
 }
 
 /* ---- relations left out ---- */

@@ -27,8 +27,8 @@ extern void *sb_frame_spool_reserve(SbFrameSpool *spool, TransactionId subxid, S
 /* the frame just reserved is complete */
 extern void sb_frame_spool_append(SbFrameSpool *spool, const void *frame);
 extern void sb_frame_spool_abort_subxact(SbFrameSpool *spool, TransactionId subxid);
-/* Puts all frames into the ring; returns how many of them completed a row. */
-extern uint64 sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer);
+/* Puts all frames into the ring. */
+extern void sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer);
 extern bool sb_frame_spool_is_empty(const SbFrameSpool *spool);
 
 /* Relations whose rows were left out, to be asked about again at the commit. */

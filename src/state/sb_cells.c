@@ -29,8 +29,8 @@ static bool cells_match(const SbCells *cells, SbEntry *entry);
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-Datum *
-sb_entry_keys(const SbCells *cells, SbEntry *entry)
+static Datum *
+entry_keys(const SbCells *cells, SbEntry *entry)
 {
 	return (Datum *) ((char *) entry + cells->keys_offset);
 }
@@ -39,7 +39,7 @@ Datum *
 sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls)
 {
 	*nulls = (bool *) ((char *) entry + cells->nulls_offset);
-	return sb_entry_keys(cells, entry);
+	return entry_keys(cells, entry);
 }
 
 SbAcc *
@@ -317,7 +317,7 @@ SbEntry *
 sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
 {
 	SbEntry *entry = MemoryContextAllocZero(cells->entries, cells->entry_size);
-	Datum *own = sb_entry_keys(cells, entry);
+	Datum *own = entry_keys(cells, entry);
 	bool *own_nulls = (bool *) ((char *) entry + cells->nulls_offset);
 	MemoryContext old = MemoryContextSwitchTo(cells->values);
 

@@ -112,7 +112,6 @@ struct SbCells
 };
 
 /* ---- sb_cells.c ---- */
-extern Datum *sb_entry_keys(const SbCells *cells, SbEntry *entry);
 extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);

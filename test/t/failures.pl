@@ -360,6 +360,30 @@ promise 'paused_pipeline_holds_the_slot_back' => sub {
 	run("DROP DATABASE $db");
 };
 
+# in a database of its own: the runner has none open before
+promise 'pipeline_that_cannot_be_opened_spares_those_after_it' => sub {
+	my $db = 'opened';
+	my $rows = "INSERT INTO e SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i";
+
+	run("CREATE DATABASE $db");
+	create_extension($node, $db);
+	make_source($node, 'e', $db);
+	create_pipeline($node, $_, tumble('e'), $late, $db) for qw(broken whole);
+	wait_for($node, 'whole', $db);
+	$node->safe_psql($db, "SELECT beam.pause_pipeline('broken'), beam.pause_pipeline('whole')");
+	$node->safe_psql($db, 'DROP TABLE broken');
+	my $pid = wait_for_worker($node, 'runner', $db);
+	$node->safe_psql($db, "SELECT beam.resume_pipeline('broken'), beam.resume_pipeline('whole')");
+	state_is($node, 'broken', 'failed', qr/result table of pipeline "broken" is gone/, $db);
+	for my $round (1 .. 3)
+	{
+		$node->safe_psql($db, $rows);
+		equal_to_batch($node, 'whole', "the other one in round $round", $db);
+	}
+	is(pid_of($node, 'runner', $db), $pid, 'the runner is still the same');
+	run("DROP DATABASE $db");
+};
+
 promise 'pause_and_resume_under_load' => sub {
 	my $load = start_load($node, q{INSERT INTO e_pause SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 10) i});
 	for (1 .. 10)
