@@ -377,6 +377,24 @@ promise 'one_call_mends_all_levels_after_a_promotion' => sub {
 	drop_all('n');
 };
 
+promise 'restored_levels_are_resynced_in_their_order' => sub {
+	my $dump = $PostgreSQL::Test::Utils::tmp_check . '/dump.sql';
+
+	setup('o');
+	all_equal('o', 'before');
+	command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
+	run('CREATE DATABASE restored');
+	command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
+	refuses($node, q{SELECT beam.resync_pipeline('o_h')}, qr/reads the result of pipeline "o", which needs a resync itself/, 'a reader first', 'restored');
+	# nobody waits in between
+	$node->safe_psql('restored', join('; ', map { "SELECT beam.resync_pipeline('$_')" } qw(o o_all o_h o_d)));
+	equal_to_batch($node, $_, "made anew: $_", 'restored') for members('o');
+	$node->safe_psql('restored', q{INSERT INTO e_o VALUES (1, '2026-01-01', 1, '')});
+	equal_to_batch($node, $_, "and they go on: $_", 'restored') for members('o');
+	run('DROP DATABASE restored');
+	drop_all('o');
+};
+
 # ---- kills ----
 
 sub kill_at
