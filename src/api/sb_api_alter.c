@@ -108,7 +108,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 	current = alter_lock(name, saved.user);
 	creation.row = *current;
 	creation.row.version = ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
-	sb_version_check_paused(current);
+	sb_version_lock_readers(current, true);
 	sb_api_leave(&saved);
 	if (current->state == SB_PIPELINE_PAUSED)
 		ereport(ERROR,
@@ -141,7 +141,7 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbDatabase *db = sb_api_require_server();
-	SbPipelineRow *row;
+	SbPipelineRow *current, *row;
 	SbElevated saved;
 	SbPlan *plan;
 
@@ -149,8 +149,10 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	/* out of a dump it is only a definition */
 	(void) sb_api_adopt(name);
 	sb_api_enter(&saved);
-	row = sb_version_same(alter_lock(name, saved.user), "resync_pipeline()", &plan);
-	sb_version_check_shape(sb_catalog_find(row->name), row);
+	current = alter_lock(name, saved.user);
+	sb_version_lock_readers(current, false);
+	row = sb_version_same(current, "resync_pipeline()", &plan);
+	sb_version_check_shape(current, row);
 	sb_version_begin(row, plan);
 	sb_api_leave(&saved);
 	PG_RETURN_INT32(row->version);
@@ -215,7 +217,7 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 	sb_api_require_server();
 	sb_api_enter(&saved);
 	current = alter_lock(name, saved.user);
-	sb_version_check_paused(current);
+	sb_version_lock_readers(current, true);
 	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	row->stage = SB_STAGE_BUILDING;
 	row->keep_us = PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);

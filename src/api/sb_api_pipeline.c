@@ -130,6 +130,7 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	bool keep_result = PG_GETARG_BOOL(1);
 	SbPipelineRow *row;
 	SbElevated saved;
+	List *versions;
 	ListCell *lc;
 
 	sb_my_database();
@@ -142,12 +143,16 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
 	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
-	foreach (lc, sb_catalog_versions(row->name))
+	/* who makes another one has the view locked: it is there when we have waited for that */
+	while ((versions = sb_catalog_versions(row->name)) != NIL)
 	{
-		SbPipelineRow *version = lfirst(lc);
+		foreach (lc, versions)
+		{
+			SbPipelineRow *version = lfirst(lc);
 
-		drop_check_readers(version);
-		sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
+			drop_check_readers(version);
+			sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
+		}
 	}
 	sb_api_leave(&saved);
 	PG_RETURN_VOID();

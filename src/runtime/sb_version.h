@@ -88,8 +88,8 @@ extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
 extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason);
 /* For the runner: the same where readers have come since; a version for which that cannot be done is set to failed. */
 extern void sb_version_complete_trees(void);
-/* Error 55000 where a reader, or a reader's, is paused. */
-extern void sb_version_check_paused(const SbPipelineRow *current);
+/* Locks the rows of those that read the current version, and so on; `running`: error 55000 where one is paused. */
+extern void sb_version_lock_readers(const SbPipelineRow *current, bool running);
 /* Drops a version and those of its readers' versions that read it. */
 extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
 /* Gives up one that is being built; it is kept on if it was. */

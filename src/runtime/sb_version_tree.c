@@ -14,6 +14,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
+#include "storage/lmgr.h"
 
 static SbPipelineRow *
 tree_find(List *rows, int32 id)
@@ -120,10 +121,17 @@ tree_begin_version(const SbPipelineRow *reader, SbPipelineRow *altered, const Sb
 }
 
 static void
-tree_begin_reader(const SbPipelineRow *reader, const SbPipelineRow *next, const char *reason)
+tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *next, const char *reason)
 {
-	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(reader->name));
-	SbPipelineRow *kept;
+	SbPipelineRow *building, *kept;
+	int32 upstream = reader->upstream;
+
+	/* who drops it has its view locked: it is looked for again when that one has ended */
+	LockRelationOid(reader->view, AccessShareLock);
+	reader = sb_catalog_find(reader->name);
+	if (reader == NULL || reader->upstream != upstream)
+		return;
+	building = sb_catalog_building(sb_catalog_versions(reader->name));
 
 	/* one that is paused stands still, and what it reads with it, unless it is made anew */
 	if (building == NULL && reader->state == SB_PIPELINE_PAUSED && reason == NULL)
@@ -197,7 +205,7 @@ sb_version_complete_trees(void)
 }
 
 void
-sb_version_check_paused(const SbPipelineRow *current)
+sb_version_lock_readers(const SbPipelineRow *current, bool running)
 {
 	ListCell *lc;
 
@@ -207,12 +215,15 @@ sb_version_check_paused(const SbPipelineRow *current)
 
 		if (reader->upstream != current->id || reader->stage != SB_STAGE_CURRENT)
 			continue;
-		if (reader->state == SB_PIPELINE_PAUSED)
+		reader = sb_catalog_lock(reader->name);
+		if (reader == NULL)
+			continue;
+		if (running && reader->state == SB_PIPELINE_PAUSED)
 			ereport(ERROR,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			         errmsg("pipeline \"%s\" is paused, and reads the result of pipeline \"%s\": it is to get a new version too", reader->name, current->name),
 			         errhint("Call beam.resume_pipeline() for it first.")));
-		sb_version_check_paused(reader);
+		sb_version_lock_readers(reader, running);
 	}
 }
 
