@@ -183,7 +183,7 @@ static bool
 backfill_ask(const char *what, const char *expression, Oid relation, TimestampTz *value)
 {
 	char *sql = psprintf("SELECT %s(%s) FROM %s WHERE pg_catalog.isfinite(%s)", what, expression,
-	                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)), expression);
+	                     sb_sql_relation(relation), expression);
 	bool isnull;
 	Datum datum;
 
@@ -200,15 +200,10 @@ static bool
 backfill_find_bound(SbPipeline *pipeline, bool last, TimestampTz *bound)
 {
 	const char *what = last ? "pg_catalog.max" : "pg_catalog.min";
-	const char *column = NULL;
+	const char *column = sb_plan_window_column(pipeline->plan, SB_COLUMN_WINDOW_START);
 	TimestampTz in_table, in_result;
 	bool any_table, any_result;
 
-	for (int i = 0; i < pipeline->plan->ncolumns; i++)
-	{
-		if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			column = quote_identifier(pipeline->plan->columns_out[i].name);
-	}
 	any_table = backfill_ask(what, backfill_event_time(pipeline), pipeline->plan->source, &in_table);
 	any_result = backfill_ask(what, column, pipeline->row->result, &in_result);
 	if (any_table && !last)

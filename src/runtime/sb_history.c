@@ -15,6 +15,7 @@
 #include "runtime/sb_history_part.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -431,7 +432,7 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 
 	return psprintf("SELECT %s FROM %s TABLESAMPLE SYSTEM (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
 	                " ORDER BY 1 DESC",
-	                part, quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source)), page_share * 100, part, row_share);
+	                part, sb_sql_relation(source), page_share * 100, part, row_share);
 }
 
 static void

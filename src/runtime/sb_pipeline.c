@@ -17,6 +17,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -148,7 +149,7 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+	return sb_sql_relation(relation);
 }
 
 static SbPipelineRow *

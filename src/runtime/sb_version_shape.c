@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "runtime/sb_version.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -130,7 +131,7 @@ sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next)
 	if (shape.dropped == NIL && shape.added == NIL && !shape.op_added)
 		return NULL;
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "ALTER TABLE %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(current->result)), get_rel_name(current->result)));
+	appendStringInfo(&sql, "ALTER TABLE %s", sb_sql_relation(current->result));
 	foreach (lc, shape.dropped)
 	{
 		appendStringInfo(&sql, "%s DROP COLUMN %s", separator, quote_identifier(lfirst(lc)));

@@ -24,6 +24,7 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -47,12 +48,6 @@ typedef struct SbSwap
 	char *alter; /* NULL: its columns stay as they are */
 	bool index;  /* its index changes */
 } SbSwap;
-
-static char *
-swap_name_of(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
 
 static void
 swap_run_as_owner(const SbSwap *swap, const char *sql)
@@ -124,7 +119,7 @@ swap_reshape(const SbSwap *swap)
 		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
 
 		if (OidIsValid(index))
-			swap_run_as_owner(swap, psprintf("DROP INDEX %s", swap_name_of(index)));
+			swap_run_as_owner(swap, psprintf("DROP INDEX %s", sb_sql_relation(index)));
 	}
 	if (swap->alter)
 		swap_run_as_owner(swap, swap->alter);
@@ -185,7 +180,7 @@ swap_contents(SbSwap *swap)
 	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
 	swap_reshape(swap);
 	SB_KILL_POINT("in_swap");
-	swap_move(swap, sb_result_copy_sql(swap->next_plan, swap_name_of(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap_move(swap, sb_result_copy_sql(swap->next_plan, sb_sql_relation(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
 	swap->next->result = swap->result;
 	swap_drop(side);
 }
@@ -217,7 +212,7 @@ static void
 swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 {
 	Oid types[] = {OIDOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(swap_name_of(to))};
+	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(sb_sql_relation(to))};
 	SPITupleTable *grants;
 	uint64 n;
 
@@ -281,7 +276,7 @@ swap_view_in_place(const SbSwap *swap)
 		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(old)));
 		swap_move_view(swap, old, get_relname_relid(name, namespace));
 	}
-	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", swap_name_of(old), text));
+	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
 	CommandCounterIncrement();
 	swap_drop(next);
 	swap->next->view = old;
@@ -407,7 +402,7 @@ swap_plan_work(SbSwap *swap)
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the result table of pipeline \"%s\" is gone", swap->next->name),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	swap->table = swap_name_of(swap->result);
+	swap->table = sb_sql_relation(swap->result);
 	swap->alter = sb_version_alter_sql(swap->before, swap->next);
 	swap->index = swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before), swap_index_sql(swap->next_plan, swap->next)) != 0;
 }
@@ -427,10 +422,25 @@ swap_of_version(List *swaps, int32 id, bool before)
 	return NULL;
 }
 
-/*
- * Who reads a current version goes with it, and only with it. One that was kept of a reader goes or stays with what it reads. To be asked with all
- * results locked: who makes a pipeline that reads one has it locked.
- */
+/* Each follows one before it, but the first; and none is kept of what reads a version that is not. False: what they are is not what it was. */
+static bool
+swap_is_tree(List *swaps)
+{
+	ListCell *lc;
+
+	for_each_from(lc, swaps, 1)
+	{
+		SbSwap *swap = lfirst(lc);
+		SbSwap *upstream = swap_of_version(swaps, swap->next->upstream, false);
+
+		if (upstream == NULL)
+			return false;
+		swap->keep = swap->keep && upstream->keep;
+	}
+	return true;
+}
+
+/* Have all who read these results now a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
 static bool
 swap_is_complete(List *swaps)
 {
@@ -440,18 +450,8 @@ swap_is_complete(List *swaps)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == SB_STAGE_CURRENT && row->upstream != 0 && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
+		if (row->stage == SB_STAGE_CURRENT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
 			return false;
-	}
-	foreach (lc, swaps)
-	{
-		SbSwap *swap = lfirst(lc);
-		SbSwap *upstream = swap->next->upstream != 0 ? swap_of_version(swaps, swap->next->upstream, false) : NULL;
-
-		if (lc != list_head(swaps) && upstream == NULL)
-			return false;
-		if (upstream && !upstream->keep)
-			swap->keep = false;
 	}
 	return true;
 }
@@ -466,10 +466,9 @@ swap_fail_commands(const SbSwap *swap)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(swap->before->id)};
 
-	if (swap->keep && swap->before->upstream != swap->next->upstream)
-		sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
-		               " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
-		               lengthof(types), types, values);
+	sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
+	               " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
+	               lengthof(types), types, values);
 }
 
 /* Readers first: they go before what they read does. */
@@ -480,7 +479,8 @@ swap_catalogs(List *swaps)
 	{
 		SbSwap *swap = list_nth(swaps, i);
 
-		swap_fail_commands(swap);
+		if (i > 0)
+			swap_fail_commands(swap);
 		swap_catalog(swap);
 		/* what moved without rows is not in the catalog yet, and they are opened from there */
 		sb_catalog_put_progress(&swap->building->progress);
@@ -524,6 +524,8 @@ swap_versions(SbSwapWork *work)
 			return;
 		swaps = lappend(swaps, swap);
 	}
+	if (!swap_is_tree(swaps))
+		return;
 	swap_each(work, swaps, swap_plan_work);
 	swap_each(work, swaps, swap_lock);
 	if (!swap_is_complete(swaps))
