@@ -691,6 +691,9 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
+	/* no row need come for what waits already */
+	if (pipeline->queue_pending && pipeline->upstream)
+		return pipeline->clocks.processing_time;
 	/* the watermark stands still */
 	if (pipeline->history)
 		return wake;

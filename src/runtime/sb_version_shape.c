@@ -30,8 +30,9 @@ shape_dependent(Oid relation, AttrNumber attno)
 	MemoryContext context = CurrentMemoryContext;
 	char *name = NULL;
 
-	/* a view depends through its rule */
-	sb_version_run("SELECT COALESCE('view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
+	/* a view depends through its rule, a pipeline through its batch view */
+	sb_version_run("SELECT COALESCE((SELECT 'pipeline ' || quote_ident(p.name) FROM beam.pipeline p WHERE p.view = r.ev_class LIMIT 1),"
+	               " 'view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
 	               " FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
 	               " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
 	               " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
