@@ -77,8 +77,31 @@ SELECT * FROM p ORDER BY k;
 
 -- ---- one that another reads ----
 SELECT beam.create_pipeline('r', 'SELECT sum(n) AS n FROM p');
+CALL beam.wait_for('r');
+-- what it uses has to stay
+SELECT beam.alter_pipeline('p', 'SELECT k, sum(v) AS n2 FROM ev GROUP BY k'); \echo :SQLSTATE
+SELECT beam.alter_pipeline('p', 'SELECT 1 AS k, sum(n) AS n FROM r GROUP BY 1'); \echo :SQLSTATE
+-- it gets a new version too
+BEGIN;
+SELECT beam.alter_pipeline('p', 'SELECT k, count(*) * 2 AS n FROM ev GROUP BY k');
+SAVEPOINT s;
+SELECT beam.alter_pipeline('r'); \echo :SQLSTATE
+ROLLBACK TO s;
+SELECT beam.cancel_alter('r'); \echo :SQLSTATE
+ROLLBACK TO s;
+COMMIT;
+CALL beam.wait_for_alter('r');
+SELECT name, version, stage FROM beam.pipeline_versions WHERE name = 'r' OR stage = 'current' ORDER BY 1, 2;
+SELECT * FROM r;
+SELECT beam.pause_pipeline('r');
 SELECT beam.alter_pipeline('p'); \echo :SQLSTATE
-SELECT beam.resync_pipeline('p'); \echo :SQLSTATE
+SELECT beam.rollback_pipeline('p'); \echo :SQLSTATE
+SELECT beam.resume_pipeline('r');
+-- back, with what reads it
+SELECT beam.rollback_pipeline('p', keep => NULL);
+CALL beam.wait_for_alter('p');
+SELECT name, version, stage FROM beam.pipeline_versions WHERE name = 'r' OR stage = 'current' ORDER BY 1, 2;
+SELECT * FROM r;
 -- the reader itself can be altered
 SELECT beam.alter_pipeline('r', 'SELECT sum(n) AS n, count(*) AS groups FROM p', keep => NULL);
 CALL beam.wait_for_alter('r');
@@ -86,6 +109,12 @@ SELECT * FROM r;
 INSERT INTO ev VALUES ('2024-01-01', 7, 1);
 CALL beam.wait_for('r');
 SELECT * FROM r;
+-- alone it goes back to what reads the same
+SELECT beam.alter_pipeline('r', 'SELECT sum(n) AS n FROM p');
+CALL beam.wait_for_alter('r');
+SELECT beam.alter_pipeline('p');
+CALL beam.wait_for_alter('p');
+SELECT beam.rollback_pipeline('r', version => 2); \echo :SQLSTATE
 SELECT beam.drop_pipeline('r');
 
 -- ---- for the owner only ----

@@ -6,7 +6,9 @@
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "sb_statement.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
@@ -42,6 +44,19 @@ sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, co
 	if (code != expected)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
 	return SPI_processed;
+}
+
+char *
+sb_sql_relation(Oid relation)
+{
+	char *name = get_rel_name(relation);
+
+	if (name == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("a table of the pipeline is gone"),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
 }
 
 static void

@@ -19,6 +19,9 @@
  */
 extern uint64 sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected);
 
+/* A relation's name as it stands in SQL: qualified and quoted. Error 42P01: it is gone. */
+extern char *sb_sql_relation(Oid relation);
+
 /* ---- one that is kept ---- */
 
 typedef struct SbStatement SbStatement;

@@ -31,12 +31,29 @@ alter_lock(const char *name, Oid user)
 	SbPipelineRow *row = sb_api_find(name, user, true);
 
 	if (sb_catalog_building(sb_catalog_versions(row->name)))
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("a new version of pipeline \"%s\" is being built already", row->name),
-		         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
-	sb_version_check_readers(row);
+		sb_version_refuse_second(row->name);
 	return row;
+}
+
+/* What it is to read must not be its own result, nor be made from that. */
+static void
+alter_check_cycle(const SbPipelineRow *row, const char *name)
+{
+	SbElevated saved;
+
+	sb_api_enter(&saved);
+	for (int32 id = row->upstream; id != 0;)
+	{
+		SbPipelineRow *upstream = sb_catalog_find_by_id(id);
+
+		if (strcmp(upstream->name, name) == 0)
+			ereport(ERROR,
+			        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+			         errmsg("pipeline \"%s\" cannot read its own result", name),
+			         row->upstream != upstream->id ? errdetail("What it is to read is made from it.") : 0));
+		id = upstream->upstream;
+	}
+	sb_api_leave(&saved);
 }
 
 /* The definition: a new query makes a view of its own, otherwise it is the view that there is. As the pipeline's owner. */
@@ -61,10 +78,7 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 	row->source = creation->plan->source;
 	row->upstream = 0;
 	sb_creation_check_source(creation);
-	if (row->source == current->result)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-		         errmsg("pipeline \"%s\" cannot read its own result", current->name)));
+	alter_check_cycle(row, current->name);
 	if (creation->text)
 	{
 		SbPipelineRow named = {.name = current->name, .version = row->version};
@@ -94,6 +108,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 	current = alter_lock(name, saved.user);
 	creation.row = *current;
 	creation.row.version = ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
+	sb_version_lock_readers(current, true);
 	sb_api_leave(&saved);
 	if (current->state == SB_PIPELINE_PAUSED)
 		ereport(ERROR,
@@ -126,7 +141,7 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbDatabase *db = sb_api_require_server();
-	SbPipelineRow *row;
+	SbPipelineRow *current, *row;
 	SbElevated saved;
 	SbPlan *plan;
 
@@ -134,11 +149,20 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	/* out of a dump it is only a definition */
 	(void) sb_api_adopt(name);
 	sb_api_enter(&saved);
-	row = sb_version_same(alter_lock(name, saved.user), "resync_pipeline()", &plan);
-	sb_version_check_shape(sb_catalog_find(row->name), row);
+	current = alter_lock(name, saved.user);
+	sb_version_lock_readers(current, false);
+	row = sb_version_same(current, "resync_pipeline()", &plan);
+	sb_version_check_shape(current, row);
 	sb_version_begin(row, plan);
 	sb_api_leave(&saved);
 	PG_RETURN_INT32(row->version);
+}
+
+/* Does it read a version of another pipeline that is not the current one? */
+static bool
+rollback_is_apart(const SbPipelineRow *row)
+{
+	return row->upstream != 0 && sb_catalog_find_by_id(row->upstream)->stage != SB_STAGE_CURRENT;
 }
 
 /* The kept version with this number (0: the newest), or error. */
@@ -146,15 +170,25 @@ static SbPipelineRow *
 rollback_find(const SbPipelineRow *current, int32 version)
 {
 	SbPipelineRow *found = NULL;
+	SbPipelineRow *apart = NULL;
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_versions(current->name))
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == SB_STAGE_KEPT && (version == 0 || row->version == version))
+		if (row->stage != SB_STAGE_KEPT || (version != 0 && row->version != version))
+			continue;
+		if (rollback_is_apart(row))
+			apart = row;
+		else
 			found = row;
 	}
+	if (found == NULL && apart)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("version %d of pipeline \"%s\" reads an earlier version of \"%s\"", apart->version, apart->name, get_rel_name(apart->source)),
+		         errhint("Roll that pipeline back: its readers go with it. Or give this one the definition with beam.alter_pipeline().")));
 	if (found == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -166,7 +200,9 @@ rollback_find(const SbPipelineRow *current, int32 version)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("version %d of pipeline \"%s\" is %s", found->version, found->name, sb_pipeline_state_name(found->state)),
 		         found->error_message ? errdetail("%s", found->error_message) : 0,
-		         errhint("beam.resume_pipeline() sets all versions running again.")));
+		         found->state == SB_PIPELINE_NEEDS_RESYNC
+		             ? errhint("Its rows cannot be trusted. Give its query, which is that of its batch view, to beam.alter_pipeline().")
+		             : errhint("beam.resume_pipeline() sets all versions running again.")));
 	return found;
 }
 
@@ -183,25 +219,41 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 	sb_api_require_server();
 	sb_api_enter(&saved);
 	current = alter_lock(name, saved.user);
+	sb_version_lock_readers(current, true);
 	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	row->stage = SB_STAGE_BUILDING;
 	row->keep_us = PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);
 	sb_version_check_shape(current, row);
 	sb_catalog_put_version(row);
+	sb_version_begin_readers(current, row, NULL);
 	sb_at_commit_tell_runner();
 	sb_api_leave(&saved);
 	PG_RETURN_INT32(row->version);
 }
 
+/* One that follows another's goes with that, or comes with it. */
+static void
+cancel_check_leader(List *rows, const SbPipelineRow *row)
+{
+	const SbPipelineRow *root = linitial(sb_version_tree(rows, row));
+
+	if (root->id != row->id)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the new version of pipeline \"%s\" belongs to that of pipeline \"%s\", whose result it reads", row->name, root->name),
+		         errhint("Give that one up with beam.cancel_alter().")));
+}
+
 PG_FUNCTION_INFO_V1(stream_beam_cancel_alter);
 
-/* cancel_alter(name): the version that is being built is given up; one that was kept before is kept on */
+/* cancel_alter(name): the version that is being built is given up, with those that follow it; one that was kept before is kept on */
 PGDLLEXPORT Datum
 stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbPipelineRow *current, *row;
 	SbElevated saved;
+	List *rows, *tree;
 
 	sb_api_require_server();
 	sb_api_enter(&saved);
@@ -217,15 +269,11 @@ stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("pipeline \"%s\" has to be built anew: %s", current->name, current->rebuild),
 		         errhint("Drop the pipeline where that is not wanted.")));
-	if (row->keep_until != DT_NOEND)
-	{
-		row->stage = SB_STAGE_KEPT;
-		row->keep_us = -1;
-		sb_catalog_put_version(row);
-		sb_at_commit_tell_runner();
-	}
-	else
-		sb_version_drop(row, 0);
+	rows = sb_catalog_pipelines();
+	cancel_check_leader(rows, row);
+	tree = sb_version_tree(rows, row);
+	for (int i = list_length(tree) - 1; i >= 0; i--)
+		sb_version_cancel(list_nth(tree, i));
 	sb_api_leave(&saved);
 	PG_RETURN_VOID();
 }

@@ -355,8 +355,6 @@ create_check_from_now(const SbCreation *creation)
 void
 sb_creation_check_source(SbCreation *creation)
 {
-	bool merging = creation->plan->window_fn && sb_window_fn_merges(creation->plan->window_fn);
-
 	create_find_upstream(creation);
 	if (creation->row.upstream != 0)
 	{
@@ -367,11 +365,7 @@ sb_creation_check_source(SbCreation *creation)
 	}
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
-	if (creation->row.retractable && creation->accumulation == SB_DISCARDING && (creation->row.upstream == 0 || merging))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
+	sb_version_check_accumulation(&creation->row, creation->plan);
 }
 
 static void

@@ -130,6 +130,7 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	bool keep_result = PG_GETARG_BOOL(1);
 	SbPipelineRow *row;
 	SbElevated saved;
+	List *versions;
 	ListCell *lc;
 
 	sb_my_database();
@@ -142,12 +143,16 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
 	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
 	row = sb_api_find(name, saved.user, false);
-	foreach (lc, sb_catalog_versions(row->name))
+	/* who makes another one has the view locked: it is there when we have waited for that */
+	while ((versions = sb_catalog_versions(row->name)) != NIL)
 	{
-		SbPipelineRow *version = lfirst(lc);
+		foreach (lc, versions)
+		{
+			SbPipelineRow *version = lfirst(lc);
 
-		drop_check_readers(version);
-		sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
+			drop_check_readers(version);
+			sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
+		}
 	}
 	sb_api_leave(&saved);
 	PG_RETURN_VOID();
@@ -237,20 +242,26 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 	         errhint("%s", api_state_hint(needed->state))));
 }
 
-/* The version that is being built, which has to run: the old one may be dead. True: there is one, or one will be begun. */
+/* The version that is being built, which has to run, and those that take their places with it: the old ones may be dead. True: there is one, or one will be begun. */
 static bool
 wait_check_building(const SbPipelineRow *row, bool altered)
 {
 	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(row->name));
+	ListCell *lc;
 
 	if (building == NULL || (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
 		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
-	if (building->state != SB_PIPELINE_RUNNING)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("version %d of pipeline \"%s\", which is being built, is %s", building->version, row->name, sb_pipeline_state_name(building->state)),
-		         building->error_message ? errdetail("%s", building->error_message) : 0,
-		         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+	foreach (lc, sb_version_tree(sb_catalog_pipelines(), building))
+	{
+		SbPipelineRow *version = lfirst(lc);
+
+		if (version->state != SB_PIPELINE_RUNNING)
+			ereport(ERROR,
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("version %d of pipeline \"%s\", which is being built, is %s", version->version, version->name, sb_pipeline_state_name(version->state)),
+			         version->error_message ? errdetail("%s", version->error_message) : 0,
+			         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+	}
 	return true;
 }
 

@@ -1,5 +1,5 @@
 /*
- * sb_api_range.h: ranges of windows, and names of relations, for functions that repair and compare.
+ * sb_api_range.h: ranges of windows, for functions that repair and compare.
  */
 #ifndef SB_API_RANGE_H
 #define SB_API_RANGE_H
@@ -19,8 +19,5 @@ typedef struct SbRange
 extern SbRange sb_range_get(FunctionCallInfo fcinfo, int arg);
 /* Appends ` WHERE ...` that lets through the rows of windows in the range; the bounds are $1 and $2. Nothing where all are. */
 extern void sb_range_append(StringInfo sql, const SbPlan *plan, const SbRange *range);
-
-/* The qualified, quoted name of a relation. */
-extern char *sb_relation_name(Oid relation);
 
 #endif

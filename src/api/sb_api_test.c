@@ -15,6 +15,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "runtime/sb_pipeline.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -80,22 +81,6 @@ script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, b
 	tuplestore_putvalues(script->result->setResult, script->result->setDesc, values, nulls);
 }
 
-/* A retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's. */
-static SbWindow
-script_row_window(const SbScript *script, SbWindow window, const Datum *values)
-{
-	const SbPlan *plan = script->pipeline->plan;
-
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			window.start = DatumGetTimestampTz(values[i]);
-		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
-			window.end = DatumGetTimestampTz(values[i]);
-	}
-	return window;
-}
-
 static void
 script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op)
 {
@@ -122,9 +107,12 @@ script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values,
 		out[OUT_DATA] = script_record_to_jsonb(script->out_desc, values, nulls);
 		isnull[OUT_DATA] = false;
 	}
+	/* a retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's */
+	if (op < 0)
+		window = sb_plan_row_window(script->pipeline->plan, values, window);
 	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
 	                                            : "none",
-	           op < 0 ? script_row_window(script, window, values) : window, out, isnull);
+	           window, out, isnull);
 }
 
 static void
@@ -180,12 +168,6 @@ script_set_row(SbRow *row, HeapTuple old, HeapTuple new, Oid source, TupleDesc l
 	*row = (SbRow){.frame = frame, .layout = layout, .position = 1};
 }
 
-static char *
-script_source_name(Oid source)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source));
-}
-
 /* A row of the query's columns, which leave dropped ones out, in the table's layout. */
 static HeapTuple
 script_to_layout(HeapTuple tuple, TupleDesc desc, TupleDesc layout)
@@ -220,7 +202,7 @@ script_layout(Oid source)
 static uint64
 script_tuples(SbScript *script, Datum rows, TupleDesc layout, HeapTuple **tuples)
 {
-	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", script_source_name(script->pipeline->plan->source));
+	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", sb_sql_relation(script->pipeline->plan->source));
 	Oid types[] = {JSONBOID};
 	MemoryContext context = CurrentMemoryContext;
 	uint64 n;

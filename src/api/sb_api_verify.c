@@ -20,6 +20,7 @@
 #include "nodes/bitmapset.h"
 #include "optimizer/optimizer.h"
 #include "runtime/sb_version.h"
+#include "sb_statement.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -101,7 +102,7 @@ verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
 	}
 	appendStringInfo(sql, "pg_catalog.to_jsonb(x)%s AS j, %s AS n FROM (SELECT ", net ? " - 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
 	verify_append_columns(sql, plan);
-	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_relation_name(relation));
+	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_sql_relation(relation));
 	sb_range_append(sql, plan, range);
 	appendStringInfoString(sql, ") x");
 	if (!net)

@@ -347,6 +347,8 @@ sb_catalog_delete(int32 id)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(id)};
 
+	/* a bundle writes to the history before the progress: what goes with the pipeline by itself would go in the other order */
+	sb_sql_run("DELETE FROM beam.history WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
 	sb_sql_run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
 }
 

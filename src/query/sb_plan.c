@@ -22,6 +22,7 @@
 #include "query/sb_plan_private.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 /* ---- filter ---- */
@@ -471,4 +472,28 @@ SbPlan *
 sb_plan_build(Query *query)
 {
 	return sb_plan_build_text(query, NULL);
+}
+
+const char *
+sb_plan_window_column(const SbPlan *plan, SbColumnKind kind)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == kind)
+			return quote_identifier(plan->columns_out[i].name);
+	}
+	return NULL;
+}
+
+SbWindow
+sb_plan_row_window(const SbPlan *plan, const Datum *values, SbWindow window)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
+			window.start = DatumGetTimestampTz(values[i]);
+		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
+			window.end = DatumGetTimestampTz(values[i]);
+	}
+	return window;
 }

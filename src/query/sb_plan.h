@@ -86,6 +86,11 @@ extern SbPlan *sb_plan_build(Query *query);
 /* The same with the text that the Query was parsed from (NULL: unknown), which error positions need where it is not ASCII. */
 extern SbPlan *sb_plan_build_text(Query *query, const char *text);
 
+/* The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none. */
+extern const char *sb_plan_window_column(const SbPlan *plan, SbColumnKind kind);
+/* The window that a row of the result is of; from `window` what its columns do not say. */
+extern SbWindow sb_plan_row_window(const SbPlan *plan, const Datum *values, SbWindow window);
+
 /* The plan as a tree a person can read, lines separated by newlines, without the pipeline's settings. */
 extern char *sb_plan_explain(const SbPlan *plan);
 

@@ -18,6 +18,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
 #include "sb_statement.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
@@ -176,7 +177,7 @@ static bool
 backfill_ask(const char *what, const char *expression, Oid relation, TimestampTz *value)
 {
 	char *sql = psprintf("SELECT %s(%s) FROM %s WHERE pg_catalog.isfinite(%s)", what, expression,
-	                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)), expression);
+	                     sb_sql_relation(relation), expression);
 	bool isnull;
 	Datum datum;
 
@@ -193,15 +194,10 @@ static bool
 backfill_find_bound(SbPipeline *pipeline, bool last, TimestampTz *bound)
 {
 	const char *what = last ? "pg_catalog.max" : "pg_catalog.min";
-	const char *column = NULL;
+	const char *column = sb_plan_window_column(pipeline->plan, SB_COLUMN_WINDOW_START);
 	TimestampTz in_table, in_result;
 	bool any_table, any_result;
 
-	for (int i = 0; i < pipeline->plan->ncolumns; i++)
-	{
-		if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			column = quote_identifier(pipeline->plan->columns_out[i].name);
-	}
 	any_table = backfill_ask(what, backfill_event_time(pipeline), pipeline->plan->source, &in_table);
 	any_result = backfill_ask(what, column, pipeline->row->result, &in_result);
 	if (any_table && !last)
@@ -261,6 +257,11 @@ backfill_take_snapshot(SbBackfillStep *step)
 	step->snapshot = sb_unseen_await_snapshot(sb_unseen_create(), SB_BACKFILL_SNAPSHOT_MS);
 	if (step->snapshot == NULL)
 		return false;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(step->snapshot);
+		return false;
+	}
 	step->backfilled = palloc(sizeof(SbBackfilled));
 	step->backfilled->range = step->range;
 	step->backfilled->cut = sb_cut_of_snapshot(step->snapshot);

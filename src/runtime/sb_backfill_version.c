@@ -68,6 +68,6 @@ sb_backfill_drop_version(const SbPipelineRow *row)
 {
 	int level = version_wait_briefly();
 
-	sb_version_drop(row, 0);
+	sb_version_drop_tree(row, 0);
 	AtEOXact_GUC(false, level);
 }

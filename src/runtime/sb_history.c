@@ -15,6 +15,8 @@
 #include "runtime/sb_history_part.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
+#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -450,7 +452,7 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 
 	return psprintf("SELECT %s FROM %s TABLESAMPLE SYSTEM (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
 	                " ORDER BY 1 DESC",
-	                part, quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source)), page_share * 100, part, row_share);
+	                part, sb_sql_relation(source), page_share * 100, part, row_share);
 }
 
 static void
@@ -551,6 +553,14 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 
+/* The table is somebody's for now: who waited for it would have all pipelines wait. */
+static bool
+chunk_postpone(SbHistory *history)
+{
+	history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_HISTORY_LOCKED_MS);
+	return false;
+}
+
 static bool
 chunk_open(SbFeed *feed)
 {
@@ -560,12 +570,8 @@ chunk_open(SbFeed *feed)
 	TimestampTz now = GetCurrentTimestamp();
 
 	*chunk = (SbChunk){.started = now};
-	/* who waits for a lock on the table would have all pipelines wait */
 	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
-	{
-		history->next_at = TimestampTzPlusMilliseconds(now, SB_HISTORY_LOCKED_MS);
-		return false;
-	}
+		return chunk_postpone(history);
 	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
 	if (chunk->snapshot == NULL)
 	{
@@ -574,6 +580,11 @@ chunk_open(SbFeed *feed)
 		return false;
 	}
 	history->await_ms = SB_HISTORY_AWAIT_MS;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(chunk->snapshot);
+		return chunk_postpone(history);
+	}
 	chunk->cut = sb_cut_of_snapshot(chunk->snapshot);
 	chunk_begin_scan(pipeline, history);
 	return true;

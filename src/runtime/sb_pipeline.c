@@ -17,6 +17,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -148,7 +149,21 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
 		         errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+	return sb_sql_relation(relation);
+}
+
+static TransactionId
+pipeline_result_xmin(const SbPipelineRow *row)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->result));
+	TransactionId xmin = InvalidTransactionId;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xmin;
 }
 
 static SbPipelineRow *
@@ -222,6 +237,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
+	pipeline->result_xmin = pipeline_result_xmin(row);
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
@@ -280,6 +296,14 @@ sb_pipeline_result_moved(const SbPipeline *pipeline)
 	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
 	ReleaseSysCache(tuple);
 	return moved;
+}
+
+bool
+sb_pipeline_result_altered(const SbPipeline *pipeline)
+{
+	TransactionId xmin = pipeline_result_xmin(pipeline->row);
+
+	return TransactionIdIsValid(xmin) && xmin != pipeline->result_xmin;
 }
 
 void
@@ -667,6 +691,9 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
+	/* no row need come for what waits already */
+	if (pipeline->queue_pending && pipeline->upstream)
+		return pipeline->clocks.processing_time;
 	/* the watermark stands still */
 	if (pipeline->history)
 		return wake;

@@ -52,6 +52,7 @@ typedef struct SbPipeline
 	SbCells *cells;
 	SbResult *result;
 	char *result_name;               /* qualified, as it was opened */
+	TransactionId result_xmin;       /* who had last written its row of pg_class then */
 	const SbObserver *observer;      /* NULL: tables */
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
@@ -86,6 +87,8 @@ extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 /* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
 extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
+/* ... or anything else that is in its row of pg_class, be it back and forth? */
+extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 /* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
@@ -114,8 +117,13 @@ extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, b
 
 /* ---- chained pipelines (sb_pipeline_chain.c) ---- */
 
-/* Says who reads the pipeline's result: running readers, and ids of those that do not run. Needs a transaction. */
-extern void sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting);
+/*
+ * Says who reads the pipeline's result: running readers, and ids of those that do not run; and the table that they are planned over.
+ * Needs a transaction.
+ */
+extern void sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting);
+/* Are there readers that do not run? */
+extern bool sb_chain_has_waiting(const SbPipeline *pipeline);
 extern bool sb_chain_wants_retractions(const SbPipeline *pipeline);
 extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op);
 /* Gives the rows so far to the readers, or (`all` false) only when there are many. */
@@ -137,8 +145,11 @@ extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
-/* For a reader that is being made: the rows that the result has now, which is locked against writers. SPI connected. */
-extern void sb_chain_fill_queue(int32 reader, Oid result);
+/*
+ * For a reader that is being made, and is planned over the table `source`: the rows that the result has now, which is locked against
+ * writers. SPI connected.
+ */
+extern void sb_chain_fill_queue(int32 reader, Oid result, Oid source);
 extern char *sb_chain_queue_name(int32 pipeline);
 extern char *sb_chain_queue_sql(const char *table);
 

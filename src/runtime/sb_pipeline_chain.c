@@ -35,8 +35,9 @@ struct SbChain
 	SbRow *rows;
 	int n, max;
 	int kept;          /* of them, those that a rollback leaves */
-	TupleDesc layout;  /* of the result table */
-	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them */
+	Oid source;        /* what the readers are planned over: the result table, or of a version that is not current that of the current one */
+	TupleDesc layout;  /* of it */
+	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	int32 *waiting;    /* ids of the readers that do not run */
 	int nwaiting;
 	SbStatement **queue; /* for each of them */
@@ -56,18 +57,36 @@ sb_chain_queue_name(int32 pipeline)
 	return psprintf("queue_%d", pipeline);
 }
 
-static void
-chain_lay_out(SbPipeline *pipeline, SbChain *chain)
+/* A column of this name and type, or none: one that is gone fails the pipeline when it writes its result, one of a version nobody reads. */
+static AttrNumber
+chain_find_column(TupleDesc layout, const char *name, Oid type)
 {
-	Relation rel = table_open(pipeline->row->result, AccessShareLock);
+	for (int i = 0; i < layout->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(layout, i);
 
+		if (!column->attisdropped && column->atttypid == type && strcmp(NameStr(column->attname), name) == 0)
+			return column->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+static void
+chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
+{
+	const SbPlan *plan = pipeline->plan;
+	Relation rel = try_table_open(source, AccessShareLock);
+
+	/* dropped by hand: its readers do not run */
+	if (rel == NULL)
+		rel = table_open(pipeline->row->result, AccessShareLock);
+	chain->source = source;
 	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
-	chain->attno = palloc(sizeof(AttrNumber) * (pipeline->plan->ncolumns + 1));
-	/* one that is gone fails the pipeline when it writes its result */
-	for (int i = 0; i < pipeline->plan->ncolumns; i++)
-		chain->attno[i] = get_attnum(pipeline->row->result, pipeline->plan->columns_out[i].name);
-	chain->attno[pipeline->plan->ncolumns] = get_attnum(pipeline->row->result, "op");
+	chain->attno = palloc(sizeof(AttrNumber) * (plan->ncolumns + 1));
+	for (int i = 0; i < plan->ncolumns; i++)
+		chain->attno[i] = chain_find_column(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
+	chain->attno[plan->ncolumns] = chain_find_column(chain->layout, "op", INT2OID);
 }
 
 static SbStatement *
@@ -95,25 +114,50 @@ chain_fill_put(SbStatement *statement, HeapTuple tuple, TupleDesc desc)
 	SET_VARSIZE(data, VARHDRSZ + whole->t_len);
 	memcpy(VARDATA(data), whole->t_data, whole->t_len);
 	sb_statement_put(statement, values, nulls);
-	pfree(data);
-	if (whole != tuple)
-		heap_freetuple(whole);
+}
+
+/* A row of one relation as one of another: columns go by name and type. In the current context. */
+static HeapTuple
+chain_convert(HeapTuple tuple, TupleDesc from, TupleDesc to)
+{
+	Datum *values = palloc0(sizeof(Datum) * to->natts);
+	bool *nulls = palloc(sizeof(bool) * to->natts);
+
+	memset(nulls, true, sizeof(bool) * to->natts);
+	for (int i = 0; i < to->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(to, i);
+		AttrNumber attno = column->attisdropped ? InvalidAttrNumber : chain_find_column(from, NameStr(column->attname), column->atttypid);
+
+		if (attno != InvalidAttrNumber)
+			values[i] = heap_getattr(tuple, attno, from, &nulls[i]);
+	}
+	return heap_form_tuple(to, values, nulls);
 }
 
 void
-sb_chain_fill_queue(int32 reader, Oid result)
+sb_chain_fill_queue(int32 reader, Oid result, Oid source)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext rows = AllocSetContextCreate(context, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbStatement *statement = chain_queue_statement(reader);
 	Relation rel = table_open(result, NoLock);
+	Relation planned = table_open(source, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		chain_fill_put(statement, ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel));
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+		MemoryContextSwitchTo(rows);
+		if (result != source)
+			tuple = chain_convert(tuple, RelationGetDescr(rel), RelationGetDescr(planned));
+		chain_fill_put(statement, tuple, RelationGetDescr(planned));
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(rows);
 		if (sb_statement_rows(statement) >= SB_CHAIN_FILL_ROWS)
 			sb_statement_run(statement, NULL, NULL);
 	}
@@ -122,13 +166,14 @@ sb_chain_fill_queue(int32 reader, Oid result)
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
+	table_close(planned, NoLock);
 	table_close(rel, NoLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
 
 void
-sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting)
+sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
 {
 	MemoryContext context = AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -142,7 +187,7 @@ sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting)
 	{
 		chain = palloc0(sizeof(SbChain));
 		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
-		chain_lay_out(pipeline, chain);
+		chain_lay_out(pipeline, chain, source);
 		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
 		chain->queue = palloc(sizeof(SbStatement *) * (list_length(waiting) + 1));
 		foreach (lc, waiting)
@@ -158,6 +203,12 @@ sb_chain_set_readers(SbPipeline *pipeline, List *running, List *waiting)
 	MemoryContextSwitchTo(old);
 	if (chain == NULL)
 		MemoryContextDelete(context);
+}
+
+bool
+sb_chain_has_waiting(const SbPipeline *pipeline)
+{
+	return pipeline->chain != NULL && pipeline->chain->nwaiting > 0;
 }
 
 bool
@@ -204,13 +255,13 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 		row[chain->attno[i] - 1] = values[i];
 		isnull[chain->attno[i] - 1] = nulls[i];
 	}
-	if (appended)
+	if (appended && chain->attno[pipeline->plan->ncolumns] != InvalidAttrNumber)
 	{
 		row[chain->attno[pipeline->plan->ncolumns] - 1] = Int16GetDatum(op);
 		isnull[chain->attno[pipeline->plan->ncolumns] - 1] = false;
 	}
 	tuple = heap_form_tuple(chain->layout, row, isnull);
-	chain_append(chain, tuple, pipeline->row->result, appended ? 1 : op);
+	chain_append(chain, tuple, chain->source, appended ? 1 : op);
 	heap_freetuple(tuple);
 	pfree(row);
 	pfree(isnull);

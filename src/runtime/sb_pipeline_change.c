@@ -286,16 +286,10 @@ clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
 	int ncolumns = pipeline->plan->ncolumns;
 	Datum *values = palloc(sizeof(Datum) * (ncolumns + 1));
 	bool *nulls = palloc(sizeof(bool) * (ncolumns + 1));
-	SbWindow window = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbWindow window;
 
 	heap_deform_tuple(tuple, desc, values, nulls);
-	for (int i = 0; i < ncolumns; i++)
-	{
-		if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			window.start = DatumGetTimestampTz(values[i]);
-		else if (pipeline->plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
-			window.end = DatumGetTimestampTz(values[i]);
-	}
+	window = sb_plan_row_window(pipeline->plan, values, (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
 	if (pipeline->chain)
 		sb_chain_put(pipeline, values, nulls, DatumGetInt16(values[ncolumns]));
 	pfree(values);

@@ -92,22 +92,6 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 	merge_remove_row(merge, window);
 }
 
-/* The window that a row of the result is of. */
-static SbWindow
-merge_row_window(const SbPlan *plan, const Datum *values)
-{
-	SbWindow window = {0};
-
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			window.start = DatumGetTimestampTz(values[i]);
-		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
-			window.end = DatumGetTimestampTz(values[i]);
-	}
-	return window;
-}
-
 /*
  * The rows to be retracted with the source's next pane, of its own window and of earlier ones: each by its window, as merge_replace_row()
  * does it.
@@ -126,7 +110,7 @@ merge_replace_emitted(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 		int i = 0;
 
 		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
-		window = merge_row_window(pipeline->plan, pipeline->out_values);
+		window = sb_plan_row_window(pipeline->plan, pipeline->out_values, (SbWindow){0});
 		while (i < n && !merge_takes_place(merge, into[i], window))
 			i++;
 		if (i < n)

@@ -128,7 +128,7 @@ replay_make_row(void *arg)
 	SbReplay *replay = making->replay;
 	Oid source = replay->pipeline->plan->source;
 	char *sql = psprintf("SELECT pg_catalog.jsonb_populate_record(NULL::%s, $1)",
-	                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), get_rel_name(source)));
+	                     sb_sql_relation(source));
 	Oid types[] = {JSONBOID};
 	Datum values[] = {making->letter->data};
 	SbSavedRole saved;

@@ -58,7 +58,8 @@ static int32 fed;               /* the pipeline that had the last chunk of its h
 static bool fed_last;           /* since the last bundle of the ring */
 static uint32 chain_generation; /* as of the reading of the catalog */
 static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
-static TimestampTz next_swap;   /* not before: a lock was not to be had */
+static TimestampTz next_swap;   /* not before: a lock was not to be had ... */
+static int32 tried_swap;        /* ... by this version */
 
 /* what may be confirmed once the commit is flushed */
 static XLogRecPtr pending_commit;
@@ -268,10 +269,8 @@ runner_close_stale(List *rows)
 static int
 runner_compare(const ListCell *a, const ListCell *b)
 {
-	int32 x = ((SbPipeline *) lfirst(a))->row->id;
-	int32 y = ((SbPipeline *) lfirst(b))->row->id;
-
-	return x < y ? -1 : x > y;
+	/* they are positive */
+	return ((SbPipeline *) lfirst(a))->row->id - ((SbPipeline *) lfirst(b))->row->id;
 }
 
 /* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
@@ -286,6 +285,7 @@ runner_link(List *rows)
 		SbPipeline *pipeline = lfirst(lc);
 		List *running = NIL;
 		List *waiting = NIL;
+		Oid source = InvalidOid;
 
 		foreach (lc2, rows)
 		{
@@ -294,10 +294,13 @@ runner_link(List *rows)
 
 			if (reader)
 				running = lappend(running, reader);
-			else if (row->upstream == pipeline->row->id)
+			/* one that has to be made anew never asks for what it has missed */
+			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
 				waiting = lappend_int(waiting, row->id);
+			if (row->upstream == pipeline->row->id)
+				source = row->source;
 		}
-		sb_chain_set_readers(pipeline, running, waiting);
+		sb_chain_set_readers(pipeline, source, running, waiting);
 		list_free(running);
 		list_free(waiting);
 		pipeline->upstream = pipeline->row->upstream ? sb_pipeline_find(pipelines, pipeline->row->upstream) : NULL;
@@ -411,6 +414,7 @@ runner_reload(void)
 	runner_publish_results(rows);
 	MemoryContextSwitchTo(scratch);
 	sb_version_rebuild_marked(rows);
+	sb_version_complete_trees();
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	MemoryContextDelete(scratch);
@@ -431,18 +435,21 @@ runner_reload(void)
 
 /* ---- versions ---- */
 
-/* All versions of the pipeline are to be opened anew, from what the exchange has made of them. */
+/* All versions of the pipelines are to be opened anew, from what the exchange has made of them. */
 static void
-runner_close_versions(const char *name)
+runner_close_versions(List *names)
 {
 	List *kept = NIL;
-	ListCell *lc;
+	ListCell *lc, *lc2;
 
 	foreach (lc, pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
+		bool close = false;
 
-		if (strcmp(pipeline->row->name, name) != 0)
+		foreach (lc2, names)
+			close = close || strcmp(pipeline->row->name, lfirst(lc2)) == 0;
+		if (!close)
 		{
 			kept = lappend(kept, pipeline);
 			continue;
@@ -454,21 +461,26 @@ runner_close_versions(const char *name)
 	pipelines = kept;
 }
 
-/* A version that is as far takes the current one's place, or tries so again later. */
+/* Versions that are as far take the current ones' places, or try so again later. */
 static void
-runner_swap(SbPipeline *building)
+runner_swap(List *exchanges)
 {
-	char *name = pstrdup(building->row->name);
+	List *names = NIL;
+	ListCell *lc;
 
+	foreach (lc, exchanges)
+		names = lappend(names, pstrdup(((SbExchange *) lfirst(lc))->building->row->name));
 	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
-	if (sb_version_try_swap(building, sb_version_current(pipelines, building)))
+	tried_swap = ((SbExchange *) linitial(exchanges))->building->row->id;
+	if (sb_version_try_swap(exchanges))
 	{
 		SB_KILL_POINT("after_swap");
-		runner_close_versions(name);
+		runner_close_versions(names);
 		runner_reload();
 		ConditionVariableBroadcast(&db->changed);
 	}
-	pfree(name);
+	list_free_deep(names);
+	list_free_deep(exchanges);
 }
 
 /* ---- the loop ---- */
@@ -694,8 +706,9 @@ runner_timeout(TimestampTz wake)
 static void
 runner_turn(void)
 {
-	TimestampTz now, wake, history_at;
-	SbPipeline *history, *ready;
+	TimestampTz now, wake, history_at, swap_at;
+	SbPipeline *history;
+	List *ready;
 
 	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation || sb_postponed_next() <= sb_clock_now())
 		runner_reload();
@@ -709,12 +722,14 @@ runner_turn(void)
 		sb_housekeeping_run(sb_clock_now());
 		return;
 	}
-	ready = sb_version_ready(pipelines);
-	if (ready && next_swap <= sb_clock_now())
+	ready = sb_version_ready(pipelines, tried_swap);
+	swap_at = ready ? next_swap : DT_NOEND;
+	if (swap_at <= sb_clock_now())
 	{
 		runner_swap(ready);
 		return;
 	}
+	list_free_deep(ready);
 	if (runner_command())
 		return;
 	wake = runner_next_wake();
@@ -737,7 +752,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
 		sb_wake_worker(db, SB_ROLE_READER);
 	pgstat_report_stat(true);
-	wake = Min(Min(Min(wake, history_at), sb_postponed_next()), Min(sb_housekeeping_next(), ready ? next_swap : DT_NOEND));
+	wake = Min(Min(Min(wake, history_at), sb_postponed_next()), Min(sb_housekeeping_next(), swap_at));
 	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
 }
 

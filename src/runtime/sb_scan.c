@@ -17,6 +17,7 @@
 #include "nodes/params.h"
 #include "runtime/sb_scan.h"
 #include "sb_compat.h"
+#include "sb_statement.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -122,7 +123,7 @@ scan_sql(const SbPlan *plan, TupleDesc layout, const SbScanQuery *query)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", att->attisdropped ? "NULL::pg_catalog.int4" : quote_identifier(NameStr(att->attname)));
 	}
 	appendStringInfo(&sql, " FROM %s",
-	                 quote_qualified_identifier(get_namespace_name(get_rel_namespace(plan->source)), get_rel_name(plan->source)));
+	                 sb_sql_relation(plan->source));
 	if (query->condition)
 		appendStringInfo(&sql, " WHERE %s", query->condition);
 	return sql.data;

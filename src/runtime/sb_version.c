@@ -3,33 +3,37 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 void
-sb_version_check_readers(const SbPipelineRow *current)
+sb_version_refuse_second(const char *name)
 {
-	ListCell *lc;
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("a new version of pipeline \"%s\" is being built already", name),
+	         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
+}
 
-	foreach (lc, sb_catalog_pipelines())
-	{
-		SbPipelineRow *reader = lfirst(lc);
+void
+sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
+{
+	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
 
-		if (reader->upstream == current->id)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("pipeline \"%s\" cannot get a new version: pipeline \"%s\" reads its result", current->name, reader->name),
-			         errdetail("Windows of that one that are over could not be corrected."),
-			         errhint("Drop that one with beam.drop_pipeline(), and create it again afterwards.")));
-	}
+	if (row->retractable && sb_accumulation_of_name(row->accumulation) == SB_DISCARDING && (row->upstream == 0 || merging))
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
+		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 }
 
 /* The result table beside the current version's, owned alike. */
@@ -44,19 +48,41 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 }
 
 static void
+version_lock_upstream(const SbPipelineRow *row)
+{
+	/* no bundle writes to it before this version is there, ... */
+	Relation result = table_open(sb_catalog_find_by_id(row->upstream)->result, ShareLock);
+
+	/* ... and one that runs now has not done so if it is new itself */
+	if (result->rd_createSubid == InvalidSubTransactionId)
+		sb_at_commit_chain();
+	table_close(result, NoLock);
+}
+
+static void
 version_fix_start(SbPipelineRow *row)
 {
 	(void) sb_pin_until_end();
 	if (row->upstream == 0)
 		sb_source_add(sb_my_database(), row->source);
 	else
-	{
-		/* no bundle writes to it before this version is there */
-		LockRelationOid(row->source, ShareLock);
-		sb_at_commit_chain();
-	}
+		version_lock_upstream(row);
 	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	row->progress.position = sb_pin_until_end();
+}
+
+/* What it reads is being built anew itself: it reads the version that is to come. */
+static void
+version_join(SbPipelineRow *row)
+{
+	SbPipelineRow *upstream = sb_catalog_find_by_id(row->upstream);
+	SbPipelineRow *building = upstream->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(upstream->name)) : NULL;
+
+	if (building == NULL)
+		return;
+	row->upstream = building->id;
+	row->retractable = sb_accumulation_of_name(building->accumulation) == SB_ACCUMULATING;
+	row->keep_us = building->keep_us;
 }
 
 void
@@ -66,17 +92,16 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	SbPipelineRow *current = sb_catalog_find(row->name);
 
 	if (sb_catalog_building(versions))
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("a new version of pipeline \"%s\" is being built already", row->name),
-		         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
-	sb_version_check_readers(current);
+		sb_version_refuse_second(row->name);
+	if (row->upstream != 0)
+		version_join(row);
 	row->version = ((SbPipelineRow *) llast(versions))->version + 1;
 	row->stage = SB_STAGE_BUILDING;
 	version_make_result(row, plan, get_rel_namespace(current->result));
 	version_fix_start(row);
 	sb_catalog_insert(row);
 	sb_version_make_state(row, plan, true);
+	sb_version_begin_readers(current, row, row->reason);
 	sb_at_commit_tell_runner();
 }
 
@@ -87,7 +112,8 @@ sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
 
 	*row = *current;
 	row->keep_us = -1;
-	row->reason = pstrdup(reason);
+	row->keep_until = DT_NOEND;
+	row->reason = reason ? pstrdup(reason) : NULL;
 	row->rebuild = NULL;
 	*plan = sb_version_plan(row, &row->fingerprint);
 	row->source = (*plan)->source;
@@ -113,13 +139,13 @@ version_rebuild_one(void *arg)
 	/* what was kept to go back to is no longer worth it */
 	if (marked->stage == SB_STAGE_KEPT)
 	{
-		sb_version_drop(marked, 0);
+		sb_version_drop_tree(marked, 0);
 		return;
 	}
 	row = sb_version_same(marked, marked->rebuild, &plan);
 	if (marked->stage == SB_STAGE_BUILDING)
 	{
-		/* it begins again */
+		/* it begins again, and so do those that follow it */
 		row->keep_us = marked->keep_us;
 		row->reason = marked->reason;
 		sb_version_drop(marked, SB_KEEP_VIEW);
@@ -127,9 +153,8 @@ version_rebuild_one(void *arg)
 	sb_version_begin(row, plan);
 }
 
-/* What cannot be built anew says so, and stands still. */
-static void
-version_rebuild_failed(const SbPipelineRow *row, ErrorData *error)
+void
+sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error)
 {
 	if (sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
@@ -158,7 +183,7 @@ sb_version_rebuild_marked(List *rows)
 		if (row->stage == SB_STAGE_CURRENT && sb_catalog_building(sb_catalog_versions(row->name)))
 			continue;
 		if (!sb_try(version_rebuild_one, row, &error))
-			version_rebuild_failed(row, error);
+			sb_version_begin_failed(row, error);
 	}
 }
 
@@ -181,7 +206,7 @@ sb_version_expire(TimestampTz now)
 		if (row->keep_until > now)
 			next = Min(next, row->keep_until);
 		else
-			sb_version_drop(row, 0);
+			sb_version_drop_tree(row, 0);
 	}
 	return next;
 }

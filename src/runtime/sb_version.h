@@ -50,13 +50,16 @@ extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipeline
 
 /*
  * Begins a version with this definition, to take the place of the current one: the row has all but id, version, result, state table
- * and position. Error 55000 where one is being built already. It goes on when the transaction commits.
+ * and position. With it a version of each pipeline that reads the result, and so on. Error 55000 where one is being built already. It
+ * goes on when the transaction commits.
  */
 extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
-/* The current version's definition, as its view is now, to be begun for this reason; nothing is kept of the old one. */
+/* The version's definition, as its view is now, to be begun for this reason (or NULL); nothing is kept of the old one. */
 extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
-/* Error where pipelines read the result of one that is to be replaced. */
-extern void sb_version_check_readers(const SbPipelineRow *current);
+/* Error 55000: one is being built already. */
+extern void sb_version_refuse_second(const char *name) pg_attribute_noreturn();
+/* Error 0A000 where rows can be taken back, and the pipeline has forgotten them. */
+extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan);
 /*
  * The pipeline with this id cannot follow its source by changes any more: it is to be made anew from it. It takes effect when the
  * transaction commits: a current version is rebuilt beside, one that is being built begins again, a kept one is given up.
@@ -65,20 +68,51 @@ extern void sb_version_rebuild(int32 pipeline, const char *reason);
 /* For the runner: does what sb_version_rebuild() asked for, of all of these rows. */
 extern void sb_version_rebuild_marked(List *rows);
 
+/* What cannot be built anew says so, and stands still: the row is set to failed; what is passing goes up. */
+extern void sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error);
+
 /* Drops those whose time is over; returns when the next one's is. A job of housekeeping. */
 extern TimestampTz sb_version_expire(TimestampTz now);
 
-/* ---- exchanging two (sb_version_swap.c) ---- */
+/* ---- a version and those that read its result (sb_version_tree.c) ---- */
 
-/* Of the open pipelines, one that has taken in the history of its source and is where the current version is; NULL: none. */
-extern SbPipeline *sb_version_ready(List *pipelines);
-/* The current version; NULL: it does not run. */
-extern SbPipeline *sb_version_current(List *pipelines, const SbPipeline *version);
+/* The version, one of these rows, with whose place this one takes its own; NULL: it takes it by itself. */
+extern SbPipelineRow *sb_version_leader(List *rows, const SbPipelineRow *row);
+/* Those of the rows that take their places together with this one, itself among them, each behind what it reads. */
+extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
 /*
- * The building version takes the place of the current one (NULL: that one does not run), in a transaction of its own between two
- * bundles. True: all versions of the pipeline are to be opened anew. False: somebody is in the way, who is not waited for long, or the
- * version has been set to failed, or the two are not what they were when they were opened.
+ * For each pipeline that reads the current version a version that reads the next one, and so on, where there is none yet: one that is kept
+ * of the same definition, or a new one. `reason` NULL: a user alters the pipeline, or rolls it back, so that readers which are being
+ * altered themselves are an error (55000) and paused ones are waited for; otherwise these begin again and those run.
  */
-extern bool sb_version_try_swap(SbPipeline *building, SbPipeline *current);
+extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason);
+/* For the runner: the same where readers have come since; a version for which that cannot be done is set to failed. */
+extern void sb_version_complete_trees(void);
+/* Locks the rows of those that read the current version, and so on; `running`: error 55000 where one is paused. */
+extern void sb_version_lock_readers(const SbPipelineRow *current, bool running);
+/* Drops a version and those of its readers' versions that read it. */
+extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
+/* Gives up one that is being built; it is kept on if it was. */
+extern void sb_version_cancel(SbPipelineRow *row);
+
+/* ---- exchanging them (sb_version_swap.c) ---- */
+
+typedef struct SbExchange
+{
+	SbPipeline *building;
+	SbPipeline *current; /* NULL: that one does not run */
+} SbExchange;
+
+/*
+ * Of the open pipelines, a version that has taken in the history of its source and is where the current one is, with all that follow it, each
+ * behind what it reads: a list of SbExchange. NIL: none. By turns: the one that comes after this id, else the first.
+ */
+extern List *sb_version_ready(List *pipelines, int32 after);
+/*
+ * The building versions take the places of the current ones, in a transaction of its own between two bundles. True: all versions of these
+ * pipelines are to be opened anew. False: somebody is in the way, who is not waited for long, or a version has been set to failed, or they
+ * are not what they were when they were opened.
+ */
+extern bool sb_version_try_swap(List *exchanges);
 
 #endif

@@ -132,7 +132,7 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 	{
 		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
 		if (history)
-			sb_chain_fill_queue(row->id, row->source);
+			sb_chain_fill_queue(row->id, sb_catalog_find_by_id(row->upstream)->result, row->source);
 	}
 	else if (history)
 		relations_begin_history(row, plan);

@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "runtime/sb_version.h"
+#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -29,8 +30,9 @@ shape_dependent(Oid relation, AttrNumber attno)
 	MemoryContext context = CurrentMemoryContext;
 	char *name = NULL;
 
-	/* a view depends through its rule */
-	sb_version_run("SELECT COALESCE('view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
+	/* a view depends through its rule, a pipeline through its batch view */
+	sb_version_run("SELECT COALESCE((SELECT 'pipeline ' || quote_ident(p.name) FROM beam.pipeline p WHERE p.view = r.ev_class LIMIT 1),"
+	               " 'view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
 	               " FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
 	               " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
 	               " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
@@ -129,7 +131,7 @@ sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next)
 	if (shape.dropped == NIL && shape.added == NIL && !shape.op_added)
 		return NULL;
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "ALTER TABLE %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(current->result)), get_rel_name(current->result)));
+	appendStringInfo(&sql, "ALTER TABLE %s", sb_sql_relation(current->result));
 	foreach (lc, shape.dropped)
 	{
 		appendStringInfo(&sql, "%s DROP COLUMN %s", separator, quote_identifier(lfirst(lc)));

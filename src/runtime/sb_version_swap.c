@@ -3,8 +3,10 @@
  *
  * One transaction, between two bundles, with both at the same position. The result table stays the relation that it is: its rows go to
  * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT
- * (of an accumulating result of the same shape: of those that differ), so that a reader sees the old rows or the new ones, whatever its snapshot. What the cells know of the result (that a row of theirs
- * is in it) stays true, since the rows move with the version.
+ * (of an accumulating result of the same shape: of those that differ), so that a reader sees the old rows or the new ones, whatever its
+ * snapshot. What the cells know of the result (that a row of theirs is in it) stays true, since the rows move with the version.
+ *
+ * Those who read the result of the pipeline, and follow it (sb_version_tree.c), exchange theirs in the same transaction.
  *
  * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody is waited for longer than
  * SB_SWAP_LOCK_MS, since whoever queues behind us, and all pipelines, wait as well: the runner tries again later.
@@ -23,6 +25,7 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -37,7 +40,7 @@
 
 typedef struct SbSwap
 {
-	SbPipeline *building;
+	SbPipeline *building, *current;
 	SbPipelineRow *next, *before; /* as locked */
 	List *versions;               /* all, these two among them */
 	const SbPlan *next_plan;
@@ -48,12 +51,6 @@ typedef struct SbSwap
 	char *alter; /* NULL: its columns stay as they are */
 	bool index;  /* its index changes */
 } SbSwap;
-
-static char *
-swap_name_of(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
 
 static void
 swap_run_as_owner(const SbSwap *swap, const char *sql)
@@ -125,7 +122,7 @@ swap_reshape(const SbSwap *swap)
 		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
 
 		if (OidIsValid(index))
-			swap_run_as_owner(swap, psprintf("DROP INDEX %s", swap_name_of(index)));
+			swap_run_as_owner(swap, psprintf("DROP INDEX %s", sb_sql_relation(index)));
 	}
 	if (swap->alter)
 		swap_run_as_owner(swap, swap->alter);
@@ -162,7 +159,7 @@ swap_drop(Oid relation)
 
 /* All that is needed, before any work is done. */
 static void
-swap_lock(const SbSwap *swap)
+swap_lock(SbSwap *swap)
 {
 	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
 	LockRelationOid(swap->next->result, AccessExclusiveLock);
@@ -179,7 +176,7 @@ static void
 swap_rows_sql(const SbSwap *swap, char **remove, char **add)
 {
 	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
-	char *side = swap_name_of(swap->next->result);
+	char *side = sb_sql_relation(swap->next->result);
 
 	if (accumulation == SB_ACCUMULATING && !swap->alter && !swap->index)
 	{
@@ -236,7 +233,7 @@ static void
 swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 {
 	Oid types[] = {OIDOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(swap_name_of(to))};
+	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(sb_sql_relation(to))};
 	SPITupleTable *grants;
 	uint64 n;
 
@@ -300,7 +297,7 @@ swap_view_in_place(const SbSwap *swap)
 		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(old)));
 		swap_move_view(swap, old, get_relname_relid(name, namespace));
 	}
-	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", swap_name_of(old), text));
+	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
 	CommandCounterIncrement();
 	swap_drop(next);
 	swap->next->view = old;
@@ -329,7 +326,7 @@ swap_view_by_name(const SbSwap *swap)
 }
 
 static void
-swap_views(const SbSwap *swap)
+swap_views(SbSwap *swap)
 {
 	if (swap->before->view == swap->next->view)
 		return;
@@ -354,7 +351,7 @@ swap_catalog(SbSwap *swap)
 		sb_catalog_put_version(swap->before);
 	}
 	else
-		sb_version_drop(swap->before, SB_KEEP_RESULT | SB_KEEP_VIEW);
+		sb_version_drop_tree(swap->before, SB_KEEP_RESULT | SB_KEEP_VIEW);
 	foreach (lc, swap->versions)
 	{
 		SbPipelineRow *row = lfirst(lc);
@@ -379,8 +376,10 @@ swap_plan_before(void *arg)
 
 /* False: the two are not what they were when they were opened, and will be opened anew. */
 static bool
-swap_prepare(SbSwap *swap, const SbPipeline *building, const SbPipeline *current)
+swap_prepare(SbSwap *swap, const SbExchange *exchange)
 {
+	SbPipeline *building = exchange->building;
+	SbPipeline *current = exchange->current;
 	ErrorData *error;
 	ListCell *lc;
 
@@ -404,6 +403,8 @@ swap_prepare(SbSwap *swap, const SbPipeline *building, const SbPipeline *current
 	/* one that is paused is to stand still, unless it is thrown away */
 	if (swap->before->state == SB_PIPELINE_PAUSED && swap->next->keep_us >= 0)
 		return false;
+	swap->building = building;
+	swap->current = current;
 	swap->next_plan = building->plan;
 	swap->keep = current != NULL && swap->next->keep_us >= 0;
 	if (current)
@@ -413,48 +414,155 @@ swap_prepare(SbSwap *swap, const SbPipeline *building, const SbPipeline *current
 	return true;
 }
 
-/* True: done. False: the two are not what they were when they were opened. */
-static bool
-swap_versions(SbPipeline *building, SbPipeline *current)
+static void
+swap_plan_work(SbSwap *swap)
 {
-	int level = NewGUCNestLevel();
-	SbSwap swap = {.building = building};
-
-	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("deadlock_timeout", SB_SWAP_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (!swap_prepare(&swap, building, current))
-	{
-		AtEOXact_GUC(false, level);
-		return false;
-	}
-	sb_version_check_readers(swap.before);
-	sb_version_check_shape(swap.before, swap.next);
-	swap.result = swap.before->result;
-	if (get_rel_relkind(swap.result) != RELKIND_RELATION)
+	sb_version_check_shape(swap->before, swap->next);
+	swap->result = swap->before->result;
+	if (get_rel_relkind(swap->result) != RELKIND_RELATION)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the result table of pipeline \"%s\" is gone", swap.next->name),
+		         errmsg("the result table of pipeline \"%s\" is gone", swap->next->name),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
-	swap.table = swap_name_of(swap.result);
-	swap.alter = sb_version_alter_sql(swap.before, swap.next);
-	swap.index = swap.before_plan == NULL || strcmp(swap_index_sql(swap.before_plan, swap.before), swap_index_sql(swap.next_plan, swap.next)) != 0;
-	swap_lock(&swap);
-	swap_contents(&swap);
-	swap_views(&swap);
-	swap_catalog(&swap);
-	/* what moved without rows is not in the catalog yet, and they are opened from there */
-	sb_catalog_put_progress(&building->progress);
-	if (swap.keep)
-		sb_catalog_put_progress(&current->progress);
-	SB_KILL_POINT("before_swap");
-	AtEOXact_GUC(false, level);
+	swap->table = sb_sql_relation(swap->result);
+	swap->alter = sb_version_alter_sql(swap->before, swap->next);
+	swap->index = swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before), swap_index_sql(swap->next_plan, swap->next)) != 0;
+}
+
+static SbSwap *
+swap_of_version(List *swaps, int32 id, bool before)
+{
+	ListCell *lc;
+
+	foreach (lc, swaps)
+	{
+		SbSwap *swap = lfirst(lc);
+
+		if ((before ? swap->before->id : swap->next->id) == id)
+			return swap;
+	}
+	return NULL;
+}
+
+/* Each follows one before it, but the first; and none is kept of what reads a version that is not. False: what they are is not what it was. */
+static bool
+swap_is_tree(List *swaps)
+{
+	ListCell *lc;
+
+	for_each_from(lc, swaps, 1)
+	{
+		SbSwap *swap = lfirst(lc);
+		SbSwap *upstream = swap_of_version(swaps, swap->next->upstream, false);
+
+		if (upstream == NULL)
+			return false;
+		swap->keep = swap->keep && upstream->keep;
+	}
 	return true;
+}
+
+/* Have all who read these results now a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
+static bool
+swap_is_complete(List *swaps)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage == SB_STAGE_CURRENT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What is asked of a reader's version that is kept with what it reads cannot be done any more: the table that it is planned over has the rows of
+ * another one.
+ */
+static void
+swap_fail_commands(const SbSwap *swap)
+{
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(swap->before->id)};
+
+	sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
+	               " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
+	               lengthof(types), types, values);
+}
+
+/* Readers first: they go before what they read does. */
+static void
+swap_catalogs(List *swaps)
+{
+	for (int i = list_length(swaps) - 1; i >= 0; i--)
+	{
+		SbSwap *swap = list_nth(swaps, i);
+
+		if (i > 0)
+			swap_fail_commands(swap);
+		swap_catalog(swap);
+		/* what moved without rows is not in the catalog yet, and they are opened from there */
+		sb_catalog_put_progress(&swap->building->progress);
+		if (swap->keep)
+			sb_catalog_put_progress(&swap->current->progress);
+	}
+}
+
+typedef struct SbSwapWork
+{
+	List *exchanges;
+	const SbPipelineRow *at; /* that is being worked on */
+	bool done;
+} SbSwapWork;
+
+static void
+swap_each(SbSwapWork *work, List *swaps, void (*fn)(SbSwap *swap))
+{
+	ListCell *lc;
+
+	foreach (lc, swaps)
+	{
+		SbSwap *swap = lfirst(lc);
+
+		work->at = swap->building->row;
+		fn(swap);
+	}
+}
+
+static void
+swap_versions(SbSwapWork *work)
+{
+	List *swaps = NIL;
+	ListCell *lc;
+
+	foreach (lc, work->exchanges)
+	{
+		SbSwap *swap = palloc0(sizeof(SbSwap));
+
+		if (!swap_prepare(swap, lfirst(lc)))
+			return;
+		swaps = lappend(swaps, swap);
+	}
+	if (!swap_is_tree(swaps))
+		return;
+	swap_each(work, swaps, swap_plan_work);
+	swap_each(work, swaps, swap_lock);
+	if (!swap_is_complete(swaps))
+		return;
+	swap_each(work, swaps, swap_contents);
+	swap_each(work, swaps, swap_views);
+	swap_catalogs(swaps);
+	SB_KILL_POINT("before_swap");
+	work->done = true;
 }
 
 /* ---- when ---- */
 
-SbPipeline *
-sb_version_current(List *pipelines, const SbPipeline *version)
+static SbPipeline *
+swap_current(List *pipelines, const SbPipeline *version)
 {
 	ListCell *lc;
 
@@ -468,37 +576,82 @@ sb_version_current(List *pipelines, const SbPipeline *version)
 	return NULL;
 }
 
-SbPipeline *
-sb_version_ready(List *pipelines)
+/* Does it take its place together with what it reads? */
+static bool
+swap_follows(const SbPipeline *building)
 {
+	return building->row->stage == SB_STAGE_BUILDING && building->upstream && building->upstream->row->stage == SB_STAGE_BUILDING;
+}
+
+static bool
+swap_is_ready(const SbPipeline *building, const SbPipeline *current)
+{
+	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !sb_chain_has_waiting(building) &&
+	       (current == NULL || building->progress.position == current->progress.position);
+}
+
+/* The version and those that follow it; NIL: one of them is not as far. */
+static List *
+swap_tree(List *pipelines, SbPipeline *root)
+{
+	List *tree = NIL;
+	List *exchanges = NIL;
+	ListCell *lc;
+
+	/* each is behind what it reads */
+	foreach (lc, pipelines)
+	{
+		SbPipeline *building = lfirst(lc);
+		SbExchange *exchange;
+
+		if (building != root && !(swap_follows(building) && list_member_ptr(tree, building->upstream)))
+			continue;
+		exchange = palloc(sizeof(SbExchange));
+		*exchange = (SbExchange){.building = building, .current = swap_current(pipelines, building)};
+		tree = lappend(tree, building);
+		exchanges = lappend(exchanges, exchange);
+		if (swap_is_ready(building, exchange->current))
+			continue;
+		list_free_deep(exchanges);
+		exchanges = NIL;
+		break;
+	}
+	list_free(tree);
+	return exchanges;
+}
+
+List *
+sb_version_ready(List *pipelines, int32 after)
+{
+	List *first = NIL;
 	ListCell *lc;
 
 	foreach (lc, pipelines)
 	{
-		SbPipeline *building = lfirst(lc);
-		SbPipeline *current;
+		SbPipeline *pipeline = lfirst(lc);
+		List *exchanges = NIL;
 
-		if (building->row->stage != SB_STAGE_BUILDING || building->history || building->queue_pending)
+		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) && (first == NIL || pipeline->row->id > after))
+			exchanges = swap_tree(pipelines, pipeline);
+		if (exchanges == NIL)
 			continue;
-		current = sb_version_current(pipelines, building);
-		if (current == NULL || building->progress.position == current->progress.position)
-			return building;
+		list_free_deep(first);
+		first = exchanges;
+		if (pipeline->row->id > after)
+			break;
 	}
-	return NULL;
+	return first;
 }
 
-typedef struct SbExchange
-{
-	SbPipeline *building, *current;
-	bool done;
-} SbExchange;
-
 static void
-swap_exchange(void *arg)
+swap_run(void *arg)
 {
-	SbExchange *exchange = arg;
+	int level = NewGUCNestLevel();
 
-	exchange->done = swap_versions(exchange->building, exchange->current);
+	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("deadlock_timeout", SB_SWAP_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	swap_versions(arg);
+	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
 }
 
 static void
@@ -521,16 +674,16 @@ swap_failed(const SbPipelineRow *row, ErrorData *error)
 }
 
 bool
-sb_version_try_swap(SbPipeline *building, SbPipeline *current)
+sb_version_try_swap(List *exchanges)
 {
-	SbExchange exchange = {.building = building, .current = current};
+	SbSwapWork work = {.exchanges = exchanges, .at = ((SbExchange *) linitial(exchanges))->building->row};
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData *error;
 
 	sb_transaction_begin();
-	if (!sb_try(swap_exchange, &exchange, &error))
-		swap_failed(building->row, error);
+	if (!sb_try(swap_run, &work, &error))
+		swap_failed(work.at, error);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(context);
-	return exchange.done;
+	return work.done;
 }

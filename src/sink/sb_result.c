@@ -247,16 +247,9 @@ result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 static char *
 result_clear_condition(const SbPlan *plan, bool inside)
 {
-	const char *start = NULL;
-	const char *end = NULL;
+	const char *start = sb_plan_window_column(plan, SB_COLUMN_WINDOW_START);
+	const char *end = sb_plan_window_column(plan, SB_COLUMN_WINDOW_END);
 
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_START)
-			start = quote_identifier(plan->columns_out[i].name);
-		else if (plan->columns_out[i].kind == SB_COLUMN_WINDOW_END)
-			end = quote_identifier(plan->columns_out[i].name);
-	}
 	return psprintf("%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)", inside ? "" : "NOT", end, start, start);
 }
 

@@ -269,7 +269,7 @@ sub partition
 sub care
 {
 	my ($self) = @_;
-	my $p = pick(grep { !$_->{chained} && !$_->{oracle} && ($_->{when} ne 'ended' || $_->{table} eq 'ins') } @{ $self->{pipelines} });
+	my $p = pick(grep { !$_->{oracle} && ($_->{when} ne 'ended' || $_->{table} eq 'ins') } @{ $self->{pipelines} });
 	my $name = $p->{name};
 	my $day = between(27, 31);
 	my $keep = pick('NULL', q{'1 s'}, q{'3 s'});
@@ -387,19 +387,14 @@ sub names
 	return split /\n/, $self->sql("SELECT name FROM beam.pipelines WHERE $where ORDER BY name");
 }
 
-# A client may have gone before it came to resume what it had paused. One that another reads cannot be built anew with that.
+# A client may have gone before it came to resume what it had paused. What reads a pipeline is built anew with it.
 sub mend
 {
 	my ($self) = @_;
-	my ($chained) = grep { $_->{chained} } @{ $self->{pipelines} };
 	my @void = $self->names(q{state = 'needs_resync' AND next_version IS NULL});
 
 	$self->sql("SELECT beam.resume_pipeline('$_')") for $self->names(q{state = 'paused'});
-	return unless @void;
-	my $base = grep { $_ eq $chained->{table} } @void;
-	$self->sql("SELECT beam.drop_pipeline('$chained->{name}')") if $base;
 	$self->sql("SELECT beam.resync_pipeline('$_')") for @void;
-	$self->sql("CALL beam.wait_for_alter('$chained->{table}', '$WAIT'); SET timezone = 'UTC'; " . $self->create_sql($chained)) if $base;
 }
 
 # ---- comparing ----

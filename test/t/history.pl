@@ -180,11 +180,13 @@ promise 'killed_in_the_middle_it_goes_on_where_it_was' => sub {
 		my $pid = wait_for_worker($node, (qw(runner reader))[ rand 2 ]);
 
 		run("SELECT pg_terminate_backend($pid)");
-		wait_for($node, 'ev_keys') if $_ == 3;
 	}
+	rate(0);
+	wait_for($node, 'ev_keys');
 	finish_load($load);
 	all_equal('ev', 'after the kills');
 	drop_all('ev');
+	rate(30000);
 };
 
 promise 'truncate_starts_it_anew' => sub {

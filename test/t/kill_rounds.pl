@@ -158,7 +158,7 @@ sub set_kill_at
 # The server may die while they are at it
 sub failing_row { $load->try_sql('INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
 sub pause_and_resume { $load->try_sql("SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
-sub resync { $load->try_sql("SELECT beam.resync_pipeline('$_')") for 'chg_global', 'chained' }
+sub resync { $load->try_sql("SELECT beam.resync_pipeline('$_')") for 'chg_global', 'base' }
 # ... whose snapshot sees what the stream has not brought yet
 sub backfill { $load->try_sql("SET statement_timeout = '1s'; INSERT INTO chg (ts, k, v) SELECT '2026-03-29', i % 5, 1 FROM generate_series(1, 2000) i; CALL beam.backfill('base')") or eval { $load->settle } }
 sub replay { $load->try_sql("SET statement_timeout = '2s'; INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0); CALL beam.wait_for('ins_dead'); CALL beam.replay_dead_letters('ins_dead')") }

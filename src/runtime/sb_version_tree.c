@@ -1,0 +1,259 @@
+/*
+ * sb_version_tree.c: a version and those that read its result; see sb_version.h.
+ *
+ * A pipeline that reads another's result is right for that result only. So the next version of a pipeline has a tree of its own: for
+ * each pipeline that reads the current one a version that reads the next one, and so on. They are versions like any other, with the rows of
+ * the building results for input, and take their places with it, in one transaction. The tree that goes is kept or dropped as a whole.
+ *
+ * RULES. A version that is to take the place of the current one while its upstream is another one than the current one's *follows*: it does so
+ * together with its upstream. It is planned over the result table of the current version, as all versions of a reader are: what it uses of
+ * it has to be there afterwards, too (sb_version_check_shape()).
+ */
+#include "postgres.h"
+
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_hooks.h"
+#include "runtime/sb_version.h"
+#include "storage/lmgr.h"
+
+static SbPipelineRow *
+tree_find(List *rows, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == id)
+			return row;
+	}
+	return NULL;
+}
+
+SbPipelineRow *
+sb_version_leader(List *rows, const SbPipelineRow *row)
+{
+	SbPipelineRow *upstream = row->upstream != 0 ? tree_find(rows, row->upstream) : NULL;
+
+	return row->stage == SB_STAGE_BUILDING && upstream && upstream->stage == SB_STAGE_BUILDING ? upstream : NULL;
+}
+
+List *
+sb_version_tree(List *rows, const SbPipelineRow *building)
+{
+	List *tree = NIL;
+	SbPipelineRow *root = tree_find(rows, building->id);
+	SbPipelineRow *leader;
+	ListCell *lc;
+
+	while ((leader = sb_version_leader(rows, root)) != NULL)
+		root = leader;
+	/* a reader's id is above that of what it reads */
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		leader = sb_version_leader(rows, row);
+		if (row == root || (leader && list_member_ptr(tree, leader)))
+			tree = lappend(tree, row);
+	}
+	return tree;
+}
+
+/* ---- beginning the readers' versions ---- */
+
+static bool
+tree_same_settings(const SbPipelineRow *a, const SbPipelineRow *b)
+{
+	if (a->nsettings != b->nsettings)
+		return false;
+	for (int i = 0; i < a->nsettings; i++)
+	{
+		if (strcmp(a->settings[i], b->settings[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
+tree_same_definition(const SbPipelineRow *a, const SbPipelineRow *b)
+{
+	return a->view == b->view && strcmp(a->fingerprint, b->fingerprint) == 0 && a->allowed_lateness_us == b->allowed_lateness_us &&
+	       strcmp(a->trigger, b->trigger) == 0 && strcmp(a->accumulation, b->accumulation) == 0 &&
+	       strcmp(a->timestamp_combiner, b->timestamp_combiner) == 0 && strcmp(a->on_time, b->on_time) == 0 && strcmp(a->closing, b->closing) == 0 &&
+	       tree_same_settings(a, b);
+}
+
+/* Of the reader's kept versions the one that reads this version, and is what the current one is; NULL: there is none. */
+static SbPipelineRow *
+tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
+{
+	SbPipelineRow *found = NULL;
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_versions(reader->name))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->stage == SB_STAGE_KEPT && row->upstream == next->id && row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL &&
+		    tree_same_definition(row, reader))
+			found = row;
+	}
+	return found;
+}
+
+/* A version of the reader as it is, or as it is being altered, over the next version of what it reads. */
+static void
+tree_begin_version(const SbPipelineRow *reader, SbPipelineRow *altered, const SbPipelineRow *next, const char *reason)
+{
+	const SbPipelineRow *definition = altered && altered->state == SB_PIPELINE_RUNNING ? altered : reader;
+	SbPlan *plan;
+	SbPipelineRow *row = sb_version_same(definition, reason, &plan);
+
+	if (altered)
+		sb_version_drop(altered, definition == altered ? SB_KEEP_VIEW : 0);
+	row->keep_us = next->keep_us;
+	row->upstream = next->id;
+	row->retractable = sb_accumulation_of_name(next->accumulation) == SB_ACCUMULATING;
+	sb_version_check_accumulation(row, plan);
+	sb_version_begin(row, plan);
+}
+
+static void
+tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *next, const char *reason)
+{
+	SbPipelineRow *building, *kept;
+	int32 upstream = reader->upstream;
+
+	/* who drops it has its view locked: it is looked for again when that one has ended */
+	LockRelationOid(reader->view, AccessShareLock);
+	reader = sb_catalog_find(reader->name);
+	if (reader == NULL || reader->upstream != upstream)
+		return;
+	building = sb_catalog_building(sb_catalog_versions(reader->name));
+
+	/* one that is paused stands still, and what it reads with it, unless it is made anew */
+	if (building == NULL && reader->state == SB_PIPELINE_PAUSED && reason == NULL)
+		return;
+	if (building && building->upstream == next->id)
+		sb_version_begin_readers(reader, building, reason);
+	else if (building && building->upstream == reader->upstream && reason == NULL)
+		sb_version_refuse_second(reader->name);
+	else if (building == NULL && (kept = tree_find_kept(reader, next)) != NULL)
+	{
+		kept->stage = SB_STAGE_BUILDING;
+		kept->keep_us = next->keep_us;
+		sb_catalog_put_version(kept);
+		sb_version_begin_readers(reader, kept, reason);
+	}
+	else
+		tree_begin_version(reader, building, next, reason);
+}
+
+static void
+tree_error_context(void *arg)
+{
+	const SbPipelineRow *reader = arg;
+
+	errcontext("new version of pipeline \"%s\", which reads the result", reader->name);
+}
+
+void
+sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
+{
+	ErrorContextCallback context = {.callback = tree_error_context, .previous = error_context_stack};
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream != current->id || reader->stage != SB_STAGE_CURRENT)
+			continue;
+		context.arg = reader;
+		error_context_stack = &context;
+		tree_begin_reader(reader, next, reason);
+		error_context_stack = context.previous;
+	}
+}
+
+static void
+tree_complete_one(void *arg)
+{
+	const SbPipelineRow *building = arg;
+
+	/* the reason of one that is rolled back to is of long ago */
+	sb_version_begin_readers(sb_catalog_find(building->name), building, building->keep_until == DT_NOEND ? building->reason : NULL);
+}
+
+void
+sb_version_complete_trees(void)
+{
+	List *rows = sb_catalog_pipelines();
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+		ErrorData *error;
+
+		if (row->stage == SB_STAGE_BUILDING && row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL && sb_version_leader(rows, row) == NULL &&
+		    !sb_try(tree_complete_one, row, &error))
+			sb_version_begin_failed(row, error);
+	}
+}
+
+void
+sb_version_lock_readers(const SbPipelineRow *current, bool running)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream != current->id || reader->stage != SB_STAGE_CURRENT)
+			continue;
+		reader = sb_catalog_lock(reader->name);
+		if (reader == NULL)
+			continue;
+		if (running && reader->state == SB_PIPELINE_PAUSED)
+			ereport(ERROR,
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("pipeline \"%s\" is paused, and reads the result of pipeline \"%s\": it is to get a new version too", reader->name, current->name),
+			         errhint("Call beam.resume_pipeline() for it first.")));
+		sb_version_lock_readers(reader, running);
+	}
+}
+
+/* ---- giving them up ---- */
+
+void
+sb_version_drop_tree(const SbPipelineRow *row, int keep)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream == row->id && reader->stage != SB_STAGE_CURRENT)
+			sb_version_drop_tree(reader, 0);
+	}
+	sb_version_drop(row, keep);
+}
+
+void
+sb_version_cancel(SbPipelineRow *row)
+{
+	if (row->keep_until == DT_NOEND)
+	{
+		sb_version_drop(row, 0);
+		return;
+	}
+	row->stage = SB_STAGE_KEPT;
+	row->keep_us = -1;
+	sb_catalog_put_version(row);
+	sb_at_commit_tell_runner();
+}
