@@ -138,13 +138,6 @@ sb_backfill_showed(const SbBackfill *backfill, SbWindow window)
 	               backfill->joined ? backfill_overlap : backfill_compare) != NULL;
 }
 
-/* Does the pipeline have windows that can be taken a part at a time: told by the time of an element, and not merging? */
-static bool
-backfill_has_parts(const SbPipeline *pipeline)
-{
-	return pipeline->plan->window_fn != NULL && !pipeline->merging;
-}
-
 int64
 sb_backfill_window_size(SbPipeline *pipeline, TimestampTz at)
 {
@@ -227,7 +220,7 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 	bool found = true;
 
 	*range = SB_ALL_WINDOWS;
-	if (!backfill_has_parts(pipeline))
+	if (!sb_backfill_has_parts(pipeline->plan))
 		return true;
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* windows that begin before `from` and overlap it hold it */
