@@ -440,7 +440,7 @@ swap_is_tree(List *swaps)
 	return true;
 }
 
-/* Have all who read these results now a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
+/* Have all who read these results now, or are being altered to, a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
 static bool
 swap_is_complete(List *swaps)
 {
@@ -450,7 +450,7 @@ swap_is_complete(List *swaps)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == SB_STAGE_CURRENT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
+		if (row->stage != SB_STAGE_KEPT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
 			return false;
 	}
 	return true;
