@@ -236,24 +236,45 @@ sb_version_rebuild_marked(List *rows)
 
 /* ---- what is kept no longer ---- */
 
+static void
+version_expire_one(void *arg)
+{
+	const SbPipelineRow *found = arg;
+	ListCell *lc;
+
+	/* it may have been gone back to meanwhile, or dropped with what it reads */
+	(void) sb_catalog_lock(found->name);
+	foreach (lc, sb_catalog_versions(found->name))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == found->id && row->stage == SB_STAGE_KEPT)
+			sb_version_drop_tree(row, 0);
+	}
+}
+
 TimestampTz
 sb_version_expire(TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
 	ListCell *lc;
 
-	/* whoever reads it is not waited for: it has its turn again */
-	(void) set_config_option("lock_timeout", "200", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	foreach (lc, sb_catalog_pipelines())
 	{
 		SbPipelineRow *row = lfirst(lc);
+		ErrorData *error;
 
 		if (row->stage != SB_STAGE_KEPT)
 			continue;
 		if (row->keep_until > now)
 			next = Min(next, row->keep_until);
-		else
-			sb_version_drop_tree(row, 0);
+		else if (!sb_postponed_try(version_expire_one, row, &error))
+		{
+			/* whoever reads it is not waited for: it has its turn again */
+			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+				ReThrowError(error);
+			next = now;
+		}
 	}
 	return next;
 }

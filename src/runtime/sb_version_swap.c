@@ -564,7 +564,7 @@ swap_follows(const SbPipeline *building)
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !sb_chain_has_waiting(building) &&
+	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !building->misses_reader &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 

@@ -5,7 +5,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use SbTest;
 
-my $node = new_node('version_trees_meanwhile');
+my $node = new_node('version_trees_meanwhile', conf => 'stream_beam.housekeeping_interval = 1');
 
 sub run
 {
@@ -216,6 +216,34 @@ promise 'reader_of_another_role_is_not_run_in_its_alterer_s_session' => sub {
 	is(run('SELECT n FROM s_r'), 14, 'it is built with the settings of its own');
 	drop_all(qw(s_r s));
 	run('DROP OWNED BY upper_owner, reader_owner; DROP ROLE upper_owner, reader_owner');
+};
+
+promise 'kept_reader_that_has_failed_is_not_waited_for' => sub {
+	setup('f');
+	create_pipeline($node, 'f_r', 'SELECT sum(n) AS n FROM f');
+	wait_for($node, 'f_r');
+	run("SELECT beam.alter_pipeline('f', '" . query('f', 10) . q{')});
+	altered('f');
+	run(q{UPDATE beam.pipeline SET state = 'failed', revision = revision + 1 WHERE name = 'f_r' AND stage = 'kept'});
+	run(q{SELECT beam.rollback_pipeline('f')});
+	altered('f');
+	reads_current('f_r', 'f');
+	drop_all(qw(f_r f));
+};
+
+promise 'kept_version_that_is_read_holds_back_its_own_expiry_only' => sub {
+	setup('g');
+	setup('h');
+	run("SELECT beam.alter_pipeline('$_'')") for qw(g h);
+	altered(qw(g h));
+	my $session = open_with('LOCK TABLE ' . run(q{SELECT result::regclass FROM beam.pipeline WHERE name = 'g' AND stage = 'kept'}) . ' IN ACCESS SHARE MODE');
+	# a bundle has housekeeping look again
+	run(q{UPDATE beam.pipeline SET keep_until = now() WHERE stage = 'kept'; INSERT INTO e_h VALUES (1, '2026-01-01', 1, '')});
+	wait_until($node, q{SELECT count(*) = 0 FROM beam.pipeline WHERE name = 'h' AND stage = 'kept'});
+	is(run(q{SELECT count(*) FROM beam.pipeline WHERE name = 'g' AND stage = 'kept'}), 1, 'the one that is read is there');
+	commit($session);
+	wait_until($node, q{SELECT count(*) = 0 FROM beam.pipeline WHERE name = 'g' AND stage = 'kept'});
+	drop_all(qw(g h));
 };
 
 done_testing();
