@@ -89,6 +89,7 @@ promise 'one_that_is_altered_to_read_a_result_reads_its_next_version' => sub {
 	my $holder = hold('x');
 	run(q{SELECT beam.alter_pipeline('x', 'SELECT sum(n) AS n FROM a')});
 	run("SELECT beam.alter_pipeline('a', '" . query('a', 10) . q{', keep => NULL)});
+	wait_until($node, q{SELECT u.stage = 'building' FROM beam.pipeline r JOIN beam.pipeline u ON u.id = r.upstream WHERE r.name = 'x' AND r.stage = 'building'});
 	commit($holder);
 	altered('a', 'x');
 	reads_current('x', 'a');
@@ -137,15 +138,15 @@ promise 'replaced_view_that_reads_something_else' => sub {
 
 promise 'two_that_are_altered_to_read_each_other_are_refused' => sub {
 	setup('c');
-	other($_, 'c') for qw(x y);
-	my $session = open_with(q{SELECT beam.alter_pipeline('x', 'SELECT sum(n) AS n, 0 AS more FROM y')});
-	run(q{SELECT beam.alter_pipeline('y', 'SELECT sum(n) AS n, 0 AS more FROM x')});
+	other($_, 'c') for qw(c_x c_y);
+	my $session = open_with(q{SELECT beam.alter_pipeline('c_x', 'SELECT sum(n) AS n, 0 AS more FROM c_y')});
+	run(q{SELECT beam.alter_pipeline('c_y', 'SELECT sum(n) AS n, 0 AS more FROM c_x')});
 	commit($session);
-	wait_until($node, q{SELECT bool_or(next_state = 'failed') FROM beam.pipelines WHERE name IN ('x', 'y')});
+	wait_until($node, q{SELECT bool_or(next_state = 'failed') FROM beam.pipelines WHERE name IN ('c_x', 'c_y')});
 	run(q{SELECT beam.cancel_alter(name) FROM beam.pipeline_versions WHERE stage = 'building'});
 	run("INSERT INTO e_c VALUES (1, '2026-01-01', 1, '')");
-	equal_to_batch($node, $_, "the old one goes on: $_") for qw(x y);
-	drop_all(qw(x y c));
+	equal_to_batch($node, $_, "the old one goes on: $_") for qw(c_x c_y);
+	drop_all(qw(c_x c_y c));
 };
 
 promise 'what_joined_a_version_that_begins_again_begins_again' => sub {
@@ -156,17 +157,17 @@ promise 'what_joined_a_version_that_begins_again_begins_again' => sub {
 		INSERT INTO e_p SELECT i, '2026-01-01', i % 3, '' FROM generate_series(1, 100) i;
 		INSERT INTO e_p_2 SELECT i, '2026-01-01', 7, '' FROM generate_series(1, 100) i});
 	create_pipeline($node, 'p', 'SELECT k, count(*) AS n FROM e_p GROUP BY k');
-	other('x', 'p');
-	my $holder = hold('x');
+	other('p_x', 'p');
+	my $holder = hold('p_x');
 	run(q{BEGIN; SELECT beam.alter_pipeline('p', 'SELECT k, count(*) * 10 AS n FROM e_p GROUP BY k');
-		SELECT beam.alter_pipeline('x', 'SELECT sum(n) AS n FROM p'); COMMIT});
+		SELECT beam.alter_pipeline('p_x', 'SELECT sum(n) AS n FROM p'); COMMIT});
 	my $built = run(q{SELECT id FROM beam.pipeline WHERE name = 'p' AND stage = 'building'});
 	run('ALTER TABLE e_p ATTACH PARTITION e_p_2 FOR VALUES IN (7)');
 	wait_until($node, "SELECT count(*) = 0 FROM beam.pipeline WHERE id = $built");
 	commit($holder);
-	altered('p', 'x');
-	reads_current('x', 'p');
-	drop_all(qw(x p));
+	altered('p', 'p_x');
+	reads_current('p_x', 'p');
+	drop_all(qw(p_x p));
 };
 
 promise 'drop_that_is_open_holds_up_no_other_pipeline' => sub {
@@ -234,7 +235,7 @@ promise 'kept_reader_that_has_failed_is_not_waited_for' => sub {
 promise 'kept_version_that_is_read_holds_back_its_own_expiry_only' => sub {
 	setup('g');
 	setup('h');
-	run("SELECT beam.alter_pipeline('$_'')") for qw(g h);
+	run("SELECT beam.alter_pipeline('$_')") for qw(g h);
 	altered(qw(g h));
 	my $session = open_with('LOCK TABLE ' . run(q{SELECT result::regclass FROM beam.pipeline WHERE name = 'g' AND stage = 'kept'}) . ' IN ACCESS SHARE MODE');
 	# a bundle has housekeeping look again
