@@ -23,6 +23,9 @@ int sb_guc_ring_size_kb;
 int sb_guc_start_timeout_ms;
 int sb_guc_state_memory_kb;
 
+/* A pipeline at rest writes its position every 16 MB: with less than twice that it would be given up for nothing. */
+#define SB_RETAINED_WAL_MIN_MB 32
+
 typedef struct SbIntGuc
 {
 	const char *name;
@@ -31,7 +34,17 @@ typedef struct SbIntGuc
 	int boot, min, max;
 	GucContext context;
 	int flags;
+	GucIntCheckHook check;
 } SbIntGuc;
+
+static bool
+guc_check_retained_wal(int *value, void **extra, GucSource source)
+{
+	if (*value < 0 || *value >= SB_RETAINED_WAL_MIN_MB)
+		return true;
+	GUC_check_errdetail("It has to be -1 (no limit), or %d MB at least: a pipeline at rest writes its position every 16 MB.", SB_RETAINED_WAL_MIN_MB);
+	return false;
+}
 
 static const SbIntGuc gucs[] = {
     {"stream_beam.bundle_rows", "Number of source rows after which a bundle ends at the next commit.",
@@ -55,7 +68,7 @@ static const SbIntGuc gucs[] = {
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
      &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.max_retained_wal", "WAL behind a pipeline's position with which it is given up (needs_resync), so that the disk does not fill; -1: never.",
-     &sb_guc_max_retained_wal_mb, 64 * 1024, -1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB},
+     &sb_guc_max_retained_wal_mb, 64 * 1024, -1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB, guc_check_retained_wal},
     {"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
      &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
     {"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",
@@ -73,7 +86,7 @@ sb_guc_define(void)
 		if (gucs[i].context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
 			continue;
 		DefineCustomIntVariable(gucs[i].name, gucs[i].what, NULL, gucs[i].variable, gucs[i].boot, gucs[i].min, gucs[i].max,
-		                        gucs[i].context, gucs[i].flags, NULL, NULL, NULL);
+		                        gucs[i].context, gucs[i].flags, gucs[i].check, NULL, NULL);
 	}
 	sb_kill_point_define();
 	if (process_shared_preload_libraries_in_progress)

@@ -31,6 +31,25 @@ sb_partition_ancestors(Oid relation)
 }
 
 bool
+sb_partition_knows_all(Oid relation)
+{
+	ListCell *lc;
+
+	if (get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE)
+		return true;
+	/* this takes in what others have told, too */
+	if (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
+		return false;
+	UnlockRelationOid(relation, ShareUpdateExclusiveLock);
+	foreach (lc, find_inheritance_children(relation, NoLock))
+	{
+		if (!sb_partition_knows_all(lfirst_oid(lc)))
+			return false;
+	}
+	return true;
+}
+
+bool
 sb_partition_old_has(Relation rel, const char *column)
 {
 	AttrNumber attno = get_attnum(RelationGetRelid(rel), column);

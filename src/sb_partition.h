@@ -13,6 +13,12 @@
 extern List *sb_partition_tree(Oid relation, LOCKMODE mode);
 /* The tables that have the rows of a partition among theirs: its parent, and so on upwards; NIL: it is no partition. */
 extern List *sb_partition_ancestors(Oid relation);
+/*
+ * True: this process knows of every partition, at every level, that was attached by a transaction which a snapshot taken before sees. Who attaches one
+ * leaves the transactions that snapshots name before it tells others of the partition, and holds its lock until then. False: somebody has
+ * a lock of that kind now. Nobody is waited for, and nothing stays locked.
+ */
+extern bool sb_partition_knows_all(Oid relation);
 /* Do old tuples of a table in the WAL have a column? By its replica identity; partitions may have the column elsewhere, hence the name. */
 extern bool sb_partition_old_has(Relation rel, const char *column);
 /* The same of a relation and all its partitions. */

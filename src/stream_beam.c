@@ -23,7 +23,8 @@ _PG_init(void)
 {
 	sb_guc_define();
 	sb_session_batch_install();
-	if (!process_shared_preload_libraries_in_progress)
+	/* pg_upgrade puts the extension together piece by piece, and copies the files when that is done: nobody is to look at it before */
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	sb_shmem_install();
 	sb_hooks_install();

@@ -182,7 +182,9 @@ rollback_find(const SbPipelineRow *current, int32 version)
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("version %d of pipeline \"%s\" is %s", found->version, found->name, sb_pipeline_state_name(found->state)),
 		         found->error_message ? errdetail("%s", found->error_message) : 0,
-		         errhint("beam.resume_pipeline() sets all versions running again.")));
+		         found->state == SB_PIPELINE_NEEDS_RESYNC
+		             ? errhint("Its rows cannot be trusted. Give its query, which is that of its batch view, to beam.alter_pipeline().")
+		             : errhint("beam.resume_pipeline() sets all versions running again.")));
 	return found;
 }
 

@@ -13,11 +13,14 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_version.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* The state is looked at so often, for a pipeline that stops while the command waits. */
@@ -63,16 +66,26 @@ ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 	return row;
 }
 
+/* Says how far it is, now and then. SPI connected, as the extension's owner. */
 static void
 ask_notice(SbAsk *ask)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(ask->command.pipeline)};
 
-	if (TimestampDifferenceMilliseconds(ask->noticed_at, now) < SB_ASK_NOTICE_MS || ask->command.lo == DT_NOEND)
+	if (TimestampDifferenceMilliseconds(ask->noticed_at, now) < SB_ASK_NOTICE_MS)
 		return;
 	ask->noticed_at = now;
-	ereport(NOTICE, (errmsg("%s of pipeline \"%s\": windows before %s are done, " INT64_FORMAT " rows read", ask->command.kind, ask->name,
-	                        timestamptz_to_str(ask->command.lo), ask->command.rows)));
+	/* as of now, also in a transaction that has one snapshot for all its life */
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_with_args("SELECT b.percent, b.rows, COALESCE(', ' || b.time_left || ' left', '') FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name = b.pipeline"
+	                          " WHERE p.id = $1 AND b.kind = 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
+	                          lengthof(types), types, values, NULL, true, 1) == SPI_OK_SELECT &&
+	    SPI_processed > 0)
+		ereport(NOTICE, (errmsg("backfill of pipeline \"%s\": %s %% done, %s rows read%s", ask->name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
+		                        SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3))));
+	PopActiveSnapshot();
 }
 
 static void
@@ -100,14 +113,15 @@ ask_look(SbAsk *ask)
 	sb_api_enter(&saved);
 	MemoryContextSwitchTo(context);
 	found = sb_command_read(ask->command.id, &ask->command);
+	if (found && strcmp(ask->command.kind, SB_COMMAND_REPLAY) != 0)
+		ask_notice(ask);
 	sb_api_leave(&saved);
 	if (!found)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
-	if (strcmp(ask->command.state, "failed") == 0)
+	if (strcmp(ask->command.state, SB_COMMAND_FAILED) == 0)
 		ask_raise(ask);
-	ask_notice(ask);
-	return strcmp(ask->command.state, "done") == 0;
+	return strcmp(ask->command.state, SB_COMMAND_DONE) == 0;
 }
 
 static void
@@ -134,12 +148,14 @@ ask_wait(SbAsk *ask)
 	MemoryContextSwitchTo(old);
 }
 
-/* It is done. What is left behind after an error the runner tidies up. */
+/* It is done. What is left behind after an error, or is to be seen in beam.stat_backfill, the runner tidies up. */
 static void
 ask_forget(const SbAsk *ask)
 {
 	SbElevated saved;
 
+	if (strcmp(ask->command.kind, SB_COMMAND_REPLAY) != 0)
+		return;
 	sb_api_enter(&saved);
 	sb_command_delete(ask->command.id);
 	sb_api_leave(&saved);
@@ -168,17 +184,6 @@ ask_run(SbAsk *ask)
 	ask_leave(0, PointerGetDatum(&ask->command));
 }
 
-static void
-backfill_check(const SbPipelineRow *row)
-{
-	if (strcmp(row->accumulation, "discarding") == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew", row->name),
-		         errdetail("Its rows are parts of windows, and those who read them have added them up: there is nothing to put in their place."),
-		         errhint("Use an accumulating or retracting pipeline, or drop it and create it again.")));
-}
-
 PG_FUNCTION_INFO_V1(stream_beam_backfill);
 
 /* backfill(pipeline, from, to) */
@@ -186,10 +191,10 @@ PGDLLEXPORT Datum
 stream_beam_backfill(PG_FUNCTION_ARGS)
 {
 	SbAsk ask = {.command = {.kind = SB_COMMAND_BACKFILL}};
-	SbPipelineRow *row = ask_begin(fcinfo, &ask, "beam.backfill");
-	SbRange range = sb_range_get(fcinfo, 1);
+	SbRange range;
 
-	backfill_check(row);
+	(void) ask_begin(fcinfo, &ask, "beam.backfill");
+	range = sb_range_get(fcinfo, 1);
 	ask.command.from = range.from;
 	ask.command.to = range.to;
 	ask_run(&ask);
@@ -216,15 +221,22 @@ stream_beam_replay_dead_letters(PG_FUNCTION_ARGS)
 
 /* The windows of the late events, as ranges that do not touch. In the current context. */
 static int
-late_ranges(int32 pipeline, SbRange **ranges)
+late_ranges(const SbPipelineRow *row, SbRange **ranges)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid types[] = {INT4OID};
-	Datum values[] = {Int32GetDatum(pipeline)};
+	Datum values[] = {Int32GetDatum(row->id)};
 	SbElevated saved;
 	bool isnull;
 	int n;
 
+	/* all of them or none */
+	if (!sb_backfill_has_parts(sb_version_plan(row, NULL)))
+	{
+		*ranges = palloc(sizeof(SbRange));
+		**ranges = (SbRange){.from = DT_NOBEGIN, .to = DT_NOEND};
+		return 1;
+	}
 	sb_api_enter(&saved);
 	/* islands: a window that starts behind the end of all before it begins a new one */
 	if (SPI_execute_with_args("SELECT min(window_start), max(window_end) FROM"
@@ -259,8 +271,7 @@ stream_beam_replay_late_events(PG_FUNCTION_ARGS)
 	SbRange *ranges;
 	int n;
 
-	backfill_check(row);
-	n = late_ranges(row->id, &ranges);
+	n = late_ranges(row, &ranges);
 	for (int i = 0; i < n; i++)
 	{
 		ask.command = (SbCommand){.kind = SB_COMMAND_LATE, .pipeline = row->id, .from = ranges[i].from, .to = ranges[i].to};

@@ -249,7 +249,7 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(row->name));
 	ListCell *lc;
 
-	if (building == NULL || (!altered && building->reason == NULL))
+	if (building == NULL || (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
 		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
 	foreach (lc, sb_version_tree(sb_catalog_pipelines(), building))
 	{

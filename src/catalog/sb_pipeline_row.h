@@ -72,6 +72,15 @@ typedef struct SbPipelineRow
 	SbProgress progress;
 } SbPipelineRow;
 
+/* Why a version is made for a backfill: the current one goes on as it should, and nobody but who asked waits for the new one. */
+#define SB_REASON_BACKFILL "backfill()"
+
+static inline bool
+sb_catalog_is_of_backfill(const SbPipelineRow *row)
+{
+	return row->reason != NULL && strcmp(row->reason, SB_REASON_BACKFILL) == 0;
+}
+
 extern const char *sb_pipeline_state_name(SbPipelineState state);
 
 /* all of them, by id */

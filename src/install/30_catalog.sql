@@ -281,36 +281,5 @@ SELECT p.name,
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
-CREATE VIEW beam.stat_backfill WITH (security_barrier) AS
-SELECT h.pipeline,
-       CASE WHEN h.state OPERATOR(pg_catalog.<>) 'running' AND h.finished_at IS NULL THEN h.state
-            WHEN h.finished_at IS NOT NULL THEN 'done'
-            WHEN h.scanned THEN 'catching up'
-            WHEN h.begun THEN 'scanning'
-            ELSE 'waiting' END AS state,
-       h.rows,
-       GREATEST(h.estimated_rows, h.rows) AS estimated_rows,
-       CASE WHEN h.scanned THEN 100
-            ELSE LEAST(99, pg_catalog.round(100.0 OPERATOR(pg_catalog.*) h.rows OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1), 1)) END AS percent,
-       pg_catalog.round((h.rows OPERATOR(pg_catalog./) h.seconds)::numeric) AS rows_per_second,
-       CASE WHEN h.scanned THEN interval '0'
-            WHEN h.rows OPERATOR(pg_catalog.>) 0
-            THEN pg_catalog.date_trunc('second', GREATEST(h.estimated_rows OPERATOR(pg_catalog.-) h.rows, 0) OPERATOR(pg_catalog./) h.rows::float8 OPERATOR(pg_catalog.*) h.seconds OPERATOR(pg_catalog.*) interval '1 second') END AS time_left,
-       h.by,
-       h.lower_bound AS frontier,
-       h.chunks,
-       h.started_at,
-       h.finished_at
-  FROM (SELECT p.name AS pipeline, p.state, p.owner, h.rows, h.estimated_rows, h.begun, h.scanned, h.lower_bound, h.chunks, h.started_at, h.finished_at,
-               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
-                    WHEN h.part OPERATOR(pg_catalog.>) 0
-                    THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
-                                  WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::text END AS by,
-               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::float8, 0.001) AS seconds
-          FROM beam.history h
-          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) h.pipeline) h
- WHERE pg_catalog.pg_has_role(h.owner, 'USAGE');
-COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows that its source had before it: rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which all is in the result';
-
-GRANT SELECT ON beam.stat_backfill, beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
+GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
 

@@ -8,7 +8,7 @@ AS 'MODULE_PATHNAME', 'stream_beam_verify';
 COMMENT ON FUNCTION beam.verify(text, timestamptz, timestamptz) IS
 'compares the result of a pipeline with its batch view, in one snapshot, for the windows that overlap from..to (null: no bound), and lists the differences: kind is missing (the batch view has the row, the result has not), unexpected (the other way round) or different. Call beam.wait_for() first, else what has just been committed counts as missing; so do windows that the trigger has not let out yet. Needs the right to read both. Errors: 42704, 42501, 22023 empty range, 0A000 for a discarding pipeline. Example: SELECT * FROM beam.verify(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 
--- What is asked of the runner (sb_command.h): a row lives as long as who asked waits for it.
+-- What is asked of the runner (sb_command.h): a row lives as long as who asked waits for it; a pipeline's last backfill until the next one.
 CREATE TABLE beam.command (
     id         int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline   int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
@@ -20,7 +20,8 @@ CREATE TABLE beam.command (
     ids        int8[],                      -- replay: of the dead letters; NULL: all
     last_id    int8 NOT NULL DEFAULT 0,     -- of them, those after this ...
     max_id     int8 NOT NULL DEFAULT 0,     -- ... and up to this are still to be done; 0: not begun
-    state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'failed')),
+    first      timestamptz,                 -- where it began
+    state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done', 'failed', 'cancelled')),
     rows       int8 NOT NULL DEFAULT 0,
     failed     int8 NOT NULL DEFAULT 0,
     events     int8 NOT NULL DEFAULT 0,     -- late: those that are deleted, since the windows have their rows
@@ -29,7 +30,9 @@ CREATE TABLE beam.command (
     detail     text,
     hint       text,
     asked_by   oid NOT NULL,
-    at         timestamptz NOT NULL DEFAULT now()
+    at         timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    updated_at timestamptz
 );
 
 -- Where the last step of a backfill meets the stream (sb_backfill.h).
@@ -43,10 +46,85 @@ CREATE TABLE beam.cut (
 );
 REVOKE ALL ON beam.command, beam.cut FROM PUBLIC;
 
+-- How far rows are read from a table: histories (also those of versions that are built for a backfill), and backfills that go step by step.
+CREATE VIEW beam.stat_backfill WITH (security_barrier) AS
+SELECT b.pipeline,
+       b.kind,
+       b.state,
+       b.range_from,
+       b.range_to,
+       b.rows,
+       b.estimated_rows,
+       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN 100
+            ELSE LEAST(99, pg_catalog.round((100 OPERATOR(pg_catalog.*) b.share)::numeric, 1)) END AS percent,
+       pg_catalog.round((b.rows OPERATOR(pg_catalog./) b.seconds)::numeric) AS rows_per_second,
+       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN interval '0'
+            WHEN b.share OPERATOR(pg_catalog.>) 0 AND b.finished_at IS NULL
+            THEN pg_catalog.date_trunc('second', b.seconds OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) b.share) OPERATOR(pg_catalog./) b.share OPERATOR(pg_catalog.*) interval '1 second') END AS time_left,
+       b.by,
+       b.frontier,
+       b.chunks,
+       b.started_at,
+       b.finished_at
+  FROM (SELECT p.owner,
+               p.name AS pipeline,
+               CASE WHEN p.reason OPERATOR(pg_catalog.=) 'backfill()' THEN 'backfill' ELSE 'history' END AS kind,
+               CASE WHEN h.finished_at IS NOT NULL THEN 'done'
+                    WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
+                    WHEN h.scanned THEN 'catching up'
+                    WHEN h.begun THEN 'scanning'
+                    ELSE 'waiting' END AS state,
+               NULL::timestamptz AS range_from,
+               NULL::timestamptz AS range_to,
+               h.rows,
+               GREATEST(h.estimated_rows, h.rows) AS estimated_rows,
+               CASE WHEN h.scanned THEN 1 ELSE LEAST(0.99, h.rows::float8 OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1)) END AS share,
+               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::float8, 0.001) AS seconds,
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
+                    WHEN h.part OPERATOR(pg_catalog.>) 0
+                    THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::text END AS by,
+               h.lower_bound AS frontier,
+               h.chunks,
+               h.started_at,
+               h.finished_at
+          FROM beam.history h
+          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) h.pipeline
+         UNION ALL
+        SELECT p.owner,
+               p.name,
+               'backfill',
+               CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.state
+                    WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
+                    WHEN c.first IS NOT NULL THEN 'scanning'
+                    ELSE 'waiting' END,
+               NULLIF(c.range_from, '-infinity'),
+               NULLIF(c.range_to, 'infinity'),
+               c.rows,
+               NULL,
+               CASE WHEN c.state OPERATOR(pg_catalog.=) 'done' THEN 1
+                    WHEN pg_catalog.isfinite(c.first) AND pg_catalog.isfinite(c.hi) AND c.hi OPERATOR(pg_catalog.>) c.first
+                    THEN EXTRACT(epoch FROM c.lo OPERATOR(pg_catalog.-) c.first)::float8 OPERATOR(pg_catalog./) EXTRACT(epoch FROM c.hi OPERATOR(pg_catalog.-) c.first)::float8
+                    ELSE 0 END,
+               GREATEST(EXTRACT(epoch FROM c.updated_at OPERATOR(pg_catalog.-) c.started_at)::float8, 0.001),
+               CASE WHEN pg_catalog.isfinite(c.first) THEN 'event time' END,
+               CASE WHEN pg_catalog.isfinite(c.lo) THEN c.lo::text END,
+               NULL,
+               c.started_at,
+               CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.updated_at END
+          FROM beam.command c
+          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) c.pipeline
+         WHERE c.kind OPERATOR(pg_catalog.<>) 'replay'
+           -- one that is handed over to a version is seen as that
+           AND c.state OPERATOR(pg_catalog.<>) 'building' AND (c.state OPERATOR(pg_catalog.<>) 'done' OR c.first IS NOT NULL)) b
+ WHERE pg_catalog.pg_has_role(b.owner, 'USAGE');
+COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows of its table: those that this had before it (kind history), and its running and last backfill (kind backfill): rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which a history, and up to which a backfill that goes step by step, is in the result';
+GRANT SELECT ON beam.stat_backfill TO PUBLIC;
+
 CREATE PROCEDURE beam.backfill(pipeline text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_backfill';
 COMMENT ON PROCEDURE beam.backfill(text, timestamptz, timestamptz) IS
-'computes the windows that overlap from..to (null: no bound) anew from the table, also those long closed, and puts them in the place of what the result says; readers see old or new rows, writers are not held up. Errors: 42704, 42501, 22023 empty range, 55000 not running, 0A000 discarding pipeline, 25001 inside a transaction. Example: CALL beam.backfill(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
+'computes the windows that overlap from..to (null: no bound) anew from the table, also those long closed, and puts them in the place of what the result says; readers see old or new rows, writers are not held up. Sessions, the global window and windows of functions of your own are computed anew all of them, whatever the range. Cancelling the call takes back what is not done yet; beam.stat_backfill shows progress. Errors: 42704, 42501, 22023 empty range, 55000 not running or a version is being built, 0A000 discarding pipeline whose result is read by another, 25001 inside a transaction. Example: CALL beam.backfill(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 
 CREATE PROCEDURE beam.replay_dead_letters(pipeline text, ids bigint[] DEFAULT NULL) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_replay_dead_letters';

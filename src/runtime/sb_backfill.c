@@ -18,6 +18,7 @@
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
 #include "sb_statement.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
@@ -137,13 +138,6 @@ sb_backfill_showed(const SbBackfill *backfill, SbWindow window)
 	               backfill->joined ? backfill_overlap : backfill_compare) != NULL;
 }
 
-/* Does the pipeline have windows that can be taken a part at a time: told by the time of an element, and not merging? */
-static bool
-backfill_has_parts(const SbPipeline *pipeline)
-{
-	return pipeline->plan->window_fn != NULL && !pipeline->merging;
-}
-
 int64
 sb_backfill_window_size(SbPipeline *pipeline, TimestampTz at)
 {
@@ -226,7 +220,7 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 	bool found = true;
 
 	*range = SB_ALL_WINDOWS;
-	if (!backfill_has_parts(pipeline))
+	if (!sb_backfill_has_parts(pipeline->plan))
 		return true;
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* windows that begin before `from` and overlap it hold it */
@@ -263,6 +257,11 @@ backfill_take_snapshot(SbBackfillStep *step)
 	step->snapshot = sb_unseen_await_snapshot(sb_unseen_create(), SB_BACKFILL_SNAPSHOT_MS);
 	if (step->snapshot == NULL)
 		return false;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(step->snapshot);
+		return false;
+	}
 	step->backfilled = palloc(sizeof(SbBackfilled));
 	step->backfilled->range = step->range;
 	step->backfilled->cut = sb_cut_of_snapshot(step->snapshot);

@@ -6,6 +6,10 @@
  * that have expired are written and collected at once; the others live on, and the stream leaves out for them what the step's
  * snapshot has seen (the *cut*) until it has come to the cut's end.
  *
+ * Windows that cannot be taken a part at a time (sb_backfill_has_parts) have a step for all of them, during which the other pipelines
+ * wait, as long as the table is read. So where the result can be exchanged as a whole they are handed over to a version of the pipeline
+ * that is built beside it in chunks, and takes its place (sb_backfill_version.c).
+ *
  * CRASH SAFETY. The cut is written to beam.cut in the step's transaction: what the stream sends again after a crash is left out again.
  */
 #ifndef SB_BACKFILL_H
@@ -51,6 +55,13 @@ sb_backfill_saw(const SbBackfilled *backfilled, const SbRow *row)
 /* Had the window, before the running step, a row in the result? */
 extern bool sb_backfill_showed(const SbBackfill *backfill, SbWindow window);
 
+/* Can its windows be taken a part at a time: are they told by the time of an element, and not merging? */
+static inline bool
+sb_backfill_has_parts(const SbPlan *plan)
+{
+	return plan->window_fn != NULL && !sb_window_fn_merges(plan->window_fn);
+}
+
 /*
  * The windows that overlap [from, to), to be computed anew: where no bound is given (DT_NOBEGIN, DT_NOEND) it is looked for in table
  * and result. False: there are none. Pipelines whose windows cannot be told from a time give SB_ALL_WINDOWS. In a transaction, SPI connected.
@@ -81,5 +92,16 @@ extern SbFeed sb_backfill_feed(SbBackfillStep *step);
 extern void sb_backfill_end(SbBackfillStep *step, bool committed);
 /* May the next step be run, the stream being at `position`? Forgets a cut that has done its work. */
 extern bool sb_backfill_may_step(SbPipeline *pipeline, XLogRecPtr position);
+
+/* ---- by a version (sb_backfill_version.c): in a transaction, SPI connected ---- */
+
+/* Is it to be backfilled by a version of its own? */
+extern bool sb_backfill_wants_version(const SbPipeline *pipeline);
+/* Begins it. Errors: as sb_version_begin(); 55P03 somebody is in the way, who is not waited for long. */
+extern void sb_backfill_begin_version(const SbPipeline *pipeline);
+/* The one that is being built for a backfill of this pipeline, or NULL. */
+extern SbPipelineRow *sb_backfill_version(int32 pipeline);
+/* Gives it up. Error 55P03 as above. */
+extern void sb_backfill_drop_version(const SbPipelineRow *row);
 
 #endif

@@ -433,10 +433,10 @@ static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
 {
 	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
-	if (sb_pipeline_result_moved(pipeline))
+	if (sb_pipeline_result_altered(pipeline))
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		         errmsg("the result table of pipeline \"%s\" was renamed or given to another role: the bundle is run again", pipeline->row->name)));
+		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again", pipeline->row->name)));
 	/* dropped meanwhile: its objects are gone, and nobody waits for it */
 	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
 		return;

@@ -27,6 +27,8 @@
 #define SB_STEP_LONG_MS 500
 /* A step that could not be taken (the source is locked, no snapshot can be had) is tried again after this. */
 #define SB_COMMAND_RETRY_MS 100
+/* While a version is built for a command it is looked so often whether somebody waits for it still. */
+#define SB_COMMAND_WATCH_MS 1000
 
 /* ---- the table ---- */
 
@@ -162,42 +164,21 @@ sb_command_delete(int64 id)
 	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
-/* Those that wait, by their ids; rows that are of no use to anyone are deleted. */
-static List *
-command_waiting(void)
-{
-	List *waiting = NIL;
-	ListCell *lc;
-	List *left = NIL;
-
-	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id", 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		SbCommand *command = palloc(sizeof(SbCommand));
-
-		*command = command_of_tuple(SPI_tuptable->vals[i]);
-		if (command_is_left(command->id))
-			left = lappend(left, command);
-		else if (strcmp(command->state, "waiting") == 0)
-			waiting = lappend(waiting, command);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	foreach (lc, left)
-		sb_command_delete(((SbCommand *) lfirst(lc))->id);
-	return waiting;
-}
-
 /* How far it has come, in the transaction of what has been done. What is said to be done is not lost in a crash. */
 static void
 command_put(const SbCommand *command)
 {
 	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	char nulls[] = "         ";
 	Datum values[] = {
 	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
 	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id), Int64GetDatum(command->events)};
 
-	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9 WHERE id OPERATOR(pg_catalog.=) $1",
-	           lengthof(types), types, values, NULL, SPI_OK_UPDATE);
+	if (command->lo == DT_NOEND)
+		nulls[2] = nulls[3] = 'n';
+	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
+	           " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 	ForceSyncCommit();
 }
 
@@ -214,8 +195,149 @@ command_put_error(const SbCommand *command, const ErrorData *error)
 		nulls[3] = 'n';
 	if (error->hint == NULL)
 		nulls[4] = 'n';
-	sb_sql_run("UPDATE beam.command SET state = 'failed', sqlstate = $2, message = $3, detail = $4, hint = $5 WHERE id OPERATOR(pg_catalog.=) $1",
+	sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
+	           " WHERE id OPERATOR(pg_catalog.=) $1",
 	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+}
+
+void
+sb_commands_follow(int32 before, int32 next, bool backfilled)
+{
+	Oid types[] = {INT4OID, INT4OID, BOOLOID};
+	Datum values[] = {Int32GetDatum(before), Int32GetDatum(next), BoolGetDatum(backfilled)};
+
+	/* the late events of the version that goes are in the rows of this one */
+	if (sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_DONE "', updated_at = pg_catalog.clock_timestamp(),"
+	               " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
+	               " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
+	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING "' AND $3",
+	               lengthof(types), types, values, NULL, SPI_OK_UPDATE) > 0)
+		ForceSyncCommit();
+	sb_sql_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+/* ---- those that are under way, and those that nobody waits for ---- */
+
+typedef struct SbCommands
+{
+	List *waiting; /* of SbCommand, by id */
+	List *building;
+	List *last; /* pipelines of which a backfill has ended */
+} SbCommands;
+
+static bool
+command_is(const SbCommand *command, const char *state)
+{
+	return strcmp(command->state, state) == 0;
+}
+
+static bool
+command_is_backfill(const SbCommand *command)
+{
+	return strcmp(command->kind, SB_COMMAND_REPLAY) != 0;
+}
+
+static void
+command_drop_version(void *arg)
+{
+	SbPipelineRow *version = sb_backfill_version(((SbCommand *) arg)->pipeline);
+
+	if (version)
+		sb_backfill_drop_version(version);
+}
+
+/* False: somebody has it locked just now. */
+static bool
+command_give_up_version(SbCommand *command)
+{
+	ErrorData *error;
+
+	if (sb_try(command_drop_version, command, &error))
+		return true;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	return false;
+}
+
+/* Nobody waits for it any more. */
+static void
+command_tidy(SbCommands *commands, SbCommand *command)
+{
+	bool keep = command_is_backfill(command) && !list_member_int(commands->last, command->pipeline);
+
+	if (command_is(command, SB_COMMAND_BUILDING) && !command_give_up_version(command))
+	{
+		commands->building = lcons(command, commands->building);
+		return;
+	}
+	if (!keep)
+	{
+		sb_command_delete(command->id);
+		return;
+	}
+	if (command_is(command, SB_COMMAND_WAITING) || command_is(command, SB_COMMAND_BUILDING))
+	{
+		command->state = SB_COMMAND_CANCELLED;
+		command_put(command);
+	}
+	commands->last = lappend_int(commands->last, command->pipeline);
+}
+
+/* Reads them all; rows that are of no use to anyone are deleted. In the_context. */
+static SbCommands
+command_read_all(void)
+{
+	SbCommands commands = {0};
+	List *all = NIL;
+	ListCell *lc;
+
+	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id DESC", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		SbCommand *command = palloc(sizeof(SbCommand));
+
+		*command = command_of_tuple(SPI_tuptable->vals[i]);
+		all = lappend(all, command);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	foreach (lc, all)
+	{
+		SbCommand *command = lfirst(lc);
+
+		if (command_is_left(command->id))
+			command_tidy(&commands, command);
+		else if (command_is(command, SB_COMMAND_WAITING))
+			commands.waiting = lcons(command, commands.waiting);
+		else if (command_is(command, SB_COMMAND_BUILDING))
+			commands.building = lcons(command, commands.building);
+	}
+	return commands;
+}
+
+/* Has the version that is built for it come to grief? */
+static void
+command_watch(SbCommand *command)
+{
+	SbPipelineRow *version = sb_backfill_version(command->pipeline);
+	ErrorData error = {.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE};
+
+	if (version && version->state != SB_PIPELINE_FAILED && version->state != SB_PIPELINE_NEEDS_RESYNC)
+		return;
+	if (version == NULL)
+	{
+		error.message = "the version that was built for the backfill has been given up";
+		error.hint = "Call beam.backfill() again.";
+	}
+	else
+	{
+		const char *code = version->error_code;
+
+		if (code)
+			error.sqlerrcode = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
+		error.message = version->error_message;
+	}
+	if (command_give_up_version(command))
+		command_put_error(command, &error);
 }
 
 /* ---- steps ---- */
@@ -233,49 +355,117 @@ sb_commands_next(SbDatabase *db, XLogRecPtr position)
 {
 	if (pg_atomic_read_u32(&db->commands) != seen || (waiting && position != tried_at))
 		return 0;
-	return waiting ? retry_at : DT_NOEND;
+	return retry_at;
+}
+
+/* Is a version being built for a backfill of the same pipeline? */
+static bool
+command_is_behind(const SbCommands *commands, const SbCommand *command)
+{
+	ListCell *lc;
+
+	foreach (lc, commands->building)
+	{
+		if (((SbCommand *) lfirst(lc))->pipeline == command->pipeline)
+			return command_is_backfill(command);
+	}
+	return false;
 }
 
 /* The first that can be gone on with now. */
 static SbCommand *
-command_choose(List *commands, List *pipelines, XLogRecPtr position)
+command_choose(const SbCommands *commands, List *pipelines, XLogRecPtr position)
 {
 	ListCell *lc;
 
-	foreach (lc, commands)
+	foreach (lc, commands->waiting)
 	{
 		SbCommand *command = lfirst(lc);
 		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
-		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) &&
+		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) && !command_is_behind(commands, command) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
 			return command;
 	}
 	return NULL;
 }
 
-/* Finds out which windows it is about; false: none, so it is done, or the source is locked: all pipelines would wait with this one. */
-static bool
-backfill_begin(SbCommand *command, SbPipeline *pipeline)
+typedef struct SbCommandRun
 {
+	SbCommand *command;
+	SbPipeline *pipeline;
+	SbIntake *intake;
+	List *pipelines;
+	SbDatabase *db;
+	uint32 seen_chain_generation;
+	XLogRecPtr *commit;
+} SbCommandRun;
+
+static void
+backfill_check(const SbPipeline *pipeline)
+{
+	if (pipeline->history)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", pipeline->row->name),
+		         errhint("CALL beam.wait_for() first; beam.stat_backfill shows how far it is.")));
+	if (pipeline->strategy.accumulation == SB_DISCARDING && pipeline->chain)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: another pipeline reads its result", pipeline->row->name),
+		         errdetail("That one takes rows that are added, and could not take back those that go."),
+		         errhint("Drop the reader with beam.drop_pipeline(), and create it again afterwards.")));
+}
+
+/* Finds out which windows it is about, or hands it over to a version; in a subtransaction. */
+static void
+backfill_begin(void *arg)
+{
+	SbCommandRun *run = arg;
+	SbCommand *command = run->command;
 	SbWindowRange range;
 
-	sb_transaction_begin();
-	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
+	backfill_check(run->pipeline);
+	if (sb_backfill_wants_version(run->pipeline))
 	{
-		sb_transaction_commit();
-		return false;
+		sb_backfill_begin_version(run->pipeline);
+		command->state = SB_COMMAND_BUILDING;
 	}
-	if (sb_backfill_bounds(pipeline, command->from, command->to, &range))
+	/* all pipelines would wait with this one */
+	else if (!ConditionalLockRelationOid(run->pipeline->plan->source, AccessShareLock))
+		return;
+	else if (sb_backfill_bounds(run->pipeline, command->from, command->to, &range))
 	{
 		command->lo = range.lo;
 		command->hi = range.hi;
 	}
 	else
-		command->state = "done";
+	{
+		command->lo = command->hi = SB_TIME_MIN;
+		command->state = SB_COMMAND_DONE;
+	}
 	command_put(command);
+}
+
+/* True: steps can be taken. */
+static bool
+backfill_try_begin(SbCommandRun *run)
+{
+	ErrorData *error;
+	bool begun;
+
+	sb_transaction_begin();
+	MemoryContextSwitchTo(the_context);
+	begun = sb_try(backfill_begin, run, &error);
+	if (!begun)
+	{
+		sb_pipeline_forget_settings();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			command_put_error(run->command, error);
+	}
 	sb_transaction_commit();
-	return strcmp(command->state, "done") != 0;
+	MemoryContextSwitchTo(the_context);
+	return begun && run->command->lo != DT_NOEND && command_is(run->command, SB_COMMAND_WAITING);
 }
 
 /* The step's snapshot saw all that the stream has brought so far, so the windows have the rows of these. */
@@ -301,7 +491,7 @@ backfill_done(SbBackfillStep *step)
 	command->lo = step->range.hi;
 	command->rows += step->rows;
 	if (command->lo >= command->hi)
-		command->state = "done";
+		command->state = SB_COMMAND_DONE;
 	command_put(command);
 }
 
@@ -309,20 +499,9 @@ static void
 replay_done(SbCommand *command)
 {
 	if (command->last_id >= command->max_id)
-		command->state = "done";
+		command->state = SB_COMMAND_DONE;
 	command_put(command);
 }
-
-typedef struct SbCommandRun
-{
-	SbCommand *command;
-	SbPipeline *pipeline;
-	SbIntake *intake;
-	List *pipelines;
-	SbDatabase *db;
-	uint32 seen_chain_generation;
-	XLogRecPtr *commit;
-} SbCommandRun;
 
 static SbBundleEnd
 command_feed(SbCommandRun *run, SbFeed *feed)
@@ -341,12 +520,7 @@ command_backfill(SbCommandRun *run)
 	SbFeed feed;
 	int64 took;
 
-	if (run->pipeline->history)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", run->pipeline->row->name),
-		         errhint("CALL beam.wait_for() first; beam.stat_backfill shows how far it is.")));
-	if (command->lo == DT_NOEND && !backfill_begin(command, run->pipeline))
+	if (command->lo == DT_NOEND && !backfill_try_begin(run))
 		return SB_BUNDLE_NOTHING;
 	step.range = (SbWindowRange){.from = command->from, .lo = command->lo, .hi = command->hi};
 	if (command->lo == SB_TIME_MIN)
@@ -376,7 +550,7 @@ command_take_step(SbCommandRun *run)
 	SbBundleEnd end;
 	SbFeed feed;
 
-	if (strcmp(run->command->kind, SB_COMMAND_REPLAY) != 0)
+	if (command_is_backfill(run->command))
 		return command_backfill(run);
 	feed = sb_replay_feed(run->pipeline, run->command, replay_done);
 	end = command_feed(run, &feed);
@@ -421,7 +595,8 @@ SbBundleEnd
 sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_chain_generation, XLogRecPtr *commit)
 {
 	MemoryContext old;
-	List *commands;
+	SbCommands commands;
+	ListCell *lc;
 	SbCommandRun run = {.db = db, .intake = intake, .pipelines = pipelines, .seen_chain_generation = seen_chain_generation, .commit = commit};
 	SbBundleEnd end = SB_BUNDLE_NOTHING;
 
@@ -438,9 +613,13 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_
 	old = MemoryContextSwitchTo(the_context);
 	sb_transaction_begin();
 	MemoryContextSwitchTo(the_context);
-	commands = command_waiting();
-	waiting = commands != NIL;
-	run.command = command_choose(commands, pipelines, intake->position);
+	commands = command_read_all();
+	foreach (lc, commands.building)
+		command_watch(lfirst(lc));
+	if (commands.building)
+		retry_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_WATCH_MS);
+	waiting = commands.waiting != NIL;
+	run.command = command_choose(&commands, pipelines, intake->position);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(the_context);
 	if (run.command)

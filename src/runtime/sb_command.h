@@ -5,7 +5,8 @@
  * how far the command has come and, at the end, that it is done commit in one transaction, so each step is done once, whatever dies.
  *
  * WITHDRAWAL. From before that commit on the backend holds a lock that stands for the command. Where nobody holds it, nobody waits:
- * cancelled, gone, or through with it. The runner then takes no further step and deletes the row.
+ * cancelled, gone, or through with it. The runner then takes no further step, gives up the version that it builds for the command, and
+ * deletes the row; but a pipeline's last backfill, which is cancelled then, stays for beam.stat_backfill until there is another.
  */
 #ifndef SB_COMMAND_H
 #define SB_COMMAND_H
@@ -19,6 +20,12 @@
 #define SB_COMMAND_LATE "late" /* a backfill that deletes the late events of its windows with each step */
 #define SB_COMMAND_REPLAY "replay"
 
+#define SB_COMMAND_WAITING "waiting"   /* for a step to be taken */
+#define SB_COMMAND_BUILDING "building" /* backfill: for the version that is built for it to take its place */
+#define SB_COMMAND_DONE "done"
+#define SB_COMMAND_FAILED "failed"
+#define SB_COMMAND_CANCELLED "cancelled"
+
 typedef struct SbCommand
 {
 	int64 id;
@@ -29,7 +36,7 @@ typedef struct SbCommand
 	ArrayType *ids;       /* replay: of the dead letters; NULL: all */
 	int64 last_id;        /* replay: those up to here are done ... */
 	int64 max_id;         /* ... and those up to here are to be; 0: not known yet */
-	char *state;          /* waiting, done, failed */
+	char *state;          /* one of the following */
 	int64 rows;           /* read so far */
 	int64 failed;         /* replay: dead letters that failed again */
 	int64 events;         /* late: events deleted */
@@ -52,6 +59,12 @@ extern void sb_command_delete(int64 id);
 extern TimestampTz sb_commands_next(SbDatabase *db, XLogRecPtr position);
 /* Takes one step of one command, as a bundle. SB_BUNDLE_NOTHING: there was none to take. */
 extern SbBundleEnd sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_chain_generation, XLogRecPtr *commit);
+
+/*
+ * A version of a pipeline has taken another one's place: what is asked of that is asked of this now. `backfilled`: it was built for a
+ * backfill, which is done with it. In the transaction of the exchange, SPI connected.
+ */
+extern void sb_commands_follow(int32 before, int32 next, bool backfilled);
 
 /* ---- sb_replay.c ---- */
 

@@ -4,7 +4,8 @@
  * WHO IS GIVEN UP. A slot retains WAL for the pipeline with the least position, or for a transaction that is older still: decoding has to
  * begin where the oldest running transaction began. A pipeline is given up when more than the limit lies behind its own position,
  * unless a running transaction would retain that WAL all the same; then the log names the transaction instead, and the pipeline is looked at
- * again when that has ended.
+ * again when that has ended. Workers at rest read what other databases have written every ten seconds only: they are woken first, and waited for, so
+ * that none is given up that is behind for no other reason.
  *
  * A SLOT THAT NOBODY NEEDS. With no pipeline left that needs it, a slot that does not move, since its reader or the runner is stuck, dead or
  * still waiting for old transactions, is dropped; the reader makes another one. So the bound holds also where a runner waits for a lock for days.
@@ -37,6 +38,8 @@
 #define SB_GUARD_REPEAT_MS 60000
 /* A session may have locked the row of a pipeline; the launcher asks again. */
 #define SB_GUARD_LOCK_TIMEOUT "5s"
+/* Workers that are well read what there is, and write their positions, within this. */
+#define SB_GUARD_CATCH_UP_MS 5000
 
 XLogRecPtr
 sb_slot_restart_lsn(Oid dbid)
@@ -111,7 +114,7 @@ typedef struct SbGuard
 {
 	SbDatabase *db;
 	uint32 generation;     /* before the catalog was read */
-	XLogRecPtr insert;     /* so, too */
+	XLogRecPtr insert;     /* before the workers were given their chance */
 	XLogRecPtr held;       /* from where on a running transaction holds the slot; invalid: none does */
 	TransactionId held_by; /* which */
 	int given_up;
@@ -227,11 +230,33 @@ guard_blame_transaction(const SbGuard *guard)
 	         errhint("End that transaction.")));
 }
 
+/* Until all that is flushed now is applied, or it is clear that this takes long. */
+static void
+guard_let_catch_up(SbDatabase *db)
+{
+	XLogRecPtr flushed = GetFlushRecPtr(NULL);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_GUARD_CATCH_UP_MS);
+
+	if (db->workers[SB_ROLE_READER].pid == 0 || db->workers[SB_ROLE_RUNNER].pid == 0)
+		return;
+	sb_wake_worker(db, SB_ROLE_READER);
+	ConditionVariablePrepareToSleep(&db->changed);
+	while (pg_atomic_read_u64(&db->applied) < flushed)
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (left <= 0 || ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION))
+			break;
+	}
+	ConditionVariableCancelSleep();
+}
+
 static void
 guard_run(SbGuard *guard)
 {
-	guard->generation = pg_atomic_read_u32(&guard->db->generation);
 	guard->insert = GetXLogInsertRecPtr();
+	guard_let_catch_up(guard->db);
+	guard->generation = pg_atomic_read_u32(&guard->db->generation);
 	sb_transaction_begin();
 	if (!OidIsValid(get_extension_oid("stream_beam", true)))
 	{

@@ -15,6 +15,7 @@
 #include "runtime/sb_history_part.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_partition.h"
 #include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -30,6 +31,8 @@
 #define SB_HISTORY_ROWS 4096
 /* Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of four at most. */
 #define SB_HISTORY_FIRST_ROWS 50000
+/* Of sessions a chunk has as many, whatever it takes. */
+#define SB_HISTORY_LEAST_ROWS 500
 /* Pages of the table that are looked into for where to cut it: one of so many, within bounds; and the part values that are kept of them. */
 #define SB_HISTORY_SAMPLE_EACH 32
 #define SB_HISTORY_SAMPLE_MIN_PAGES 200
@@ -73,6 +76,7 @@ typedef struct SbChunk
 	Datum lower; /* none: it goes down to the end */
 	int64 rows;
 	TimestampTz started;
+	bool closed; /* all its rows are in: it is over when that commits */
 } SbChunk;
 
 /* Part values of a few rows, from the highest down: by these the table is cut into chunks of about equal size. */
@@ -312,6 +316,19 @@ sb_history_is_done(const SbPipeline *pipeline)
 	return pipeline->history == NULL || pipeline->history->now->done;
 }
 
+/*
+ * So many rows have taken so long; the next chunk should take as long as it may. Of sessions most of the work comes when all rows are in, so
+ * they are measured up to the commit; what that costs by itself is not to make chunks of single rows.
+ */
+static void
+chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
+{
+	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
+	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
+
+	history->chunk_rows = Max(pipeline->merging ? SB_HISTORY_LEAST_ROWS : 1, history->chunk_rows * Max(0.25, Min(4, factor)));
+}
+
 void
 sb_history_keep(SbPipeline *pipeline)
 {
@@ -326,6 +343,9 @@ sb_history_keep(SbPipeline *pipeline)
 	if (history->kept != history->now)
 	{
 		MemoryContextDelete(history->kept->context);
+		if (history->chunk.closed && pipeline->merging)
+			chunk_adapt(pipeline, history);
+		history->chunk.closed = false;
 		SB_KILL_POINT("after_chunk_commit");
 	}
 	history->kept = history->now;
@@ -533,6 +553,14 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 
+/* The table is somebody's for now: who waited for it would have all pipelines wait. */
+static bool
+chunk_postpone(SbHistory *history)
+{
+	history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_HISTORY_LOCKED_MS);
+	return false;
+}
+
 static bool
 chunk_open(SbFeed *feed)
 {
@@ -542,12 +570,8 @@ chunk_open(SbFeed *feed)
 	TimestampTz now = GetCurrentTimestamp();
 
 	*chunk = (SbChunk){.started = now};
-	/* who waits for a lock on the table would have all pipelines wait */
 	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
-	{
-		history->next_at = TimestampTzPlusMilliseconds(now, SB_HISTORY_LOCKED_MS);
-		return false;
-	}
+		return chunk_postpone(history);
 	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
 	if (chunk->snapshot == NULL)
 	{
@@ -556,6 +580,11 @@ chunk_open(SbFeed *feed)
 		return false;
 	}
 	history->await_ms = SB_HISTORY_AWAIT_MS;
+	if (!sb_partition_knows_all(pipeline->plan->source))
+	{
+		UnregisterSnapshot(chunk->snapshot);
+		return chunk_postpone(history);
+	}
 	chunk->cut = sb_cut_of_snapshot(chunk->snapshot);
 	chunk_begin_scan(pipeline, history);
 	return true;
@@ -569,16 +598,6 @@ chunk_next(SbFeed *feed, SbRow **rows)
 
 	chunk->rows += n;
 	return n;
-}
-
-/* So many rows have taken so long; the next chunk should take as long as it may. */
-static void
-chunk_adapt(SbHistory *history)
-{
-	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
-	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
-
-	history->chunk_rows = Max(1, history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
 static void
@@ -607,8 +626,10 @@ chunk_close(SbFeed *feed)
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
 	history_change_regions(pipeline, regions);
+	chunk->closed = true;
 	SB_KILL_POINT("before_chunk_commit");
-	chunk_adapt(history);
+	if (!pipeline->merging)
+		chunk_adapt(pipeline, history);
 	if (sb_guc_history_rate > 0)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }

@@ -128,6 +128,7 @@ hooks_end_of_transaction(bool committed)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
 	tell_runner = chained = probe = pinned = committing = false;
+	sb_partition_note_attached(InvalidOid);
 	blocked_dbid = new_dbid = InvalidOid;
 }
 
@@ -234,7 +235,11 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
 		if (OidIsValid(altered) && hooks_is_watched(altered))
+		{
 			sb_at_commit_tell_runner();
+			if (class == InheritsRelationId)
+				sb_partition_note_attached(object);
+		}
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -374,25 +379,32 @@ hooks_gives_away(const Node *statement)
 	return false;
 }
 
-/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+/* With SPI, the rights of the extension's owner, and what the statement has done in sight. */
 static void
-hooks_follow_owners(const Node *statement)
+hooks_as_worker(void (*run)(void))
 {
 	Oid user;
 	int context;
 
-	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
-		return;
-	sb_at_commit_tell_runner();
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	CommandCounterIncrement();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	sb_catalog_follow_owners();
+	run();
 	PopActiveSnapshot();
 	SPI_finish();
 	SetUserIdAndSecContext(user, context);
+}
+
+/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+static void
+hooks_follow_owners(const Node *statement)
+{
+	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
+		return;
+	sb_at_commit_tell_runner();
+	hooks_as_worker(sb_catalog_follow_owners);
 }
 
 static void
@@ -415,6 +427,9 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
 		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	hooks_follow_owners(statement->utilityStmt);
+	/* one that has failed may leave it to a ROLLBACK */
+	if (sb_partition_is_attached() && OidIsValid(get_extension_oid("stream_beam", true)))
+		hooks_as_worker(sb_partition_warn_attached);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)

@@ -1,5 +1,5 @@
 /*
- * sb_hooks_partition.c: notes into the WAL when rows come to a table, or leave it, without a change of their own.
+ * sb_hooks_partition.c: what is noted of partitions that come and go; see sb_hooks_partition.h.
  *
  * ATTACH, DETACH, DROP and TRUNCATE of a partition that has rows, and SET LOGGED, write a note (source/sb_rebuild_note.h) into the same
  * transaction; the reader turns it into a request to rebuild the pipelines over the tables above. An empty partition costs a look.
@@ -7,24 +7,34 @@
  * RULES. Whether a pipeline reads the table is not asked here: one that is being created in another session would be missed. Where
  * nobody does, the reader passes the note by.
  *
+ * A partition has a replica identity of its own, and its first UPDATE or DELETE would stop the pipelines that need old values it does not give.
+ * So the statement that attaches it warns, once it is done: before, its indexes are not there yet. Only where a pipeline reads a table above.
+ *
  * LOCKING. The commands have locked the partition against all others by the time they ask us, but for TRUNCATE, which asks before it does:
  * we take that lock for it, if the user may truncate.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "runtime/sb_hooks_partition.h"
 #include "runtime/sb_shmem.h"
 #include "sb_partition.h"
+#include "sb_statement.h"
 #include "source/sb_rebuild_note.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 /* Does anybody read this database's WAL for us? */
 static bool
@@ -82,6 +92,88 @@ sb_partition_object_access(ObjectAccessType access, Oid class, Oid object, int s
 		partition_dropped(object);
 	else if (access == OAT_TRUNCATE)
 		partition_truncated(object);
+}
+
+/* ---- the replica identity of a new partition ---- */
+
+static Oid attached = InvalidOid; /* by the running statement; one that has failed may leave what is gone */
+
+void
+sb_partition_note_attached(Oid partition)
+{
+	attached = partition;
+}
+
+bool
+sb_partition_is_attached(void)
+{
+	return OidIsValid(attached);
+}
+
+/* Whose rows are taken back, over one of these tables: name and each column that the batch view uses. */
+static uint64
+partition_columns_in_use(List *tables)
+{
+	Oid types[] = {OIDARRAYOID};
+	Datum *oids = palloc(sizeof(Datum) * list_length(tables));
+	Datum values[1];
+	ListCell *lc;
+
+	foreach (lc, tables)
+		oids[foreach_current_index(lc)] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[0] = PointerGetDatum(construct_array(oids, list_length(tables), OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	return sb_sql_run("SELECT DISTINCT p.name, a.attname::pg_catalog.text FROM beam.pipeline p"
+	                  " JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) p.view"
+	                  " JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+	                  " AND d.objid OPERATOR(pg_catalog.=) r.oid AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+	                  " AND d.refobjid OPERATOR(pg_catalog.=) p.source"
+	                  " JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) d.refobjsubid"
+	                  " WHERE p.source OPERATOR(pg_catalog.=) ANY ($1) AND p.retractable AND p.upstream OPERATOR(pg_catalog.=) 0 ORDER BY 1, 2",
+	                  lengthof(types), types, values, NULL, SPI_OK_SELECT);
+}
+
+/* Once for each pipeline. */
+static void
+partition_warn_of(Relation rel, const SPITupleTable *used, uint64 n)
+{
+	const char *name = RelationGetRelationName(rel);
+	const char *warned = "";
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		const char *pipeline = SPI_getvalue(used->vals[i], used->tupdesc, 1);
+		const char *column = SPI_getvalue(used->vals[i], used->tupdesc, 2);
+
+		if (strcmp(pipeline, warned) == 0 || sb_partition_old_has(rel, column))
+			continue;
+		warned = pipeline;
+		ereport(WARNING,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("an UPDATE or DELETE in partition \"%s\" would stop pipeline \"%s\"", name, pipeline),
+		         errdetail("The query uses column \"%s\", which is not of the partition's replica identity: the WAL would not have its old values.", column),
+		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL;",
+		                 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), name))));
+	}
+}
+
+void
+sb_partition_warn_attached(void)
+{
+	List *above = sb_partition_ancestors(attached);
+	uint64 n = above ? partition_columns_in_use(above) : 0;
+	SPITupleTable *used = SPI_tuptable;
+	ListCell *lc;
+
+	/* locked by the statement already */
+	foreach (lc, n > 0 ? sb_partition_tree(attached, AccessShareLock) : NIL)
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			partition_warn_of(rel, used, n);
+		table_close(rel, NoLock);
+	}
+	attached = InvalidOid;
 }
 
 /* ---- SET LOGGED: what has been changed before is not in the WAL ---- */

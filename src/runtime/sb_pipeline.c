@@ -152,6 +152,20 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 	return sb_sql_relation(relation);
 }
 
+static TransactionId
+pipeline_result_xmin(const SbPipelineRow *row)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->result));
+	TransactionId xmin = InvalidTransactionId;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xmin;
+}
+
 static SbPipelineRow *
 pipeline_copy_row(const SbPipelineRow *row)
 {
@@ -223,6 +237,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	pipeline_check_owner(row);
+	pipeline->result_xmin = pipeline_result_xmin(row);
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
@@ -281,6 +296,14 @@ sb_pipeline_result_moved(const SbPipeline *pipeline)
 	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
 	ReleaseSysCache(tuple);
 	return moved;
+}
+
+bool
+sb_pipeline_result_altered(const SbPipeline *pipeline)
+{
+	TransactionId xmin = pipeline_result_xmin(pipeline->row);
+
+	return TransactionIdIsValid(xmin) && xmin != pipeline->result_xmin;
 }
 
 void

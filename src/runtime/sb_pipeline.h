@@ -52,6 +52,7 @@ typedef struct SbPipeline
 	SbCells *cells;
 	SbResult *result;
 	char *result_name;               /* qualified, as it was opened */
+	TransactionId result_xmin;       /* who had last written its row of pg_class then */
 	const SbObserver *observer;      /* NULL: tables */
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
@@ -87,6 +88,8 @@ extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 /* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
 extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
+/* ... or anything else that is in its row of pg_class, be it back and forth? */
+extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 /* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);

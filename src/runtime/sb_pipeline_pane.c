@@ -113,6 +113,9 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 
 	if (pipeline->backfill == NULL || entry->emitted || !sb_backfill_showed(pipeline->backfill, window))
 		return false;
+	/* what it says is not said again with the next pane */
+	if (pipeline->strategy.accumulation == SB_DISCARDING)
+		sb_cells_cell(pipeline->cells, entry)->pane_elements = 0;
 	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY, .nonspeculative_index = ended ? 0 : -1, .is_first = true, .timestamp = sb_window_max_timestamp(window), .elements = 1};
 	return true;
 }

@@ -607,8 +607,9 @@ runner_command(void)
 	if (sb_commands_next(db, intake->position) > sb_clock_now())
 		return false;
 	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
-		return false;
+		return pg_atomic_read_u32(&db->generation) != intake->seen_generation;
 	runner_end_bundle(end, commit);
 	return true;
 }

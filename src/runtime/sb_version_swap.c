@@ -2,9 +2,9 @@
  * sb_version_swap.c: the next version of a pipeline takes the place of the current one; see sb_version.h.
  *
  * One transaction, between two bundles, with both at the same position. The result table stays the relation that it is: its rows go to
- * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT,
- * so that a reader sees the old rows or the new ones, whatever its snapshot. What the cells know of the result (that a row of theirs
- * is in it) stays true, since the rows move with the version.
+ * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT
+ * (of an accumulating result of the same shape: of those that differ), so that a reader sees the old rows or the new ones, whatever its
+ * snapshot. What the cells know of the result (that a row of theirs is in it) stays true, since the rows move with the version.
  *
  * Those who read the result of the pipeline, and follow it (sb_version_tree.c), exchange theirs in the same transaction.
  *
@@ -21,6 +21,7 @@
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_command.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
@@ -34,6 +35,8 @@
 #include "utils/timestamp.h"
 
 #define SB_SWAP_LOCK_MS "200"
+/* Autovacuum is told to go away before that. */
+#define SB_SWAP_DEADLOCK_MS "100"
 
 typedef struct SbSwap
 {
@@ -168,19 +171,37 @@ swap_lock(SbSwap *swap)
 	LockRelationOid(swap->next->view, AccessExclusiveLock);
 }
 
+/* How the rows go and the others come: where the table stays as it is, those that are in both stay where they are. */
+static void
+swap_rows_sql(const SbSwap *swap, char **remove, char **add)
+{
+	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
+	char *side = sb_sql_relation(swap->next->result);
+
+	if (accumulation == SB_ACCUMULATING && !swap->alter && !swap->index)
+	{
+		sb_result_replace_sql(swap->next_plan, side, swap->table, remove, add);
+		return;
+	}
+	*remove = psprintf("DELETE FROM %s", swap->table);
+	*add = sb_result_copy_sql(swap->next_plan, side, swap->table, accumulation);
+}
+
 static void
 swap_contents(SbSwap *swap)
 {
 	Oid side = swap->next->result;
+	char *remove, *add;
 
 	/* a constraint trigger that waits for the commit would be in the way of ALTER TABLE */
 	sb_version_run("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL);
 	if (swap->keep)
 		swap_put_aside(swap);
-	swap_move(swap, psprintf("DELETE FROM %s", swap->table));
+	swap_rows_sql(swap, &remove, &add);
+	swap_move(swap, remove);
 	swap_reshape(swap);
 	SB_KILL_POINT("in_swap");
-	swap_move(swap, sb_result_copy_sql(swap->next_plan, sb_sql_relation(side), swap->table, sb_accumulation_of_name(swap->next->accumulation)));
+	swap_move(swap, add);
 	swap->next->result = swap->result;
 	swap_drop(side);
 }
@@ -322,6 +343,7 @@ swap_catalog(SbSwap *swap)
 {
 	ListCell *lc;
 
+	sb_commands_follow(swap->before->id, swap->next->id, sb_catalog_is_of_backfill(swap->next));
 	if (swap->keep)
 	{
 		swap->before->stage = SB_STAGE_KEPT;
@@ -627,6 +649,7 @@ swap_run(void *arg)
 	int level = NewGUCNestLevel();
 
 	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("deadlock_timeout", SB_SWAP_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	swap_versions(arg);
 	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
 }

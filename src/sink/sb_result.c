@@ -186,6 +186,41 @@ result_equality(Oid type)
 	return result;
 }
 
+/* The columns of a row of table `alias`. */
+static void
+result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s.%s", i > 0 ? ", " : "", alias, quote_identifier(plan->columns_out[i].name));
+}
+
+void
+sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove, char **add)
+{
+	StringInfoData same, removal, addition;
+
+	/* rows with a NULL in their identity are not found: they are removed and added, as if they differed */
+	initStringInfo(&same);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		if (result_identifies(&plan->columns_out[i]))
+			appendStringInfo(&same, " AND s.%s %s r.%s", name, result_equality(plan->columns_out[i].type), name);
+	}
+	/* the same to the bit: values that are equal can be written in different ways */
+	initStringInfo(&removal);
+	appendStringInfo(&removal, "DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s s WHERE pg_catalog.record_image_eq(ROW(", into, from);
+	result_append_row(&removal, plan, "s");
+	appendStringInfoString(&removal, "), ROW(");
+	result_append_row(&removal, plan, "r");
+	appendStringInfo(&removal, "))%s)", same.data);
+	initStringInfo(&addition);
+	appendStringInfo(&addition, "%s s WHERE NOT EXISTS (SELECT FROM %s r WHERE true%s)", sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), into, same.data);
+	*remove = removal.data;
+	*add = addition.data;
+}
+
 /* A statement about the rows t of a given identity. `rows` has its columns as c1, c2 ... */
 static char *
 result_match_sql(const SbResult *result, const char *what, bool with_nulls)

@@ -21,6 +21,11 @@ extern char *sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumu
 extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation);
 /* Copies all rows from one table with the plan's columns into another. */
 extern char *sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation);
+/*
+ * One table gets the rows of another one with the same columns, both accumulating, by two statements that leave alone what is in both:
+ * *remove, then *add.
+ */
+extern void sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove, char **add);
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);

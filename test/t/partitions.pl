@@ -105,6 +105,47 @@ promise 'empty_partitions_come_and_go' => sub {
 	is(run(q{SELECT min(v) FROM of_em WHERE window_start >= '2026-03-01'}), 'after', 'the branch counts');
 };
 
+# What a command says, beside what it does
+sub said
+{
+	my ($rc, $out, $err) = $node->psql('postgres', $_[0], on_error_stop => 1);
+
+	die $err if $rc;
+	return $err;
+}
+
+promise 'new_partition_without_old_values_is_warned_of' => sub {
+	make_partitioned('wa');
+	create_pipeline($node, 'of_wa', per_day('wa'));
+	create_pipeline($node, 'of_keys', 'SELECT k, count(*) AS n FROM wa GROUP BY k');
+	create_pipeline($node, 'of_inserts', per_day('wa'), qq{$late, source_mode => 'append_only'});
+	my $said = said(q{CREATE TABLE wa_3 PARTITION OF wa FOR VALUES FROM ('2026-03-01') TO ('2026-04-01')});
+	like($said, qr/WARNING:  an UPDATE or DELETE in partition "wa_3" would stop pipeline "of_keys"\nDETAIL:  The query uses column "k", .*\nHINT:  ALTER TABLE public.wa_3 REPLICA IDENTITY FULL;/, 'CREATE TABLE');
+	like($said, qr/would stop pipeline "of_wa"/, 'each pipeline is named');
+	unlike($said, qr/of_inserts/, 'but for those that take nothing back');
+	like(said(q{CREATE TABLE wa_4 (LIKE wa) PARTITION BY LIST (k); CREATE TABLE wa_4a PARTITION OF wa_4 DEFAULT;
+		ALTER TABLE wa ATTACH PARTITION wa_4 FOR VALUES FROM ('2026-04-01') TO ('2026-05-01')}), qr/in partition "wa_4a" would stop pipeline "of_wa"/, 'ATTACH of a branch');
+	like(said(q{CREATE TABLE wa_2c PARTITION OF wa_2 FOR VALUES IN (20)}), qr/in partition "wa_2c" would/, 'below a branch');
+	run(q{CREATE ROLE maker; GRANT ALL ON SCHEMA public TO maker; ALTER TABLE wa OWNER TO maker; REVOKE ALL ON SCHEMA beam FROM maker});
+	like(said(q{SET ROLE maker; BEGIN; CREATE TABLE wa_5 PARTITION OF wa FOR VALUES FROM ('2026-05-01') TO ('2026-06-01'); ROLLBACK}), qr/"wa_5" would/, 'for any role');
+	# nothing to say
+	is(said(q{CREATE TABLE wa_6 (LIKE wa); ALTER TABLE wa_6 REPLICA IDENTITY FULL; ALTER TABLE wa ATTACH PARTITION wa_6 FOR VALUES FROM ('2026-06-01') TO ('2026-07-01');
+		ALTER TABLE wa DETACH PARTITION wa_6; DROP TABLE wa_6}), '', 'one that has them, and one that goes');
+	is(said(q{CREATE TABLE other (k int) PARTITION BY LIST (k); CREATE TABLE other_1 PARTITION OF other DEFAULT}), '', 'a table that no pipeline reads');
+	# a statement that fails after the partition was noted
+	run(q{CREATE TABLE wa_9 (LIKE wa); INSERT INTO wa_9 VALUES (1, '2027-01-01', 1, 'elsewhere')});
+	my $attach = q{ALTER TABLE wa ATTACH PARTITION wa_9 FOR VALUES FROM ('2026-09-01') TO ('2026-10-01')};
+	unlike(($node->psql('postgres', "BEGIN; $_", on_error_stop => 0))[2], qr/WARNING|terminated|closed/, 'one that fails')
+	  for "$attach; ROLLBACK", "SAVEPOINT a;\n$attach;\nROLLBACK TO a;\nCOMMIT",
+	  "DO \$\$ BEGIN $attach; EXCEPTION WHEN OTHERS THEN NULL; END \$\$;\nCOMMIT";
+	# what it says is so, and what it says helps
+	run(q{ALTER TABLE wa_3 REPLICA IDENTITY FULL; INSERT INTO wa VALUES (1, '2026-03-02', 1, 'three'); UPDATE wa SET k = 2 WHERE id = 1; DELETE FROM wa_3});
+	equal_to_batch($node, $_) for qw(of_wa of_keys);
+	run(q{INSERT INTO wa VALUES (1, '2026-04-02', 1, 'four')});
+	run(q{DELETE FROM wa_4});
+	state_is($node, $_, 'failed', qr/old values of a changed row of table "wa_4a" are not in the WAL/) for qw(of_wa of_keys);
+};
+
 # After each of these the rows of the source are others, and no change says so
 my %moves = (
 	attach => [ q{CREATE TABLE X_3 (LIKE X); INSERT INTO X_3 VALUES (1, '2026-03-05', 1, 'x'); ALTER TABLE X ATTACH PARTITION X_3 DEFAULT}, qr/table "x_attach_3" was attached/ ],
@@ -172,6 +213,55 @@ promise 'partition_that_comes_during_the_history_starts_it_again' => sub {
 	run('ALTER SYSTEM RESET stream_beam.history_rate; ALTER SYSTEM RESET stream_beam.history_chunk_time; SELECT pg_reload_conf()');
 	equal_to_batch($node, 'of_hr');
 	is(run(q{SELECT state FROM beam.pipelines WHERE name = 'of_hr'}), 'running', 'and nothing has failed');
+};
+
+# A transaction that is visible may not yet have told others of the partition it made. It has its lock until then
+promise 'no_history_or_backfill_is_read_while_a_partition_comes' => sub {
+	my $session = $node->background_psql('postgres');
+
+	run('CREATE TABLE clock (n int); ALTER TABLE clock REPLICA IDENTITY FULL');
+	create_pipeline($node, 'of_clock', 'SELECT count(*) AS n FROM clock');
+	# no default partition, which would be locked by who attaches another
+	run(q{CREATE TABLE at (id int, ts timestamptz, k int, v text) PARTITION BY RANGE (ts);
+		CREATE TABLE at_1 PARTITION OF at FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+		CREATE TABLE at_2 PARTITION OF at FOR VALUES FROM ('2026-02-01') TO ('2026-03-01') PARTITION BY LIST (k);
+		CREATE TABLE at_2a PARTITION OF at_2 FOR VALUES IN (0, 1, 2, 3, 4, 5, 6);
+		ALTER TABLE at_1 REPLICA IDENTITY FULL; ALTER TABLE at_2a REPLICA IDENTITY FULL});
+	run(rows('at', 1, 300));
+	for my $new ([ 'at', q{FROM ('2026-03-01') TO ('2026-04-01')}, q{'2026-03-02', 1} ], [ 'at_2', 'IN (30)', q{'2026-02-02', 30} ])
+	{
+		my ($above, $values, $row) = @$new;
+
+		run("CREATE TABLE ${above}_new (LIKE at); ALTER TABLE ${above}_new REPLICA IDENTITY FULL; INSERT INTO ${above}_new VALUES (1, $row, 'old')");
+		$session->query_safe("BEGIN; ALTER TABLE $above ATTACH PARTITION ${above}_new FOR VALUES $values; INSERT INTO at VALUES (1, $row, 'new')");
+		create_pipeline($node, "of_$above", per_day('at'));
+		# the runner has turns, and a chunk would have been one of them
+		for (1 .. 3)
+		{
+			run('INSERT INTO clock VALUES (1)');
+			wait_for($node, 'of_clock');
+		}
+		is(run("SELECT count(*) FROM of_$above"), 0, "$above: the history waits");
+		$session->query_safe('COMMIT');
+		equal_to_batch($node, "of_$above", "$above: and has the rows of the new partition");
+	}
+	# a backfill is tried again
+	run('CREATE TABLE at_3 (LIKE at); ALTER TABLE at_3 REPLICA IDENTITY FULL');
+	$session->query_safe(q{BEGIN; ALTER TABLE at ATTACH PARTITION at_3 FOR VALUES FROM ('2026-04-01') TO ('2026-05-01')});
+	my $caller = $node->background_psql('postgres');
+	my $before = run(q{UPDATE of_at SET n = n + 1; SELECT sum(n) FROM of_at});
+	$caller->query_until(qr/called/, "\\echo called\nCALL beam.backfill('of_at');\n");
+	wait_until($node, q{SELECT count(*) = 1 FROM beam.command});
+	for (1 .. 3)
+	{
+		run('INSERT INTO clock VALUES (1)');
+		wait_for($node, 'of_clock');
+	}
+	is(run(q{SELECT sum(n) FROM of_at}), $before, 'a backfill waits');
+	$session->query_safe('COMMIT');
+	$caller->query_safe('SELECT 1');
+	equal_to_batch($node, 'of_at', 'and mends the result');
+	$_->quit for $session, $caller;
 };
 
 promise 'what_is_rolled_back_asks_for_nothing' => sub {

@@ -60,4 +60,15 @@ promise 'others_may_not_schedule' => sub {
 	refuses($node, q{SELECT beam.schedule_backfill('q', '0 3 * * *', '0')}, qr/must be positive/, 'an empty range');
 };
 
+promise 'jobs_that_the_extension_leaves_behind_are_found_by_name' => sub {
+	$node->safe_psql('postgres', q{CREATE TABLE tick (at timestamptz); ALTER TABLE tick REPLICA IDENTITY FULL; GRANT SELECT ON tick TO operator; SET ROLE operator;
+		SELECT beam.create_pipeline('r', $$SELECT w.window_start, w.window_end, count(*) AS n FROM tick, beam.tumble(at, '1 hour') w GROUP BY 1, 2$$);
+		SELECT beam.schedule_backfill('r', '0 3 * * *', '1 day')});
+	$node->safe_psql('postgres', 'DROP EXTENSION stream_beam CASCADE');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM cron.job}), 1, 'its tables go without a word to pg_cron');
+	# as docs/operations.md has it
+	$node->safe_psql('postgres', q{SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname LIKE 'stream_beam backfill %'});
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM cron.job}), 0, 'no job is left');
+};
+
 done_testing();

@@ -10,7 +10,7 @@ use Time::HiRes qw(usleep);
 use SbTest;
 
 my $MB = 1024 * 1024;
-my $node = new_node('main', conf => "min_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\n");
+my $node = new_node('main', conf => "min_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\ninclude_if_exists = 'kill_at.conf'\n");
 
 sub run { return $node->safe_psql('postgres', $_[0]) }
 
@@ -276,21 +276,142 @@ promise 'idle_database_holds_no_wal_of_its_neighbour' => sub {
 	}
 };
 
-promise 'slot_is_confirmed_no_further_than_what_is_flushed' => sub {
-	# the commit of a bundle, which is asynchronous, is not flushed for a while
-	set("wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'");
-	setup('flushed');
-	for my $round (1 .. 5)
+promise 'pipeline_at_rest_is_not_given_up_for_what_its_neighbour_writes' => sub {
+	refuses($node, q{ALTER SYSTEM SET stream_beam.max_retained_wal = '1MB'}, qr/invalid value.*It has to be -1 \(no limit\), or 32 MB at least/s, 'too little to make sense');
+	setup('resting');
+	set("stream_beam.max_retained_wal = '32MB'\nlog_min_messages = debug1");
+	for my $round (1 .. 2)
 	{
-		# a confirmation beyond this is written to disk at once: it moves what the slot retains
-		run('CHECKPOINT');
-		wait_for($node, 'flushed');
-		my $flushed = run("INSERT INTO t_flushed VALUES (100 + $round); SELECT pg_current_wal_flush_lsn()");
-		wait_until($node, "SELECT count(*) = 1 FROM flushed WHERE k = 100 + $round");
-		# nothing that looks on commits here: it would flush
-		wait_until($node, "SELECT confirmed_flush_lsn >= '$flushed' OR pg_current_wal_flush_lsn() > '$flushed' FROM pg_replication_slots WHERE slot_name = " . slot_of('postgres'));
-		$node->stop('immediate');
-		$node->start;
+		my $at = -s $node->logfile;
+		my $reader = wait_for_worker($node, 'reader');
+
+		# as long as it rests: it reads what others have written every ten seconds
+		kill('STOP', $reader);
+		fill(80, 'busy');
+		$node->wait_for_log(qr/starting background worker process "stream_beam guard/, $at);
+		kill('CONT', $reader);
+		wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'stream_beam guard'});
+		is(run("SELECT state FROM beam.pipelines WHERE name = 'resting'"), 'running', "round $round: it is not behind, and not given up");
+		insert('resting');
+		equal_to_batch($node, 'resting');
+		wait_until_released(32);
+	}
+	set("stream_beam.max_retained_wal = -1\nlog_min_messages = warning");
+	drop('resting');
+};
+
+# ---- what is flushed ----
+
+sub one { return run("SELECT $_[0] FROM pg_stat_activity WHERE backend_type = '$_[1]'") }
+
+sub confirmed { return 'confirmed_flush_lsn ' . $_[0] . ' FROM pg_replication_slots WHERE slot_name = ' . slot_of('postgres') }
+
+sub killed { return slurp_file($node->logfile, $_[0]) =~ /kills itself/ }
+
+# Until this is true, or since $at somebody was killed
+sub true_or_killed
+{
+	my ($at, $sql) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until (killed($at) || (eval { run($sql) } // '') eq 't')
+	{
+		die "this never became true: $sql" if time > $deadline;
+		usleep(20_000); # sleeps: between two looks
+	}
+}
+
+# Once all is confirmed, and the slot has something to write to disk with the next confirmation: nothing is flushed from now on but by those who
+# commit and wait for it. Who wrote the WAL, the bundle, does not.
+sub freeze_flush
+{
+	my $writer;
+
+	run('CHECKPOINT') for 1 .. 2;
+	wait_for($node, 'flushed');
+	wait_until($node, 'SELECT ' . confirmed(q{>= (SELECT position FROM beam.progress)}));
+	$writer = one('pid', 'walwriter');
+	kill('STOP', $writer) or die "process $writer: $!";
+	return $writer;
+}
+
+# The workers that come after this have it; those that are there have it soon
+sub kill_at
+{
+	my ($point) = @_;
+	my $file = $node->data_dir . '/kill_at.conf';
+	my $at = -s $node->logfile;
+
+	unlink $file;
+	append_to_file($file, "stream_beam.kill_at = '$point'\n");
+	$node->reload;
+	$node->wait_for_log(qr/parameter "stream_beam.kill_at" (changed|removed)/, $at);
+}
+
+# Applies a row, and says where the WAL is flushed to since
+sub apply
+{
+	my ($at, $k) = @_;
+	my $flushed = eval { run("INSERT INTO t_flushed VALUES ($k); SELECT pg_current_wal_flush_lsn()") };
+
+	# nothing that looks on writes or commits here: it would flush
+	true_or_killed($at, "SELECT count(*) = 1 FROM flushed WHERE k = $k");
+	return $flushed;
+}
+
+sub no_kill
+{
+	unlink $node->data_dir . '/kill_at.conf';
+	$node->reload;
+}
+
+promise 'nothing_is_confirmed_before_its_bundle_is_flushed' => sub {
+	my $at = -s $node->logfile;
+
+	set("checkpoint_timeout = '1h'\nbgwriter_lru_maxpages = 0\nwal_writer_flush_after = '1GB'");
+	setup('flushed');
+	for my $round (1 .. 3)
+	{
+		my $writer = freeze_flush();
+		my $runner = one('pid', 'stream_beam runner');
+
+		# the runner, if it says that something may be confirmed. One that starts has it for sure, and has nothing to say
+		kill_at('before_confirmable');
+		run("SELECT pg_terminate_backend($runner)");
+		wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam runner' AND pid <> $runner AND wait_event = 'Extension'");
+		$runner = one('pid', 'stream_beam runner');
+		my $flushed = apply($at, 100 + $round);
+		# it has had its chance when it sleeps
+		true_or_killed($at, "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $runner");
+		if (!ok(!killed($at), "round $round: nothing may be confirmed"))
+		{
+			no_kill();
+			wait_until($node, "SELECT pid <> $writer FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+			return equal_to_batch($node, 'flushed', "round $round: nothing is lost");
+		}
+		is(run('SELECT pg_current_wal_flush_lsn()'), $flushed, "round $round: nor was anything flushed");
+		is(run('SELECT ' . confirmed('< (SELECT position FROM beam.progress)')), 't', "round $round: nor confirmed");
+		# with all that was not flushed
+		no_kill();
+		kill('KILL', $writer);
+		wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'walwriter' AND pid <> $writer");
+		equal_to_batch($node, 'flushed', "round $round: nothing is lost");
+	}
+};
+
+promise 'crash_right_after_a_confirmation_loses_nothing' => sub {
+	for my $round (1 .. 3)
+	{
+		my $at = -s $node->logfile;
+		my $k = 1000 * $round;
+
+		freeze_flush();
+		kill_at('after_confirm');
+		# each flushes the bundle of the one before, which is confirmed then; its own bundle is not flushed
+		apply($at, $k++) until killed($at) || $k % 1000 > 100;
+		no_kill();
+		ok(killed($at), "round $round: the reader is killed");
+		wait_for_worker($node, 'runner');
 		is(run("SELECT state FROM beam.pipelines WHERE name = 'flushed'"), 'running', "round $round: it goes on");
 		equal_to_batch($node, 'flushed', "round $round: nothing is lost");
 	}

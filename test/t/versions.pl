@@ -208,6 +208,23 @@ promise 'kept_version_expires' => sub {
 	run("SELECT beam.drop_pipeline('x')");
 };
 
+promise 'kept_version_that_is_void_is_not_gone_back_to' => sub {
+	setup('y');
+	wait_for($node, 'y');
+	alter('y', by_hour('y'));
+	altered('y');
+	# as the runner says it of each version, when changes are lost
+	run(q{UPDATE beam.pipeline SET state = 'needs_resync', error_code = '55000', error_message = 'changes are lost' WHERE name = 'y' AND version = 1});
+	refuses($node, q{SELECT beam.rollback_pipeline('y')},
+		qr/version 1 of pipeline "y" is needs_resync\nDETAIL:  changes are lost\nHINT:  Its rows cannot be trusted\. Give its query, which is that of its batch view, to beam\.alter_pipeline\(\)/, 'it says what to do');
+	my $query = run(q{SELECT pg_get_viewdef('y_v1_batch')}) =~ s/;\s*$//r;
+	alter('y', $query);
+	altered('y');
+	equal_to_batch($node, 'y', 'the same definition, made anew');
+	is(run("SELECT count(*) FROM (TABLE y EXCEPT ALL ($query)) x"), 0, 'which is that of the old version');
+	run("SELECT beam.drop_pipeline('y')");
+};
+
 promise 'version_that_fails_leaves_the_old_one_alone' => sub {
 	setup('f');
 	run(q{INSERT INTO e_f SELECT -100, '2026-01-01', 1, '' FROM generate_series(1, 100)});
@@ -334,6 +351,62 @@ promise 'killed_while_it_is_built_and_exchanged' => sub {
 	}
 	finish_load($load);
 	run("SELECT beam.drop_pipeline('k')");
+};
+
+sub preload
+{
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$_[0]'");
+	$node->start;
+}
+
+# Tests: all that there is of a pipeline is of one definition, as the catalog says. Which: 'old' or 'new'
+sub whole
+{
+	my ($name, $what, $old, $new) = @_;
+	my $stages = run("SELECT string_agg(version || ' ' || stage, ', ' ORDER BY version) FROM beam.pipeline WHERE name = '$name'");
+	my $which = $stages eq '1 current, 2 building' ? 'old' : $stages eq '1 kept, 2 current' ? 'new' : die "$stages: neither";
+	my $query = $which eq 'old' ? $old : $new;
+	my $side = $which eq 'old' ? 2 : 1;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	for my $relation ($name, "${name}_batch")
+	{
+		# columns of another definition would be an error
+		is(run("SELECT count(*) FROM ((TABLE $relation EXCEPT ALL ($query)) UNION ALL (($query) EXCEPT ALL TABLE $relation)) x"), 0, "$what: $relation is wholly $which");
+	}
+	is(run("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname ~ '^${name}_?(v|batch|\$)' AND relkind IN ('r', 'v')"),
+		"$name ${name}_batch ${name}_v$side ${name}_v${side}_batch", "$what: and so is what is beside it");
+	return $which;
+}
+
+promise 'killed_at_any_point_of_the_exchange_it_is_wholly_old_or_wholly_new' => sub {
+	for my $point (qw(before_swap in_swap after_swap))
+	{
+		my $name = "w_$point";
+		my $at;
+
+		setup($name);
+		wait_for($node, $name);
+		$at = -s $node->logfile;
+		kill_at($point);
+		alter($name, by_hour($name));
+		$node->wait_for_log(qr/kills itself/, $at);
+		# before the runner has another try: no worker
+		$node->stop('immediate');
+		unlink $node->data_dir . '/kill_at.conf';
+		preload('');
+		my $which = whole($name, $point, tumble("e_$name"), by_hour($name));
+		is($which, 'old', "$point: nothing was committed") if $point ne 'after_swap';
+		$node->stop;
+		preload('stream_beam');
+		altered($name);
+		is(stages($name), '1 kept, 2 current', "$point: it comes to its end");
+		whole($name, "$point, then", tumble("e_$name"), by_hour($name));
+		run("INSERT INTO e_$name VALUES (1, '2026-01-01', 1, '')");
+		equal_to_batch($node, $name, "$point: and goes on");
+		side_is_batch($name, "${name}_v1", "$point: the old one too");
+		run("SELECT beam.drop_pipeline('$name')");
+	}
 };
 
 done_testing();
