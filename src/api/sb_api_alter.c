@@ -35,32 +35,12 @@ alter_lock(const char *name, Oid user)
 	return row;
 }
 
-/* What it is to read must not be its own result, nor be made from that. */
-static void
-alter_check_cycle(const SbPipelineRow *row, const char *name)
-{
-	SbElevated saved;
-
-	sb_api_enter(&saved);
-	for (int32 id = row->upstream; id != 0;)
-	{
-		SbPipelineRow *upstream = sb_catalog_find_by_id(id);
-
-		if (strcmp(upstream->name, name) == 0)
-			ereport(ERROR,
-			        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-			         errmsg("pipeline \"%s\" cannot read its own result", name),
-			         row->upstream != upstream->id ? errdetail("What it is to read is made from it.") : 0));
-		id = upstream->upstream;
-	}
-	sb_api_leave(&saved);
-}
-
 /* The definition: a new query makes a view of its own, otherwise it is the view that there is. As the pipeline's owner. */
 static void
 alter_define(SbCreation *creation, const SbPipelineRow *current)
 {
 	SbPipelineRow *row = &creation->row;
+	SbElevated saved;
 	Oid user;
 	int context;
 
@@ -78,7 +58,9 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 	row->source = creation->plan->source;
 	row->upstream = 0;
 	sb_creation_check_source(creation);
-	alter_check_cycle(row, current->name);
+	sb_api_enter(&saved);
+	sb_version_check_cycle(current->name, row->upstream);
+	sb_api_leave(&saved);
 	if (creation->text)
 	{
 		SbPipelineRow named = {.name = current->name, .version = row->version};

@@ -57,6 +57,7 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
 	SbChain *chain;                  /* rows for the readers; NULL: it has none */
+	bool misses_reader;              /* one that is being built to read its result does not run */
 	SbHistory *history;              /* rows that the source had before; NULL: all are in */
 	bool merging;                    /* its windows are sessions */
 	bool retractable;                /* its rows may be taken back; false: what is no INSERT is a dead letter */
@@ -122,8 +123,6 @@ extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, b
  * Needs a transaction.
  */
 extern void sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting);
-/* Are there readers that do not run? */
-extern bool sb_chain_has_waiting(const SbPipeline *pipeline);
 extern bool sb_chain_wants_retractions(const SbPipeline *pipeline);
 extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op);
 /* Gives the rows so far to the readers, or (`all` false) only when there are many. */

@@ -206,12 +206,6 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 }
 
 bool
-sb_chain_has_waiting(const SbPipeline *pipeline)
-{
-	return pipeline->chain != NULL && pipeline->chain->nwaiting > 0;
-}
-
-bool
 sb_chain_wants_retractions(const SbPipeline *pipeline)
 {
 	return pipeline->chain != NULL && pipeline->strategy.accumulation == SB_ACCUMULATING;

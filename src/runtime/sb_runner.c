@@ -287,6 +287,7 @@ runner_link(List *rows)
 		List *waiting = NIL;
 		Oid source = InvalidOid;
 
+		pipeline->misses_reader = false;
 		foreach (lc2, rows)
 		{
 			SbPipelineRow *row = lfirst(lc2);
@@ -299,6 +300,9 @@ runner_link(List *rows)
 				waiting = lappend_int(waiting, row->id);
 			if (row->upstream == pipeline->row->id)
 				source = row->source;
+			/* a kept one that has failed is not waited for */
+			if (row->upstream == pipeline->row->id && reader == NULL && row->stage == SB_STAGE_BUILDING)
+				pipeline->misses_reader = true;
 		}
 		sb_chain_set_readers(pipeline, source, running, waiting);
 		list_free(running);

@@ -9,6 +9,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -43,6 +44,7 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 	SbSavedRole saved;
 
 	sb_version_as_owner(row, &saved);
+	sb_version_apply_settings(row);
 	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
 	sb_role_restore(&saved);
 }
@@ -95,6 +97,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 		sb_version_refuse_second(row->name);
 	if (row->upstream != 0)
 		version_join(row);
+	sb_version_check_cycle(row->name, row->upstream);
 	row->version = ((SbPipelineRow *) llast(versions))->version + 1;
 	row->stage = SB_STAGE_BUILDING;
 	version_make_result(row, plan, get_rel_namespace(current->result));
@@ -103,6 +106,22 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	sb_version_make_state(row, plan, true);
 	sb_version_begin_readers(current, row, row->reason);
 	sb_at_commit_tell_runner();
+}
+
+/* Whose result it reads follows from its source: the view may have been replaced. */
+static void
+version_find_upstream(SbPipelineRow *row)
+{
+	SbPipelineRow *upstream = sb_catalog_find_by_result(row->source);
+
+	if (upstream && upstream->stage != SB_STAGE_CURRENT)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline", upstream->name),
+		         errhint("Read the pipeline's result table.")));
+	row->upstream = upstream ? upstream->id : 0;
+	if (upstream)
+		row->retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
 }
 
 SbPipelineRow *
@@ -117,6 +136,7 @@ sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
 	row->rebuild = NULL;
 	*plan = sb_version_plan(row, &row->fingerprint);
 	row->source = (*plan)->source;
+	version_find_upstream(row);
 	return row;
 }
 
@@ -129,13 +149,36 @@ sb_version_rebuild(int32 pipeline, const char *reason)
 
 /* ---- what was asked for ---- */
 
+/* As it is now, locked; NULL: it is no more, or need not be rebuilt any longer. */
+static SbPipelineRow *
+version_lock_marked(const SbPipelineRow *found)
+{
+	ListCell *lc;
+
+	if (sb_catalog_lock(found->name) == NULL)
+		return NULL;
+	foreach (lc, sb_catalog_versions(found->name))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == found->id)
+			return row->rebuild ? row : NULL;
+	}
+	return NULL;
+}
+
 static void
 version_rebuild_one(void *arg)
 {
-	const SbPipelineRow *marked = arg;
+	const SbPipelineRow *marked = version_lock_marked(arg);
 	SbPipelineRow *row;
 	SbPlan *plan;
 
+	if (marked == NULL)
+		return;
+	/* under way: the mark stays until the new version is there */
+	if (marked->stage == SB_STAGE_CURRENT && sb_catalog_building(sb_catalog_versions(marked->name)))
+		return;
 	/* what was kept to go back to is no longer worth it */
 	if (marked->stage == SB_STAGE_KEPT)
 	{
@@ -143,14 +186,17 @@ version_rebuild_one(void *arg)
 		return;
 	}
 	row = sb_version_same(marked, marked->rebuild, &plan);
-	if (marked->stage == SB_STAGE_BUILDING)
+	if (marked->stage == SB_STAGE_CURRENT)
 	{
-		/* it begins again, and so do those that follow it */
-		row->keep_us = marked->keep_us;
-		row->reason = marked->reason;
-		sb_version_drop(marked, SB_KEEP_VIEW);
+		sb_version_begin(row, plan);
+		return;
 	}
+	/* it begins again, and so do those that follow it */
+	row->keep_us = marked->keep_us;
+	row->reason = marked->reason;
+	sb_version_drop(marked, SB_KEEP_VIEW);
 	sb_version_begin(row, plan);
+	sb_version_move_readers(marked->id, row, row->reason);
 }
 
 void
@@ -179,15 +225,33 @@ sb_version_rebuild_marked(List *rows)
 
 		if (row->rebuild == NULL || row->state == SB_PIPELINE_FAILED)
 			continue;
-		/* under way: the mark stays until the new version is there */
-		if (row->stage == SB_STAGE_CURRENT && sb_catalog_building(sb_catalog_versions(row->name)))
+		if (sb_postponed_try(version_rebuild_one, row, &error))
 			continue;
-		if (!sb_try(version_rebuild_one, row, &error))
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			sb_postponed_add(row->id, false);
+		else
 			sb_version_begin_failed(row, error);
 	}
 }
 
 /* ---- what is kept no longer ---- */
+
+static void
+version_expire_one(void *arg)
+{
+	const SbPipelineRow *found = arg;
+	ListCell *lc;
+
+	/* it may have been gone back to meanwhile, or dropped with what it reads */
+	(void) sb_catalog_lock(found->name);
+	foreach (lc, sb_catalog_versions(found->name))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == found->id && row->stage == SB_STAGE_KEPT)
+			sb_version_drop_tree(row, 0);
+	}
+}
 
 TimestampTz
 sb_version_expire(TimestampTz now)
@@ -195,18 +259,22 @@ sb_version_expire(TimestampTz now)
 	TimestampTz next = DT_NOEND;
 	ListCell *lc;
 
-	/* whoever reads it is not waited for: it has its turn again */
-	(void) set_config_option("lock_timeout", "200", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	foreach (lc, sb_catalog_pipelines())
 	{
 		SbPipelineRow *row = lfirst(lc);
+		ErrorData *error;
 
 		if (row->stage != SB_STAGE_KEPT)
 			continue;
 		if (row->keep_until > now)
 			next = Min(next, row->keep_until);
-		else
-			sb_version_drop_tree(row, 0);
+		else if (!sb_postponed_try(version_expire_one, row, &error))
+		{
+			/* whoever reads it is not waited for: it has its turn again */
+			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+				ReThrowError(error);
+			next = now;
+		}
 	}
 	return next;
 }

@@ -33,6 +33,8 @@ extern void sb_version_drop(const SbPipelineRow *row, int keep);
 extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
 /* As the pipeline's owner, with a search path that finds nothing by chance; sb_role_restore() ends it. */
 extern void sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved);
+/* After that, where its expressions are run: the settings that they see in its bundles, until sb_role_restore(). */
+extern void sb_version_apply_settings(const SbPipelineRow *row);
 
 /* Runs SQL with a search path that finds nothing by chance; error where it fails. */
 extern void sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
@@ -86,6 +88,12 @@ extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
  * altered themselves are an error (55000) and paused ones are waited for; otherwise these begin again and those run.
  */
 extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason);
+/*
+ * The version `from` is no more, the next one stands in its place: versions that are being built to read it begin again over that, kept ones go.
+ */
+extern void sb_version_move_readers(int32 from, const SbPipelineRow *next, const char *reason);
+/* Error 42P17: the version with this id, which a pipeline of this name is to read, is made from its result, or is to be. */
+extern void sb_version_check_cycle(const char *name, int32 upstream);
 /* For the runner: the same where readers have come since; a version for which that cannot be done is set to failed. */
 extern void sb_version_complete_trees(void);
 /* Locks the rows of those that read the current version, and so on; `running`: error 55000 where one is paused. */

@@ -29,6 +29,13 @@ sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved)
 	SetUserIdAndSecContext(row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
+void
+sb_version_apply_settings(const SbPipelineRow *row)
+{
+	for (int i = 0; i + 1 < row->nsettings; i += 2)
+		(void) set_config_option(row->settings[i], row->settings[i + 1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 char *
 sb_version_table_name(const SbPipelineRow *row, Oid namespace)
 {
@@ -198,6 +205,7 @@ sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 	if (fingerprint)
 		*fingerprint = sb_view_fingerprint(query);
 	sb_version_as_owner(row, &saved);
+	sb_version_apply_settings(row);
 	plan = sb_plan_build(query);
 	sb_role_restore(&saved);
 	return plan;

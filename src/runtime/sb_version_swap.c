@@ -462,7 +462,7 @@ swap_is_tree(List *swaps)
 	return true;
 }
 
-/* Have all who read these results now a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
+/* Have all who read these results now, or are being altered to, a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
 static bool
 swap_is_complete(List *swaps)
 {
@@ -472,7 +472,7 @@ swap_is_complete(List *swaps)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == SB_STAGE_CURRENT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
+		if (row->stage != SB_STAGE_KEPT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
 			return false;
 	}
 	return true;
@@ -586,7 +586,7 @@ swap_follows(const SbPipeline *building)
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !sb_chain_has_waiting(building) &&
+	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !building->misses_reader &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 

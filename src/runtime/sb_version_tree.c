@@ -11,10 +11,13 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 
 static SbPipelineRow *
 tree_find(List *rows, int32 id)
@@ -103,42 +106,61 @@ tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
 	return found;
 }
 
-/* A version of the reader as it is, or as it is being altered, over the next version of what it reads. */
+/*
+ * A version with this definition, over the next version of what it reads. `altered`: it is in the place of this one, which goes, and those that
+ * read that one with it.
+ *
+ * The definition is planned, and run over nothing, as its owner. In the session of somebody who is not that owner its functions could be made to find
+ * this one's temporary tables: then it is left to the runner (sb_version_complete_trees()).
+ */
 static void
-tree_begin_version(const SbPipelineRow *reader, SbPipelineRow *altered, const SbPipelineRow *next, const char *reason)
+tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered, const SbPipelineRow *next, const char *reason)
 {
-	const SbPipelineRow *definition = altered && altered->state == SB_PIPELINE_RUNNING ? altered : reader;
+	SbPipelineRow *row;
 	SbPlan *plan;
-	SbPipelineRow *row = sb_version_same(definition, reason, &plan);
 
+	if (!has_privs_of_role(GetOuterUserId(), definition->owner))
+	{
+		sb_at_commit_tell_runner();
+		return;
+	}
+	row = sb_version_same(definition, reason, &plan);
 	if (altered)
 		sb_version_drop(altered, definition == altered ? SB_KEEP_VIEW : 0);
-	row->keep_us = next->keep_us;
-	row->upstream = next->id;
-	row->retractable = sb_accumulation_of_name(next->accumulation) == SB_ACCUMULATING;
+	/* its view may have been replaced, and read something else: then it is built on its own */
+	if (row->upstream != 0 && strcmp(sb_catalog_find_by_id(row->upstream)->name, next->name) == 0)
+	{
+		row->keep_us = next->keep_us;
+		row->upstream = next->id;
+		row->retractable = sb_accumulation_of_name(next->accumulation) == SB_ACCUMULATING;
+	}
 	sb_version_check_accumulation(row, plan);
 	sb_version_begin(row, plan);
+	if (altered)
+		sb_version_move_readers(altered->id, row, reason);
 }
 
 static void
-tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *next, const char *reason)
+tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
 {
 	SbPipelineRow *building, *kept;
-	int32 upstream = reader->upstream;
 
 	/* who drops it has its view locked: it is looked for again when that one has ended */
 	LockRelationOid(reader->view, AccessShareLock);
 	reader = sb_catalog_find(reader->name);
-	if (reader == NULL || reader->upstream != upstream)
+	if (reader == NULL || reader->upstream != current->id)
 		return;
 	building = sb_catalog_building(sb_catalog_versions(reader->name));
 
 	/* one that is paused stands still, and what it reads with it, unless it is made anew */
 	if (building == NULL && reader->state == SB_PIPELINE_PAUSED && reason == NULL)
 		return;
+	/* it is going to read something else: until it does, this waits */
+	if (building && building->source != current->result)
+		return;
 	if (building && building->upstream == next->id)
 		sb_version_begin_readers(reader, building, reason);
-	else if (building && building->upstream == reader->upstream && reason == NULL)
+	else if (building && building->upstream == current->id && reason == NULL)
 		sb_version_refuse_second(reader->name);
 	else if (building == NULL && (kept = tree_find_kept(reader, next)) != NULL)
 	{
@@ -148,7 +170,18 @@ tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *next, const char *
 		sb_version_begin_readers(reader, kept, reason);
 	}
 	else
-		tree_begin_version(reader, building, next, reason);
+		tree_begin_version(building && building->state == SB_PIPELINE_RUNNING ? building : reader, building, next, reason);
+}
+
+/* Something else is being altered to read the current version: it begins again, to read the next one. */
+static void
+tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
+{
+	SbPipelineRow *other = sb_catalog_find(building->name);
+
+	/* a reader of the current version is dealt with as one */
+	if (other && other->upstream != current->id)
+		tree_begin_version(building, building, next, reason);
 }
 
 static void
@@ -169,22 +202,74 @@ sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next
 	{
 		SbPipelineRow *reader = lfirst(lc);
 
-		if (reader->upstream != current->id || reader->stage != SB_STAGE_CURRENT)
+		if (reader->upstream != current->id || reader->stage == SB_STAGE_KEPT)
 			continue;
 		context.arg = reader;
 		error_context_stack = &context;
-		tree_begin_reader(reader, next, reason);
+		if (reader->stage == SB_STAGE_CURRENT)
+			tree_begin_reader(reader, current, next, reason);
+		else
+			tree_move_version(reader, current, next, reason);
 		error_context_stack = context.previous;
 	}
+}
+
+void
+sb_version_move_readers(int32 from, const SbPipelineRow *next, const char *reason)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *reader = lfirst(lc);
+
+		if (reader->upstream != from)
+			continue;
+		if (reader->stage == SB_STAGE_BUILDING)
+			tree_begin_version(reader, reader, next, reason);
+		else if (reader->stage == SB_STAGE_KEPT)
+			sb_version_drop_tree(reader, 0);
+	}
+}
+
+static void
+tree_check_cycle(const char *name, int32 upstream, bool direct)
+{
+	SbPipelineRow *row, *building;
+
+	check_stack_depth();
+	if (upstream == 0)
+		return;
+	row = sb_catalog_find_by_id(upstream);
+	if (strcmp(row->name, name) == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+		         errmsg("pipeline \"%s\" cannot read its own result", name),
+		         direct ? 0 : errdetail("What it is to read is made from it.")));
+	tree_check_cycle(name, row->upstream, false);
+	building = row->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(row->name)) : NULL;
+	if (building)
+		tree_check_cycle(name, building->upstream, false);
+}
+
+void
+sb_version_check_cycle(const char *name, int32 upstream)
+{
+	tree_check_cycle(name, upstream, true);
 }
 
 static void
 tree_complete_one(void *arg)
 {
-	const SbPipelineRow *building = arg;
+	const SbPipelineRow *found = arg;
+	SbPipelineRow *current = sb_catalog_lock(found->name);
+	SbPipelineRow *building = current ? sb_catalog_building(sb_catalog_versions(found->name)) : NULL;
 
+	/* dropped or given up since it was found */
+	if (building == NULL || building->id != found->id)
+		return;
 	/* the reason of one that is rolled back to is of long ago */
-	sb_version_begin_readers(sb_catalog_find(building->name), building, building->keep_until == DT_NOEND ? building->reason : NULL);
+	sb_version_begin_readers(current, building, building->keep_until == DT_NOEND ? building->reason : NULL);
 }
 
 void
@@ -198,8 +283,13 @@ sb_version_complete_trees(void)
 		SbPipelineRow *row = lfirst(lc);
 		ErrorData *error;
 
-		if (row->stage == SB_STAGE_BUILDING && row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL && sb_version_leader(rows, row) == NULL &&
-		    !sb_try(tree_complete_one, row, &error))
+		if (row->stage != SB_STAGE_BUILDING || row->state != SB_PIPELINE_RUNNING || row->rebuild != NULL || sb_version_leader(rows, row) != NULL ||
+		    sb_postponed_try(tree_complete_one, row, &error))
+			continue;
+		/* all pipelines wait for us: whoever is in the way is asked again later */
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			sb_postponed_add(row->id, false);
+		else
 			sb_version_begin_failed(row, error);
 	}
 }
