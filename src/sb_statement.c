@@ -5,6 +5,7 @@
 
 #include "executor/spi.h"
 #include "lib/ilist.h"
+#include "sb_bracket.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -23,6 +24,7 @@ struct SbStatement
 	bool released;
 	char *sql;
 	bool by_index;
+	bool elevated; /* else it runs as whoever is the current user */
 	TupleDesc desc;
 	int nargs;
 	Oid *types;
@@ -149,6 +151,12 @@ sb_statement_by_index(SbStatement *statement)
 	statement->by_index = true;
 }
 
+void
+sb_statement_elevate(SbStatement *statement)
+{
+	statement->elevated = true;
+}
+
 /* For the time of one run; returns what ends it. */
 static int
 statement_force_index(void)
@@ -161,8 +169,8 @@ statement_force_index(void)
 	return level;
 }
 
-uint64
-sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
+static void
+statement_execute(SbStatement *statement, const Datum *args, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
 	int level = statement->by_index ? statement_force_index() : 0;
@@ -191,6 +199,19 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 		statement->store = NULL;
 		statement->nrows = 0;
 	}
+}
+
+uint64
+sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
+{
+	SbBracket saved;
+	bool enter = statement->elevated && !sb_bracket_is_elevated();
+
+	if (enter)
+		sb_bracket_enter_extension(&saved);
+	statement_execute(statement, args, nulls);
+	if (enter)
+		sb_bracket_leave(&saved);
 	return SPI_processed;
 }
 

@@ -33,6 +33,8 @@ typedef struct SbStatement SbStatement;
 extern SbStatement *sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types);
 /* It is planned as a nested loop over an index, whatever the planner thinks of the sizes: they are not what they were at planning. */
 extern void sb_statement_by_index(SbStatement *statement);
+/* It is about our own tables only: it runs in the bracket of the extension's owner, wherever it is called. */
+extern void sb_statement_elevate(SbStatement *statement);
 extern void sb_statement_put(SbStatement *statement, const Datum *values, const bool *nulls);
 extern int64 sb_statement_rows(const SbStatement *statement);
 /* Runs it over the rows put so far and forgets these. Returns SPI_processed; results are in SPI_tuptable. */

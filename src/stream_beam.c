@@ -10,6 +10,7 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_shmem.h"
 #include "runtime/sb_worker.h"
+#include "sb_bracket.h"
 #include "sb_guc.h"
 #include "source/sb_decode.h"
 
@@ -22,6 +23,7 @@ void
 _PG_init(void)
 {
 	sb_guc_define();
+	sb_bracket_install();
 	sb_session_batch_install();
 	/* pg_upgrade puts the extension together piece by piece, and copies the files when that is done: nobody is to look at it before */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)

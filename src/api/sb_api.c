@@ -6,42 +6,29 @@
 #include "access/xlog.h"
 #include "api/sb_api.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/varlena.h"
 
-static Oid
-api_extension_owner(void)
-{
-	HeapTuple tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum("beam_state"));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"beam_state\" does not exist"),
-		                errhint("Run CREATE EXTENSION stream_beam.")));
-	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 void
-sb_api_enter(SbElevated *saved)
+sb_api_enter(SbBracket *saved)
 {
-	GetUserIdAndSecContext(&saved->user, &saved->context);
-	SetUserIdAndSecContext(api_extension_owner(), saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	MemoryContext context = CurrentMemoryContext;
+
+	sb_bracket_enter_extension(saved);
 	SPI_connect();
+	/* what is made in SPI's own context is gone with sb_api_leave() */
+	MemoryContextSwitchTo(context);
 }
 
 void
-sb_api_leave(const SbElevated *saved)
+sb_api_leave(const SbBracket *saved)
 {
 	SPI_finish();
-	SetUserIdAndSecContext(saved->user, saved->context);
+	sb_bracket_leave(saved);
 }
 
 static SbPipelineRow *

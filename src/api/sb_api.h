@@ -7,22 +7,20 @@
 #include "postgres.h"
 #include "catalog/sb_pipeline_row.h"
 #include "runtime/sb_hooks.h"
+#include "sb_bracket.h"
 
-/* From here to sb_api_leave() with the rights of the extension's owner and SPI connected; an error ends both. */
-typedef struct SbElevated
-{
-	Oid user;
-	int context;
-} SbElevated;
-
-extern void sb_api_enter(SbElevated *saved);
-extern void sb_api_leave(const SbElevated *saved);
+/*
+ * From here to sb_api_leave() in the bracket of the extension's owner and SPI connected. saved->user is the caller. The current context
+ * stays the caller's: what is made outlives SPI.
+ */
+extern void sb_api_enter(SbBracket *saved);
+extern void sb_api_leave(const SbBracket *saved);
 
 /*
  * The pipeline of this name as it is stored, or as SQL would write it: folded, quoted, with the schema of its result. NULL: there is none.
  */
 extern SbPipelineRow *sb_api_lookup(const char *name, bool lock);
-/* The pipeline of this name, for its owner only: errors 42704, 42501. In the caller's context; to be called between enter and leave. */
+/* The pipeline of this name, for its owner only: errors 42704, 42501. To be called between enter and leave. */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user, bool lock);
 
 /* Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). */

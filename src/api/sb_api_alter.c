@@ -40,12 +40,11 @@ static void
 alter_define(SbCreation *creation, const SbPipelineRow *current)
 {
 	SbPipelineRow *row = &creation->row;
-	SbElevated saved;
-	Oid user;
-	int context;
+	const SbSettings session = {0};
+	SbBracket saved, owner;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(current->owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	/* names in a new query are those of the session that gives it */
+	sb_bracket_enter_owner(&owner, current->owner, &session);
 	creation->namespace = get_rel_namespace(current->result);
 	creation->schema = get_namespace_name(creation->namespace);
 	if (creation->text)
@@ -68,7 +67,7 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 		sb_creation_view(creation, sb_version_view_name(&named, creation->namespace));
 		sb_creation_keep_settings(row);
 	}
-	SetUserIdAndSecContext(user, context);
+	sb_bracket_leave(&owner);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_alter_pipeline);
@@ -78,15 +77,13 @@ PGDLLEXPORT Datum
 stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
-	MemoryContext context = CurrentMemoryContext;
 	SbDatabase *db = sb_api_require_server();
 	SbCreation creation = {.altered = true};
 	SbPipelineRow *current;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_creation_await_slot(db);
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	current = alter_lock(name, saved.user);
 	creation.row = *current;
 	creation.row.version = ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
@@ -124,7 +121,7 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	const char *name = alter_name(fcinfo);
 	SbDatabase *db = sb_api_require_server();
 	SbPipelineRow *current, *row;
-	SbElevated saved;
+	SbBracket saved;
 	SbPlan *plan;
 
 	sb_creation_await_slot(db);
@@ -196,7 +193,7 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbPipelineRow *current, *row;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_require_server();
 	sb_api_enter(&saved);
@@ -234,7 +231,7 @@ stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbPipelineRow *current, *row;
-	SbElevated saved;
+	SbBracket saved;
 	List *rows, *tree;
 
 	sb_api_require_server();

@@ -69,13 +69,11 @@ check_retained(ReturnSetInfo *result)
 static void
 check_pipelines(ReturnSetInfo *result)
 {
-	MemoryContext context = CurrentMemoryContext;
 	int states[SB_PIPELINE_NEEDS_RESYNC + 1] = {0};
-	SbElevated saved;
+	SbBracket saved;
 	ListCell *lc;
 
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	foreach (lc, sb_catalog_pipelines())
 	{
 		SbPipelineRow *row = lfirst(lc);

@@ -41,9 +41,8 @@ typedef struct SbAsk
 static SbPipelineRow *
 ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 {
-	MemoryContext context = CurrentMemoryContext;
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 
 	if (!IsA(fcinfo->context, CallContext) || ((CallContext *) fcinfo->context)->atomic)
 		ereport(ERROR,
@@ -58,7 +57,6 @@ ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 	ask->user = GetUserId();
 	ask->noticed_at = GetCurrentTimestamp();
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	row = sb_api_find(ask->name, ask->user, false);
 	sb_api_leave(&saved);
 	sb_api_check_running(ask->name, ask->user);
@@ -106,12 +104,10 @@ ask_raise(const SbAsk *ask)
 static bool
 ask_look(SbAsk *ask)
 {
-	MemoryContext context = CurrentMemoryContext;
-	SbElevated saved;
+	SbBracket saved;
 	bool found;
 
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	found = sb_command_read(ask->command.id, &ask->command);
 	if (found && strcmp(ask->command.kind, SB_COMMAND_REPLAY) != 0)
 		ask_notice(ask);
@@ -152,7 +148,7 @@ ask_wait(SbAsk *ask)
 static void
 ask_forget(const SbAsk *ask)
 {
-	SbElevated saved;
+	SbBracket saved;
 
 	if (strcmp(ask->command.kind, SB_COMMAND_REPLAY) != 0)
 		return;
@@ -165,7 +161,7 @@ ask_forget(const SbAsk *ask)
 static void
 ask_run(SbAsk *ask)
 {
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
 	sb_command_ask(&ask->command);
@@ -226,7 +222,7 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 	MemoryContext context = CurrentMemoryContext;
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(row->id)};
-	SbElevated saved;
+	SbBracket saved;
 	bool isnull;
 	int n;
 

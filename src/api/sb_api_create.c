@@ -162,7 +162,7 @@ create_check_free(SbCreation *creation)
 {
 	char *view = psprintf("%s%s", creation->name, SB_BATCH_SUFFIX);
 	const char *taken;
-	SbElevated saved;
+	SbBracket saved;
 
 	/* of two creations of one name the second waits here; 0 is what DDL on the extension itself locks */
 	LockDatabaseObject(ExtensionRelationId, get_extension_oid("stream_beam", false), hash_bytes((const unsigned char *) creation->name, strlen(creation->name)) % PG_UINT16_MAX + 1, ExclusiveLock);
@@ -323,7 +323,7 @@ static void
 create_find_upstream(SbCreation *creation)
 {
 	SbPipelineRow *upstream;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
 	upstream = sb_catalog_find_by_result(creation->plan->source);
@@ -431,7 +431,7 @@ static void
 create_catalog_rows(SbCreation *creation)
 {
 	SbPipelineRow *row = &creation->row;
-	SbElevated saved;
+	SbBracket saved;
 
 	row->name = creation->name;
 	row->owner = GetUserId();

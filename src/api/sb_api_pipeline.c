@@ -25,6 +25,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -54,7 +55,7 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 	ListCell *lc;
 
 	sb_api_require_server();
@@ -129,7 +130,7 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool keep_result = PG_GETARG_BOOL(1);
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 	List *versions;
 	ListCell *lc;
 
@@ -204,24 +205,24 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext context = CurrentMemoryContext;
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 	SbPlan *plan;
 	SbQuery *query;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
 	explain_settings(result, row);
+	sb_pipeline_row_as_owner(row, &saved);
 	plan = sb_plan_build(sb_view_query(row));
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
 	sb_query_close(query);
+	sb_bracket_leave(&saved);
 	return (Datum) 0;
 }
 
@@ -285,7 +286,7 @@ static SbWaitSeen
 wait_check(const char *name, Oid user, bool altered)
 {
 	SbWaitSeen seen = {.history_done = true};
-	SbElevated saved;
+	SbBracket saved;
 	SbPipelineRow *row;
 
 	sb_api_enter(&saved);
@@ -339,8 +340,20 @@ typedef struct SbWait
 	XLogRecPtr marker;     /* until this is applied ... */
 	TimestampTz watermark; /* ... or the output watermark is here; DT_NOBEGIN: not asked for */
 	TimestampTz deadline;
-	bool altered; /* only until no version is being built any more */
+	bool altered;          /* only until no version is being built any more */
+	MemoryContext scratch; /* of one look */
 } SbWait;
+
+static SbWaitSeen
+wait_look(SbWait *wait)
+{
+	MemoryContext old = MemoryContextSwitchTo(wait->scratch);
+	SbWaitSeen seen = wait_check(wait->name, wait->user, wait->altered);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(wait->scratch);
+	return seen;
+}
 
 static bool
 wait_is_over(SbWait *wait)
@@ -349,7 +362,7 @@ wait_is_over(SbWait *wait)
 
 	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->applied) < wait->marker)
 		return false;
-	seen = wait_check(wait->name, wait->user, wait->altered);
+	seen = wait_look(wait);
 	return !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
 }
 
@@ -367,7 +380,7 @@ wait_sleep(SbWait *wait)
 		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
 		         errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
 	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
-		(void) wait_check(wait->name, wait->user, wait->altered);
+		(void) wait_look(wait);
 }
 
 static void
@@ -379,6 +392,7 @@ wait_stop(int code, Datum db)
 static void
 wait_loop(SbWait *wait)
 {
+	wait->scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
 	/* on the list before the first look, so that no change is missed in between */
 	ConditionVariablePrepareToSleep(&wait->db->changed);
 	while (!wait_is_over(wait))

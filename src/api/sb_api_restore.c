@@ -85,7 +85,7 @@ bool
 sb_api_adopt(const char *name)
 {
 	SbDefinition *definition;
-	SbElevated saved;
+	SbBracket saved;
 	SbPlan *plan;
 
 	sb_api_require_server();
@@ -117,7 +117,7 @@ bool
 sb_api_drop_restored(const char *name, bool keep_result)
 {
 	SbDefinition *definition;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
 	definition = restore_find_owned(name, saved.user);

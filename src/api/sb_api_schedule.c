@@ -53,12 +53,10 @@ schedule_require_login(void)
 static SbPipelineRow *
 schedule_find(FunctionCallInfo fcinfo)
 {
-	MemoryContext context = CurrentMemoryContext;
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	row = sb_api_find(text_to_cstring(PG_GETARG_TEXT_PP(0)), saved.user, true);
 	sb_api_leave(&saved);
 	return row;
@@ -70,7 +68,7 @@ schedule_delete(int32 pipeline)
 {
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(pipeline)};
-	SbElevated saved;
+	SbBracket saved;
 	bool found;
 
 	sb_api_enter(&saved);
@@ -84,7 +82,7 @@ schedule_insert(int32 pipeline, int64 job, Datum schedule, Datum range, Oid user
 {
 	Oid types[] = {INT4OID, INT8OID, TEXTOID, INTERVALOID, OIDOID};
 	Datum values[] = {Int32GetDatum(pipeline), Int64GetDatum(job), schedule, range, ObjectIdGetDatum(user)};
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
 	sb_sql_run("INSERT INTO beam.schedule (pipeline, job, schedule, range, role) VALUES ($1, $2, $3, $4, $5)", lengthof(types), types, values, NULL, SPI_OK_INSERT);

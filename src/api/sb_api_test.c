@@ -14,18 +14,17 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "query/sb_json.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 typedef struct SbScript
 {
@@ -35,8 +34,7 @@ typedef struct SbScript
 	TupleDesc out_desc; /* of the plan's columns */
 	TupleDesc key_desc; /* of the group keys */
 	int step;
-	int guc_level;
-	SbSavedRole saved;
+	SbBracket saved;
 } SbScript;
 
 static const char *const timings[] = {"EARLY", "ON_TIME", "LATE"};
@@ -44,10 +42,7 @@ static const char *const timings[] = {"EARLY", "ON_TIME", "LATE"};
 static Datum
 script_record_to_jsonb(TupleDesc desc, const Datum *values, const bool *nulls)
 {
-	HeapTuple tuple = heap_form_tuple(desc, unconstify(Datum *, values), unconstify(bool *, nulls));
-	Datum json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
-
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(sb_json_of_row(desc, values, nulls)));
 }
 
 /* ---- what is observed ---- */
@@ -382,8 +377,6 @@ script_describe(SbScript *script)
 		if (column->kind == SB_COLUMN_KEY)
 			TupleDescInitEntry(keys, column->key + 1, column->name, column->type, column->typmod, 0);
 	}
-	assign_record_type_typmod(out);
-	assign_record_type_typmod(keys);
 	script->out_desc = out;
 	script->key_desc = keys;
 }
@@ -396,29 +389,24 @@ static void
 script_start(SbScript *script, FunctionCallInfo fcinfo)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	MemoryContext context = CurrentMemoryContext;
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	row = sb_api_find(name, saved.user, false);
 	sb_api_leave(&saved);
 	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .remove = script_remove, .arg = script};
-	script->guc_level = NewGUCNestLevel();
 	script->pipeline = sb_pipeline_open(row, &script->observer);
 	sb_pipeline_as_owner(script->pipeline, &script->saved);
 	script_describe(script);
 	script_run(script, PG_GETARG_JSONB_P(1));
 }
 
-/* The session has its role and its settings again. */
 static void
 script_end(SbScript *script)
 {
-	sb_role_restore(&script->saved);
+	sb_bracket_leave(&script->saved);
 	sb_pipeline_close(script->pipeline);
-	AtEOXact_GUC(false, script->guc_level);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_test_stream);

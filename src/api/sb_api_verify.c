@@ -35,12 +35,10 @@
 static SbPipelineRow *
 verify_find(const char *name)
 {
-	MemoryContext context = CurrentMemoryContext;
 	SbPipelineRow *row;
-	SbElevated saved;
+	SbBracket saved;
 
 	sb_api_enter(&saved);
-	MemoryContextSwitchTo(context);
 	row = sb_api_lookup(name, false);
 	if (row == NULL)
 		ereport(ERROR,

@@ -374,6 +374,7 @@ sb_catalog_put_progress(const SbProgress *progress)
 		    " rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
 		    " WHERE pipeline OPERATOR(pg_catalog.=) $1",
 		    NULL, lengthof(types), types);
+		sb_statement_elevate(statement);
 		MemoryContextSwitchTo(old);
 	}
 	if (progress->commit_time == 0)

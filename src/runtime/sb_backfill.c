@@ -216,7 +216,7 @@ backfill_find_bound(SbPipeline *pipeline, bool last, TimestampTz *bound)
 bool
 sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWindowRange *range)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 	bool found = true;
 
 	*range = SB_ALL_WINDOWS;
@@ -232,7 +232,7 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 		range->hi = to;
 	else if (found && (found = backfill_find_bound(pipeline, true, &range->hi)))
 		range->hi++;
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	return found && range->lo < range->hi;
 }
 
@@ -281,11 +281,11 @@ backfill_start_scan(SbBackfillStep *step)
 	if (!sb_window_range_is_all(&step->range))
 	{
 		char *event_time;
-		SbSavedRole saved;
+		SbBracket saved;
 
 		sb_pipeline_as_owner(pipeline, &saved);
 		event_time = backfill_event_time(pipeline);
-		sb_role_restore(&saved);
+		sb_bracket_leave(&saved);
 		/* an element of a window that starts in [lo, hi) is not before lo, and before the end of those that hold hi's last instant */
 		values[0] = TimestampTzGetDatum(step->range.lo);
 		values[1] = TimestampTzGetDatum(Max(step->range.hi, backfill_edge(pipeline, step->range.hi - 1, true)));

@@ -457,12 +457,8 @@ backfill_try_begin(SbCommandRun *run)
 	sb_transaction_begin();
 	MemoryContextSwitchTo(the_context);
 	begun = sb_try(backfill_begin, run, &error);
-	if (!begun)
-	{
-		sb_pipeline_forget_settings();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			command_put_error(run->command, error);
-	}
+	if (!begun && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		command_put_error(run->command, error);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(the_context);
 	return begun && run->command->lo != DT_NOEND && command_is(run->command, SB_COMMAND_WAITING);

@@ -22,6 +22,7 @@
 #include "runtime/sb_guard.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
+#include "sb_bracket.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "storage/ipc.h"
@@ -263,6 +264,7 @@ guard_run(SbGuard *guard)
 		sb_transaction_commit();
 		return;
 	}
+	sb_bracket_check_schemas();
 	guard->held = sb_slot_held_by(guard->db, &guard->held_by);
 	guard_judge(guard);
 	if (guard->given_up > 0)

@@ -209,7 +209,7 @@ sb_history_write(SbPipeline *pipeline)
 	SbHistory *history = pipeline->history;
 	const SbRegions *regions = history->now;
 	SbHistoryRow row = {.pipeline = pipeline->row->id, .begun = regions->begun, .scanned = regions->scanned, .done = regions->done, .rows = regions->rows, .chunks = regions->chunks};
-	SbSavedRole saved;
+	SbBracket saved;
 
 	if (!history->dirty)
 		return;
@@ -219,15 +219,15 @@ sb_history_write(SbPipeline *pipeline)
 		row.lower = history_value_to_text(history, regions->lower);
 	if (regions->has_upper)
 		row.upper = history_value_to_text(history, regions->upper);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	if (regions->cut)
 	{
 		row.snapshot = sb_cut_format(regions->cut);
 		row.cut_end = regions->cut->end;
 	}
-	sb_role_as_worker(&saved);
+	sb_bracket_enter_extension(&saved);
 	sb_catalog_put_history(&row);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	if (regions->cut)
 		SB_KILL_POINT("after_history_cut");
 }
@@ -389,7 +389,7 @@ sb_history_open(SbPipeline *pipeline)
 	MemoryContext context;
 	MemoryContext old;
 	SbHistoryRow *row = sb_catalog_history(pipeline->row->id);
-	SbSavedRole saved;
+	SbBracket saved;
 	SbHistory *history;
 
 	if (row == NULL || row->done)
@@ -406,7 +406,7 @@ sb_history_open(SbPipeline *pipeline)
 	sb_pipeline_as_owner(pipeline, &saved);
 	history_open_part(pipeline, history);
 	history->now = history->kept = history_read_regions(history, row);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
 	return history;
 }
@@ -544,12 +544,12 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 {
 	SbChunk *chunk = &history->chunk;
 	SbScanQuery query;
-	SbSavedRole saved;
+	SbBracket saved;
 
 	sb_pipeline_as_owner(pipeline, &saved);
 	chunk->has_lower = chunk_choose_lower(pipeline, history, &chunk->lower);
 	query = chunk_query(pipeline, history);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 

@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_hooks_partition.h"
+#include "sb_bracket.h"
 #include "sb_compat.h"
 #include "sb_partition.h"
 #include "tcop/utility.h"
@@ -379,22 +380,20 @@ hooks_gives_away(const Node *statement)
 	return false;
 }
 
-/* With SPI, the rights of the extension's owner, and what the statement has done in sight. */
+/* With SPI, in the bracket of the extension's owner, and what the statement has done in sight. */
 static void
-hooks_as_worker(void (*run)(void))
+hooks_elevated(void (*run)(void))
 {
-	Oid user;
-	int context;
+	SbBracket saved;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	sb_bracket_enter_extension(&saved);
 	CommandCounterIncrement();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run();
 	PopActiveSnapshot();
 	SPI_finish();
-	SetUserIdAndSecContext(user, context);
+	sb_bracket_leave(&saved);
 }
 
 /* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
@@ -404,7 +403,7 @@ hooks_follow_owners(const Node *statement)
 	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
 		return;
 	sb_at_commit_tell_runner();
-	hooks_as_worker(sb_catalog_follow_owners);
+	hooks_elevated(sb_catalog_follow_owners);
 }
 
 static void
@@ -429,7 +428,7 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 	hooks_follow_owners(statement->utilityStmt);
 	/* one that has failed may leave it to a ROLLBACK */
 	if (sb_partition_is_attached() && OidIsValid(get_extension_oid("stream_beam", true)))
-		hooks_as_worker(sb_partition_warn_attached);
+		hooks_elevated(sb_partition_warn_attached);
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)

@@ -28,55 +28,21 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* ---- roles and settings ---- */
-
-static const SbPipelineRow *settings_of = NULL; /* whose settings are in force */
+/* ---- the owner ---- */
 
 /* Expressions see the settings of the session that made the pipeline: they decide what text a timestamp has, and what a name means. */
-static void
-pipeline_apply_settings(SbPipeline *pipeline)
+void
+sb_pipeline_row_as_owner(const SbPipelineRow *row, SbBracket *saved)
 {
-	if (settings_of == pipeline->row)
-		return;
-	for (int i = 0; i + 1 < pipeline->row->nsettings; i += 2)
-	{
-		const char *now = GetConfigOption(pipeline->row->settings[i], true, false);
+	SbSettings settings = {.n = row->nsettings, .texts = row->settings};
 
-		if (now == NULL || strcmp(now, pipeline->row->settings[i + 1]) != 0)
-			SetConfigOption(pipeline->row->settings[i], pipeline->row->settings[i + 1], PGC_USERSET, PGC_S_SESSION);
-	}
-	settings_of = pipeline->row;
+	sb_bracket_enter_owner(saved, row->owner, &settings);
 }
 
 void
-sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved)
+sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
 {
-	GetUserIdAndSecContext(&saved->user, &saved->context);
-	pipeline_apply_settings(pipeline);
-	saved->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(pipeline->row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-}
-
-void
-sb_pipeline_forget_settings(void)
-{
-	settings_of = NULL;
-}
-
-void
-sb_role_as_worker(SbSavedRole *saved)
-{
-	GetUserIdAndSecContext(&saved->user, &saved->context);
-	saved->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(GetSessionUserId(), 0);
-}
-
-void
-sb_role_restore(const SbSavedRole *saved)
-{
-	/* a function may have called set_config(): the session is not its owner's alone */
-	AtEOXact_GUC(false, saved->guc_level);
-	SetUserIdAndSecContext(saved->user, saved->context);
+	sb_pipeline_row_as_owner(pipeline->row, saved);
 }
 
 /* ---- opening ---- */
@@ -227,11 +193,9 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
-	SbSavedRole saved;
+	SbBracket saved;
 	char *state_name;
 
-	/* a pipeline that ended with an error, and was not closed, may have been where this one is */
-	settings_of = NULL;
 	pipeline->context = context;
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
@@ -246,17 +210,16 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
-	/* expressions are folded at planning: as the owner, with the pipeline's settings */
+	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = sb_plan_build(pipeline_view_query(row));
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
-	sb_role_restore(&saved);
 	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	sb_bracket_leave(&saved);
 	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
@@ -271,7 +234,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 void
 sb_pipeline_verify(SbPipeline *pipeline)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
@@ -279,7 +242,7 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
 	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }
 
 bool
@@ -309,8 +272,6 @@ sb_pipeline_result_altered(const SbPipeline *pipeline)
 void
 sb_pipeline_close(SbPipeline *pipeline)
 {
-	if (settings_of == pipeline->row)
-		settings_of = NULL;
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
 }
@@ -498,7 +459,7 @@ void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
 	Size budget = sb_pipeline_budget();
-	SbSavedRole saved;
+	SbBracket saved;
 
 	sb_cells_know_stored(pipeline->cells);
 	sb_pipeline_as_owner(pipeline, &saved);
@@ -521,7 +482,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		sb_pipeline_resolve_if_many(pipeline);
 	}
 	pipeline->current = NULL;
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	/* more cells than the budget allows: they fire, are written and leave */
 	if (sb_cells_bytes(pipeline->cells) > budget)
 	{
@@ -536,8 +497,13 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 void
 sb_pipeline_write_state(SbPipeline *pipeline)
 {
+	SbBracket saved;
+
 	SB_KILL_POINT("before_state");
+	/* aggregates serialize their states */
+	sb_pipeline_as_owner(pipeline, &saved);
 	sb_cells_write(pipeline->cells);
+	sb_bracket_leave(&saved);
 	SB_KILL_POINT("after_state");
 }
 
@@ -669,7 +635,6 @@ sb_pipeline_keep(SbPipeline *pipeline)
 void
 sb_pipeline_rollback(SbPipeline *pipeline)
 {
-	settings_of = NULL;
 	pipeline->clocks.input_watermark = pipeline->kept_clocks.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->kept_clocks.output_watermark;
 	pipeline->progress = pipeline->row->progress;

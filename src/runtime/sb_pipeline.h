@@ -5,7 +5,7 @@
  * fire, the watermark moves, timers fire, result and state are written. Rows whose cell may be in the table but is not in memory,
  * and all rows of merging windows, are put aside and taken together (sb_pipeline_defer.c).
  *
- * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, as the extension's owner; it switches to the
+ * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, elevated; it enters the bracket of the
  * pipeline's owner by itself. After each (sub)transaction the caller says keep or rollback.
  */
 #ifndef SB_PIPELINE_H
@@ -16,6 +16,7 @@
 #include "engine/sb_reduce.h"
 #include "query/sb_query.h"
 #include "runtime/sb_intake.h"
+#include "sb_bracket.h"
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
 
@@ -159,19 +160,9 @@ extern Size sb_pipeline_budget(void);
 /* Asks the cells whose timers are due, in their order, and writes what they say. */
 extern void sb_pipeline_timers(SbPipeline *pipeline);
 
-typedef struct SbSavedRole
-{
-	Oid user;
-	int context;
-	int guc_level; /* settings that change from here on are undone */
-} SbSavedRole;
-
-extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbSavedRole *saved);
-/* A subtransaction in which that was called was rolled back: the settings are what they were before. */
-extern void sb_pipeline_forget_settings(void);
-/* back to the extension's owner, for the tables of state */
-extern void sb_role_as_worker(SbSavedRole *saved);
-extern void sb_role_restore(const SbSavedRole *saved);
+/* The bracket of the pipeline's owner, with the pipeline's settings, until sb_bracket_leave(). */
+extern void sb_pipeline_row_as_owner(const SbPipelineRow *row, SbBracket *saved);
+extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved);
 /* ---- changes (sb_pipeline_change.c) ---- */
 
 /*

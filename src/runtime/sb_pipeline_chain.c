@@ -93,11 +93,13 @@ static SbStatement *
 chain_queue_statement(int32 reader)
 {
 	TupleDesc desc = CreateTemplateTupleDesc(2);
+	SbStatement *statement;
 
 	TupleDescInitEntry(desc, 1, "op", INT2OID, -1, 0);
 	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
-	return sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)),
-	                           desc, 0, NULL);
+	statement = sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)), desc, 0, NULL);
+	sb_statement_elevate(statement);
+	return statement;
 }
 
 /* A statement takes so many rows at a time. */

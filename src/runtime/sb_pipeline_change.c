@@ -38,14 +38,22 @@ sb_row_tuple(const SbRow *row, HeapTuple tuple)
 
 /* The tuple meant as JSON; NULL: it is not known. In the current context. */
 static char *
-change_json(const SbPipeline *pipeline, const SbRow *row)
+change_json(SbPipeline *pipeline, const SbRow *row)
 {
 	HeapTupleData tuple;
+	SbBracket saved;
+	char *json;
 
 	if (row->layout == NULL)
 		return NULL;
 	sb_row_tuple(row, &tuple);
-	return tuple.t_len == 0 ? NULL : sb_row_to_json(pipeline->plan->source, &tuple, row->layout);
+	if (tuple.t_len == 0)
+		return NULL;
+	/* types have output functions */
+	sb_pipeline_as_owner(pipeline, &saved);
+	json = sb_row_to_json(pipeline->plan, &tuple, row->layout);
+	sb_bracket_leave(&saved);
+	return json;
 }
 
 static const char *
@@ -197,16 +205,16 @@ static void
 change_rebuild(SbPipeline *pipeline, const SbRow *row)
 {
 	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
-	SbSavedRole saved;
+	SbBracket saved;
 
 	if (!pipeline->retractable && !came)
 	{
 		change_refuse(pipeline, row);
 		return;
 	}
-	sb_role_as_worker(&saved);
+	sb_bracket_enter_extension(&saved);
 	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }
 
 bool
@@ -256,17 +264,21 @@ sb_pipeline_put_empty(SbPipeline *pipeline)
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
 	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
 
-	SbEntry *entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+	SbBracket saved;
+	SbEntry *entry;
 
+	sb_pipeline_as_owner(pipeline, &saved);
+	entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
 	sb_cells_touch(pipeline->cells, entry);
 	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
 		sb_pipeline_emit_row(pipeline, entry, &pane);
+	sb_bracket_leave(&saved);
 }
 
 void
 sb_pipeline_begin_empty(SbPipeline *pipeline)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 
 	if (pipeline->observer || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
 	    sb_cells_count(pipeline->cells) > 0)
@@ -275,7 +287,7 @@ sb_pipeline_begin_empty(SbPipeline *pipeline)
 	sb_pipeline_put_empty(pipeline);
 	if (sb_result_pending(pipeline->result))
 		sb_result_write(pipeline->result);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	pipeline->changed = true;
 }
 
@@ -301,15 +313,13 @@ int
 sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows)
 {
 	MemoryContext context = CurrentMemoryContext;
-	SbSavedRole saved;
+	SbBracket saved;
 	int n;
 
 	/* so that nothing is pending anywhere */
 	sb_pipeline_flush(pipeline);
-	sb_role_as_worker(&saved);
 	sb_pipeline_write_state(pipeline);
 	sb_cells_clear(pipeline->cells, range, inside);
-	sb_role_restore(&saved);
 	if (pipeline->observer)
 		return 0;
 	sb_pipeline_as_owner(pipeline, &saved);
@@ -319,7 +329,7 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 	for (int i = 0; i < n; i++)
 		(*windows)[i] = clear_row(pipeline, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	SPI_freetuptable(SPI_tuptable);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(pipeline->element);
 	return n;

@@ -178,22 +178,20 @@ void
 sb_pipeline_resolve(SbPipeline *pipeline)
 {
 	SbDeferred *deferred = pipeline->deferred;
-	SbSavedRole saved;
+	SbBracket saved;
 	MemoryContext old;
 
 	if (deferred == NULL || deferred->n == 0)
 		return;
 	qsort(deferred->rows, deferred->n, sizeof(SbDeferredRow), defer_compare);
 	old = MemoryContextSwitchTo(deferred->context);
-	sb_role_as_worker(&saved);
-	defer_load(pipeline, deferred);
-	sb_role_restore(&saved);
 	sb_pipeline_as_owner(pipeline, &saved);
+	defer_load(pipeline, deferred);
 	if (pipeline->merging)
 		sb_merge_rows(pipeline, deferred->rows, deferred->n);
 	else
 		defer_apply_all(pipeline, deferred);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
 	pipeline->current = NULL;
 	MemoryContextDelete(deferred->context);

@@ -123,7 +123,7 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 void
 sb_pipeline_flush(SbPipeline *pipeline)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 	SbPane pane;
 
 	sb_pipeline_resolve(pipeline);
@@ -143,7 +143,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 		sb_cells_set_timers(pipeline->cells, entry, true);
 	}
 	pipeline_write_result(pipeline);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	sb_chain_hand_on(pipeline, false);
 }
 
@@ -154,11 +154,14 @@ void
 sb_pipeline_timers(SbPipeline *pipeline)
 {
 	Size budget = sb_pipeline_budget();
-	SbSavedRole saved;
+	SbBracket saved;
 	SbEntry *entry;
 	int64 fired = 0;
 	SbPane pane;
 
+	if (!sb_cells_may_be_due(pipeline->cells) && !sb_result_pending(pipeline->result))
+		return;
+	sb_pipeline_as_owner(pipeline, &saved);
 	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
 	{
 		int action;
@@ -168,11 +171,7 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
 		if ((action & SB_TIMER_EMIT) || (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
-		{
-			sb_pipeline_as_owner(pipeline, &saved);
 			pipeline_emit(pipeline, entry, &pane);
-			sb_role_restore(&saved);
-		}
 		if (action & SB_TIMER_COLLECT)
 			sb_cells_remove(pipeline->cells, entry);
 		else
@@ -182,15 +181,14 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		}
 		if (++fired % SB_TIMERS_AT_ONCE != 0)
 			continue;
-		sb_pipeline_as_owner(pipeline, &saved);
 		pipeline_write_result(pipeline);
-		sb_role_restore(&saved);
 		sb_pipeline_write_state(pipeline);
+		sb_bracket_leave(&saved);
 		sb_chain_hand_on(pipeline, false);
+		sb_pipeline_as_owner(pipeline, &saved);
 		if (sb_cells_bytes(pipeline->cells) > budget)
 			sb_cells_evict(pipeline->cells, budget / 2);
 	}
-	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline_write_result(pipeline);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }

@@ -120,35 +120,70 @@ typedef struct SbMaking
 	const SbLetter *letter;
 } SbMaking;
 
-/* A letter becomes a row, as the table's columns are now. */
+/* The columns that the query uses, as the table has them now, out of a letter. NULL: it uses none. */
+static char *
+replay_sql(const SbReplay *replay)
+{
+	const char *separator = "";
+	StringInfoData sql;
+	int attno = -1;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT r.* FROM pg_catalog.jsonb_to_record($1) AS r (");
+	while ((attno = bms_next_member(replay->pipeline->plan->columns, attno)) >= 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(replay->layout, attno - 1);
+
+		appendStringInfoString(&sql, separator);
+		sb_result_append_column(&sql, NameStr(att->attname), att->atttypid, att->atttypmod, InvalidOid);
+		separator = ", ";
+	}
+	appendStringInfoChar(&sql, ')');
+	return *separator ? sql.data : NULL;
+}
+
+/* In the current context. */
+static HeapTuple
+replay_form(const SbReplay *replay, Datum letter)
+{
+	const SbPlan *plan = replay->pipeline->plan;
+	Datum *values = palloc0(sizeof(Datum) * replay->layout->natts);
+	bool *nulls = palloc(sizeof(bool) * replay->layout->natts);
+	char *sql = replay_sql(replay);
+	Oid types[] = {JSONBOID};
+	HeapTuple tuple;
+	int attno = -1;
+	int column = 0;
+
+	memset(nulls, true, sizeof(bool) * replay->layout->natts);
+	if (sql == NULL)
+		return heap_form_tuple(replay->layout, values, nulls);
+	sb_sql_run(sql, lengthof(types), types, &letter, NULL, SPI_OK_SELECT);
+	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
+		values[attno - 1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++column, &nulls[attno - 1]);
+	tuple = heap_form_tuple(replay->layout, values, nulls);
+	SPI_freetuptable(SPI_tuptable);
+	return tuple;
+}
+
+/* A letter becomes a row. */
 static void
 replay_make_row(void *arg)
 {
 	SbMaking *making = arg;
 	SbReplay *replay = making->replay;
-	Oid source = replay->pipeline->plan->source;
-	char *sql = psprintf("SELECT pg_catalog.jsonb_populate_record(NULL::%s, $1)",
-	                     sb_sql_relation(source));
-	Oid types[] = {JSONBOID};
-	Datum values[] = {making->letter->data};
-	SbSavedRole saved;
-	HeapTupleHeader header;
+	SbBracket saved;
 	SbRowFrame *frame;
-	uint32 length;
-	bool isnull;
+	HeapTuple tuple;
 
 	sb_pipeline_as_owner(replay->pipeline, &saved);
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", sql);
-	header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	length = HeapTupleHeaderGetDatumLength(header);
-	frame = MemoryContextAllocZero(replay->context, offsetof(SbRowFrame, data) + MAXALIGN(length));
-	frame->relation = source;
+	tuple = replay_form(replay, making->letter->data);
+	frame = MemoryContextAllocZero(replay->context, offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
+	frame->relation = replay->pipeline->plan->source;
 	frame->kind = making->letter->taken_back ? SB_ROW_DELETE : SB_ROW_INSERT;
-	*(making->letter->taken_back ? &frame->old_length : &frame->new_length) = length;
-	memcpy(frame->data, header, length);
-	SPI_freetuptable(SPI_tuptable);
-	sb_role_restore(&saved);
+	*(making->letter->taken_back ? &frame->old_length : &frame->new_length) = tuple->t_len;
+	memcpy(frame->data, tuple->t_data, tuple->t_len);
+	sb_bracket_leave(&saved);
 	/* any position that the stream has not come to: it is not what tells whether the pipeline has had the row */
 	replay->rows[replay->nrows++] = (SbRow){.frame = frame, .layout = replay->layout, .position = replay->pipeline->progress.position + 1};
 }

@@ -774,6 +774,8 @@ stream_beam_runner_main(Datum arg)
 
 	StartTransactionCommand();
 	extension = get_extension_oid("stream_beam", true);
+	if (OidIsValid(extension))
+		sb_bracket_check_schemas();
 	CommitTransactionCommand();
 	if (!OidIsValid(extension))
 		runner_leave();

@@ -190,7 +190,7 @@ sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query,
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam scan", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbScan *scan = palloc0(sizeof(SbScan));
-	SbSavedRole saved;
+	SbBracket saved;
 
 	scan->pipeline = pipeline;
 	scan->context = context;
@@ -201,7 +201,7 @@ sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query,
 	PushActiveSnapshot(snapshot);
 	scan_start(scan, snapshot, query);
 	PopActiveSnapshot();
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
 	return scan;
 }
@@ -210,7 +210,7 @@ int
 sb_scan_next(SbScan *scan, SbRow **rows, int max)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	SbSavedRole saved;
+	SbBracket saved;
 
 	Assert(max > 0);
 	MemoryContextReset(scan->rows_context);
@@ -223,7 +223,7 @@ sb_scan_next(SbScan *scan, SbRow **rows, int max)
 		PushActiveSnapshot(scan->desc->snapshot);
 		sb_executor_run(scan->desc, max);
 		PopActiveSnapshot();
-		sb_role_restore(&saved);
+		sb_bracket_leave(&saved);
 	}
 	/* a plan that has come to its end is not to be run again */
 	scan->done = scan->done || scan->n < max;

@@ -41,12 +41,11 @@ sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
 static void
 version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 
-	sb_version_as_owner(row, &saved);
-	sb_version_apply_settings(row);
+	sb_pipeline_row_as_owner(row, &saved);
 	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }
 
 static void

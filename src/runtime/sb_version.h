@@ -31,12 +31,7 @@ extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool h
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
 /* The plan of its view as that is now, made as its owner; the fingerprint too (NULL: not wanted). */
 extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
-/* As the pipeline's owner, with a search path that finds nothing by chance; sb_role_restore() ends it. */
-extern void sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved);
-/* After that, where its expressions are run: the settings that they see in its bundles, until sb_role_restore(). */
-extern void sb_version_apply_settings(const SbPipelineRow *row);
-
-/* Runs SQL with a search path that finds nothing by chance; error where it fails. */
+/* Runs SQL as the current user; error where it fails. All names in it are qualified. */
 extern void sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
 
 /* ---- what the result table and the batch view have to become (sb_version_shape.c) ---- */

@@ -20,22 +20,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-void
-sb_version_as_owner(const SbPipelineRow *row, SbSavedRole *saved)
-{
-	GetUserIdAndSecContext(&saved->user, &saved->context);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(row->owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-}
-
-void
-sb_version_apply_settings(const SbPipelineRow *row)
-{
-	for (int i = 0; i + 1 < row->nsettings; i += 2)
-		(void) set_config_option(row->settings[i], row->settings[i + 1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
 char *
 sb_version_table_name(const SbPipelineRow *row, Oid namespace)
 {
@@ -51,12 +35,10 @@ sb_version_view_name(const SbPipelineRow *row, Oid namespace)
 void
 sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values)
 {
-	int level = NewGUCNestLevel();
-	int code;
+	MemoryContext context = CurrentMemoryContext;
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), NULL, false, 0);
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), NULL, false, 0);
-	AtEOXact_GUC(false, level);
+	MemoryContextSwitchTo(context);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
 }
@@ -112,17 +94,23 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 {
 	SbHistoryRow history = {.pipeline = row->id};
 	const char *name = get_rel_name(plan->source);
+	SbBracket saved;
+	char *part;
 	int64 bytes;
 
+	/* expressions and predicates of indexes are folded when they are read; constants have output functions */
+	sb_pipeline_row_as_owner(row, &saved);
 	history.part = sb_part_choose(plan, row->retractable);
 	if (history.part != SB_PART_NONE)
 		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
+	part = plan->event_time ? sb_part_sql(plan, SB_PART_EVENT_TIME) : NULL;
+	sb_bracket_leave(&saved);
 	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
 	sb_catalog_insert_history(&history);
 	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
 		ereport(NOTICE,
 		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
-		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), sb_part_sql(plan, SB_PART_EVENT_TIME))
+		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), part)
 		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
 }
 
@@ -199,14 +187,13 @@ SbPlan *
 sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 {
 	Query *query = sb_view_query(row);
-	SbSavedRole saved;
+	SbBracket saved;
 	SbPlan *plan;
 
 	if (fingerprint)
 		*fingerprint = sb_view_fingerprint(query);
-	sb_version_as_owner(row, &saved);
-	sb_version_apply_settings(row);
+	sb_pipeline_row_as_owner(row, &saved);
 	plan = sb_plan_build(query);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 	return plan;
 }

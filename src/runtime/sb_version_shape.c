@@ -27,7 +27,6 @@ shape_dependent(Oid relation, AttrNumber attno)
 {
 	Oid types[] = {OIDOID, INT4OID};
 	Datum values[] = {ObjectIdGetDatum(relation), Int32GetDatum(attno)};
-	MemoryContext context = CurrentMemoryContext;
 	char *name = NULL;
 
 	/* a view depends through its rule, a pipeline through its batch view */
@@ -37,9 +36,8 @@ shape_dependent(Oid relation, AttrNumber attno)
 	               " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
 	               " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
 	               lengthof(types), types, values);
-	MemoryContextSwitchTo(context);
 	if (SPI_processed > 0)
-		name = TextDatumGetCString(DirectFunctionCall1(textin, CStringGetDatum(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1))));
+		name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	SPI_freetuptable(SPI_tuptable);
 	return name;
 }

@@ -55,23 +55,23 @@ typedef struct SbSwap
 static void
 swap_run_as_owner(const SbSwap *swap, const char *sql)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 
-	sb_version_as_owner(swap->next, &saved);
+	sb_bracket_enter_owner(&saved, swap->next->owner, NULL);
 	sb_version_run(sql, 0, NULL, NULL);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }
 
 /* Rows are moved as bundles write them: a trigger of the user's sees the settings of the pipeline. The names are qualified. */
 static void
 swap_move(const SbSwap *swap, const char *sql)
 {
-	SbSavedRole saved;
+	SbBracket saved;
 
 	sb_pipeline_as_owner(swap->building, &saved);
 	if (SPI_execute(sql, false, 0) < 0)
 		elog(ERROR, "could not run \"%s\"", sql);
-	sb_role_restore(&saved);
+	sb_bracket_leave(&saved);
 }
 
 /* ---- the table ---- */
@@ -218,13 +218,17 @@ swap_fingerprint(Oid relation)
 	return fingerprint;
 }
 
+/* As the owner: constants in it have output functions. Names are what they are with no search path. */
 static char *
-swap_view_text(Oid view)
+swap_view_text(const SbSwap *swap, Oid view)
 {
 	Oid types[] = {OIDOID};
 	Datum values[] = {ObjectIdGetDatum(view)};
+	SbBracket saved;
 
-	sb_version_run("SELECT pg_get_viewdef($1)", 1, types, values);
+	sb_bracket_enter_owner(&saved, swap->next->owner, NULL);
+	sb_version_run("SELECT pg_catalog.pg_get_viewdef($1)", 1, types, values);
+	sb_bracket_leave(&saved);
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
@@ -287,14 +291,14 @@ swap_view_in_place(const SbSwap *swap)
 {
 	Oid old = swap->before->view;
 	Oid next = swap->next->view;
-	char *text = swap_view_text(next);
+	char *text = swap_view_text(swap, next);
 	Oid namespace = get_rel_namespace(old);
 
 	if (swap_view_is_needed(swap, old))
 	{
 		char *name = sb_version_view_name(swap->before, namespace);
 
-		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(old)));
+		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(swap, old)));
 		swap_move_view(swap, old, get_relname_relid(name, namespace));
 	}
 	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
@@ -657,7 +661,6 @@ swap_run(void *arg)
 static void
 swap_failed(const SbPipelineRow *row, ErrorData *error)
 {
-	sb_pipeline_forget_settings();
 	if (sb_error_is_transient(error->sqlerrcode))
 	{
 		ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,

@@ -7,6 +7,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "runtime/sb_worker.h"
+#include "sb_bracket.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -70,6 +71,7 @@ sb_worker_begin(Datum arg, SbRole role)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	sb_bracket_begin_worker();
 	sb_worker_attach(db, role);
 	/* a slot retains WAL also for a database that lets nobody in */
 	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);

@@ -6,42 +6,31 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
+#include "query/sb_json.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 static SbStatement *late;
 static SbStatement *dead;
 
 char *
-sb_row_to_json(Oid relation, HeapTuple tuple, TupleDesc layout)
+sb_row_to_json(const SbPlan *plan, HeapTuple tuple, TupleDesc layout)
 {
-	TupleDesc desc = CreateTupleDescCopy(layout);
-	Relation rel = table_open(relation, AccessShareLock);
-	Datum json;
+	Relation rel = table_open(plan->source, AccessShareLock);
+	Datum *values = palloc(sizeof(Datum) * layout->natts);
+	bool *nulls = palloc(sizeof(bool) * layout->natts);
+	char *json;
 
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (i < RelationGetDescr(rel)->natts)
-			namestrcpy(&att->attname, NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname));
-	}
+	heap_deform_tuple(tuple, layout, values, nulls);
+	json = sb_json_of_columns(layout, values, nulls, plan->columns, RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
-	desc->tdtypeid = RECORDOID;
-	desc->tdtypmod = -1;
-	assign_record_type_typmod(desc);
-	json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
-	return TextDatumGetCString(json);
+	return json;
 }
 
 static SbStatement *
@@ -54,6 +43,7 @@ letters_statement(const char *sql, int n, const char *const *names, const Oid *t
 	for (int i = 0; i < n; i++)
 		TupleDescInitEntry(desc, i + 1, names[i], types[i], -1, 0);
 	statement = sb_statement_create(sql, desc, 0, NULL);
+	sb_statement_elevate(statement);
 	MemoryContextSwitchTo(old);
 	return statement;
 }

@@ -9,6 +9,7 @@
 #include "access/tupdesc.h"
 #include "access/xlogdefs.h"
 #include "engine/sb_window.h"
+#include "query/sb_plan.h"
 
 typedef struct SbLateEvent
 {
@@ -21,10 +22,13 @@ typedef struct SbLateEvent
 	TimestampTz watermark;
 } SbLateEvent;
 
-/* A source row, with its layout, as JSON text; column names are those that the relation has now. In the current context. */
-extern char *sb_row_to_json(Oid relation, HeapTuple tuple, TupleDesc layout);
+/*
+ * A source row, with its layout, as JSON text: the columns that the query uses, with the names that the relation has now. In the current
+ * context. In the bracket of the pipeline's owner: types have output functions.
+ */
+extern char *sb_row_to_json(const SbPlan *plan, HeapTuple tuple, TupleDesc layout);
 
-/* Collected; written by sb_letters_write() (SPI connected, as the extension's owner). */
+/* Collected; written by sb_letters_write() (SPI connected). */
 extern void sb_letters_put_late(const SbLateEvent *event, const char *json);
 /* `json` NULL: the row is not known. `op`: insert, delete, update, truncate. */
 extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json, const ErrorData *error);

@@ -619,6 +619,14 @@ cells_bring_due_window(SbCells *cells)
 	pairingheap_add(cells->stored_heap, &stored->event_node);
 }
 
+bool
+sb_cells_may_be_due(SbCells *cells)
+{
+	sb_cells_know_stored(cells);
+	return Min(cells_first_event(cells), cells_first_stored(cells)) < cells->clocks->input_watermark ||
+	       Min(cells_first_processing(cells), cells->stored_processing) < cells->clocks->processing_time;
+}
+
 SbEntry *
 sb_cells_due(SbCells *cells)
 {

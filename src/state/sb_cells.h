@@ -9,6 +9,9 @@
  * sb_cells_evict() makes room: clean cells leave, the least recently used first. What has left is remembered by window and
  * count only (`stored`), so that a window nothing of which is stored needs no look into the table.
  *
+ * ROLES. Keys and accumulators are the user's types: what compares, loads, writes or merges cells is called in the bracket of the pipeline's owner.
+ * The statements about the table run as the extension's owner by themselves.
+ *
  * TRANSACTIONS. A cell that is changed is on the list `changed` until sb_cells_keep() (the transaction, or the subtransaction, is
  * committed) or sb_cells_rollback() (it is not: the changed cells leave the memory, and what is stored is counted anew).
  */
@@ -78,7 +81,7 @@ extern SbSession *sb_cells_session(const SbCells *cells, SbEntry *entry); /* NUL
 extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
 /* Merging windows: the last of the key's cells that starts at or before `start`; none does: its first; NULL: it has none. */
 extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, TimestampTz start);
-/* Counts what is stored where that is not known: at first, and after a rollback. As the state's owner, SPI connected. */
+/* Counts what is stored where that is not known: at first, and after a rollback. SPI connected. */
 extern void sb_cells_know_stored(SbCells *cells);
 /* Could a cell that is not in memory be in the table? What is stored must be known. */
 extern bool sb_cells_maybe_stored(SbCells *cells, SbWindow window);
@@ -108,6 +111,8 @@ extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided);
 /* The cell is over: leaves memory now and the table at the next write. */
 extern void sb_cells_remove(SbCells *cells, SbEntry *entry);
 
+/* Is any? Without loading what is stored: it may be that none is after all. */
+extern bool sb_cells_may_be_due(SbCells *cells);
 /* The cell with the earliest timer that is due (strictly before the clock), or NULL; also brings in due windows that are stored. */
 extern SbEntry *sb_cells_due(SbCells *cells);
 /* the earliest timers of all cells, stored ones included; SB_TIME_MIN: not known before the next transaction */
@@ -116,14 +121,14 @@ extern TimestampTz sb_cells_next_processing(SbCells *cells);
 /* The earliest hold of all cells on the output watermark; where cells are stored, it may be earlier than their true one. */
 extern TimestampTz sb_cells_earliest_hold(SbCells *cells);
 
-/* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected, as the state's owner). */
+/* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected). */
 extern void sb_cells_write(SbCells *cells);
 extern void sb_cells_keep(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
 /*
  * The cells of windows in the range, or (`inside` false) of all others, go out of memory and table. Nothing may be dirty: write first.
- * SPI connected, as the state's owner.
+ * SPI connected.
  */
 extern void sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside);
 /* The cells touched so far are not to be fired: they may be written and leave memory. */

@@ -61,6 +61,15 @@ state_row_desc(void)
 /* from, lo, hi of an SbWindowRange */
 #define SB_STATE_IN_RANGE "window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
 
+static SbStatement *
+state_statement(const char *sql, TupleDesc rows, int nargs, const Oid *types)
+{
+	SbStatement *statement = sb_statement_create(sql, rows, nargs, types);
+
+	sb_statement_elevate(statement);
+	return statement;
+}
+
 void
 sb_state_prepare(SbCells *cells, const char *table)
 {
@@ -69,20 +78,20 @@ sb_state_prepare(SbCells *cells, const char *table)
 	Oid clock_args[] = {INT8OID};
 	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
-	cells->insert = sb_statement_create(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
-	cells->update = sb_statement_create(
+	cells->insert = state_statement(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
+	cells->update = state_statement(
 	    psprintf("UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state FROM rows r WHERE " SB_STATE_SAME
 	             " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
 	             table),
 	    row, 0, NULL);
-	cells->delete = sb_statement_create(
+	cells->delete = state_statement(
 	    psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
 	    row, 0, NULL);
-	cells->load_missed = sb_statement_create(
+	cells->load_missed = state_statement(
 	    psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
 	             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash" : SB_STATE_SAME),
 	    row, 0, NULL);
-	cells->load_window = sb_statement_create(
+	cells->load_window = state_statement(
 	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
 	             " AND s.window_start OPERATOR(pg_catalog.=) $2"
 	             " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
@@ -93,15 +102,15 @@ sb_state_prepare(SbCells *cells, const char *table)
 	sb_statement_by_index(cells->delete);
 	sb_statement_by_index(cells->load_missed);
 	sb_statement_by_index(cells->load_window);
-	cells->load_processing = sb_statement_create(
+	cells->load_processing = state_statement(
 	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
 	    NULL, lengthof(clock_args), clock_args);
-	cells->count_windows = sb_statement_create(
+	cells->count_windows = state_statement(
 	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
 	    NULL, 0, NULL);
-	cells->clear_all = sb_statement_create(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
-	cells->clear_inside = sb_statement_create(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL, lengthof(range_args), range_args);
-	cells->clear_outside = sb_statement_create(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL, lengthof(range_args), range_args);
+	cells->clear_all = state_statement(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
+	cells->clear_inside = state_statement(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL, lengthof(range_args), range_args);
+	cells->clear_outside = state_statement(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL, lengthof(range_args), range_args);
 }
 
 static Datum
