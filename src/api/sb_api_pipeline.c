@@ -70,12 +70,14 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 			         row->error_message ? errdetail("%s", row->error_message) : 0,
 			         errhint("%s", api_state_hint(row->state))));
 	}
-	/* its other versions stand and run with it */
+	if (to == SB_PIPELINE_RUNNING)
+		sb_pipeline_check_owners(row);
+	/* its other versions stand and run with it, but for those that belong to somebody else */
 	foreach (lc, sb_catalog_versions(row->name))
 	{
 		SbPipelineRow *version = lfirst(lc);
 
-		if (version->state != from && version->state != from2)
+		if ((version->state != from && version->state != from2) || version->owner != row->owner || !sb_pipeline_has_one_owner(version))
 			continue;
 		sb_catalog_set_state(version->id, to, NULL);
 		sb_at_commit_tell_runner();
@@ -216,7 +218,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	sb_api_leave(&saved);
 	explain_settings(result, row);
 	sb_pipeline_row_as_owner(row, &saved);
-	plan = sb_plan_build(sb_view_query(row));
+	plan = sb_plan_build(sb_view_definition(row, NULL));
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)

@@ -94,7 +94,7 @@ sb_api_adopt(const char *name)
 	if (definition)
 	{
 		restore_check_relations(definition);
-		plan = sb_version_plan(&(SbPipelineRow){.name = definition->name, .owner = definition->owner, .view = definition->view}, NULL);
+		plan = sb_version_plan(&(SbPipelineRow){.name = definition->name, .owner = definition->owner, .view = definition->view, .result = definition->result, .fingerprint = ""}, NULL);
 		restore_check_columns(definition, plan);
 		(void) sb_definition_adopt(definition, plan->source, restore_upstream(definition, plan->source), SB_RESTORED_REASON);
 	}

@@ -2,23 +2,35 @@
  * sb_api_schedule.c: backfills at times that pg_cron keeps: beam.schedule_backfill(), beam.unschedule_backfill().
  *
  * The job is made as the caller, and is his: pg_cron runs it with his rights, and beam.backfill() asks whether he owns the pipeline. What
- * is ours is a row in beam.schedule; when it goes, with the pipeline or by itself, a trigger takes the job away.
+ * is ours is a row in beam.schedule; when it goes, with the pipeline or by itself, a trigger takes the job away, as the role that it belongs to.
  */
 #include "postgres.h"
 
 #include "api/sb_api.h"
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "runtime/sb_bundle.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+typedef struct SbCronJob
+{
+	int64 id;
+	Oid role;
+} SbCronJob;
 
 static void
 schedule_require_cron(void)
@@ -129,4 +141,59 @@ PGDLLEXPORT Datum
 stream_beam_unschedule_backfill(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(schedule_delete(schedule_find(fcinfo)->id));
+}
+
+/* ---- the trigger on beam.schedule ---- */
+
+/* pg_cron's own function: a schema of that name could be anybody's. */
+static bool
+schedule_cron_is_there(void)
+{
+	Oid types[] = {INT8OID};
+	Oid function = LookupFuncName(list_make2(makeString("cron"), makeString("unschedule")), lengthof(types), types, true);
+
+	return OidIsValid(function) && getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("pg_cron", true);
+}
+
+/* As whom it was made, whose it is. One that he has removed by hand is gone already. */
+static void
+schedule_remove_job(void *arg)
+{
+	const SbCronJob *job = arg;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(job->id)};
+	SbBracket saved;
+
+	sb_bracket_enter_owner(&saved, job->role, NULL);
+	sb_sql_run("SELECT cron.unschedule(jobid) FROM cron.job WHERE jobid OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_SELECT);
+	sb_bracket_leave(&saved);
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_unschedule);
+
+/* When a row of beam.schedule goes, with its pipeline or by itself, so does the job. One that cannot be removed does no harm: it fails. */
+PGDLLEXPORT Datum
+stream_beam_unschedule(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	SbCronJob job;
+	ErrorData *error = NULL;
+	TupleDesc desc;
+	bool isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this function is called by a trigger only")));
+	desc = RelationGetDescr(data->tg_relation);
+	job.id = DatumGetInt64(SPI_getbinval(data->tg_trigtuple, desc, SPI_fnumber(desc, "job"), &isnull));
+	job.role = DatumGetObjectId(SPI_getbinval(data->tg_trigtuple, desc, SPI_fnumber(desc, "role"), &isnull));
+	if (!schedule_cron_is_there())
+		return PointerGetDatum(NULL);
+	SPI_connect();
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(job.role)) || !sb_try(schedule_remove_job, &job, &error))
+		ereport(WARNING,
+		        (errcode(error ? error->sqlerrcode : ERRCODE_UNDEFINED_OBJECT),
+		         errmsg("job " INT64_FORMAT " of pg_cron could not be removed: %s", job.id, error ? error->message : "its role is gone"),
+		         errhint("SELECT cron.unschedule(" INT64_FORMAT ");", job.id)));
+	SPI_finish();
+	return PointerGetDatum(NULL);
 }

@@ -2,13 +2,15 @@
  * sb_api_verify.c: beam.verify(): the rows in which a pipeline's result and its batch view differ.
  *
  * One query reads both, so both are as of one snapshot: rows of either side are brought to jsonb, grouped by what identifies a row
- * (window and keys, by the types' own equality, nulls being equal), and compared.
+ * (window and keys, by the types' own equality, nulls being equal), and compared. It is run as the pipeline's owner, restricted, with the
+ * pipeline's settings: those of the caller could make rows different that are the same.
  *
  * RULES. A column that tells panes apart is not compared: a batch has no panes. Floating-point values are equal up to the order of
  * additions, which neither side promises. A retracting result is what is left when its retractions are taken off.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "api/sb_api.h"
 #include "api/sb_api_range.h"
 #include "catalog/pg_type.h"
@@ -24,6 +26,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 /* Differences fetched at a time. */
@@ -31,7 +34,37 @@
 /* Relative difference of two sums of the same floating-point numbers that is put down to the order of additions. */
 #define SB_VERIFY_FLOAT_TOLERANCE "1e-9"
 
-/* Whoever can read the result may ask; what the query reads is checked when it is run. */
+static bool
+verify_may_read(Oid relation, Oid user)
+{
+	return pg_class_aclcheck(relation, user, ACL_SELECT) == ACLCHECK_OK ||
+	       pg_attribute_aclcheck_all(relation, user, ACL_SELECT, ACLMASK_ALL) == ACLCHECK_OK;
+}
+
+/* Who is not the pipeline's owner needs the rights with which he could compare the two by himself: it is run as the owner. */
+static void
+verify_check_rights(const SbPipelineRow *row, Oid user)
+{
+	Relation view;
+	Oid source = InvalidOid;
+
+	if (has_privs_of_role(user, row->owner))
+		return;
+	if (!verify_may_read(row->result, user))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("must be owner of pipeline \"%s\" or able to read its result and its batch view", row->name)));
+	view = try_table_open(row->view, AccessShareLock);
+	if (view == NULL)
+		return; /* which is said where it is read */
+	if (!verify_may_read(row->view, user))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, RelationGetRelationName(view));
+	if (RelationHasSecurityInvoker(view))
+		source = row->source;
+	table_close(view, NoLock);
+	if (OidIsValid(source) && !verify_may_read(source, user))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(source));
+}
+
 static SbPipelineRow *
 verify_find(const char *name)
 {
@@ -45,10 +78,8 @@ verify_find(const char *name)
 		        (errcode(ERRCODE_UNDEFINED_OBJECT),
 		         errmsg("pipeline \"%s\" does not exist", name),
 		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
-	if (!has_privs_of_role(saved.user, row->owner) && pg_class_aclcheck(row->result, saved.user, ACL_SELECT) != ACLCHECK_OK)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		                errmsg("must be owner of pipeline \"%s\" or able to read its result and its batch view", name)));
 	sb_api_leave(&saved);
+	verify_check_rights(row, GetUserId());
 	if (strcmp(row->accumulation, "discarding") == 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -202,7 +233,6 @@ verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
 	return sql.data;
 }
 
-/* As the caller, who may be allowed to read the one and not the other. */
 static void
 verify_run(const char *sql, const SbRange *range, ReturnSetInfo *result)
 {
@@ -231,12 +261,16 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 {
 	SbPipelineRow *row;
 	SbRange range;
+	SbBracket saved;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
 	range = sb_range_get(fcinfo, 1);
 	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	/* both sides with the settings of the pipeline, whoever asks */
+	sb_pipeline_row_as_owner(row, &saved);
 	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
+	sb_bracket_leave(&saved);
 	return (Datum) 0;
 }

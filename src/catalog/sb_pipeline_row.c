@@ -305,9 +305,25 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 void
 sb_catalog_follow_owners(void)
 {
-	sb_sql_run("UPDATE beam.pipeline p SET owner = c.relowner, revision = revision OPERATOR(pg_catalog.+) 1 FROM pg_catalog.pg_class c"
-	           " WHERE c.oid OPERATOR(pg_catalog.=) p.result AND c.relowner OPERATOR(pg_catalog.<>) p.owner",
+	/* all versions: the functions of the one would run beside those of the other */
+	sb_sql_run("UPDATE beam.pipeline p SET owner = x.owner, revision = p.revision OPERATOR(pg_catalog.+) 1,"
+	           " state = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN 'paused' ELSE p.state END,"
+	           " error_code = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN '55000' ELSE p.error_code END,"
+	           " error_message = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN x.message ELSE p.error_message END,"
+	           " error_at = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN pg_catalog.now() ELSE p.error_at END"
+	           " FROM (SELECT v.id, w.relowner AS owner,"
+	           " pg_catalog.format('it was given by role %s to role %s, and waits for the new owner, or a superuser, to call beam.resume_pipeline()',"
+	           " pg_catalog.pg_get_userbyid(o.owner), pg_catalog.pg_get_userbyid(c.relowner)) AS message"
+	           " FROM beam.pipeline o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner"
+	           " JOIN beam.pipeline v ON v.name OPERATOR(pg_catalog.=) o.name JOIN pg_catalog.pg_class w ON w.oid OPERATOR(pg_catalog.=) v.result) x"
+	           " WHERE x.id OPERATOR(pg_catalog.=) p.id",
 	           0, NULL, NULL, NULL, SPI_OK_UPDATE);
+}
+
+void
+sb_catalog_forget_definitions(void)
+{
+	sb_sql_run("UPDATE beam.pipeline SET fingerprint = ''", 0, NULL, NULL, NULL, SPI_OK_UPDATE);
 }
 
 void

@@ -81,6 +81,13 @@ sb_catalog_is_of_backfill(const SbPipelineRow *row)
 	return row->reason != NULL && strcmp(row->reason, SB_REASON_BACKFILL) == 0;
 }
 
+/* Paused since it has changed hands. */
+static inline bool
+sb_catalog_is_held(const SbPipelineRow *row)
+{
+	return row->state == SB_PIPELINE_PAUSED && row->error_code != NULL;
+}
+
 extern const char *sb_pipeline_state_name(SbPipelineState state);
 
 /* all of them, by id */
@@ -104,8 +111,13 @@ extern void sb_catalog_set_state_table(int32 id, Oid state_table);
  * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
  */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
-/* A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER TO). */
+/*
+ * A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER TO). One that changes hands is paused, so that the old
+ * owner's functions do not run as the new one unasked.
+ */
 extern void sb_catalog_follow_owners(void);
+/* The objects of this database have other OIDs now than when the fingerprints were taken. */
+extern void sb_catalog_forget_definitions(void);
 /* Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the struct. */
 extern void sb_catalog_put_version(const SbPipelineRow *row);
 /* It has to be made anew; a reason that it has already stands. False: dropped. */

@@ -76,8 +76,9 @@ sb_view_fingerprint(Query *query)
 	return psprintf(UINT64_FORMAT, hash);
 }
 
-Query *
-sb_view_query(const SbPipelineRow *row)
+/* The query of the batch view as that is now, a copy. */
+static Query *
+view_query(const SbPipelineRow *row)
 {
 	Relation view = try_table_open(row->view, AccessShareLock);
 	Query *query;
@@ -92,18 +93,21 @@ sb_view_query(const SbPipelineRow *row)
 	return query;
 }
 
-/* The one that the pipeline was made with. */
-static Query *
-pipeline_view_query(const SbPipelineRow *row)
+Query *
+sb_view_definition(const SbPipelineRow *row, char **fingerprint)
 {
-	Query *query = sb_view_query(row);
+	Query *query = view_query(row);
+	char *now = sb_view_fingerprint(query);
 
-	if (strcmp(sb_view_fingerprint(query), row->fingerprint) != 0)
+	/* out of a dump, or by pg_upgrade: the view is what there is */
+	if (*row->fingerprint && strcmp(now, row->fingerprint) != 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
-		         errdetail("Its state belongs to the old definition."),
-		         errhint("beam.resync_pipeline() builds the result anew, with the view as it is now.")));
+		         errdetail("The pipeline is what it was made as: what the view says now is another definition."),
+		         errhint("Put the view back as it was, or make its query the pipeline's: beam.alter_pipeline(name, query => ...).")));
+	if (fingerprint)
+		*fingerprint = now;
 	return query;
 }
 
@@ -178,12 +182,43 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
-/* A permission taken from the owner stops the pipeline. */
-static void
-pipeline_check_owner(const SbPipelineRow *row)
+/* InvalidOid: it is gone. */
+static Oid
+pipeline_relation_owner(Oid relation)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+bool
+sb_pipeline_has_one_owner(const SbPipelineRow *row)
+{
+	Oid result = pipeline_relation_owner(row->result);
+	Oid view = pipeline_relation_owner(row->view);
+
+	/* what is gone is another thing */
+	return (!OidIsValid(result) || result == row->owner) && (!OidIsValid(view) || view == row->owner);
+}
+
+void
+sb_pipeline_check_owners(const SbPipelineRow *row)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->owner)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the owner of pipeline \"%s\" is gone", row->name)));
+	if (!sb_pipeline_has_one_owner(row))
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("pipeline \"%s\", its result table and its batch view do not belong to one role", row->name),
+		         errdetail("The pipeline belongs to %s, the table to %s, the view to %s.", GetUserNameFromId(row->owner, false),
+		                   GetUserNameFromId(pipeline_relation_owner(row->result), true), GetUserNameFromId(pipeline_relation_owner(row->view), true)),
+		         errhint("ALTER VIEW ... OWNER TO, or ALTER TABLE ... OWNER TO; then call beam.resume_pipeline().")));
 }
 
 SbPipeline *
@@ -200,7 +235,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
-	pipeline_check_owner(row);
+	sb_pipeline_check_owners(row);
 	pipeline->result_xmin = pipeline_result_xmin(row);
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
@@ -212,7 +247,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
-	pipeline->plan = sb_plan_build(pipeline_view_query(row));
+	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
 	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
@@ -238,10 +273,10 @@ sb_pipeline_verify(SbPipeline *pipeline)
 
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
 	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
-	pipeline_check_owner(pipeline->row);
+	sb_pipeline_check_owners(pipeline->row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
-	sb_query_close(sb_query_open(sb_plan_build(pipeline_view_query(pipeline->row)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
+	sb_query_close(sb_query_open(sb_plan_build(sb_view_definition(pipeline->row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
 	sb_bracket_leave(&saved);
 }
 

@@ -92,6 +92,10 @@ extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 /* ... or anything else that is in its row of pg_class, be it back and forth? */
 extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
+/* Do pipeline, result table and batch view belong to one role? Else the one's code would run with the rights of the other. */
+extern bool sb_pipeline_has_one_owner(const SbPipelineRow *row);
+/* Error 55000 where they do not; 42704: that role is gone. */
+extern void sb_pipeline_check_owners(const SbPipelineRow *row);
 /* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 
@@ -227,8 +231,11 @@ extern bytea *sb_pipeline_next_emitted(const SbEntry *entry, const char **at);
 extern SbAccumulation sb_accumulation_of_name(const char *name);
 extern SbTimestampCombiner sb_combiner_of_name(const char *name);
 
-/* The query of the pipeline's batch view as that is now, a copy. Error 42P01: the view is gone. */
-extern Query *sb_view_query(const SbPipelineRow *row);
+/*
+ * The definition that the pipeline was made with, a copy out of its batch view, and its fingerprint (NULL: not wanted). Error 42P01: the view is
+ * gone; 55000: it has been replaced.
+ */
+extern Query *sb_view_definition(const SbPipelineRow *row, char **fingerprint);
 /* md5-like identity of a view's definition: the same as long as the query means the same */
 extern char *sb_view_fingerprint(Query *query);
 

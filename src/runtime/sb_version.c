@@ -222,7 +222,7 @@ sb_version_rebuild_marked(List *rows)
 		SbPipelineRow *row = lfirst(lc);
 		ErrorData *error;
 
-		if (row->rebuild == NULL || row->state == SB_PIPELINE_FAILED)
+		if (row->rebuild == NULL || row->state == SB_PIPELINE_FAILED || sb_catalog_is_held(row))
 			continue;
 		if (sb_postponed_try(version_rebuild_one, row, &error))
 			continue;

@@ -29,7 +29,7 @@ extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool h
 #define SB_KEEP_VIEW 2
 /* Drops what the version has, and its row; a view that other versions share stays. Waits for the running bundle. */
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
-/* The plan of its view as that is now, made as its owner; the fingerprint too (NULL: not wanted). */
+/* The plan of its definition, made as its owner; the fingerprint too (NULL: not wanted). Errors as sb_view_definition(). */
 extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
 /* Runs SQL as the current user; error where it fails. All names in it are qualified. */
 extern void sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
@@ -51,7 +51,7 @@ extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipeline
  * goes on when the transaction commits.
  */
 extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
-/* The version's definition, as its view is now, to be begun for this reason (or NULL); nothing is kept of the old one. */
+/* The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one. */
 extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
 /* Error 55000: one is being built already. */
 extern void sb_version_refuse_second(const char *name) pg_attribute_noreturn();

@@ -186,12 +186,11 @@ sb_version_drop(const SbPipelineRow *row, int keep)
 SbPlan *
 sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 {
-	Query *query = sb_view_query(row);
+	Query *query = sb_view_definition(row, fingerprint);
 	SbBracket saved;
 	SbPlan *plan;
 
-	if (fingerprint)
-		*fingerprint = sb_view_fingerprint(query);
+	sb_pipeline_check_owners(row);
 	sb_pipeline_row_as_owner(row, &saved);
 	plan = sb_plan_build(query);
 	sb_bracket_leave(&saved);

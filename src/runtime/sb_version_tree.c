@@ -152,8 +152,8 @@ tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbP
 		return;
 	building = sb_catalog_building(sb_catalog_versions(reader->name));
 
-	/* one that is paused stands still, and what it reads with it, unless it is made anew */
-	if (building == NULL && reader->state == SB_PIPELINE_PAUSED && reason == NULL)
+	/* one that is paused stands still, and what it reads with it, unless it is made anew; one that has changed hands in any case */
+	if (building == NULL && (sb_catalog_is_held(reader) || (reader->state == SB_PIPELINE_PAUSED && reason == NULL)))
 		return;
 	/* it is going to read something else: until it does, this waits */
 	if (building && building->source != current->result)

@@ -159,9 +159,12 @@ sb_void_check_home(SbDatabase *db)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (sb_void_holds(row))
+		/* one that reads another's result, too, where everything has other OIDs */
+		if (sb_void_holds(row) || then.system != now.system)
 			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, difference);
 	}
+	if (known && then.system != now.system)
+		sb_catalog_forget_definitions();
 	home_write(&now);
 	sb_transaction_commit();
 }

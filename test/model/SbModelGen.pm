@@ -321,6 +321,8 @@ sub select_list
 		push @items, { text => "($p->{keys}[0])::text || '!'", name => 'over_key' } if @{ $p->{keys} } && $p->{keys}[0] =~ /k_date|k_int|% 3/ && chance(0.3);
 		push @items, { text => $p->{error_item}, name => 'erring' } if $p->{error_item};
 	}
+	# letters have the columns that the query uses: by these two rows are told apart
+	push @items, { text => 'count(@.id + @.ver)', name => 'told' } if $p->{mode} ne 'now';
 	@items = shuffle(@items);
 	$p->{window_shown} = $p->{window} && chance(0.7);
 	if ($p->{window_shown})

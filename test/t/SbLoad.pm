@@ -181,12 +181,12 @@ sub create
 	}
 	$self->add_pipeline($self->random_pipeline('par', $_)) for qw(tumble global), pick(qw(hop session custom));
 	$self->add_pipeline({ name => 'ins_late', table => 'ins', when => 'now', lateness => '2 minutes',
-		oracle => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM ins e, beam.tumble(e.ts, '1 minute') w
+		oracle => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s, max(e.id) AS top FROM ins e, beam.tumble(e.ts, '1 minute') w
 			WHERE e.ts < '2029-01-01' AND e.id NOT IN (SELECT (data ->> 'id')::bigint FROM beam.late_events WHERE pipeline = 'ins_late') GROUP BY 1, 2, 3},
-		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM ins e, beam.tumble(e.ts, '1 minute') w WHERE e.ts < '2029-01-01' GROUP BY 1, 2, 3} });
+		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s, max(e.id) AS top FROM ins e, beam.tumble(e.ts, '1 minute') w WHERE e.ts < '2029-01-01' GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'ins_dead', table => 'ins', when => 'now',
-		oracle => 'SELECT k, sum(100 / v) AS s, count(*) AS n FROM (SELECT * FROM ins WHERE v <> 0 OFFSET 0) e GROUP BY k',
-		query => 'SELECT e.k, sum(100 / e.v) AS s, count(*) AS n FROM ins e GROUP BY e.k' });
+		oracle => 'SELECT k, sum(100 / v) AS s, count(*) AS n, max(id) AS top FROM (SELECT * FROM ins WHERE v <> 0 OFFSET 0) e GROUP BY k',
+		query => 'SELECT e.k, sum(100 / e.v) AS s, count(*) AS n, max(e.id) AS top FROM ins e GROUP BY e.k' });
 	$self->add_pipeline({ name => 'base', table => 'chg', when => 'now',
 		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM chg e, beam.tumble(e.ts, '2 minutes') w GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });

@@ -207,7 +207,7 @@ promise 'failing_backfill_says_why' => sub {
 
 promise 'letters_expire_by_age_and_count' => sub {
 	make_source($node, 'bad');
-	create_pipeline($node, 'b_bad', 'SELECT sum(1 / e.k) AS n FROM bad e');
+	create_pipeline($node, 'b_bad', 'SELECT sum(1 / e.k) AS n, max(e.id) AS top FROM bad e');
 	$node->safe_psql('postgres', 'INSERT INTO bad SELECT i, now(), 0 FROM generate_series(1, 30) i');
 	wait_for($node, 'b_bad');
 	my $count = q{SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'b_bad'};

@@ -202,7 +202,7 @@ promise 'toasted_values_that_are_not_known_do_no_harm' => sub {
 	is(run('SELECT sum(n) FROM of_toast_app'), 20, 'append-only: inserted rows count');
 	is(run(q{SELECT string_agg(op || ':' || n, ' ' ORDER BY op) FROM (SELECT op, count(*) AS n FROM beam.dead_letters WHERE pipeline = 'of_toast_app' GROUP BY 1) x}),
 		'delete:4 update:30', 'changes are dead letters');
-	is(run(q{SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'of_toast_app' AND op = 'update' AND data->>'v' IS NULL AND data->>'note' = 'x'}), 30,
+	is(run(q{SELECT count(*) FROM beam.dead_letters WHERE pipeline = 'of_toast_app' AND op = 'update' AND data->>'v' IS NULL AND data->>'k' IS NOT NULL}), 30,
 		'with what is known of the row');
 };
 
@@ -211,9 +211,9 @@ promise 'old_rows_have_the_columns_added_since' => sub {
 	run(q{CREATE TABLE grown (id int, k int) PARTITION BY LIST (k); CREATE TABLE grown_1 (k int, lost int, id int); ALTER TABLE grown_1 DROP lost;
 		ALTER TABLE grown ATTACH PARTITION grown_1 FOR VALUES IN (1); CREATE TABLE grown_2 PARTITION OF grown DEFAULT;
 		ALTER TABLE grown_1 REPLICA IDENTITY FULL; ALTER TABLE grown_2 REPLICA IDENTITY FULL});
-	create_pipeline($node, 'of_grown', 'SELECT k, count(*) AS n FROM grown GROUP BY k', qq{$late, source_mode => 'append_only'});
 	create_pipeline($node, 'of_kept', 'SELECT k, count(*) AS n, sum(id) AS s FROM grown GROUP BY k');
 	run(q{INSERT INTO grown SELECT i, i % 3 FROM generate_series(1, 9) i; ALTER TABLE grown ADD late text DEFAULT 'late', ADD num numeric DEFAULT 1.5});
+	create_pipeline($node, 'of_grown', 'SELECT k, count(id) AS n, min(late) AS late, max(num) AS num FROM grown GROUP BY k', qq{$late, source_mode => 'append_only'});
 	run(q{DELETE FROM grown WHERE id IN (3, 4)});
 	equal_to_batch($node, 'of_kept');
 	wait_for($node, 'of_grown');

@@ -50,9 +50,9 @@ sub row_fails
 }
 
 promise 'row_that_fails_in_an_argument_is_a_dead_letter' => sub {
-	setup('arg', 'SELECT e.k, sum(e.v::int) AS s, count(*) AS n FROM SOURCE e GROUP BY e.k');
+	setup('arg', 'SELECT e.k, sum(e.v::int) AS s, count(*) AS n, max(e.id) AS top FROM SOURCE e GROUP BY e.k');
 	row_fails('arg', q{INSERT INTO e_arg SELECT i, now(), i % 5, CASE WHEN i IN (7, 512, 999) THEN 'not a number' ELSE i::text END FROM generate_series(1, 1000) i},
-		'22P02', '7,512,999', q{SELECT k, sum(v::int), count(*) FROM (SELECT * FROM e_arg WHERE v ~ '^\d+$' OFFSET 0) x GROUP BY k});
+		'22P02', '7,512,999', q{SELECT k, sum(v::int), count(*), max(id) FROM (SELECT * FROM e_arg WHERE v ~ '^\d+$' OFFSET 0) x GROUP BY k});
 };
 
 promise 'row_that_fails_in_a_filter_is_a_dead_letter' => sub {
@@ -231,7 +231,7 @@ promise 'row_over_nothing_after_truncate_is_taken_back' => sub {
 
 # a value that cannot be computed counts neither as new nor as old
 promise 'update_of_a_failing_row' => sub {
-	setup('failing', q{SELECT w.window_start, w.window_end, sum(100 / s.id) AS s, count(*) AS n FROM SOURCE s, beam.tumble(s.ts, '1 minute') w GROUP BY 1, 2}, $late);
+	setup('failing', q{SELECT w.window_start, w.window_end, sum(100 / s.id) AS s, count(*) AS n, sum(s.k) AS k FROM SOURCE s, beam.tumble(s.ts, '1 minute') w GROUP BY 1, 2}, $late);
 	run(q{INSERT INTO e_failing VALUES (1, '2026-01-01', 1, ''), (0, '2026-01-01', 2, ''), (5, '2026-01-01', 3, '')});
 	run('UPDATE e_failing SET id = 0 WHERE k = 1');
 	run('UPDATE e_failing SET id = 10 WHERE k = 2');

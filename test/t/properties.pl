@@ -127,7 +127,7 @@ sub random_definition
 		session => ", beam.session(e.ts, '$size s') w",
 		global => '');
 	my $window = $kind eq 'global' ? '' : 'w.window_start, w.window_end, ';
-	my $query = "SELECT ${window}e.k, count(*) AS n, sum(e.v) AS s, min(e.v) AS lo, max(e.v) AS hi FROM el e$from{$kind} GROUP BY ${window}e.k"
+	my $query = "SELECT ${window}e.k, count(*) AS n, sum(e.v) AS s, min(e.v) AS lo, max(e.v) AS hi, max(e.id) AS top FROM el e$from{$kind} GROUP BY ${window}e.k"
 	  . ($having ? ' HAVING sum(e.v) > 5' : '');
 
 	# a pane without a row does not say of which key it is
