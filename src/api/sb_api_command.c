@@ -77,8 +77,9 @@ ask_notice(SbAsk *ask)
 	ask->noticed_at = now;
 	/* as of now, also in a transaction that has one snapshot for all its life */
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_with_args("SELECT b.percent, b.rows, COALESCE(', ' || b.time_left || ' left', '') FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name = b.pipeline"
-	                          " WHERE p.id = $1 AND b.kind = 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
+	if (SPI_execute_with_args("SELECT b.percent, b.rows, COALESCE(', ' OPERATOR(pg_catalog.||) b.time_left OPERATOR(pg_catalog.||) ' left', '')"
+	                          " FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name OPERATOR(pg_catalog.=) b.pipeline"
+	                          " WHERE p.id OPERATOR(pg_catalog.=) $1 AND b.kind OPERATOR(pg_catalog.=) 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
 	                          lengthof(types), types, values, NULL, true, 1) == SPI_OK_SELECT &&
 	    SPI_processed > 0)
 		ereport(NOTICE, (errmsg("backfill of pipeline \"%s\": %s %% done, %s rows read%s", ask->name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
@@ -235,10 +236,11 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 	}
 	sb_api_enter(&saved);
 	/* islands: a window that starts behind the end of all before it begins a new one */
-	if (SPI_execute_with_args("SELECT min(window_start), max(window_end) FROM"
-	                          " (SELECT *, count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
-	                          " (SELECT *, window_start > max(window_end) OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
-	                          " (SELECT DISTINCT window_start, window_end FROM beam.late_event WHERE pipeline = $1) w) g) i GROUP BY island ORDER BY 1",
+	if (SPI_execute_with_args("SELECT pg_catalog.min(window_start), pg_catalog.max(window_end) FROM"
+	                          " (SELECT *, pg_catalog.count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
+	                          " (SELECT *, window_start OPERATOR(pg_catalog.>) pg_catalog.max(window_end)"
+	                          " OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
+	                          " (SELECT DISTINCT window_start, window_end FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1) w) g) i GROUP BY island ORDER BY 1",
 	                          lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the late events");
 	n = SPI_processed;

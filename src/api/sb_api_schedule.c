@@ -125,7 +125,7 @@ stream_beam_schedule_backfill(PG_FUNCTION_ARGS)
 	row = schedule_find(fcinfo);
 	(void) schedule_delete(row->id);
 	values[0] = CStringGetTextDatum(psprintf("stream_beam backfill %d", row->id));
-	values[2] = CStringGetTextDatum(psprintf("CALL beam.backfill(%s, pg_catalog.now() - %s::interval)", quote_literal_cstr(row->name), quote_literal_cstr(range_text)));
+	values[2] = CStringGetTextDatum(psprintf("CALL beam.backfill(%s, pg_catalog.now() OPERATOR(pg_catalog.-) %s::pg_catalog.interval)", quote_literal_cstr(row->name), quote_literal_cstr(range_text)));
 	SPI_connect();
 	sb_sql_run("SELECT cron.schedule($1, $2, $3)", lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	job = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

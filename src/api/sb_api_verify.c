@@ -129,7 +129,7 @@ verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
 		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
 			appendStringInfo(sql, "x.%s AS i%d, ", quote_identifier(plan->columns_out[i].name), ++n);
 	}
-	appendStringInfo(sql, "pg_catalog.to_jsonb(x)%s AS j, %s AS n FROM (SELECT ", net ? " - 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
+	appendStringInfo(sql, "pg_catalog.to_jsonb(x)%s AS j, %s AS n FROM (SELECT ", net ? " OPERATOR(pg_catalog.-) 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
 	verify_append_columns(sql, plan);
 	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_sql_relation(relation));
 	sb_range_append(sql, plan, range);
@@ -140,7 +140,7 @@ verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
 	appendStringInfoString(sql, " GROUP BY ");
 	for (int i = 1; i <= n; i++)
 		appendStringInfo(sql, "%d, ", i);
-	appendStringInfo(sql, "%d HAVING pg_catalog.sum(x.op) <> 0", n + 1);
+	appendStringInfo(sql, "%d HAVING pg_catalog.sum(x.op) OPERATOR(pg_catalog.<>) 0", n + 1);
 }
 
 static bool
@@ -169,7 +169,7 @@ verify_append_names(StringInfo sql, const SbPlan *plan, bool (*which)(const SbCo
 		appendStringInfo(sql, "%s%s", separator, quote_literal_cstr(plan->columns_out[i].name));
 		separator = ", ";
 	}
-	appendStringInfoString(sql, "]::text[]");
+	appendStringInfoString(sql, "]::pg_catalog.text[]");
 }
 
 /* The number of a window's column among those that identify a row, as i1, i2 ..., or null. */
@@ -184,7 +184,7 @@ verify_window_column(const SbPlan *plan, SbColumnKind kind)
 		if (plan->columns_out[i].kind == kind)
 			return psprintf("u.i%d", n);
 	}
-	return "NULL::timestamptz";
+	return "NULL::pg_catalog.timestamptz";
 }
 
 /* Both sides by identity: r and b are the rows as arrays, rn is how many the result has, added up. */
@@ -217,18 +217,23 @@ verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT CASE WHEN d.r IS NULL THEN 'missing' WHEN d.b IS NULL THEN 'unexpected' ELSE 'different' END,"
-	                             " d.ws, d.we, (COALESCE(d.r, d.b) -> 0) - ");
+	                             " d.ws, d.we, (COALESCE(d.r, d.b) OPERATOR(pg_catalog.->) 0) OPERATOR(pg_catalog.-) ");
 	verify_append_names(&sql, plan, verify_is_no_key);
-	appendStringInfoString(&sql, ", CASE WHEN d.rn = 1 AND pg_catalog.jsonb_array_length(d.r) = 1 THEN d.r -> 0"
-	                             " WHEN d.rn IS NOT NULL THEN pg_catalog.jsonb_build_object('op', d.rn, 'rows', d.r) END, d.b -> 0 FROM (");
+	appendStringInfoString(&sql, ", CASE WHEN d.rn OPERATOR(pg_catalog.=) 1 AND pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.=) 1"
+	                             " THEN d.r OPERATOR(pg_catalog.->) 0"
+	                             " WHEN d.rn IS NOT NULL THEN pg_catalog.jsonb_build_object('op', d.rn, 'rows', d.r) END,"
+	                             " d.b OPERATOR(pg_catalog.->) 0 FROM (");
 	verify_append_pairs(&sql, row, plan, range);
-	appendStringInfoString(&sql, ") d WHERE (d.r IS NULL) <> (d.b IS NULL) OR d.rn <> 1 OR pg_catalog.jsonb_array_length(d.r) <> 1"
-	                             " OR d.r <> d.b AND EXISTS (SELECT FROM pg_catalog.jsonb_each(d.r -> 0) v JOIN pg_catalog.jsonb_each(d.b -> 0) w ON v.key = w.key"
-	                             " WHERE v.value <> w.value AND NOT (v.key = ANY (");
+	appendStringInfoString(&sql, ") d WHERE (d.r IS NULL) OPERATOR(pg_catalog.<>) (d.b IS NULL) OR d.rn OPERATOR(pg_catalog.<>) 1"
+	                             " OR pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.<>) 1"
+	                             " OR d.r OPERATOR(pg_catalog.<>) d.b AND EXISTS (SELECT FROM pg_catalog.jsonb_each(d.r OPERATOR(pg_catalog.->) 0) v"
+	                             " JOIN pg_catalog.jsonb_each(d.b OPERATOR(pg_catalog.->) 0) w ON v.key OPERATOR(pg_catalog.=) w.key"
+	                             " WHERE v.value OPERATOR(pg_catalog.<>) w.value AND NOT (v.key OPERATOR(pg_catalog.=) ANY (");
 	verify_append_names(&sql, plan, verify_is_float);
-	appendStringInfoString(&sql, ") AND CASE WHEN pg_catalog.jsonb_typeof(v.value) = 'number' AND pg_catalog.jsonb_typeof(w.value) = 'number' THEN"
-	                             " pg_catalog.abs(v.value::float8 - w.value::float8) <= " SB_VERIFY_FLOAT_TOLERANCE
-	                             " * GREATEST(pg_catalog.abs(v.value::float8), pg_catalog.abs(w.value::float8)) ELSE false END))"
+	appendStringInfoString(&sql, ") AND CASE WHEN pg_catalog.jsonb_typeof(v.value) OPERATOR(pg_catalog.=) 'number'"
+	                             " AND pg_catalog.jsonb_typeof(w.value) OPERATOR(pg_catalog.=) 'number' THEN"
+	                             " pg_catalog.abs(v.value::pg_catalog.float8 OPERATOR(pg_catalog.-) w.value::pg_catalog.float8) OPERATOR(pg_catalog.<=) (" SB_VERIFY_FLOAT_TOLERANCE
+	                             " OPERATOR(pg_catalog.*) GREATEST(pg_catalog.abs(v.value::pg_catalog.float8), pg_catalog.abs(w.value::pg_catalog.float8))) ELSE false END))"
 	                             " ORDER BY 2, 3, 4");
 	return sql.data;
 }

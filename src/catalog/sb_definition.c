@@ -140,10 +140,12 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 		Datum values[] = {CStringGetTextDatum(name), PointerGetDatum(settings_columns(data->tg_trigger))};
 
 		sb_sql_run("INSERT INTO beam.definition AS d (name, result, view, settings)"
-		           " SELECT p.name, p.result, p.view, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(p)) WHERE key = ANY ($2))"
-		           " FROM beam.pipeline p WHERE p.name = $1 AND p.stage = 'current'"
+		           " SELECT p.name, p.result, p.view, (SELECT pg_catalog.jsonb_object_agg(key, value)"
+		           " FROM pg_catalog.jsonb_each(pg_catalog.to_jsonb(p)) WHERE key OPERATOR(pg_catalog.=) ANY ($2))"
+		           " FROM beam.pipeline p WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'"
 		           " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
-		           " WHERE (d.result, d.view, d.settings) IS DISTINCT FROM (excluded.result, excluded.view, excluded.settings)",
+		           " WHERE d.result OPERATOR(pg_catalog.<>) excluded.result OR d.view OPERATOR(pg_catalog.<>) excluded.view"
+		           " OR d.settings OPERATOR(pg_catalog.<>) excluded.settings",
 		           lengthof(types), types, values, NULL, SPI_OK_INSERT);
 	}
 	SPI_finish();

@@ -2,9 +2,9 @@
 -- it, "trigger" is the pseudo-type of trigger functions.
 CREATE TYPE beam.trigger;
 
-CREATE FUNCTION beam.trigger_in(cstring) RETURNS beam.trigger
+CREATE FUNCTION beam.trigger_in(pg_catalog.cstring) RETURNS beam.trigger
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_in';
-CREATE FUNCTION beam.trigger_out(beam.trigger) RETURNS cstring
+CREATE FUNCTION beam.trigger_out(beam.trigger) RETURNS pg_catalog.cstring
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_out';
 
 CREATE TYPE beam.trigger (
@@ -18,7 +18,7 @@ COMMENT ON TYPE beam.trigger IS
 'When a window''s result is written, as text: after_watermark(early => after_count(100), late => after_count(1)).
 Made by the functions beam.continuous, default_trigger, after_watermark, after_count, after_processing_time, repeatedly, after_each,
 after_all, after_any, or_finally and never, or from its text. Wrong text is error 22P02, with the position.';
-COMMENT ON FUNCTION beam.trigger_in(cstring) IS 'input function of beam.trigger';
+COMMENT ON FUNCTION beam.trigger_in(pg_catalog.cstring) IS 'input function of beam.trigger';
 COMMENT ON FUNCTION beam.trigger_out(beam.trigger) IS 'output function of beam.trigger';
 
 CREATE FUNCTION beam.continuous() RETURNS beam.trigger
@@ -43,14 +43,14 @@ COMMENT ON FUNCTION beam.after_watermark(beam.trigger, beam.trigger) IS
 Without "late" it is finished at the end of the window.
 Example: beam.after_watermark(early => beam.after_processing_time(''5 s''), late => beam.after_count(1))';
 
-CREATE FUNCTION beam.after_count(n bigint) RETURNS beam.trigger
+CREATE FUNCTION beam.after_count(n pg_catalog.int8) RETURNS beam.trigger
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_after_count';
-COMMENT ON FUNCTION beam.after_count(bigint) IS
+COMMENT ON FUNCTION beam.after_count(pg_catalog.int8) IS
 'A trigger: ready once when n elements have come, n > 0 (else error 22P02). Example: beam.repeatedly(beam.after_count(100))';
 
-CREATE FUNCTION beam.after_processing_time(delay interval, align interval DEFAULT NULL) RETURNS beam.trigger
+CREATE FUNCTION beam.after_processing_time(delay pg_catalog.interval, align pg_catalog.interval DEFAULT NULL) RETURNS beam.trigger
 	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_after_processing_time';
-COMMENT ON FUNCTION beam.after_processing_time(interval, interval) IS
+COMMENT ON FUNCTION beam.after_processing_time(pg_catalog.interval, pg_catalog.interval) IS
 'A trigger: ready once when "delay" of wall-clock time has passed since the first element, moved up to the next multiple of "align"
 where that is given. Both positive, without months (else error 22P02). Example: beam.after_processing_time(''5 s'', align => ''1 min'')';
 
@@ -84,16 +84,16 @@ COMMENT ON FUNCTION beam.or_finally(beam.trigger, beam.trigger) IS
 Example: beam.or_finally(beam.repeatedly(beam.after_count(10)), beam.after_watermark())';
 
 -- The same in JSON. The cast from jsonb is implicit, so that JSON can stand wherever a trigger is wanted.
-CREATE FUNCTION beam.trigger_from_json(jsonb) RETURNS beam.trigger
+CREATE FUNCTION beam.trigger_from_json(pg_catalog.jsonb) RETURNS beam.trigger
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_from_json';
-COMMENT ON FUNCTION beam.trigger_from_json(jsonb) IS
+COMMENT ON FUNCTION beam.trigger_from_json(pg_catalog.jsonb) IS
 'A trigger from JSON, with the names of its text form: {"after_watermark": {"early": {"after_count": 100}, "late": {"after_count": 1}}}.
 Wrong JSON is error 22023, with the path. It is also the cast from jsonb, which is implicit.';
-CREATE FUNCTION beam.trigger_to_json(beam.trigger) RETURNS jsonb
+CREATE FUNCTION beam.trigger_to_json(beam.trigger) RETURNS pg_catalog.jsonb
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_trigger_to_json';
 COMMENT ON FUNCTION beam.trigger_to_json(beam.trigger) IS
 'A trigger as JSON, which beam.trigger_from_json reads. It is also the cast to jsonb, which is explicit.
 Example: SELECT beam.after_count(100)::jsonb gives {"after_count": 100}';
 
-CREATE CAST (jsonb AS beam.trigger) WITH FUNCTION beam.trigger_from_json(jsonb) AS IMPLICIT;
-CREATE CAST (beam.trigger AS jsonb) WITH FUNCTION beam.trigger_to_json(beam.trigger);
+CREATE CAST (pg_catalog.jsonb AS beam.trigger) WITH FUNCTION beam.trigger_from_json(pg_catalog.jsonb) AS IMPLICIT;
+CREATE CAST (beam.trigger AS pg_catalog.jsonb) WITH FUNCTION beam.trigger_to_json(beam.trigger);

@@ -1,37 +1,37 @@
 -- The catalog. Only the workers and the API's functions touch these tables; everybody reads the views below.
 
 CREATE TABLE beam.pipeline (
-    id               int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name             text NOT NULL,          -- of all its versions
-    owner            oid NOT NULL,
-    source           oid NOT NULL,
-    view             oid NOT NULL,
-    result           oid NOT NULL,
-    state_table      oid NOT NULL,
-    fingerprint      text NOT NULL,          -- of the stored view's tree: a replaced view is noticed
-    watermark_delay  int8 NOT NULL,          -- microseconds
-    allowed_lateness int8 NOT NULL,          -- microseconds
-    idle_timeout     int8,                   -- microseconds; NULL: an idle source does not move the watermark
+    id               pg_catalog.int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name             pg_catalog.text NOT NULL,          -- of all its versions
+    owner            pg_catalog.oid NOT NULL,
+    source           pg_catalog.oid NOT NULL,
+    view             pg_catalog.oid NOT NULL,
+    result           pg_catalog.oid NOT NULL,
+    state_table      pg_catalog.oid NOT NULL,
+    fingerprint      pg_catalog.text NOT NULL,          -- of the stored view's tree: a replaced view is noticed
+    watermark_delay  pg_catalog.int8 NOT NULL,          -- microseconds
+    allowed_lateness pg_catalog.int8 NOT NULL,          -- microseconds
+    idle_timeout     pg_catalog.int8,                   -- microseconds; NULL: an idle source does not move the watermark
     trigger          beam.trigger NOT NULL,
-    accumulation     text NOT NULL,
-    timestamp_combiner text NOT NULL,
-    on_time          text NOT NULL,
-    closing          text NOT NULL,
-    settings         text[] NOT NULL,        -- name, value, name, value ...: those of the creating session that expressions depend on
-    state            text NOT NULL CHECK (state IN ('running', 'paused', 'failed', 'needs_resync')),
-    error_code       text,
-    error_message    text,
-    error_at         timestamptz,
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    upstream         int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
-    retractable      boolean NOT NULL DEFAULT false, -- rows it reads may be taken back
-    revision         int8 NOT NULL DEFAULT 1, -- grows with each change that the runner has to see
-    version          int4 NOT NULL DEFAULT 1,
-    stage            text NOT NULL DEFAULT 'current' CHECK (stage IN ('current', 'building', 'kept')),
-    keep             int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
-    keep_until       timestamptz,            -- of a kept one
-    reason           text,                   -- why the version was made, other than by a user's alteration
-    rebuild          text,                   -- why it has to be made anew from its source
+    accumulation     pg_catalog.text NOT NULL,
+    timestamp_combiner pg_catalog.text NOT NULL,
+    on_time          pg_catalog.text NOT NULL,
+    closing          pg_catalog.text NOT NULL,
+    settings         pg_catalog.text[] NOT NULL,        -- name, value, name, value ...: those of the creating session that expressions depend on
+    state            pg_catalog.text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'paused', 'failed', 'needs_resync'])),
+    error_code       pg_catalog.text,
+    error_message    pg_catalog.text,
+    error_at         pg_catalog.timestamptz,
+    created_at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    upstream         pg_catalog.int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
+    retractable      pg_catalog.bool NOT NULL DEFAULT false, -- rows it reads may be taken back
+    revision         pg_catalog.int8 NOT NULL DEFAULT 1, -- grows with each change that the runner has to see
+    version          pg_catalog.int4 NOT NULL DEFAULT 1,
+    stage            pg_catalog.text NOT NULL DEFAULT 'current' CHECK (stage OPERATOR(pg_catalog.=) ANY (ARRAY['current', 'building', 'kept'])),
+    keep             pg_catalog.int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
+    keep_until       pg_catalog.timestamptz,            -- of a kept one
+    reason           pg_catalog.text,                   -- why the version was made, other than by a user's alteration
+    rebuild          pg_catalog.text,                   -- why it has to be made anew from its source
     UNIQUE (name, version)
 );
 -- Functions and views mean the current version by a pipeline's name.
@@ -40,24 +40,24 @@ CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) '
 
 -- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runtime/sb_void.c).
 CREATE TABLE beam.home (
-    system           int8 NOT NULL,          -- system identifier of the server
-    timeline         int4 NOT NULL,
-    database         oid NOT NULL
+    system           pg_catalog.int8 NOT NULL,          -- system identifier of the server
+    timeline         pg_catalog.int4 NOT NULL,
+    database         pg_catalog.oid NOT NULL
 );
 
 -- What of a pipeline pg_dump takes along: names and settings. Result table and batch view are dumped as what they are; where they are restored
 -- without a row in beam.pipeline, beam.resync_pipeline() makes the pipeline over them. pg_dump locks what it dumps, so everybody may read
 -- it: nothing is in it that pg_class and pg_views do not show. A table that has been dropped would be dumped as a bare number.
 CREATE TABLE beam.definition (
-    name             text PRIMARY KEY,
-    result           regclass NOT NULL,      -- dumped as a name: it has the owner, and follows a rename
-    view             regclass NOT NULL,
-    settings         jsonb NOT NULL          -- columns of beam.pipeline, as named below
+    name             pg_catalog.text PRIMARY KEY,
+    result           pg_catalog.regclass NOT NULL,      -- dumped as a name: it has the owner, and follows a rename
+    view             pg_catalog.regclass NOT NULL,
+    settings         pg_catalog.jsonb NOT NULL          -- columns of beam.pipeline, as named below
 );
 SELECT pg_catalog.pg_extension_config_dump('beam.definition',
-    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = result) AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = view)');
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) result) AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) view)');
 
-CREATE FUNCTION beam._keep_definition() RETURNS trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION beam._keep_definition() RETURNS pg_catalog.trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'stream_beam_keep_definition';
 REVOKE ALL ON FUNCTION beam._keep_definition() FROM PUBLIC;
 -- The settings are those columns that mean the same in another database.
@@ -74,66 +74,66 @@ SELECT d.name, c.relowner AS owner, d.result, d.view, d.settings
 
 -- What a bundle moves, one narrow row a pipeline, so that its updates stay on their page.
 CREATE TABLE beam.progress (
-    pipeline         int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
-    position         pg_lsn NOT NULL,        -- every source transaction that committed up to here is in the result
-    input_watermark  timestamptz NOT NULL,
-    output_watermark timestamptz NOT NULL,
-    max_event_time   timestamptz NOT NULL,
-    commit_time      timestamptz,            -- of the last source transaction applied
-    rows_in          int8 NOT NULL DEFAULT 0,
-    bundles          int8 NOT NULL DEFAULT 0,
-    panes            int8 NOT NULL DEFAULT 0,
-    late             int8 NOT NULL DEFAULT 0,
-    dead             int8 NOT NULL DEFAULT 0,
-    cells            int8 NOT NULL DEFAULT 0,
-    updated_at       timestamptz NOT NULL DEFAULT now()
+    pipeline         pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    position         pg_catalog.pg_lsn NOT NULL,        -- every source transaction that committed up to here is in the result
+    input_watermark  pg_catalog.timestamptz NOT NULL,
+    output_watermark pg_catalog.timestamptz NOT NULL,
+    max_event_time   pg_catalog.timestamptz NOT NULL,
+    commit_time      pg_catalog.timestamptz,            -- of the last source transaction applied
+    rows_in          pg_catalog.int8 NOT NULL DEFAULT 0,
+    bundles          pg_catalog.int8 NOT NULL DEFAULT 0,
+    panes            pg_catalog.int8 NOT NULL DEFAULT 0,
+    late             pg_catalog.int8 NOT NULL DEFAULT 0,
+    dead             pg_catalog.int8 NOT NULL DEFAULT 0,
+    cells            pg_catalog.int8 NOT NULL DEFAULT 0,
+    updated_at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
 CREATE TABLE beam.late_event (
-    id           int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pipeline     int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
-    position     pg_lsn NOT NULL,
-    event_time   timestamptz NOT NULL,
-    window_start timestamptz NOT NULL,
-    window_end   timestamptz NOT NULL,
-    op           text NOT NULL CHECK (op IN ('insert', 'delete')), -- the row was to be added, or taken back
-    reason       text NOT NULL CHECK (reason IN ('expired', 'closed')),
-    watermark    timestamptz NOT NULL,
-    data         jsonb NOT NULL,
-    at           timestamptz NOT NULL DEFAULT now()
+    id           pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline     pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    position     pg_catalog.pg_lsn NOT NULL,
+    event_time   pg_catalog.timestamptz NOT NULL,
+    window_start pg_catalog.timestamptz NOT NULL,
+    window_end   pg_catalog.timestamptz NOT NULL,
+    op           pg_catalog.text NOT NULL CHECK (op OPERATOR(pg_catalog.=) ANY (ARRAY['insert', 'delete'])), -- the row was to be added, or taken back
+    reason       pg_catalog.text NOT NULL CHECK (reason OPERATOR(pg_catalog.=) ANY (ARRAY['expired', 'closed'])),
+    watermark    pg_catalog.timestamptz NOT NULL,
+    data         pg_catalog.jsonb NOT NULL,
+    at           pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE INDEX ON beam.late_event (pipeline, id);
 
 CREATE TABLE beam.dead_letter (
-    id       int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pipeline int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
-    position pg_lsn NOT NULL,
-    op       text NOT NULL CHECK (op IN ('insert', 'delete', 'update', 'truncate')),
-    data     jsonb,                          -- NULL: the row is not known
-    sqlstate text NOT NULL,
-    message  text NOT NULL,
-    context  text,
-    at       timestamptz NOT NULL DEFAULT now()
+    id       pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    position pg_catalog.pg_lsn NOT NULL,
+    op       pg_catalog.text NOT NULL CHECK (op OPERATOR(pg_catalog.=) ANY (ARRAY['insert', 'delete', 'update', 'truncate'])),
+    data     pg_catalog.jsonb,                          -- NULL: the row is not known
+    sqlstate pg_catalog.text NOT NULL,
+    message  pg_catalog.text NOT NULL,
+    context  pg_catalog.text,
+    at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE INDEX ON beam.dead_letter (pipeline, id);
 
 -- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines that start from now have none.
 CREATE TABLE beam.history (
-    pipeline       int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
-    part           int2 NOT NULL,            -- what the rows are cut into chunks by: a column's number; 0: the event time; -1: one chunk
-    part_type      oid NOT NULL,             -- 0: none
-    begun          boolean NOT NULL DEFAULT false,
-    scanned        boolean NOT NULL DEFAULT false,
-    lower_bound    text,                     -- of the last chunk, which holds it; NULL: it went down to the end
-    upper_bound    text,                     -- of the last chunk, which does not hold it; NULL: it was the first
-    snapshot       pg_snapshot,              -- of the last chunk
-    cut_end        pg_lsn NOT NULL DEFAULT '0/0', -- the end of the WAL just after that
-    rows           int8 NOT NULL DEFAULT 0,
-    chunks         int8 NOT NULL DEFAULT 0,
-    estimated_rows int8 NOT NULL,
-    started_at     timestamptz,
-    updated_at     timestamptz,
-    finished_at    timestamptz
+    pipeline       pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    part           pg_catalog.int2 NOT NULL,            -- what the rows are cut into chunks by: a column's number; 0: the event time; -1: one chunk
+    part_type      pg_catalog.oid NOT NULL,             -- 0: none
+    begun          pg_catalog.bool NOT NULL DEFAULT false,
+    scanned        pg_catalog.bool NOT NULL DEFAULT false,
+    lower_bound    pg_catalog.text,                     -- of the last chunk, which holds it; NULL: it went down to the end
+    upper_bound    pg_catalog.text,                     -- of the last chunk, which does not hold it; NULL: it was the first
+    snapshot       pg_catalog.pg_snapshot,              -- of the last chunk
+    cut_end        pg_catalog.pg_lsn NOT NULL DEFAULT '0/0', -- the end of the WAL just after that
+    rows           pg_catalog.int8 NOT NULL DEFAULT 0,
+    chunks         pg_catalog.int8 NOT NULL DEFAULT 0,
+    estimated_rows pg_catalog.int8 NOT NULL,
+    started_at     pg_catalog.timestamptz,
+    updated_at     pg_catalog.timestamptz,
+    finished_at    pg_catalog.timestamptz
 ) WITH (fillfactor = 20);
 
 GRANT SELECT ON beam.definition TO PUBLIC;
@@ -153,9 +153,9 @@ SELECT p.name,
        p.timestamp_combiner,
        p.on_time,
        p.closing,
-       p.watermark_delay * interval '1 microsecond' AS watermark,
-       p.allowed_lateness * interval '1 microsecond' AS allowed_lateness,
-       p.idle_timeout * interval '1 microsecond' AS idle_timeout,
+       p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS watermark,
+       p.allowed_lateness OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS allowed_lateness,
+       p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS idle_timeout,
        g.position,
        p.error_code,
        p.error_message,
@@ -182,9 +182,9 @@ SELECT d.name,
        p.timestamp_combiner,
        p.on_time,
        p.closing,
-       p.watermark_delay * interval '1 microsecond',
-       p.allowed_lateness * interval '1 microsecond',
-       p.idle_timeout * interval '1 microsecond',
+       p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
+       p.allowed_lateness OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
+       p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
        NULL,
        '55000',
        'it was restored from a dump: its result is as of the dump, its state is to be made from the source',
@@ -199,7 +199,7 @@ SELECT d.name,
  WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error; and the version that is being built to take its place';
 
-CREATE FUNCTION beam._slot(OUT restart_lsn pg_lsn, OUT decoded_lsn pg_lsn, OUT transaction_lsn pg_lsn, OUT held_by text) RETURNS record
+CREATE FUNCTION beam._slot(OUT restart_lsn pg_catalog.pg_lsn, OUT decoded_lsn pg_catalog.pg_lsn, OUT transaction_lsn pg_catalog.pg_lsn, OUT held_by pg_catalog.text) RETURNS pg_catalog.record
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'stream_beam_slot';
 COMMENT ON FUNCTION beam._slot() IS
 'for beam.stat_pipelines: from where on the slot of this database retains WAL, how far its reader is, and from where on which running transaction keeps the slot from moving';

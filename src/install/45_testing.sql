@@ -1,62 +1,67 @@
 -- Assertions over beam.test_stream(). After plan() of pgTAP they are tests of it; else they return ok, or raise an exception.
 
 -- Does this expectation describe this row of test_stream()? Only the keys it has count, and of data only the columns it has.
-CREATE FUNCTION beam._describes(expected jsonb, actual jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION beam._describes(expected pg_catalog.jsonb, actual pg_catalog.jsonb) RETURNS pg_catalog.bool LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT coalesce(bool_and(CASE WHEN key = 'data' AND jsonb_typeof(value) = 'object' THEN
-           jsonb_typeof(actual -> 'data') = 'object' AND (SELECT coalesce(bool_and((actual -> 'data' -> c.key) IS NOT DISTINCT FROM c.value), true) FROM jsonb_each(value) c)
-       ELSE (actual -> key) IS NOT DISTINCT FROM value END), true)
-  FROM jsonb_each(expected)
+SELECT COALESCE(pg_catalog.bool_and(
+           CASE WHEN e.key OPERATOR(pg_catalog.=) 'data' AND pg_catalog.jsonb_typeof(e.value) OPERATOR(pg_catalog.=) 'object'
+                THEN pg_catalog.jsonb_typeof(actual OPERATOR(pg_catalog.->) 'data') OPERATOR(pg_catalog.=) 'object'
+                     AND (SELECT COALESCE(pg_catalog.bool_and(COALESCE(
+                                     (actual OPERATOR(pg_catalog.->) 'data' OPERATOR(pg_catalog.->) c.key) OPERATOR(pg_catalog.=) c.value, false)), true)
+                            FROM pg_catalog.jsonb_each(e.value) c)
+                ELSE COALESCE((actual OPERATOR(pg_catalog.->) e.key) OPERATOR(pg_catalog.=) e.value, false) END), true)
+  FROM pg_catalog.jsonb_each(expected) e
 $$;
 
 -- Checks the keys of the expectations; timestamps get the form they have in JSON, and the kind its default.
-CREATE FUNCTION beam._expectations(expected jsonb, known text[], default_kind text) RETURNS jsonb[] LANGUAGE plpgsql STABLE
+CREATE FUNCTION beam._expectations(expected pg_catalog.jsonb, known pg_catalog.text[], default_kind pg_catalog.text) RETURNS pg_catalog.jsonb[] LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	result jsonb[] := '{}';
-	one jsonb;
-	name text;
-	n int := 0;
+	result pg_catalog.jsonb[] := '{}';
+	one pg_catalog.jsonb;
+	name pg_catalog.text;
+	n pg_catalog.int4 := 0;
 BEGIN
-	IF jsonb_typeof(expected) IS DISTINCT FROM 'array' THEN
+	IF COALESCE(pg_catalog.jsonb_typeof(expected) OPERATOR(pg_catalog.<>) 'array', true) THEN
 		RAISE EXCEPTION 'what is expected is not an array' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Give an array of objects, for example [{"timing": "ON_TIME", "data": {"n": 3}}]; [] for nothing.';
 	END IF;
-	FOR one IN SELECT * FROM jsonb_array_elements(expected) LOOP
-		n := n + 1;
-		IF jsonb_typeof(one) <> 'object' THEN
+	FOR one IN SELECT * FROM pg_catalog.jsonb_array_elements(expected) LOOP
+		n := n OPERATOR(pg_catalog.+) 1;
+		IF pg_catalog.jsonb_typeof(one) OPERATOR(pg_catalog.<>) 'object' THEN
 			RAISE EXCEPTION 'expectation % is not an object', n USING ERRCODE = 'invalid_parameter_value',
-				HINT = format('Its keys may be %s.', array_to_string(known, ', '));
+				HINT = pg_catalog.format('Its keys may be %s.', pg_catalog.array_to_string(known, ', '));
 		END IF;
-		FOR name IN SELECT * FROM jsonb_object_keys(one) LOOP
-			IF name <> ALL (known) THEN
+		FOR name IN SELECT * FROM pg_catalog.jsonb_object_keys(one) LOOP
+			IF name OPERATOR(pg_catalog.<>) ALL (known) THEN
 				RAISE EXCEPTION 'expectation % has the unknown key "%"', n, name USING ERRCODE = 'invalid_parameter_value',
-					HINT = format('Its keys may be %s.', array_to_string(known, ', '));
+					HINT = pg_catalog.format('Its keys may be %s.', pg_catalog.array_to_string(known, ', '));
 			END IF;
-			IF name IN ('window_start', 'window_end', 'pane_timestamp') AND jsonb_typeof(one -> name) = 'string' THEN
-				one := one || jsonb_build_object(name, (one ->> name)::timestamptz);
+			IF name OPERATOR(pg_catalog.=) ANY (ARRAY['window_start', 'window_end', 'pane_timestamp'])
+				AND pg_catalog.jsonb_typeof(one OPERATOR(pg_catalog.->) name) OPERATOR(pg_catalog.=) 'string' THEN
+				one := one OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(name, (one OPERATOR(pg_catalog.->>) name)::pg_catalog.timestamptz);
 			END IF;
 		END LOOP;
-		result := result || (jsonb_build_object('kind', default_kind) || one);
+		result := result OPERATOR(pg_catalog.||) (pg_catalog.jsonb_build_object('kind', default_kind) OPERATOR(pg_catalog.||) one);
 	END LOOP;
 	RETURN result;
 END $$;
 
 -- Finds a row for expectation e, if need be by giving one that is taken already to its expectation's next choice (Kuhn's algorithm), so
 -- that a match is found whenever there is one. takes: what each expectation describes; takers: who has each row, 0 nobody.
-CREATE FUNCTION beam._assign(e int, takes jsonb, INOUT takers int[], INOUT seen boolean[], OUT placed boolean) LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION beam._assign(e pg_catalog.int4, takes pg_catalog.jsonb, INOUT takers pg_catalog.int4[], INOUT seen pg_catalog.bool[], OUT placed pg_catalog.bool) LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	a int;
+	a pg_catalog.int4;
 BEGIN
 	placed := false;
-	FOR a IN SELECT value::int FROM jsonb_array_elements_text(takes -> (e - 1)) LOOP
+	FOR a IN SELECT value::pg_catalog.int4 FROM pg_catalog.jsonb_array_elements_text(takes OPERATOR(pg_catalog.->) (e OPERATOR(pg_catalog.-) 1)) LOOP
 		CONTINUE WHEN seen[a];
 		seen[a] := true;
-		IF takers[a] = 0 THEN
+		IF takers[a] OPERATOR(pg_catalog.=) 0 THEN
 			placed := true;
 		ELSE
 			SELECT r.takers, r.seen, r.placed INTO takers, seen, placed FROM beam._assign(takers[a], takes, takers, seen) r;
@@ -69,43 +74,46 @@ BEGIN
 END $$;
 
 -- What is missing and what is unexpected, a line each; null where all is as expected.
-CREATE FUNCTION beam._differences(expected jsonb[], actual jsonb[]) RETURNS text LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION beam._differences(expected pg_catalog.jsonb[], actual pg_catalog.jsonb[]) RETURNS pg_catalog.text LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	takes jsonb := '[]';
-	takers int[] := array_fill(0, ARRAY[cardinality(actual)]);
-	placed boolean;
-	result text;
+	takes pg_catalog.jsonb := '[]';
+	takers pg_catalog.int4[] := pg_catalog.array_fill(0, ARRAY[pg_catalog.cardinality(actual)]);
+	placed pg_catalog.bool;
+	result pg_catalog.text;
 BEGIN
-	FOR e IN 1 .. cardinality(expected) LOOP
-		takes := takes || jsonb_build_array((SELECT coalesce(jsonb_agg(a), '[]') FROM generate_subscripts(actual, 1) a WHERE beam._describes(expected[e], actual[a])));
+	FOR e IN 1 .. pg_catalog.cardinality(expected) LOOP
+		takes := takes OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_array((SELECT COALESCE(pg_catalog.jsonb_agg(a), '[]')
+			FROM pg_catalog.generate_subscripts(actual, 1) a WHERE beam._describes(expected[e], actual[a])));
 	END LOOP;
-	FOR e IN 1 .. cardinality(expected) LOOP
-		SELECT r.takers, r.placed INTO takers, placed FROM beam._assign(e, takes, takers, array_fill(false, ARRAY[cardinality(actual)])) r;
+	FOR e IN 1 .. pg_catalog.cardinality(expected) LOOP
+		SELECT r.takers, r.placed INTO takers, placed FROM beam._assign(e, takes, takers, pg_catalog.array_fill(false, ARRAY[pg_catalog.cardinality(actual)])) r;
 		IF NOT placed THEN
-			result := concat_ws(E'\n', result, format('missing: %s', expected[e]));
+			result := pg_catalog.concat_ws(E'\n', result, pg_catalog.format('missing: %s', expected[e]));
 		END IF;
 	END LOOP;
 	-- a pane that HAVING keeps back writes nothing, and what a session takes the place of goes with it: both may be expected, but need not be
-	RETURN concat_ws(E'\n', result, (SELECT string_agg(format('unexpected: %s', actual[a]), E'\n' ORDER BY a) FROM generate_subscripts(actual, 1) a
-		WHERE takers[a] = 0 AND actual[a] ->> 'kind' NOT IN ('none', 'removal')));
+	RETURN pg_catalog.concat_ws(E'\n', result, (SELECT pg_catalog.string_agg(pg_catalog.format('unexpected: %s', actual[a]), E'\n' ORDER BY a)
+		FROM pg_catalog.generate_subscripts(actual, 1) a
+		WHERE takers[a] OPERATOR(pg_catalog.=) 0 AND (actual[a] OPERATOR(pg_catalog.->>) 'kind') OPERATOR(pg_catalog.<>) ALL (ARRAY['none', 'removal'])));
 END $$;
 
-CREATE FUNCTION beam._report(differences text, description text) RETURNS text LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION beam._report(differences pg_catalog.text, description pg_catalog.text) RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	pgtap text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pgtap');
-	result text;
+	pgtap pg_catalog.text := (SELECT n.nspname FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace WHERE e.extname OPERATOR(pg_catalog.=) 'pgtap');
+	result pg_catalog.text;
 BEGIN
-	differences := nullif(differences, '');
+	differences := CASE WHEN differences OPERATOR(pg_catalog.<>) '' THEN differences END;
 	-- pgTAP keeps its plan there
-	IF pgtap IS NOT NULL AND to_regclass('pg_temp.__tcache__') IS NOT NULL THEN
-		PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', pgtap), true);
-		EXECUTE format('SELECT %I.ok($1, $2)', pgtap) INTO result USING differences IS NULL, description;
+	IF pgtap IS NOT NULL AND pg_catalog.to_regclass('pg_temp.__tcache__') IS NOT NULL THEN
+		PERFORM pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, pg_temp', pgtap), true);
+		EXECUTE pg_catalog.format('SELECT %I.ok($1, $2)', pgtap) INTO result USING differences IS NULL, description;
 		IF differences IS NOT NULL THEN
-			EXECUTE format('SELECT $1 || E''\n'' || %I.diag($2)', pgtap) INTO result USING result, differences;
+			EXECUTE pg_catalog.format('SELECT $1 OPERATOR(pg_catalog.||) E''\n'' OPERATOR(pg_catalog.||) %I.diag($2)', pgtap) INTO result USING result, differences;
 		END IF;
 		RETURN result;
 	END IF;
@@ -116,7 +124,7 @@ BEGIN
 END $$;
 
 -- A test of nothing is none: beam.test_stream() itself is strict.
-CREATE FUNCTION beam._refuse_null(pipeline text, events jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION beam._refuse_null(pipeline pg_catalog.text, events pg_catalog.jsonb) RETURNS pg_catalog.void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -125,43 +133,45 @@ BEGIN
 	END IF;
 END $$;
 
-CREATE FUNCTION beam.panes_are(pipeline text, events jsonb, expected jsonb, description text DEFAULT NULL) RETURNS text LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION beam.panes_are(pipeline pg_catalog.text, events pg_catalog.jsonb, expected pg_catalog.jsonb, description pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wanted jsonb[] := beam._expectations(expected, ARRAY['step', 'kind', 'window_start', 'window_end', 'timing', 'index', 'nonspeculative_index',
+	wanted pg_catalog.jsonb[] := beam._expectations(expected, ARRAY['step', 'kind', 'window_start', 'window_end', 'timing', 'index', 'nonspeculative_index',
 		'is_first', 'is_last', 'pane_timestamp', 'elements', 'data'], 'pane');
-	panes jsonb[];
+	panes pg_catalog.jsonb[];
 BEGIN
 	PERFORM beam._refuse_null(pipeline, events);
-	panes := coalesce((SELECT array_agg(to_jsonb(t) - 'reason') FROM beam.test_stream(pipeline, events) t WHERE t.kind <> 'late'), '{}');
-	RETURN beam._report(beam._differences(wanted, panes), coalesce(description, format('panes of pipeline "%s"', pipeline)));
+	panes := COALESCE((SELECT pg_catalog.array_agg(pg_catalog.to_jsonb(t) OPERATOR(pg_catalog.-) 'reason')
+		FROM beam.test_stream(pipeline, events) t WHERE t.kind OPERATOR(pg_catalog.<>) 'late'), '{}');
+	RETURN beam._report(beam._differences(wanted, panes), COALESCE(description, pg_catalog.format('panes of pipeline "%s"', pipeline)));
 END $$;
-COMMENT ON FUNCTION beam.panes_are(text, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION beam.panes_are(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb, pg_catalog.text) IS
 'tests that beam.test_stream() gives these panes, in any order, and no others: expected is an array of objects, each compared on the keys it has, of data on the columns it has; kind is pane where it is not said. After plan() a test of pgTAP; else returns ok, or error P0004 with what is missing and unexpected. Example: SELECT beam.panes_are(''per_minute'', ''[{"rows": [...]}, "end"]'', ''[{"timing": "ON_TIME", "data": {"orders": 2}}]'')';
 
-CREATE FUNCTION beam.dropped_are(pipeline text, events jsonb, expected jsonb, description text DEFAULT NULL) RETURNS text LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION beam.dropped_are(pipeline pg_catalog.text, events pg_catalog.jsonb, expected pg_catalog.jsonb, description pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wanted jsonb[] := beam._expectations(expected, ARRAY['step', 'window_start', 'window_end', 'reason', 'data'], 'late');
-	dropped jsonb[];
+	wanted pg_catalog.jsonb[] := beam._expectations(expected, ARRAY['step', 'window_start', 'window_end', 'reason', 'data'], 'late');
+	dropped pg_catalog.jsonb[];
 BEGIN
 	PERFORM beam._refuse_null(pipeline, events);
-	dropped := coalesce((SELECT array_agg(jsonb_build_object('step', t.step, 'kind', t.kind, 'window_start', t.window_start, 'window_end', t.window_end,
-		'reason', t.reason, 'data', t.data)) FROM beam.test_stream(pipeline, events) t WHERE t.kind = 'late'), '{}');
-	RETURN beam._report(beam._differences(wanted, dropped), coalesce(description, format('dropped rows of pipeline "%s"', pipeline)));
+	dropped := COALESCE((SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('step', t.step, 'kind', t.kind, 'window_start', t.window_start,
+		'window_end', t.window_end, 'reason', t.reason, 'data', t.data))
+		FROM beam.test_stream(pipeline, events) t WHERE t.kind OPERATOR(pg_catalog.=) 'late'), '{}');
+	RETURN beam._report(beam._differences(wanted, dropped), COALESCE(description, pg_catalog.format('dropped rows of pipeline "%s"', pipeline)));
 END $$;
-COMMENT ON FUNCTION beam.dropped_are(text, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION beam.dropped_are(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb, pg_catalog.text) IS
 'tests that beam.test_stream() drops these rows, and no others: like beam.panes_are(), with the keys step, window_start, window_end, reason (expired, closed) and data. Example: SELECT beam.dropped_are(''per_minute'', ''[{"watermark": "2026-01-02"}, {"rows": [...]}]'', ''[{"reason": "expired", "data": {"id": 7}}]'')';
 
-CREATE FUNCTION beam.no_state_left(pipeline text, events jsonb, description text DEFAULT NULL) RETURNS text LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION beam.no_state_left(pipeline pg_catalog.text, events pg_catalog.jsonb, description pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM beam._refuse_null(pipeline, events);
-	RETURN beam._report((SELECT string_agg(format('left: %s', to_jsonb(s)), E'\n') FROM beam.test_stream_state(pipeline, events) s),
-		coalesce(description, format('no state of pipeline "%s" is left', pipeline)));
+	RETURN beam._report((SELECT pg_catalog.string_agg(pg_catalog.format('left: %s', pg_catalog.to_jsonb(s)), E'\n') FROM beam.test_stream_state(pipeline, events) s),
+		COALESCE(description, pg_catalog.format('no state of pipeline "%s" is left', pipeline)));
 END $$;
-COMMENT ON FUNCTION beam.no_state_left(text, jsonb, text) IS
+COMMENT ON FUNCTION beam.no_state_left(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text) IS
 'tests that after these events a pipeline keeps no cell, timer or hold. After plan() a test of pgTAP; else returns ok, or error P0004 with what is left. Example: SELECT beam.no_state_left(''per_minute'', ''[{"rows": [...]}, "end"]'')';

@@ -1,48 +1,48 @@
 -- Looking whether a result is right, and mending it.
 
 CREATE FUNCTION beam.verify(
-    pipeline text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL,
-    OUT kind text, OUT window_start timestamptz, OUT window_end timestamptz, OUT key jsonb, OUT result jsonb, OUT batch jsonb)
-RETURNS SETOF record LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+    pipeline pg_catalog.text, "from" pg_catalog.timestamptz DEFAULT NULL, "to" pg_catalog.timestamptz DEFAULT NULL,
+    OUT kind pg_catalog.text, OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz, OUT key pg_catalog.jsonb, OUT result pg_catalog.jsonb, OUT batch pg_catalog.jsonb)
+RETURNS SETOF pg_catalog.record LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'stream_beam_verify';
-COMMENT ON FUNCTION beam.verify(text, timestamptz, timestamptz) IS
+COMMENT ON FUNCTION beam.verify(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
 'compares the result of a pipeline with its batch view, in one snapshot, for the windows that overlap from..to (null: no bound), and lists the differences: kind is missing (the batch view has the row, the result has not), unexpected (the other way round) or different. Call beam.wait_for() first, else what has just been committed counts as missing; so do windows that the trigger has not let out yet. Needs the right to read both. Errors: 42704, 42501, 22023 empty range, 0A000 for a discarding pipeline. Example: SELECT * FROM beam.verify(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 
 -- What is asked of the runner (sb_command.h): a row lives as long as who asked waits for it; a pipeline's last backfill until the next one.
 CREATE TABLE beam.command (
-    id         int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pipeline   int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
-    kind       text NOT NULL CHECK (kind IN ('backfill', 'late', 'replay')),
-    range_from timestamptz NOT NULL,        -- backfill, late: the windows that overlap this
-    range_to   timestamptz NOT NULL,
-    lo         timestamptz,                 -- of them, those that start from here ...
-    hi         timestamptz,                 -- ... to here are still to be done; NULL: not begun
-    ids        int8[],                      -- replay: of the dead letters; NULL: all
-    last_id    int8 NOT NULL DEFAULT 0,     -- of them, those after this ...
-    max_id     int8 NOT NULL DEFAULT 0,     -- ... and up to this are still to be done; 0: not begun
-    first      timestamptz,                 -- where it began
-    state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done', 'failed', 'cancelled')),
-    rows       int8 NOT NULL DEFAULT 0,
-    failed     int8 NOT NULL DEFAULT 0,
-    events     int8 NOT NULL DEFAULT 0,     -- late: those that are deleted, since the windows have their rows
-    sqlstate   text,
-    message    text,
-    detail     text,
-    hint       text,
-    asked_by   oid NOT NULL,
-    at         timestamptz NOT NULL DEFAULT now(),
-    started_at timestamptz,
-    updated_at timestamptz
+    id         pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline   pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    kind       pg_catalog.text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'late', 'replay'])),
+    range_from pg_catalog.timestamptz NOT NULL,        -- backfill, late: the windows that overlap this
+    range_to   pg_catalog.timestamptz NOT NULL,
+    lo         pg_catalog.timestamptz,                 -- of them, those that start from here ...
+    hi         pg_catalog.timestamptz,                 -- ... to here are still to be done; NULL: not begun
+    ids        pg_catalog.int8[],                      -- replay: of the dead letters; NULL: all
+    last_id    pg_catalog.int8 NOT NULL DEFAULT 0,     -- of them, those after this ...
+    max_id     pg_catalog.int8 NOT NULL DEFAULT 0,     -- ... and up to this are still to be done; 0: not begun
+    first      pg_catalog.timestamptz,                 -- where it began
+    state      pg_catalog.text NOT NULL DEFAULT 'waiting' CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['waiting', 'building', 'done', 'failed', 'cancelled'])),
+    rows       pg_catalog.int8 NOT NULL DEFAULT 0,
+    failed     pg_catalog.int8 NOT NULL DEFAULT 0,
+    events     pg_catalog.int8 NOT NULL DEFAULT 0,     -- late: those that are deleted, since the windows have their rows
+    sqlstate   pg_catalog.text,
+    message    pg_catalog.text,
+    detail     pg_catalog.text,
+    hint       pg_catalog.text,
+    asked_by   pg_catalog.oid NOT NULL,
+    at         pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    started_at pg_catalog.timestamptz,
+    updated_at pg_catalog.timestamptz
 );
 
 -- Where the last step of a backfill meets the stream (sb_backfill.h).
 CREATE TABLE beam.cut (
-    pipeline  int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
-    from_time timestamptz NOT NULL,         -- windows that end after this ...
-    lo        timestamptz NOT NULL,         -- ... and start here or later ...
-    hi        timestamptz NOT NULL,         -- ... and before this
-    snapshot  pg_snapshot NOT NULL,         -- have all that this has seen
-    until     pg_lsn NOT NULL               -- the stream's position at which the rest begins
+    pipeline  pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    from_time pg_catalog.timestamptz NOT NULL,         -- windows that end after this ...
+    lo        pg_catalog.timestamptz NOT NULL,         -- ... and start here or later ...
+    hi        pg_catalog.timestamptz NOT NULL,         -- ... and before this
+    snapshot  pg_catalog.pg_snapshot NOT NULL,         -- have all that this has seen
+    until     pg_catalog.pg_lsn NOT NULL               -- the stream's position at which the rest begins
 );
 REVOKE ALL ON beam.command, beam.cut FROM PUBLIC;
 
@@ -56,11 +56,11 @@ SELECT b.pipeline,
        b.rows,
        b.estimated_rows,
        CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN 100
-            ELSE LEAST(99, pg_catalog.round((100 OPERATOR(pg_catalog.*) b.share)::numeric, 1)) END AS percent,
-       pg_catalog.round((b.rows OPERATOR(pg_catalog./) b.seconds)::numeric) AS rows_per_second,
-       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN interval '0'
+            ELSE LEAST(99, pg_catalog.round((100 OPERATOR(pg_catalog.*) b.share)::pg_catalog.numeric, 1)) END AS percent,
+       pg_catalog.round((b.rows OPERATOR(pg_catalog./) b.seconds)::pg_catalog.numeric) AS rows_per_second,
+       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN '0'::pg_catalog.interval
             WHEN b.share OPERATOR(pg_catalog.>) 0 AND b.finished_at IS NULL
-            THEN pg_catalog.date_trunc('second', b.seconds OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) b.share) OPERATOR(pg_catalog./) b.share OPERATOR(pg_catalog.*) interval '1 second') END AS time_left,
+            THEN pg_catalog.date_trunc('second', b.seconds OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) b.share) OPERATOR(pg_catalog./) b.share OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval) END AS time_left,
        b.by,
        b.frontier,
        b.chunks,
@@ -74,16 +74,16 @@ SELECT b.pipeline,
                     WHEN h.scanned THEN 'catching up'
                     WHEN h.begun THEN 'scanning'
                     ELSE 'waiting' END AS state,
-               NULL::timestamptz AS range_from,
-               NULL::timestamptz AS range_to,
+               NULL::pg_catalog.timestamptz AS range_from,
+               NULL::pg_catalog.timestamptz AS range_to,
                h.rows,
                GREATEST(h.estimated_rows, h.rows) AS estimated_rows,
-               CASE WHEN h.scanned THEN 1 ELSE LEAST(0.99, h.rows::float8 OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1)) END AS share,
-               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::float8, 0.001) AS seconds,
+               CASE WHEN h.scanned THEN 1 ELSE LEAST(0.99, h.rows::pg_catalog.float8 OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1)) END AS share,
+               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::pg_catalog.float8, 0.001) AS seconds,
                CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
                     WHEN h.part OPERATOR(pg_catalog.>) 0
                     THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
-                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::text END AS by,
+                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::pg_catalog.text END AS by,
                h.lower_bound AS frontier,
                h.chunks,
                h.started_at,
@@ -98,17 +98,17 @@ SELECT b.pipeline,
                     WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
                     WHEN c.first IS NOT NULL THEN 'scanning'
                     ELSE 'waiting' END,
-               NULLIF(c.range_from, '-infinity'),
-               NULLIF(c.range_to, 'infinity'),
+               CASE WHEN c.range_from OPERATOR(pg_catalog.<>) '-infinity' THEN c.range_from END,
+               CASE WHEN c.range_to OPERATOR(pg_catalog.<>) 'infinity' THEN c.range_to END,
                c.rows,
                NULL,
                CASE WHEN c.state OPERATOR(pg_catalog.=) 'done' THEN 1
                     WHEN pg_catalog.isfinite(c.first) AND pg_catalog.isfinite(c.hi) AND c.hi OPERATOR(pg_catalog.>) c.first
-                    THEN EXTRACT(epoch FROM c.lo OPERATOR(pg_catalog.-) c.first)::float8 OPERATOR(pg_catalog./) EXTRACT(epoch FROM c.hi OPERATOR(pg_catalog.-) c.first)::float8
+                    THEN EXTRACT(epoch FROM c.lo OPERATOR(pg_catalog.-) c.first)::pg_catalog.float8 OPERATOR(pg_catalog./) EXTRACT(epoch FROM c.hi OPERATOR(pg_catalog.-) c.first)::pg_catalog.float8
                     ELSE 0 END,
-               GREATEST(EXTRACT(epoch FROM c.updated_at OPERATOR(pg_catalog.-) c.started_at)::float8, 0.001),
+               GREATEST(EXTRACT(epoch FROM c.updated_at OPERATOR(pg_catalog.-) c.started_at)::pg_catalog.float8, 0.001),
                CASE WHEN pg_catalog.isfinite(c.first) THEN 'event time' END,
-               CASE WHEN pg_catalog.isfinite(c.lo) THEN c.lo::text END,
+               CASE WHEN pg_catalog.isfinite(c.lo) THEN c.lo::pg_catalog.text END,
                NULL,
                c.started_at,
                CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.updated_at END
@@ -121,54 +121,46 @@ SELECT b.pipeline,
 COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows of its table: those that this had before it (kind history), and its running and last backfill (kind backfill): rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which a history, and up to which a backfill that goes step by step, is in the result';
 GRANT SELECT ON beam.stat_backfill TO PUBLIC;
 
-CREATE PROCEDURE beam.backfill(pipeline text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL) LANGUAGE c
+CREATE PROCEDURE beam.backfill(pipeline pg_catalog.text, "from" pg_catalog.timestamptz DEFAULT NULL, "to" pg_catalog.timestamptz DEFAULT NULL) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_backfill';
-COMMENT ON PROCEDURE beam.backfill(text, timestamptz, timestamptz) IS
+COMMENT ON PROCEDURE beam.backfill(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
 'computes the windows that overlap from..to (null: no bound) anew from the table, also those long closed, and puts them in the place of what the result says; readers see old or new rows, writers are not held up. Sessions, the global window and windows of functions of your own are computed anew all of them, whatever the range. Cancelling the call takes back what is not done yet; beam.stat_backfill shows progress. Errors: 42704, 42501, 22023 empty range, 55000 not running or a version is being built, 0A000 discarding pipeline whose result is read by another, 25001 inside a transaction. Example: CALL beam.backfill(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 
-CREATE PROCEDURE beam.replay_dead_letters(pipeline text, ids bigint[] DEFAULT NULL) LANGUAGE c
+CREATE PROCEDURE beam.replay_dead_letters(pipeline pg_catalog.text, ids pg_catalog.int8[] DEFAULT NULL) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_replay_dead_letters';
-COMMENT ON PROCEDURE beam.replay_dead_letters(text, bigint[]) IS
+COMMENT ON PROCEDURE beam.replay_dead_letters(pg_catalog.text, pg_catalog.int8[]) IS
 'feeds the dead letters of a pipeline (null: all) to it again, in their order: rows are added or taken back, by op; those that fail again are dead letters again, with the new message, the others are gone. Errors as beam.backfill(). Example: CALL beam.replay_dead_letters(''per_minute'')';
 
-CREATE PROCEDURE beam.replay_late_events(pipeline text) LANGUAGE c
+CREATE PROCEDURE beam.replay_late_events(pipeline pg_catalog.text) LANGUAGE c
 AS 'MODULE_PATHNAME', 'stream_beam_replay_late_events';
-COMMENT ON PROCEDURE beam.replay_late_events(text) IS
+COMMENT ON PROCEDURE beam.replay_late_events(pg_catalog.text) IS
 'computes the windows of a pipeline''s late events anew from the table, which has their rows, and deletes those events. Errors as beam.backfill(). Example: CALL beam.replay_late_events(''per_minute'')';
 
 -- Backfills that pg_cron runs: one for each pipeline. A row that goes takes its job with it.
 CREATE TABLE beam.schedule (
-    pipeline int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
-    job      int8 NOT NULL,                 -- in cron.job
-    schedule text NOT NULL,
-    range    interval NOT NULL,
-    role     oid NOT NULL,                  -- who runs it
-    at       timestamptz NOT NULL DEFAULT now()
+    pipeline pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
+    job      pg_catalog.int8 NOT NULL,                 -- in cron.job
+    schedule pg_catalog.text NOT NULL,
+    range    pg_catalog.interval NOT NULL,
+    role     pg_catalog.oid NOT NULL,                  -- who runs it
+    at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 REVOKE ALL ON beam.schedule FROM PUBLIC;
 
-CREATE FUNCTION beam._unschedule() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    -- Without pg_cron, or where somebody has removed it by hand, there is no such job any more. A schema of that name could be anybody's.
-    IF EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
-                WHERE d.classid = 'pg_proc'::regclass AND d.objid = to_regprocedure('cron.unschedule(bigint)')
-                  AND d.deptype = 'e' AND e.extname = 'pg_cron') THEN
-        EXECUTE 'SELECT cron.unschedule(jobid) FROM cron.job WHERE jobid = $1' USING OLD.job;
-    END IF;
-    RETURN NULL;
-END $$;
+CREATE FUNCTION beam._unschedule() RETURNS pg_catalog.trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stream_beam_unschedule';
 COMMENT ON FUNCTION beam._unschedule() IS 'internal: takes the job of pg_cron away with its row in beam.schedule';
 REVOKE ALL ON FUNCTION beam._unschedule() FROM PUBLIC;
 CREATE TRIGGER unschedule AFTER DELETE ON beam.schedule FOR EACH ROW EXECUTE FUNCTION beam._unschedule();
 
-CREATE FUNCTION beam.schedule_backfill(pipeline text, schedule text, range interval) RETURNS bigint LANGUAGE c VOLATILE STRICT
+CREATE FUNCTION beam.schedule_backfill(pipeline pg_catalog.text, schedule pg_catalog.text, range pg_catalog.interval) RETURNS pg_catalog.int8 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'stream_beam_schedule_backfill';
-COMMENT ON FUNCTION beam.schedule_backfill(text, text, interval) IS
+COMMENT ON FUNCTION beam.schedule_backfill(pg_catalog.text, pg_catalog.text, pg_catalog.interval) IS
 'has pg_cron compute the windows of the last "range" anew, at the times that "schedule" says in cron''s form, as the caller; takes the place of an earlier schedule of the pipeline and goes with it. Returns pg_cron''s job. Errors: 0A000 pg_cron is not installed in this database, 42704, 42501, 22023 range. Example: SELECT beam.schedule_backfill(''per_minute'', ''17 3 * * *'', ''2 days'')';
 
-CREATE FUNCTION beam.unschedule_backfill(pipeline text) RETURNS boolean LANGUAGE c VOLATILE STRICT
+CREATE FUNCTION beam.unschedule_backfill(pipeline pg_catalog.text) RETURNS pg_catalog.bool LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'stream_beam_unschedule_backfill';
-COMMENT ON FUNCTION beam.unschedule_backfill(text) IS 'takes away what beam.schedule_backfill() has made; false: there was nothing. Errors: 42704, 42501';
+COMMENT ON FUNCTION beam.unschedule_backfill(pg_catalog.text) IS 'takes away what beam.schedule_backfill() has made; false: there was nothing. Errors: 42704, 42501';
 
 CREATE VIEW beam.scheduled_backfills WITH (security_barrier) AS
 SELECT p.name AS pipeline, s.schedule, s.range, pg_catalog.pg_get_userbyid(s.role) AS role, s.job, s.at

@@ -52,7 +52,7 @@ sb_backfill_load(const SbPipeline *pipeline)
 	Datum values[] = {Int32GetDatum(pipeline->row->id), LSNGetDatum(pipeline->row->progress.position)};
 	SbBackfilled *backfilled = NULL;
 
-	if (sb_sql_run("SELECT from_time, lo, hi, snapshot::text, until FROM beam.cut"
+	if (sb_sql_run("SELECT from_time, lo, hi, snapshot::pg_catalog.text, until FROM beam.cut"
 	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND until OPERATOR(pg_catalog.>) $2",
 	               lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0)
 	{

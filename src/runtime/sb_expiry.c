@@ -23,7 +23,7 @@ expire_by_age(const char *table, TimestampTz now, TimestampTz *next)
 	TimestampTz before = now - (int64) sb_guc_letter_max_age_s * USECS_PER_SEC;
 	Oid types[] = {TIMESTAMPTZOID};
 	Datum values[] = {TimestampTzGetDatum(before)};
-	uint64 n = sb_sql_run(psprintf("DELETE FROM %s WHERE id IN (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)", table, table, SB_EXPIRY_BATCH),
+	uint64 n = sb_sql_run(psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)", table, table, SB_EXPIRY_BATCH),
 	                      lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	bool isnull;
 	Datum oldest;
@@ -42,7 +42,7 @@ expire_by_count(const char *table)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(sb_guc_letter_max_count)};
 
-	return sb_sql_run(psprintf("DELETE FROM %s WHERE id IN (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
+	return sb_sql_run(psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
 	                           " ORDER BY id DESC OFFSET $1) l LIMIT %d)",
 	                           table, table, SB_EXPIRY_BATCH),
 	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);

@@ -450,7 +450,7 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 	double page_share = Min(1, wanted / pages);
 	double row_share = Min(1, SB_HISTORY_SAMPLE_VALUES / Max(1, rows * page_share));
 
-	return psprintf("SELECT %s FROM %s TABLESAMPLE SYSTEM (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
+	return psprintf("SELECT %s FROM %s TABLESAMPLE pg_catalog.system (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
 	                " ORDER BY 1 DESC",
 	                part, sb_sql_relation(source), page_share * 100, part, row_share);
 }

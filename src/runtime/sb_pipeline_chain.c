@@ -46,7 +46,7 @@ struct SbChain
 char *
 sb_chain_queue_sql(const char *table)
 {
-	return psprintf("CREATE TABLE %s (seq int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op int2 NOT NULL, data bytea NOT NULL);"
+	return psprintf("CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op pg_catalog.int2 NOT NULL, data pg_catalog.bytea NOT NULL);"
 	                "REVOKE ALL ON %s FROM PUBLIC;",
 	                table, table);
 }

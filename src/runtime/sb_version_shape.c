@@ -30,11 +30,13 @@ shape_dependent(Oid relation, AttrNumber attno)
 	char *name = NULL;
 
 	/* a view depends through its rule, a pipeline through its batch view */
-	sb_version_run("SELECT COALESCE((SELECT 'pipeline ' || quote_ident(p.name) FROM beam.pipeline p WHERE p.view = r.ev_class LIMIT 1),"
-	               " 'view ' || r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid))"
-	               " FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
-	               " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND ($2 = 0 OR d.refobjsubid = $2)"
-	               " AND d.deptype = 'n' AND r.ev_class IS DISTINCT FROM $1 ORDER BY 1 LIMIT 1",
+	sb_version_run("SELECT COALESCE((SELECT 'pipeline ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(p.name) FROM beam.pipeline p WHERE p.view OPERATOR(pg_catalog.=) r.ev_class LIMIT 1),"
+	               " 'view ' OPERATOR(pg_catalog.||) r.ev_class::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))"
+	               " FROM pg_catalog.pg_depend d LEFT JOIN pg_catalog.pg_rewrite r"
+	               " ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid OPERATOR(pg_catalog.=) d.objid"
+	               " WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) $1"
+	               " AND ($2 OPERATOR(pg_catalog.=) 0 OR d.refobjsubid OPERATOR(pg_catalog.=) $2)"
+	               " AND d.deptype OPERATOR(pg_catalog.=) 'n' AND (r.ev_class IS NULL OR r.ev_class OPERATOR(pg_catalog.<>) $1) ORDER BY 1 LIMIT 1",
 	               lengthof(types), types, values);
 	if (SPI_processed > 0)
 		name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -144,7 +146,7 @@ sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next)
 		separator = ",";
 	}
 	if (shape.op_added)
-		appendStringInfo(&sql, "%s ADD COLUMN op int2 NOT NULL", separator);
+		appendStringInfo(&sql, "%s ADD COLUMN op pg_catalog.int2 NOT NULL", separator);
 	return sql.data;
 }
 

@@ -101,10 +101,12 @@ swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row
 	values[0] = ObjectIdGetDatum(swap->result);
 	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
 	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	sb_version_run("SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique = $2 AND i.indnullsnotdistinct = $2"
-	               " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}')"
-	               " FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place) JOIN pg_attribute a ON a.attrelid = $1"
-	               " AND a.attnum = k.attnum AND k.attnum > 0) = $3 ORDER BY 1 LIMIT 1",
+	sb_version_run("SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1"
+	               " AND i.indisunique OPERATOR(pg_catalog.=) $2 AND i.indnullsnotdistinct OPERATOR(pg_catalog.=) $2"
+	               " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place), '{}')"
+	               " FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k (attnum, place)"
+	               " JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1"
+	               " AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND k.attnum OPERATOR(pg_catalog.>) 0) OPERATOR(pg_catalog.=) $3 ORDER BY 1 LIMIT 1",
 	               lengthof(types), types, values);
 	if (SPI_processed > 0)
 		found = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -241,10 +243,11 @@ swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 	SPITupleTable *grants;
 	uint64 n;
 
-	sb_version_run("SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
+	sb_version_run("SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', a.privilege_type, $2,"
+	               " CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END,"
 	               " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
-	               " FROM pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
-	               " WHERE c.oid = $1 AND a.grantee <> c.relowner",
+	               " FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee"
+	               " WHERE c.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
 	               lengthof(types), types, values);
 	grants = SPI_tuptable;
 	n = SPI_processed;
@@ -493,7 +496,7 @@ swap_fail_commands(const SbSwap *swap)
 	Datum values[] = {Int32GetDatum(swap->before->id)};
 
 	sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
-	               " WHERE pipeline = $1 AND state NOT IN ('done', 'failed')",
+	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['done', 'failed'])",
 	               lengthof(types), types, values);
 }
 

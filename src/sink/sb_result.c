@@ -111,7 +111,7 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		appendStringInfoString(&sql, i > 0 ? ", " : "");
 		sb_result_append_column(&sql, column->name, column->type, column->typmod, column->collation);
 	}
-	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op int2 NOT NULL)" : ")");
+	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");
 	/* rows are updated in place as long as there is room on their page */
 	appendStringInfo(&sql, "%s; %s", accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "", sb_result_index_sql(plan, table, accumulation));
 	return sql.data;
@@ -268,9 +268,9 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 		appendStringInfo(&expanded, "(one).%s, ", name);
 	}
 	if (accumulation != SB_RETRACTING)
-		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::int2", table, condition, columns.data);
+		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::pg_catalog.int2", table, condition, columns.data);
 	/* equal as text: not every type has an equality; once for each time that the row stands there too often */
-	return psprintf("INSERT INTO %s (%s, op) SELECT %s -pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	return psprintf("INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
 	                " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
 	                " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
 	                table, columns.data, expanded.data, table, condition, columns.data, columns.data);

@@ -22,8 +22,8 @@ char *
 sb_cells_table_sql(const char *state_table, bool merging)
 {
 	/* cells of a window stand together and change together, at the latest when it ends: a page has room for all of its rows once more */
-	const char *columns = "CREATE TABLE %s (window_end int8 NOT NULL, window_start int8 NOT NULL, key_hash int8 NOT NULL,"
-	                      " key_seq int2 NOT NULL, processing_timer int8, hold int8, key bytea NOT NULL, state bytea NOT NULL,"
+	const char *columns = "CREATE TABLE %s (window_end pg_catalog.int8 NOT NULL, window_start pg_catalog.int8 NOT NULL, key_hash pg_catalog.int8 NOT NULL,"
+	                      " key_seq pg_catalog.int2 NOT NULL, processing_timer pg_catalog.int8, hold pg_catalog.int8, key pg_catalog.bytea NOT NULL, state pg_catalog.bytea NOT NULL,"
 	                      " PRIMARY KEY (%s)) WITH (fillfactor = 50);"
 	                      "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
 	StringInfoData sql;

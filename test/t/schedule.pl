@@ -31,7 +31,7 @@ promise 'schedule_runs_as_its_maker_and_mends' => sub {
 	$node->safe_psql('postgres', q{SET ROLE operator; SELECT beam.schedule_backfill('p', '* * * * *', '2 days')});
 	is($node->safe_psql('postgres', q{SELECT pipeline, schedule, range, role FROM beam.scheduled_backfills}), 'p|* * * * *|2 days|operator', 'it is listed');
 	is($node->safe_psql('postgres', q{SELECT username, database, command FROM cron.job}),
-		q{operator|postgres|CALL beam.backfill('p', pg_catalog.now() - '2 days'::interval)}, 'it is the caller\'s job');
+		q{operator|postgres|CALL beam.backfill('p', pg_catalog.now() OPERATOR(pg_catalog.-) '2 days'::pg_catalog.interval)}, 'it is the caller\'s job');
 	wait_until($node, q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')});
 	is($node->safe_psql('postgres', q{SELECT DISTINCT status, return_message FROM cron.job_run_details WHERE status <> 'running'}), 'succeeded|CALL', 'it has run');
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('p')}), 0, 'the result is mended');
