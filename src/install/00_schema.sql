@@ -9,7 +9,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop or rename that schema: CREATE EXTENSION makes one.';
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
-                AND d.refobjid OPERATOR(pg_catalog.=) 'beam'::pg_catalog.regnamespace AND d.deptype OPERATOR(pg_catalog.=) 'n') THEN
+                AND d.refobjid OPERATOR(pg_catalog.=) 'beam'::pg_catalog.regnamespace AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass) THEN
         RAISE EXCEPTION 'schema "beam" is not empty'
             USING ERRCODE = 'duplicate_object', HINT = 'Move what is in it to another schema, or drop it.';
     END IF;
