@@ -25,7 +25,7 @@ sb_pipeline_state_name(SbPipelineState state)
 
 #define SB_PIPELINE_COLUMNS                                                                                                                                                                               \
 	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"                                                                             \
-	" p.idle_timeout, p.trigger::pg_catalog.text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
+	" p.idle_timeout, p.trigger::pg_catalog.text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.signature, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
 	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild,"                                                                                                                                     \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late,"                                                                         \
 	" g.dead, g.cells"
@@ -118,6 +118,7 @@ read_row(HeapTuple tuple)
 	row->on_time = next_text(&reader);
 	row->closing = next_text(&reader);
 	row->settings = next_texts(&reader, &row->nsettings);
+	row->signature = next_texts(&reader, &row->nsignature);
 	row->state = state_of_name(next_text(&reader));
 	row->error_code = next_text(&reader);
 	row->error_message = next_text(&reader);
@@ -283,6 +284,21 @@ sb_catalog_set_state_table(int32 id, Oid state_table)
 	Datum values[] = {Int32GetDatum(id), ObjectIdGetDatum(state_table)};
 
 	sb_sql_run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+void
+sb_catalog_set_signature(int32 id, int n, char **texts, const Bitmapset *columns)
+{
+	Oid types[] = {INT4OID, TEXTARRAYOID, INT2ARRAYOID};
+	Datum *numbers = palloc(sizeof(Datum) * (bms_num_members(columns) + 1));
+	Datum values[lengthof(types)] = {Int32GetDatum(id), PointerGetDatum(texts_to_array(texts, n))};
+	int ncolumns = 0;
+	int attno = -1;
+
+	while ((attno = bms_next_member(columns, attno)) >= 0)
+		numbers[ncolumns++] = Int16GetDatum(attno);
+	values[2] = PointerGetDatum(construct_array(numbers, ncolumns, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+	sb_sql_run("UPDATE beam.pipeline SET signature = $2, source_columns = $3 WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_UPDATE);
 }
 
 bool

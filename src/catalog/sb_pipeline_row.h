@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 #include "access/xlogdefs.h"
+#include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 #include "datatype/timestamp.h"
 
@@ -58,6 +59,8 @@ typedef struct SbPipelineRow
 	char *on_time, *closing;
 	int nsettings; /* name, value, name, value ... */
 	char **settings;
+	int nsignature; /* what state was written with (query/sb_signature.h) */
+	char **signature;
 	SbPipelineState state;
 	char *error_code, *error_message; /* NULL: none */
 	int64 revision;
@@ -107,6 +110,8 @@ extern SbPipelineRow *sb_catalog_lock(const char *name);
 /* Inserts both rows and fills in the id. */
 extern void sb_catalog_insert(SbPipelineRow *row);
 extern void sb_catalog_set_state_table(int32 id, Oid state_table);
+/* With what its state is going to be written, and which columns of the source the query uses. */
+extern void sb_catalog_set_signature(int32 id, int n, char **texts, const Bitmapset *columns);
 /*
  * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
  */

@@ -17,6 +17,8 @@ CREATE TABLE beam.pipeline (
     timestamp_combiner pg_catalog.text NOT NULL,
     on_time          pg_catalog.text NOT NULL,
     closing          pg_catalog.text NOT NULL,
+    signature        pg_catalog.text[] NOT NULL DEFAULT '{}', -- of keys, aggregates and result columns: what state was written with
+    source_columns   pg_catalog.int2[] NOT NULL DEFAULT '{}', -- numbers of those that the query uses
     settings         pg_catalog.text[] NOT NULL,        -- name, value, name, value ...: those of the creating session that expressions depend on
     state            pg_catalog.text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'paused', 'failed', 'needs_resync'])),
     error_code       pg_catalog.text,

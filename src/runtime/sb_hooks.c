@@ -211,9 +211,12 @@ hooks_is_watched(Oid relation)
 
 /* The relation that such an access alters, as far as pipelines are concerned, or InvalidOid. */
 static Oid
-hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, const void *arg)
+hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, const void *arg)
 {
 	if (class == RelationRelationId && (access == OAT_POST_ALTER || access == OAT_DROP))
+		return object;
+	/* a row type that is in state gets another column */
+	if (class == RelationRelationId && access == OAT_POST_CREATE && sub != 0)
 		return object;
 	/* a table gets another partition, or loses one: it is the parent that matters */
 	if (class == InheritsRelationId && access == OAT_POST_ALTER)
@@ -232,7 +235,7 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	}
 	if (sb_registry)
 	{
-		Oid altered = hooks_altered_relation(access, class, object, arg);
+		Oid altered = hooks_altered_relation(access, class, object, sub, arg);
 
 		/* a source that is altered: the runner looks whether its pipelines can go on */
 		if (OidIsValid(altered) && hooks_is_watched(altered))

@@ -150,6 +150,8 @@ pipeline_copy_row(const SbPipelineRow *row)
 	copy->on_time = pstrdup(row->on_time);
 	copy->closing = pstrdup(row->closing);
 	copy->error_code = copy->error_message = NULL;
+	copy->nsignature = 0;
+	copy->signature = NULL;
 	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
 	for (int i = 0; i < row->nsettings; i++)
 		copy->settings[i] = pstrdup(row->settings[i]);
@@ -250,6 +252,12 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
+	if (observer == NULL)
+	{
+		pipeline->signature = sb_signature_of(pipeline->query);
+		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature, row->name);
+		sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+	}
 	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
@@ -269,14 +277,19 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 void
 sb_pipeline_verify(SbPipeline *pipeline)
 {
+	const SbPipelineRow *row = pipeline->row;
 	SbBracket saved;
+	SbQuery *query;
 
-	(void) pipeline_relation_name(pipeline->row, pipeline->row->result, "result table");
-	(void) pipeline_relation_name(pipeline->row, pipeline->row->state_table, "state table");
-	sb_pipeline_check_owners(pipeline->row);
+	(void) pipeline_relation_name(row, row->result, "result table");
+	(void) pipeline_relation_name(row, row->state_table, "state table");
+	sb_pipeline_check_owners(row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
-	sb_query_close(sb_query_open(sb_plan_build(sb_view_definition(pipeline->row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable));
+	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);
+	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n, pipeline->signature->texts, row->name);
+	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+	sb_query_close(query);
 	sb_bracket_leave(&saved);
 }
 

@@ -15,6 +15,7 @@
 #include "catalog/sb_pipeline_row.h"
 #include "engine/sb_reduce.h"
 #include "query/sb_query.h"
+#include "query/sb_signature.h"
 #include "runtime/sb_intake.h"
 #include "sb_bracket.h"
 #include "sink/sb_result.h"
@@ -52,6 +53,7 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
+	SbSignature *signature;          /* as it was opened */
 	char *result_name;               /* qualified, as it was opened */
 	TransactionId result_xmin;       /* who had last written its row of pg_class then */
 	const SbObserver *observer;      /* NULL: tables */
@@ -155,7 +157,8 @@ extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
  */
 extern void sb_chain_fill_queue(int32 reader, Oid result, Oid source);
 extern char *sb_chain_queue_name(int32 pipeline);
-extern char *sb_chain_queue_sql(const char *table);
+/* The SQL that makes the queue of a reader that is planned over this relation. */
+extern char *sb_chain_queue_sql(const char *table, Oid source);
 
 /* ---- for the files of the pipeline ---- */
 

@@ -12,12 +12,13 @@
  */
 #include "postgres.h"
 
-#include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
@@ -26,8 +27,18 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+/* The place of op in a queue; behind it are the columns. */
+#define SB_QUEUE_OP 2
 /* Rows handed on at a time, while a large bundle runs. */
 #define SB_CHAIN_ROWS 20000
+
+/* How rows go into the queue of a reader. */
+typedef struct SbQueue
+{
+	SbStatement *statement;
+	TupleDesc desc;    /* op, and the columns that the queue has ... */
+	AttrNumber *attno; /* ... of the source's columns with these numbers */
+} SbQueue;
 
 struct SbChain
 {
@@ -40,15 +51,30 @@ struct SbChain
 	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	int32 *waiting;    /* ids of the readers that do not run */
 	int nwaiting;
-	SbStatement **queue; /* for each of them */
+	SbQueue **queue; /* for each of them */
 };
 
+/* A column for each of the source's, by its number: a rename is none of its business, and the server looks after the types. */
 char *
-sb_chain_queue_sql(const char *table)
+sb_chain_queue_sql(const char *table, Oid source)
 {
-	return psprintf("CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op pg_catalog.int2 NOT NULL, data pg_catalog.bytea NOT NULL);"
-	                "REVOKE ALL ON %s FROM PUBLIC;",
-	                table, table);
+	Relation rel = table_open(source, AccessShareLock);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op pg_catalog.int2 NOT NULL", table);
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (att->attisdropped)
+			continue;
+		appendStringInfoString(&sql, ", ");
+		sb_result_append_column(&sql, psprintf("c%d", att->attnum), att->atttypid, att->atttypmod, att->attcollation);
+	}
+	appendStringInfo(&sql, "); REVOKE ALL ON %s FROM PUBLIC;", table);
+	table_close(rel, NoLock);
+	return sql.data;
 }
 
 char *
@@ -89,34 +115,78 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	chain->attno[plan->ncolumns] = chain_find_column(chain->layout, "op", INT2OID);
 }
 
-static SbStatement *
-chain_queue_statement(int32 reader)
+/* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
+static AttrNumber
+chain_queue_attno(Form_pg_attribute att)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(2);
-	SbStatement *statement;
+	const char *name = NameStr(att->attname);
 
-	TupleDescInitEntry(desc, 1, "op", INT2OID, -1, 0);
-	TupleDescInitEntry(desc, 2, "data", BYTEAOID, -1, 0);
-	statement = sb_statement_create(psprintf("INSERT INTO beam_state.%s (op, data) SELECT op, data FROM rows", sb_chain_queue_name(reader)), desc, 0, NULL);
-	sb_statement_elevate(statement);
-	return statement;
+	return att->attisdropped || *name != 'c' ? InvalidAttrNumber : (AttrNumber) strtol(name + 1, NULL, 10);
+}
+
+static SbQueue *
+chain_queue_open(int32 reader)
+{
+	char *name = sb_chain_queue_name(reader);
+	Relation rel = table_open(get_relname_relid(name, get_namespace_oid("beam_state", false)), AccessShareLock);
+	TupleDesc table = RelationGetDescr(rel);
+	SbQueue *queue = palloc0(sizeof(SbQueue));
+	StringInfoData columns;
+	AttrNumber n = 1;
+
+	initStringInfo(&columns);
+	queue->attno = palloc(sizeof(AttrNumber) * (table->natts + 1));
+	for (int i = 0; i < table->natts; i++)
+	{
+		if (chain_queue_attno(TupleDescAttr(table, i)) != InvalidAttrNumber)
+			queue->attno[n++] = chain_queue_attno(TupleDescAttr(table, i));
+	}
+	queue->desc = CreateTemplateTupleDesc(n);
+	TupleDescInitEntry(queue->desc, 1, "op", INT2OID, -1, 0);
+	n = 1;
+	for (int i = 0; i < table->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(table, i);
+
+		if (chain_queue_attno(att) == InvalidAttrNumber)
+			continue;
+		TupleDescInitEntry(queue->desc, ++n, NameStr(att->attname), att->atttypid, att->atttypmod, 0);
+		TupleDescInitEntryCollation(queue->desc, n, att->attcollation);
+		appendStringInfo(&columns, ", %s", NameStr(att->attname));
+	}
+	table_close(rel, NoLock);
+	queue->statement = sb_statement_create(psprintf("INSERT INTO beam_state.%s (op%s) SELECT op%s FROM rows", name, columns.data, columns.data), queue->desc, 0, NULL);
+	sb_statement_elevate(queue->statement);
+	return queue;
+}
+
+/* A row, laid out as the source: the columns that the queue has, with the types that it has them with. */
+static void
+chain_queue_put(SbQueue *queue, HeapTuple tuple, TupleDesc layout, int op)
+{
+	Datum *values = palloc0(sizeof(Datum) * queue->desc->natts);
+	bool *nulls = palloc(sizeof(bool) * queue->desc->natts);
+
+	memset(nulls, true, sizeof(bool) * queue->desc->natts);
+	values[0] = Int16GetDatum(op);
+	nulls[0] = false;
+	for (int i = 1; i < queue->desc->natts; i++)
+	{
+		AttrNumber attno = queue->attno[i];
+		Form_pg_attribute att = attno <= layout->natts ? TupleDescAttr(layout, attno - 1) : NULL;
+
+		/* one that was altered is none of the pipeline's: that would not have been opened */
+		if (att == NULL || att->attisdropped || att->atttypid != TupleDescAttr(queue->desc, i)->atttypid)
+			continue;
+		values[i] = heap_getattr(tuple, attno, layout, &nulls[i]);
+		if (!nulls[i] && att->attlen == -1)
+			values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
+	}
+	sb_statement_put(queue->statement, values, nulls);
 }
 
 /* A statement takes so many rows at a time. */
 #define SB_CHAIN_FILL_ROWS 20000
-
-static void
-chain_fill_put(SbStatement *statement, HeapTuple tuple, TupleDesc desc)
-{
-	HeapTuple whole = HeapTupleHasExternal(tuple) ? toast_flatten_tuple(tuple, desc) : tuple;
-	bytea *data = palloc(VARHDRSZ + whole->t_len);
-	Datum values[] = {Int16GetDatum(1), PointerGetDatum(data)};
-	bool nulls[] = {false, false};
-
-	SET_VARSIZE(data, VARHDRSZ + whole->t_len);
-	memcpy(VARDATA(data), whole->t_data, whole->t_len);
-	sb_statement_put(statement, values, nulls);
-}
 
 /* A row of one relation as one of another: columns go by name and type. In the current context. */
 static HeapTuple
@@ -143,7 +213,7 @@ sb_chain_fill_queue(int32 reader, Oid result, Oid source)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext rows = AllocSetContextCreate(context, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	SbStatement *statement = chain_queue_statement(reader);
+	SbQueue *queue = chain_queue_open(reader);
 	Relation rel = table_open(result, NoLock);
 	Relation planned = table_open(source, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -157,14 +227,14 @@ sb_chain_fill_queue(int32 reader, Oid result, Oid source)
 		MemoryContextSwitchTo(rows);
 		if (result != source)
 			tuple = chain_convert(tuple, RelationGetDescr(rel), RelationGetDescr(planned));
-		chain_fill_put(statement, tuple, RelationGetDescr(planned));
+		chain_queue_put(queue, tuple, RelationGetDescr(planned), 1);
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(rows);
-		if (sb_statement_rows(statement) >= SB_CHAIN_FILL_ROWS)
-			sb_statement_run(statement, NULL, NULL);
+		if (sb_statement_rows(queue->statement) >= SB_CHAIN_FILL_ROWS)
+			sb_statement_run(queue->statement, NULL, NULL);
 	}
-	if (sb_statement_rows(statement) > 0)
-		sb_statement_run(statement, NULL, NULL);
+	if (sb_statement_rows(queue->statement) > 0)
+		sb_statement_run(queue->statement, NULL, NULL);
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
@@ -191,11 +261,11 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
 		chain_lay_out(pipeline, chain, source);
 		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
-		chain->queue = palloc(sizeof(SbStatement *) * (list_length(waiting) + 1));
+		chain->queue = palloc(sizeof(SbQueue *) * (list_length(waiting) + 1));
 		foreach (lc, waiting)
 		{
 			chain->waiting[chain->nwaiting] = lfirst_int(lc);
-			chain->queue[chain->nwaiting++] = chain_queue_statement(lfirst_int(lc));
+			chain->queue[chain->nwaiting++] = chain_queue_open(lfirst_int(lc));
 		}
 		pipeline->readers = list_copy(running);
 		pipeline->chain = chain;
@@ -264,29 +334,29 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 	MemoryContextSwitchTo(old);
 }
 
-/* Rows for a reader that does not run: into its queue, whole tuples as bytes. */
+/* Rows for a reader that does not run: into its queue. */
 static void
 chain_queue_rows(SbChain *chain)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
 	for (int w = 0; w < chain->nwaiting; w++)
 	{
 		for (int i = 0; i < chain->n; i++)
 		{
-			const SbRowFrame *frame = chain->rows[i].frame;
+			SbRowFrame *frame = unconstify(SbRowFrame *, chain->rows[i].frame);
 			bool insert = frame->kind == SB_ROW_INSERT;
-			Size size = insert ? frame->new_length : frame->old_length;
-			bytea *data = palloc(VARHDRSZ + size);
-			Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
-			bool nulls[] = {false, false};
+			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length, .t_data = (HeapTupleHeader) frame->data};
 
-			SET_VARSIZE(data, VARHDRSZ + size);
-			memcpy(VARDATA(data), frame->data, size);
-			sb_statement_put(chain->queue[w], values, nulls);
-			pfree(data);
+			chain_queue_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
+			MemoryContextReset(context);
 		}
 		if (chain->n > 0)
-			sb_statement_run(chain->queue[w], NULL, NULL);
+			sb_statement_run(chain->queue[w]->statement, NULL, NULL);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 static void
@@ -361,30 +431,66 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(chain->rows_context));
 
 	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
-	chain->queue = repalloc(chain->queue, sizeof(SbStatement *) * (chain->nwaiting + 1));
+	chain->queue = repalloc(chain->queue, sizeof(SbQueue *) * (chain->nwaiting + 1));
 	chain->waiting[chain->nwaiting] = reader;
-	chain->queue[chain->nwaiting++] = chain_queue_statement(reader);
+	chain->queue[chain->nwaiting++] = chain_queue_open(reader);
 	MemoryContextSwitchTo(old);
+}
+
+/* The columns of the reader's source, as they are now, by their place in the queue; error where one that the query uses is another one now. */
+static int *
+chain_queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
+{
+	int *places = palloc0(sizeof(int) * layout->natts);
+
+	for (int i = 0; i < queue->natts; i++)
+	{
+		AttrNumber attno = chain_queue_attno(TupleDescAttr(queue, i));
+
+		if (attno != InvalidAttrNumber && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
+			places[attno - 1] = i + 1;
+	}
+	for (int attno = -1; (attno = bms_next_member(reader->plan->columns, attno)) >= 0;)
+	{
+		if (attno <= layout->natts && places[attno - 1] != 0)
+			continue;
+		ereport(ERROR,
+		        (errcode(ERRCODE_DATATYPE_MISMATCH),
+		         errmsg("column %d of \"%s\" is of another type than the rows that wait for pipeline \"%s\"", attno, get_rel_name(reader->plan->source), reader->row->name),
+		         errhint("beam.resync_pipeline() makes the result anew.")));
+	}
+	return places;
 }
 
 /* The rows are made in the current context. */
 void
 sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 {
-	char *table = sb_chain_queue_name(reader->row->id);
-	SbChain rows = {.layout = reader->upstream->chain->layout};
+	TupleDesc layout = reader->upstream->chain->layout;
+	SbChain rows = {.layout = layout};
+	Datum *values = palloc(sizeof(Datum) * layout->natts);
+	bool *nulls = palloc(sizeof(bool) * layout->natts);
+	TupleDesc queue;
+	int *places;
+	bool isnull;
 
-	sb_sql_run(psprintf("SELECT op, data FROM beam_state.%s ORDER BY seq", table), 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	sb_sql_run(psprintf("SELECT * FROM beam_state.%s ORDER BY seq", sb_chain_queue_name(reader->row->id)), 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	queue = SPI_tuptable->tupdesc;
+	places = chain_queue_columns(reader, layout, queue);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool isnull;
-		Datum op = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
-		bytea *data = DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		HeapTupleData tuple = {.t_len = VARSIZE(data) - VARHDRSZ};
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		Datum op = SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull);
 
-		tuple.t_data = palloc(tuple.t_len);
-		memcpy(tuple.t_data, VARDATA(data), tuple.t_len);
-		chain_append(&rows, &tuple, reader->plan->source, DatumGetInt16(op));
+		for (int c = 0; c < layout->natts; c++)
+		{
+			nulls[c] = true;
+			values[c] = places[c] == 0 ? (Datum) 0 : SPI_getbinval(tuple, queue, places[c], &nulls[c]);
+			if (!nulls[c] && TupleDescAttr(layout, c)->attlen == -1)
+				values[c] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[c]));
+		}
+		chain_append(&rows, heap_form_tuple(layout, values, nulls), reader->plan->source, DatumGetInt16(op));
+		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_freetuptable(SPI_tuptable);
 	*rows_out = rows.rows;

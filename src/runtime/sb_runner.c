@@ -332,20 +332,26 @@ runner_publish_sources(uint32 generation)
 	pfree(sources);
 }
 
-/* Of all pipelines: those that do not run have owners and names, too. */
+/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too, and the row types in state. */
 static void
 runner_publish_results(List *rows)
 {
+	List *watched = NIL;
 	Oid *results = palloc(sizeof(Oid) * SB_MAX_SOURCES);
 	int n = 0;
 	ListCell *lc;
 
 	foreach (lc, rows)
+		watched = lappend_oid(watched, ((SbPipelineRow *) lfirst(lc))->result);
+	foreach (lc, pipelines)
+		watched = list_concat_unique_oid(watched, ((SbPipeline *) lfirst(lc))->signature->row_types);
+	foreach (lc, watched)
 	{
 		if (n < SB_MAX_SOURCES)
-			results[n++] = ((SbPipelineRow *) lfirst(lc))->result;
+			results[n++] = lfirst_oid(lc);
 	}
 	sb_results_set(db, n, results);
+	list_free(watched);
 	pfree(results);
 }
 

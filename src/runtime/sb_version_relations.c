@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "query/sb_signature.h"
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_version.h"
@@ -114,18 +115,34 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
 }
 
+static void
+relations_sign(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbSignature *signature;
+	SbBracket saved;
+	SbQuery *query;
+
+	sb_pipeline_row_as_owner(row, &saved);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
+	signature = sb_signature_of(query);
+	sb_query_close(query);
+	sb_bracket_leave(&saved);
+	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
+}
+
 void
 sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 {
 	char *name = psprintf("cells_%d", row->id);
 	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
 
+	relations_sign(row, plan);
 	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
 	sb_catalog_set_state_table(row->id, row->state_table);
 	name = sb_chain_queue_name(row->id);
 	if (row->upstream != 0)
 	{
-		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name)));
+		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name), row->source));
 		if (history)
 			sb_chain_fill_queue(row->id, sb_catalog_find_by_id(row->upstream)->result, row->source);
 	}

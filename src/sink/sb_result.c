@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "parser/parse_coerce.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
@@ -290,6 +291,54 @@ result_find_sql(const SbPlan *plan, const char *table)
 	return sql.data;
 }
 
+/* Are bytes of the one type those of the other? */
+static bool
+result_same_bytes(Oid is, Oid wanted)
+{
+	return is == wanted || IsBinaryCoercible(is, wanted);
+}
+
+static void
+result_check_column(Oid table, const char *name, Oid wanted, const char *pipeline)
+{
+	AttrNumber attno = get_attnum(table, name);
+	Oid is = attno == InvalidAttrNumber ? InvalidOid : get_atttype(table, attno);
+
+	if (!OidIsValid(is))
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_COLUMN),
+		         errmsg("the result table \"%s\" of pipeline \"%s\" has no column \"%s\" any more", get_rel_name(table), pipeline, name),
+		         errhint("Give the column its name again, then call beam.resume_pipeline(); or make it the query's with beam.alter_pipeline().")));
+	if (!result_same_bytes(is, wanted))
+		ereport(ERROR,
+		        (errcode(ERRCODE_DATATYPE_MISMATCH),
+		         errmsg("column \"%s\" of the result table \"%s\" of pipeline \"%s\" is of type %s, and the pipeline writes %s", name, get_rel_name(table),
+		                pipeline, format_type_be(is), format_type_be(wanted)),
+		         errhint("Give the column its type or name again, then call beam.resume_pipeline(); or cast in the query with beam.alter_pipeline().")));
+}
+
+void
+sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation, const char *pipeline)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		result_check_column(table, plan->columns_out[i].name, plan->columns_out[i].type, pipeline);
+	if (accumulation == SB_RETRACTING)
+		result_check_column(table, "op", INT2OID, pipeline);
+}
+
+/* The table may have been altered since it was looked at: the bundle is run again, and looks again. */
+static void
+result_check_read(const SbResult *result, TupleDesc desc)
+{
+	for (int i = 0; i < result->plan->ncolumns; i++)
+	{
+		if (!result_same_bytes(TupleDescAttr(desc, i)->atttypid, result->plan->columns_out[i].type))
+			ereport(ERROR,
+			        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			         errmsg("column \"%s\" of a result table has got another type meanwhile", result->plan->columns_out[i].name)));
+	}
+}
+
 static TupleDesc
 result_row_desc(const SbPlan *plan, bool with_op)
 {
@@ -462,6 +511,7 @@ sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool 
 	bool *isnull = palloc(sizeof(bool) * result->plan->ncolumns);
 	bytea *packed = NULL;
 
+	result_check_read(result, SPI_tuptable->tupdesc);
 	if (n > 0)
 	{
 		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
@@ -476,10 +526,15 @@ sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside)
 {
 	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->lo), TimestampTzGetDatum(range->hi)};
 
+	uint64 n;
+
 	Assert(!sb_result_pending(result));
 	if (sb_window_range_is_all(range))
-		return sb_statement_run(result->clear_all, NULL, NULL);
-	return sb_statement_run(inside ? result->clear_inside : result->clear_outside, args, NULL);
+		n = sb_statement_run(result->clear_all, NULL, NULL);
+	else
+		n = sb_statement_run(inside ? result->clear_inside : result->clear_outside, args, NULL);
+	result_check_read(result, SPI_tuptable->tupdesc);
+	return n;
 }
 
 bool

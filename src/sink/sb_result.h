@@ -27,6 +27,12 @@ extern char *sb_result_copy_sql(const SbPlan *plan, const char *from, const char
  */
 extern void sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove, char **add);
 
+/*
+ * Error where the table has not the plan's columns with the types that the plan writes: 42703 one is missing, 42804 it has another type. Rows are
+ * read back, too, and what is read must be what was written.
+ */
+extern void sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation, const char *pipeline);
+
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
 /* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */

@@ -1,0 +1,175 @@
+/*
+ * sb_signature.c: with which types and functions state was written; see sb_signature.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "query/sb_query_private.h"
+#include "query/sb_signature.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+static void signature_append_type(StringInfo out, Oid type, SbSignature *signature);
+
+/* The columns of a row type, dropped ones too: they are in the bytes. */
+static void
+signature_append_columns(StringInfo out, Oid type, SbSignature *signature)
+{
+	TupleDesc desc = lookup_rowtype_tupdesc_domain(type, -1, false);
+
+	signature->row_types = list_append_unique_oid(signature->row_types, get_typ_typrelid(getBaseType(type)));
+	appendStringInfoChar(out, '(');
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		appendStringInfoString(out, i > 0 ? "," : "");
+		if (att->attisdropped)
+			appendStringInfo(out, "-%d%c", att->attlen, att->attalign);
+		else
+			signature_append_type(out, att->atttypid, signature);
+	}
+	appendStringInfoChar(out, ')');
+	ReleaseTupleDesc(desc);
+}
+
+static void
+signature_append_type(StringInfo out, Oid type, SbSignature *signature)
+{
+	Oid base = getBaseType(type);
+	Oid inner;
+
+	check_stack_depth();
+	appendStringInfo(out, "%u", type);
+	/* initdb's are what they are; so are enums, whose values have numbers of their own */
+	if (base < FirstNormalObjectId && type == base)
+		return;
+	if (type != base)
+	{
+		appendStringInfoChar(out, '=');
+		signature_append_type(out, base, signature);
+	}
+	else if (OidIsValid(inner = get_element_type(base)) || OidIsValid(inner = get_range_subtype(base)) || OidIsValid(inner = get_multirange_range(base)))
+	{
+		appendStringInfoChar(out, '[');
+		signature_append_type(out, inner, signature);
+		appendStringInfoChar(out, ']');
+	}
+	else if (type_is_rowtype(base))
+		signature_append_columns(out, base, signature);
+}
+
+static void
+signature_add(SbSignature *signature, StringInfo out)
+{
+	signature->texts[signature->n++] = out->data;
+	initStringInfo(out);
+}
+
+static void
+signature_add_key(SbSignature *signature, StringInfo out, const SbKey *key)
+{
+	signature_append_type(out, key->type.oid, signature);
+	/* hashes are stored, too */
+	appendStringInfo(out, " %u %u %u", key->collation, key->hash.fn_oid, key->equal.fn_oid);
+	signature_add(signature, out);
+}
+
+/* Text columns of pg_aggregate: initial values. */
+static void
+signature_append_initial(StringInfo out, HeapTuple tuple, AttrNumber attno)
+{
+	bool isnull;
+	Datum value = SysCacheGetAttr(AGGFNOID, tuple, attno, &isnull);
+
+	appendStringInfo(out, " %s", isnull ? "-" : quote_literal_cstr(TextDatumGetCString(value)));
+}
+
+static void
+signature_add_aggregate(SbSignature *signature, StringInfo out, const SbAgg *agg)
+{
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggref->aggfnoid));
+	Form_pg_aggregate form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", agg->aggref->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	appendStringInfo(out, "%s %u %u %u %u %u %u %u %u %u ", agg->method->name, form->aggfnoid, form->aggtransfn, form->aggfinalfn, form->aggcombinefn,
+	                 form->aggserialfn, form->aggdeserialfn, form->aggmtransfn, form->aggminvtransfn, form->aggmfinalfn);
+	signature_append_type(out, form->aggtranstype, signature);
+	if (OidIsValid(form->aggmtranstype))
+	{
+		appendStringInfoChar(out, ' ');
+		signature_append_type(out, form->aggmtranstype, signature);
+	}
+	signature_append_initial(out, tuple, Anum_pg_aggregate_agginitval);
+	signature_append_initial(out, tuple, Anum_pg_aggregate_aggminitval);
+	ReleaseSysCache(tuple);
+	for (int i = 0; i < agg->nargs; i++)
+	{
+		appendStringInfoChar(out, ' ');
+		signature_append_type(out, agg->arg_types[i].oid, signature);
+	}
+	signature_add(signature, out);
+}
+
+SbSignature *
+sb_signature_of(const SbQuery *query)
+{
+	const SbPlan *plan = query->plan;
+	SbSignature *signature = palloc0(sizeof(SbSignature));
+	StringInfoData text;
+
+	signature->texts = palloc(sizeof(char *) * (plan->nkeys + plan->naggs + plan->ncolumns));
+	initStringInfo(&text);
+	for (int i = 0; i < plan->nkeys; i++)
+		signature_add_key(signature, &text, &query->keys[i]);
+	for (int i = 0; i < plan->naggs; i++)
+		signature_add_aggregate(signature, &text, &query->aggs[i]);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		signature_append_type(&text, plan->columns_out[i].type, signature);
+		signature_add(signature, &text);
+	}
+	return signature;
+}
+
+/* What the text of this number is about. */
+static char *
+signature_subject(const SbQuery *query, int i)
+{
+	const SbPlan *plan = query->plan;
+
+	if (i < plan->nkeys)
+		return psprintf("group key %d (type %s)", i + 1, format_type_be(plan->keys[i].type));
+	i -= plan->nkeys;
+	if (i < plan->naggs)
+		return psprintf("aggregate %s", format_procedure(plan->aggs[i]->aggfnoid));
+	i -= plan->naggs;
+	return psprintf("result column \"%s\" (type %s)", plan->columns_out[i].name, format_type_be(plan->columns_out[i].type));
+}
+
+void
+sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *const *texts, const char *pipeline)
+{
+	int different = 0;
+
+	while (different < n && different < now->n && strcmp(texts[different], now->texts[different]) == 0)
+		different++;
+	if (different == n && different == now->n)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATATYPE_MISMATCH),
+	         different < now->n ? errmsg("%s is not what the state of pipeline \"%s\" was written with", signature_subject(query, different), pipeline)
+	                            : errmsg("the query of pipeline \"%s\" is not what its state was written with", pipeline),
+	         errdetail("A type, an aggregate or its functions have been altered or replaced: the state cannot be read."),
+	         errhint("beam.resync_pipeline() makes the state anew from the source.")));
+}
