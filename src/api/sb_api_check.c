@@ -6,6 +6,7 @@
 #include "access/xlog.h"
 #include "api/sb_api.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
 #include "catalog/sb_definition.h"
 #include "fmgr.h"
@@ -127,7 +128,11 @@ stream_beam_check(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	check_put(result, "shared_preload_libraries", sb_registry != NULL, GetConfigOption("shared_preload_libraries", false, false),
+	/* what else is loaded is not for everybody */
+	check_put(result, "shared_preload_libraries", sb_registry != NULL,
+	          has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS) ? GetConfigOption("shared_preload_libraries", false, false)
+	          : sb_registry != NULL                                     ? "stream_beam is there"
+	                                                                    : "stream_beam is not there",
 	          "add stream_beam and restart the server");
 	check_put(result, "wal_level", wal_level >= WAL_LEVEL_LOGICAL, GetConfigOption("wal_level", false, false),
 	          "set it to logical and restart the server");

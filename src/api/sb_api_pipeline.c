@@ -9,6 +9,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "catalog/sb_history_row.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -23,10 +24,12 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 
 /* What to do about a pipeline that does not run. */
@@ -453,4 +456,30 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 	PG_END_ENSURE_ERROR_CLEANUP(wait_stop, PointerGetDatum(wait.db));
 	wait_stop(0, PointerGetDatum(wait.db));
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_may_read);
+
+/* _may_read(owner, source, columns): may the role read these columns of all rows? */
+PGDLLEXPORT Datum
+stream_beam_may_read(PG_FUNCTION_ARGS)
+{
+	Oid role = PG_GETARG_OID(0);
+	Oid relation = PG_GETARG_OID(1);
+	Datum *columns;
+	int n;
+
+	if (get_rel_name(relation) == NULL || check_enable_rls(relation, role, true) == RLS_ENABLED)
+		PG_RETURN_BOOL(false);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), INT2OID, sizeof(int16), true, TYPALIGN_SHORT, &columns, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber attno = DatumGetInt16(columns[i]);
+
+		if (pg_class_aclcheck(relation, role, ACL_SELECT) == ACLCHECK_OK)
+			continue;
+		if (get_attname(relation, attno, true) == NULL || pg_attribute_aclcheck(relation, attno, role, ACL_SELECT) != ACLCHECK_OK)
+			PG_RETURN_BOOL(false);
+	}
+	PG_RETURN_BOOL(true);
 }

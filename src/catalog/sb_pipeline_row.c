@@ -23,11 +23,11 @@ sb_pipeline_state_name(SbPipelineState state)
 	return state_names[state];
 }
 
-#define SB_PIPELINE_COLUMNS                                                                                                                                                                               \
-	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"                                                                             \
+#define SB_PIPELINE_COLUMNS                                                                                                                                                                                            \
+	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"                                                                                          \
 	" p.idle_timeout, p.trigger::pg_catalog.text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.signature, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
-	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild,"                                                                                                                                     \
-	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late,"                                                                         \
+	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild,"                                                                                                                                                  \
+	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late,"                                                                                      \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
 

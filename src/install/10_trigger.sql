@@ -20,6 +20,7 @@ Made by the functions beam.continuous, default_trigger, after_watermark, after_c
 after_all, after_any, or_finally and never, or from its text. Wrong text is error 22P02, with the position.';
 COMMENT ON FUNCTION beam.trigger_in(pg_catalog.cstring) IS 'input function of beam.trigger';
 COMMENT ON FUNCTION beam.trigger_out(beam.trigger) IS 'output function of beam.trigger';
+REVOKE ALL ON FUNCTION beam.trigger_in(pg_catalog.cstring), beam.trigger_out(beam.trigger) FROM PUBLIC;
 
 CREATE FUNCTION beam.continuous() RETURNS beam.trigger
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_continuous';

@@ -21,6 +21,7 @@ COMMENT ON FUNCTION beam.window_max_timestamp(pg_catalog.timestamptz) IS 'intern
 CREATE FUNCTION beam.window_rows(pg_catalog.internal) RETURNS pg_catalog.internal
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_window_rows';
 COMMENT ON FUNCTION beam.window_rows(pg_catalog.internal) IS 'internal: planner support, how many windows a row has';
+REVOKE ALL ON FUNCTION beam.window_rows(pg_catalog.internal) FROM PUBLIC;
 
 CREATE FUNCTION beam.hop_starts(ts pg_catalog.timestamptz, size pg_catalog.interval, slide pg_catalog.interval, "offset" pg_catalog.interval) RETURNS SETOF pg_catalog.timestamptz
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 10 SUPPORT beam.window_rows AS 'MODULE_PATHNAME', 'stream_beam_hop_starts';

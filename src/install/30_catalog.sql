@@ -138,10 +138,26 @@ CREATE TABLE beam.history (
     finished_at    pg_catalog.timestamptz
 ) WITH (fillfactor = 20);
 
-GRANT SELECT ON beam.definition TO PUBLIC;
+-- pg_dump reads it, as the database's owner or somebody who may read all.
+GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
 REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history FROM PUBLIC;
 
--- Each role sees the pipelines it owns (or whose owner it is a member of).
+-- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
+-- read, and a member of pg_monitor all.
+CREATE FUNCTION beam._may_see(owner pg_catalog.oid, result pg_catalog.oid) RETURNS pg_catalog.bool LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+        OR COALESCE(pg_catalog.has_table_privilege(result, 'SELECT'), false);
+END;
+COMMENT ON FUNCTION beam._may_see(pg_catalog.oid, pg_catalog.oid) IS
+'internal: may the current role see state and statistics of a pipeline with this owner and this result?';
+
+-- Letters hold values of the source: who has been given a pipeline, or has lost a right, is not shown what he may not read.
+CREATE FUNCTION beam._may_read(owner pg_catalog.oid, source pg_catalog.oid, columns pg_catalog.int2[]) RETURNS pg_catalog.bool
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'stream_beam_may_read';
+COMMENT ON FUNCTION beam._may_read(pg_catalog.oid, pg_catalog.oid, pg_catalog.int2[]) IS
+'internal: may the role read these columns of the table, all of its rows?';
+
 CREATE VIEW beam.pipelines WITH (security_barrier) AS
 SELECT p.name,
        p.state,
@@ -160,17 +176,17 @@ SELECT p.name,
        p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS idle_timeout,
        g.position,
        p.error_code,
-       p.error_message,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN p.error_message END AS error_message,
        p.error_at,
        p.created_at,
        p.version,
        n.version AS next_version,
        n.state AS next_state,
-       n.error_message AS next_error_message
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN n.error_message END AS next_error_message
   FROM beam.pipeline p
   LEFT JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
   LEFT JOIN beam.pipeline n ON n.name OPERATOR(pg_catalog.=) p.name AND n.stage OPERATOR(pg_catalog.=) 'building'
- WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE')
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result)
 UNION ALL
 SELECT d.name,
        'needs_resync',
@@ -198,7 +214,7 @@ SELECT d.name,
        NULL
   FROM beam._restored_definition d
  CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) p
- WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
+ WHERE beam._may_see(d.owner, d.result);
 COMMENT ON VIEW beam.pipelines IS 'the pipelines that the current role may see: definition, state and last error; and the version that is being built to take its place';
 
 CREATE FUNCTION beam._slot(OUT restart_lsn pg_catalog.pg_lsn, OUT decoded_lsn pg_catalog.pg_lsn, OUT transaction_lsn pg_catalog.pg_lsn, OUT held_by pg_catalog.text) RETURNS pg_catalog.record
@@ -221,7 +237,7 @@ SELECT p.name,
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn) AS retained_bytes,
        CASE WHEN s.transaction_lsn OPERATOR(pg_catalog.<) COALESCE(least.position, s.decoded_lsn) THEN s.held_by
             WHEN least.id OPERATOR(pg_catalog.=) p.id THEN 'this pipeline'
-            WHEN pg_catalog.pg_has_role(least.owner, 'USAGE') THEN pg_catalog.format('pipeline %I', least.name)
+            WHEN beam._may_see(least.owner, least.result) THEN pg_catalog.format('pipeline %I', least.name)
             WHEN least.id IS NOT NULL THEN 'a pipeline of another role'
        END AS held_by,
        g.commit_time,
@@ -229,12 +245,12 @@ SELECT p.name,
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
  CROSS JOIN beam._slot() s
-  LEFT JOIN (SELECT l.id, l.name, l.owner, k.position
+  LEFT JOIN (SELECT l.id, l.name, l.owner, l.result, k.position
                FROM beam.pipeline l
                JOIN beam.progress k ON k.pipeline OPERATOR(pg_catalog.=) l.id
               WHERE l.upstream OPERATOR(pg_catalog.=) 0 AND l.state OPERATOR(pg_catalog.<>) 'needs_resync'
               ORDER BY k.position, l.id LIMIT 1) least ON true
- WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.stat_pipelines IS 'what each pipeline has done: source rows, bundles, panes, late events, dead letters, live cells; how much WAL it has still to read, how much the reader has, how much the replication slot retains, and what holds that back';
 
 CREATE VIEW beam.watermarks WITH (security_barrier) AS
@@ -245,20 +261,28 @@ SELECT p.name,
        CASE WHEN pg_catalog.isfinite(g.input_watermark) THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) g.input_watermark END AS lag
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.watermarks IS 'input and output watermark of each pipeline, the highest event time seen, and how far the input watermark is behind the clock';
 
 CREATE VIEW beam.late_events WITH (security_barrier) AS
-SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark, l.data, l.at, p.version
+SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark,
+       CASE WHEN beam._may_read(p.owner, p.source, p.source_columns) THEN l.data END AS data,
+       l.at, p.version
   FROM beam.late_event l
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) l.pipeline
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.late_events IS 'source rows that came after their window had expired (or its trigger had finished): row, window, reason';
 
 CREATE VIEW beam.dead_letters WITH (security_barrier) AS
-SELECT d.id, p.name AS pipeline, d.position, d.op, d.data, d.sqlstate, d.message, d.context, d.at, p.version
+SELECT d.id, p.name AS pipeline, d.position, d.op,
+       CASE WHEN r.may THEN d.data END AS data,
+       d.sqlstate,
+       CASE WHEN r.may THEN d.message END AS message,
+       CASE WHEN r.may THEN d.context END AS context,
+       d.at, p.version
   FROM beam.dead_letter d
   JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) d.pipeline
+ CROSS JOIN LATERAL (SELECT beam._may_read(p.owner, p.source, p.source_columns) AS may) r
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.dead_letters IS 'source rows that raised an error: row, sqlstate, message, context';
 
@@ -268,7 +292,7 @@ SELECT p.name,
        p.stage,
        p.state,
        p.result::pg_catalog.regclass AS result,
-       pg_catalog.pg_get_viewdef(p.view) AS query,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN pg_catalog.pg_get_viewdef(p.view) END AS query,
        p.created_at,
        p.keep_until,
        COALESCE(p.rebuild, p.reason) AS reason,
@@ -276,11 +300,11 @@ SELECT p.name,
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), g.position) AS lag_bytes,
        g.rows_in,
        p.error_code,
-       p.error_message,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN p.error_message END AS error_message,
        p.error_at
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
- WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+ WHERE beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
 GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;

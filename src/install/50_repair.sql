@@ -67,6 +67,7 @@ SELECT b.pipeline,
        b.started_at,
        b.finished_at
   FROM (SELECT p.owner,
+               p.result,
                p.name AS pipeline,
                CASE WHEN p.reason OPERATOR(pg_catalog.=) 'backfill()' THEN 'backfill' ELSE 'history' END AS kind,
                CASE WHEN h.finished_at IS NOT NULL THEN 'done'
@@ -92,6 +93,7 @@ SELECT b.pipeline,
           JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) h.pipeline
          UNION ALL
         SELECT p.owner,
+               p.result,
                p.name,
                'backfill',
                CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.state
@@ -117,7 +119,7 @@ SELECT b.pipeline,
          WHERE c.kind OPERATOR(pg_catalog.<>) 'replay'
            -- one that is handed over to a version is seen as that
            AND c.state OPERATOR(pg_catalog.<>) 'building' AND (c.state OPERATOR(pg_catalog.<>) 'done' OR c.first IS NOT NULL)) b
- WHERE pg_catalog.pg_has_role(b.owner, 'USAGE');
+ WHERE beam._may_see(b.owner, b.result);
 COMMENT ON VIEW beam.stat_backfill IS 'how far each pipeline has come in the rows of its table: those that this had before it (kind history), and its running and last backfill (kind backfill): rows, percent, speed, time left, and frontier: the event time (or the column named in by) down to which a history, and up to which a backfill that goes step by step, is in the result';
 GRANT SELECT ON beam.stat_backfill TO PUBLIC;
 

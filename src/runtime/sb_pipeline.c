@@ -345,11 +345,50 @@ sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
 	pipeline->progress.position = pipeline->row->progress.position = Max(pipeline->progress.position, position);
 }
 
-/* What the cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
-Size
-sb_pipeline_budget(void)
+/* What all cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+static Size
+pipeline_whole_budget(void)
 {
 	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
+}
+
+/* A pipeline has room for some cells whatever the others have: theirs may be waiting to be written. */
+#define SB_BUDGET_SHARE 8
+
+Size
+sb_pipeline_budget(const SbPipeline *pipeline)
+{
+	Size whole = pipeline_whole_budget();
+	Size others = sb_cells_bytes_of_all() - sb_cells_bytes(pipeline->cells);
+
+	return others + whole / SB_BUDGET_SHARE > whole ? whole / SB_BUDGET_SHARE : whole - others;
+}
+
+/* Its cells fire, are written, and leave until they use no more than this. Not in the owner's bracket: readers get their rows. */
+static void
+pipeline_make_room(SbPipeline *pipeline, Size bytes)
+{
+	if (pipeline->observer)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OUT_OF_MEMORY),
+		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory", pipeline->row->name),
+		         errdetail("There is no table that they could be written to."),
+		         errhint("Test with fewer rows, keys or windows.")));
+	sb_pipeline_flush(pipeline);
+	sb_pipeline_write_state(pipeline);
+	sb_cells_evict(pipeline->cells, bytes);
+	/* all states are parked */
+	if (pipeline->deferred == NULL)
+		MemoryContextReset(pipeline->bundle);
+}
+
+/* States that live in the memory of the bundle are looked at after so many rows: there may be a context for each. */
+#define SB_LOOK_ROWS 256
+
+static inline bool
+pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
+{
+	return sb_cells_bytes(pipeline->cells) > budget || (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
 }
 
 /* ---- rows ---- */
@@ -419,7 +458,10 @@ static void
 pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place)
 {
 	for (int i = 0; i < place->nwindows; i++)
+	{
 		pipeline_add_window(pipeline, row, place, place->windows[i]);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* Finds the groups of the row, which is the query's current one. False: there are none. */
@@ -506,7 +548,7 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row)
 void
 sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 {
-	Size budget = sb_pipeline_budget();
+	Size budget = sb_pipeline_budget(pipeline);
 	SbBracket saved;
 
 	sb_cells_know_stored(pipeline->cells);
@@ -528,16 +570,18 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		pipeline->changed = true;
 		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
 		sb_pipeline_resolve_if_many(pipeline);
+		if (likely(!pipeline_is_full(pipeline, i - lo + 1, budget)))
+			continue;
+		pipeline->current = NULL;
+		sb_bracket_leave(&saved);
+		pipeline_make_room(pipeline, budget / 2);
+		sb_pipeline_as_owner(pipeline, &saved);
 	}
 	pipeline->current = NULL;
 	sb_bracket_leave(&saved);
-	/* more cells than the budget allows: they fire, are written and leave */
-	if (sb_cells_bytes(pipeline->cells) > budget)
-	{
-		sb_pipeline_flush(pipeline);
-		sb_pipeline_write_state(pipeline);
-		sb_cells_evict(pipeline->cells, budget / 2);
-	}
+	/* each has what it may have, and together they have too much */
+	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->observer)
+		pipeline_make_room(pipeline, sb_cells_bytes(pipeline->cells) / 2);
 }
 
 /* ---- ends ---- */

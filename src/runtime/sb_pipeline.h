@@ -162,8 +162,8 @@ extern char *sb_chain_queue_sql(const char *table, Oid source);
 
 /* ---- for the files of the pipeline ---- */
 
-/* What the cells may use in the middle of a bundle. */
-extern Size sb_pipeline_budget(void);
+/* What its cells may use in the middle of a bundle, as far as the others leave it. */
+extern Size sb_pipeline_budget(const SbPipeline *pipeline);
 /* Asks the cells whose timers are due, in their order, and writes what they say. */
 extern void sb_pipeline_timers(SbPipeline *pipeline);
 

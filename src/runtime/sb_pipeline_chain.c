@@ -471,9 +471,11 @@ sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 	Datum *values = palloc(sizeof(Datum) * layout->natts);
 	bool *nulls = palloc(sizeof(bool) * layout->natts);
 	TupleDesc queue;
+	SbBracket saved;
 	int *places;
 	bool isnull;
 
+	sb_bracket_enter_extension(&saved);
 	sb_sql_run(psprintf("SELECT * FROM beam_state.%s ORDER BY seq", sb_chain_queue_name(reader->row->id)), 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	queue = SPI_tuptable->tupdesc;
 	places = chain_queue_columns(reader, layout, queue);
@@ -493,6 +495,7 @@ sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_freetuptable(SPI_tuptable);
+	sb_bracket_leave(&saved);
 	*rows_out = rows.rows;
 	*n = rows.n;
 }
@@ -501,10 +504,13 @@ void
 sb_chain_empty_queue(SbPipeline *reader)
 {
 	char *table = sb_chain_queue_name(reader->row->id);
+	SbBracket saved;
 
 	/* set again by a rollback */
 	reader->queue_pending = false;
+	sb_bracket_enter_extension(&saved);
 	sb_sql_run(psprintf("DELETE FROM beam_state.%s", table), 0, NULL, NULL, NULL, SPI_OK_DELETE);
+	sb_bracket_leave(&saved);
 }
 
 /* What was queued while the reader did not run comes before what is new. */

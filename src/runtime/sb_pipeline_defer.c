@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "miscadmin.h"
 #include "runtime/sb_pipeline_merge.h"
 #include "sb_guc.h"
 #include "utils/memutils.h"
@@ -169,6 +170,7 @@ defer_apply_all(SbPipeline *pipeline, SbDeferred *deferred)
 		const Datum *keys;
 		const bool *nulls;
 
+		CHECK_FOR_INTERRUPTS();
 		sb_deferred_set_row(pipeline, &deferred->rows[i], &keys, &nulls);
 		defer_add(pipeline, &deferred->rows[i], deferred->rows[i].window, keys, nulls);
 	}

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "runtime/sb_pipeline_merge.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
@@ -305,6 +306,7 @@ merge_rebuild(SbMerge *merge, SbWindow window, const SbElement *elements, int64 
 
 	for (int64 i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		sb_query_element_set(pipeline->query, elements[i].data, elements[i].size);
 		for (int64 one = 0; one < elements[i].count; one++)
 		{
@@ -576,6 +578,7 @@ merge_hash(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 			const Datum *row_keys;
 			const bool *row_nulls;
 
+			CHECK_FOR_INTERRUPTS();
 			if (rows[i].done)
 				continue;
 			sb_deferred_set_row(pipeline, &rows[i], &row_keys, &row_nulls);

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
 #include "utils/memutils.h"
@@ -141,6 +142,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 			pipeline_emit(pipeline, entry, &pane);
 		pipeline_release_closed(pipeline, entry);
 		sb_cells_set_timers(pipeline->cells, entry, true);
+		CHECK_FOR_INTERRUPTS();
 	}
 	pipeline_write_result(pipeline);
 	sb_bracket_leave(&saved);
@@ -153,7 +155,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 void
 sb_pipeline_timers(SbPipeline *pipeline)
 {
-	Size budget = sb_pipeline_budget();
+	Size budget = sb_pipeline_budget(pipeline);
 	SbBracket saved;
 	SbEntry *entry;
 	int64 fired = 0;
@@ -165,6 +167,8 @@ sb_pipeline_timers(SbPipeline *pipeline)
 	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
 	{
 		int action;
+
+		CHECK_FOR_INTERRUPTS();
 
 		/* first: an error on the way leaves a cell that has to be forgotten */
 		sb_cells_change(pipeline->cells, entry);

@@ -8,6 +8,7 @@
 #endif
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "state/sb_cells_private.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -140,6 +141,14 @@ cells_lay_out(SbCells *cells)
 	cells->entry_size = MAXALIGN(cells->nulls_offset + sizeof(bool) * plan->nkeys);
 }
 
+static dlist_head all_cells = DLIST_STATIC_INIT(all_cells);
+
+static void
+cells_forget(void *arg)
+{
+	dlist_delete(&((SbCells *) arg)->node);
+}
+
 SbCells *
 sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
                 const char *state_table, MemoryContext context)
@@ -171,6 +180,10 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, 
 	cells->stored_processing = SB_TIME_MAX;
 	if (state_table)
 		sb_state_prepare(cells, state_table);
+	dlist_push_tail(&all_cells, &cells->node);
+	cells->callback.func = cells_forget;
+	cells->callback.arg = cells;
+	MemoryContextRegisterResetCallback(context, &cells->callback);
 	MemoryContextSwitchTo(old);
 	return cells;
 }
@@ -741,6 +754,17 @@ sb_cells_bytes(const SbCells *cells)
 	return cells->bytes + cells->hash->size * sizeof(SbSlotOfHash);
 }
 
+Size
+sb_cells_bytes_of_all(void)
+{
+	Size bytes = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &all_cells)
+	    bytes += sb_cells_bytes(dlist_container(SbCells, node, iter.cur));
+	return bytes;
+}
+
 int64
 sb_cells_count(SbCells *cells)
 {
@@ -762,6 +786,7 @@ sb_cells_evict(SbCells *cells, Size bytes)
 
 		if (sb_cells_bytes(cells) <= bytes)
 			break;
+		CHECK_FOR_INTERRUPTS();
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);

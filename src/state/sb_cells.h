@@ -140,6 +140,8 @@ extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);
 
 extern Size sb_cells_bytes(const SbCells *cells);
+/* of all pipelines of this process */
+extern Size sb_cells_bytes_of_all(void);
 extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included */
 /* Evicts clean cells until at most this many bytes are used, or none is left to evict. */
 extern void sb_cells_evict(SbCells *cells, Size bytes);

@@ -63,6 +63,8 @@ typedef struct SbStoredWindow
 
 struct SbCells
 {
+	dlist_node node;                /* of all cells of this process */
+	MemoryContextCallback callback; /* takes it off that list when its context goes */
 	SbQuery *query;
 	const SbPlan *plan;
 	const SbStrategy *strategy;

@@ -8,6 +8,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "state/sb_cells_private.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -237,6 +238,7 @@ state_take_all(SbCells *cells)
 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		state_take(cells, SPI_tuptable->vals[i]);
 		MemoryContextReset(cells->scratch);
 	}
@@ -393,6 +395,7 @@ state_write_nothing(SbCells *cells)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
 
+		CHECK_FOR_INTERRUPTS();
 		sb_query_acc_park(cells->query, sb_cells_accs(cells, entry));
 		entry->dirty = false;
 	}
@@ -418,6 +421,7 @@ sb_cells_write(SbCells *cells)
 
 		if (!entry->dirty)
 			continue;
+		CHECK_FOR_INTERRUPTS();
 		sb_query_acc_park(cells->query, sb_cells_accs(cells, entry));
 		sb_entry_count_bytes(cells, entry);
 		state_put_entry(cells, entry);

@@ -481,7 +481,7 @@ promise 'renamed_result_is_followed' => sub {
 	is(run('SELECT n = (SELECT count(*) FROM e_rename) FROM moved.fr'), 't', 'nothing is lost and nothing twice');
 };
 
-promise 'new_owner_of_the_result_is_followed' => sub {
+promise 'new_owner_of_the_result_has_to_ask_for_the_pipeline' => sub {
 	run('CREATE ROLE first_owner; CREATE ROLE next_owner; GRANT CREATE ON SCHEMA public TO first_owner, next_owner');
 	run('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA beam TO first_owner');
 	run('SET ROLE first_owner; CREATE TABLE e_owner (n int); ALTER TABLE e_owner REPLICA IDENTITY FULL; SELECT beam.create_pipeline(\'f_owner\', \'SELECT sum(n) AS s FROM e_owner\')');
@@ -489,8 +489,15 @@ promise 'new_owner_of_the_result_is_followed' => sub {
 	equal_to_batch($node, 'f_owner');
 	run('REASSIGN OWNED BY first_owner TO next_owner; DROP OWNED BY first_owner; DROP ROLE first_owner');
 	run('INSERT INTO e_owner VALUES (2)');
+	is(run("SELECT owner, state, error_message FROM beam.pipelines WHERE name = 'f_owner'"),
+		'next_owner|paused|it was given by role first_owner to role next_owner, and waits for the new owner, or a superuser, to call beam.resume_pipeline()', 'it waits');
+	run('SET ROLE next_owner; SELECT beam.resume_pipeline(\'f_owner\')');
 	equal_to_batch($node, 'f_owner', 'it runs as its new owner');
-	is(run("SELECT owner FROM beam.pipelines WHERE name = 'f_owner'"), 'next_owner', 'who it belongs to');
+	run('ALTER VIEW f_owner_batch OWNER TO postgres; INSERT INTO e_owner VALUES (3)');
+	state_is($node, 'f_owner', 'failed', qr/do not belong to one role/);
+	refuses($node, "SELECT beam.resume_pipeline('f_owner')", qr/do not belong to one role.*The pipeline belongs to next_owner, the table to next_owner, the view to postgres/s, 'nor can it be resumed');
+	run('ALTER VIEW f_owner_batch OWNER TO next_owner; SELECT beam.resume_pipeline(\'f_owner\')');
+	equal_to_batch($node, 'f_owner', 'all of it is of one role again');
 	is(run("SET ROLE next_owner; SELECT beam.pause_pipeline('f_owner'); SELECT state FROM beam.pipelines"), "\npaused", 'and obeys');
 };
 
