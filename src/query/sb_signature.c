@@ -168,8 +168,8 @@ sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *co
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_DATATYPE_MISMATCH),
-	         different < now->n ? errmsg("%s is not what the state of pipeline \"%s\" was written with", signature_subject(query, different), pipeline)
-	                            : errmsg("the query of pipeline \"%s\" is not what its state was written with", pipeline),
-	         errdetail("A type, an aggregate or its functions have been altered or replaced: the state cannot be read."),
-	         errhint("beam.resync_pipeline() makes the state anew from the source.")));
+	         different < now->n ? errmsg("%s is not what the state of pipeline \"%s\" was written with: it has to be made anew with beam.resync_pipeline()",
+	                                     signature_subject(query, different), pipeline)
+	                            : errmsg("the query of pipeline \"%s\" is not what its state was written with: it has to be made anew with beam.resync_pipeline()", pipeline),
+	         errdetail("A type, an aggregate or its functions have been altered or replaced: the state cannot be read.")));
 }

@@ -377,6 +377,12 @@ pipeline_make_room(SbPipeline *pipeline, Size bytes)
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_cells_evict(pipeline->cells, bytes);
+	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget())
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for", pipeline->row->name),
+		         errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
+		         errhint("Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
 	/* all states are parked */
 	if (pipeline->deferred == NULL)
 		MemoryContextReset(pipeline->bundle);

@@ -754,6 +754,15 @@ sb_cells_bytes(const SbCells *cells)
 	return cells->bytes + cells->hash->size * sizeof(SbSlotOfHash);
 }
 
+/* An element of the hash, its header, and its share of the buckets. */
+#define SB_STORED_BYTES (MAXALIGN(sizeof(SbStoredWindow)) + 32)
+
+Size
+sb_cells_stored_bytes(const SbCells *cells)
+{
+	return hash_get_num_entries(cells->stored) * SB_STORED_BYTES;
+}
+
 Size
 sb_cells_bytes_of_all(void)
 {

@@ -5,7 +5,7 @@
  * accumulators, and the engine's part. The state table holds the truth of the last commit, the cache what the running
  * transaction has made of it.
  *
- * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says how much the cells use, and
+ * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says how much the cells in memory use, and
  * sb_cells_evict() makes room: clean cells leave, the least recently used first. What has left is remembered by window and
  * count only (`stored`), so that a window nothing of which is stored needs no look into the table.
  *
@@ -140,7 +140,9 @@ extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);
 
 extern Size sb_cells_bytes(const SbCells *cells);
-/* of all pipelines of this process */
+/* What is remembered of windows whose cells have left. */
+extern Size sb_cells_stored_bytes(const SbCells *cells);
+/* Both, of all pipelines of this process. */
 extern Size sb_cells_bytes_of_all(void);
 extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included */
 /* Evicts clean cells until at most this many bytes are used, or none is left to evict. */
