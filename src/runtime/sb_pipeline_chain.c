@@ -18,6 +18,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "query/sb_bytes.h"
 #include "runtime/sb_pipeline.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
@@ -103,16 +104,26 @@ chain_queue_statement(int32 reader)
 /* A statement takes so many rows at a time. */
 #define SB_CHAIN_FILL_ROWS 20000
 
+/* A whole tuple as the bytes of a queue: itself, and a seal. */
+static bytea *
+chain_pack(const void *tuple, Size size)
+{
+	bytea *data = palloc(VARHDRSZ + size + SB_SEAL_SIZE);
+	pg_crc32c seal = sb_bytes_seal(0, tuple, size);
+
+	SET_VARSIZE(data, VARHDRSZ + size + SB_SEAL_SIZE);
+	memcpy(VARDATA(data), tuple, size);
+	memcpy(VARDATA(data) + size, &seal, SB_SEAL_SIZE);
+	return data;
+}
+
 static void
 chain_fill_put(SbStatement *statement, HeapTuple tuple, TupleDesc desc)
 {
 	HeapTuple whole = HeapTupleHasExternal(tuple) ? toast_flatten_tuple(tuple, desc) : tuple;
-	bytea *data = palloc(VARHDRSZ + whole->t_len);
-	Datum values[] = {Int16GetDatum(1), PointerGetDatum(data)};
+	Datum values[] = {Int16GetDatum(1), PointerGetDatum(chain_pack(whole->t_data, whole->t_len))};
 	bool nulls[] = {false, false};
 
-	SET_VARSIZE(data, VARHDRSZ + whole->t_len);
-	memcpy(VARDATA(data), whole->t_data, whole->t_len);
 	sb_statement_put(statement, values, nulls);
 }
 
@@ -273,12 +284,10 @@ chain_queue_rows(SbChain *chain)
 			const SbRowFrame *frame = chain->rows[i].frame;
 			bool insert = frame->kind == SB_ROW_INSERT;
 			Size size = insert ? frame->new_length : frame->old_length;
-			bytea *data = palloc(VARHDRSZ + size);
+			bytea *data = chain_pack(frame->data, size);
 			Datum values[] = {Int16GetDatum(insert ? 1 : -1), PointerGetDatum(data)};
 			bool nulls[] = {false, false};
 
-			SET_VARSIZE(data, VARHDRSZ + size);
-			memcpy(VARDATA(data), frame->data, size);
 			sb_statement_put(chain->queue[w], values, nulls);
 			pfree(data);
 		}
@@ -378,10 +387,14 @@ sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 		bool isnull;
 		Datum op = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 		bytea *data = DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		HeapTupleData tuple = {.t_len = VARSIZE(data) - VARHDRSZ};
+		const char *end = VARDATA(data) + VARSIZE(data) - VARHDRSZ;
+		HeapTupleData tuple;
 
-		tuple.t_data = palloc(tuple.t_len);
+		sb_bytes_check_seal(0, VARDATA(data), &end);
+		tuple.t_len = end - VARDATA(data);
+		tuple.t_data = palloc(Max(tuple.t_len, SizeofHeapTupleHeader));
 		memcpy(tuple.t_data, VARDATA(data), tuple.t_len);
+		sb_bytes_check_tuple(rows.layout, tuple.t_data, tuple.t_len);
 		chain_append(&rows, &tuple, reader->plan->source, DatumGetInt16(op));
 	}
 	SPI_freetuptable(SPI_tuptable);
