@@ -261,6 +261,34 @@ sb_bag_read(const SbAgg *agg, SbBagPlan *plan, const char **data, const char *en
 }
 
 void
+sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data, const char *end)
+{
+	const char *nulls = sb_bytes_take(data, end, (plan->ncolumns + 7) / 8);
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if ((nulls[i / 8] & (1 << (i % 8))) == 0)
+			sb_datum_skip(&agg->arg_types[plan->args[i]], data, end);
+	}
+}
+
+void
+sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data, const char *end, bool nulls)
+{
+	/* rows of constants only have no bytes */
+	if (rows <= 0 || (plan->ncolumns > 0 && rows > end - data))
+		sb_bytes_corrupted("A bag has more rows than it has bytes for.");
+	for (int64 n = 0; n < rows && plan->ncolumns > 0; n++)
+	{
+		if (!nulls && data < end && *data != 0)
+			sb_bytes_corrupted("A bag has a null where none can be.");
+		sb_bag_skip(agg, plan, &data, end);
+	}
+	if (data != end)
+		sb_bytes_corrupted("A bag has bytes behind its rows.");
+}
+
+void
 sb_bag_full(const SbAgg *agg)
 {
 	ereport(ERROR,
@@ -350,8 +378,9 @@ bag_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 	SbBag *bag;
 
 	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
-	memcpy(&size, sb_bytes_take(data, end, sizeof(size)), sizeof(size));
-	from = sb_bytes_take(data, end, size);
+	from = sb_bytes_take_sized(data, end, &size);
+	/* looks before allocating, so that an error leaves nothing behind in `cells` */
+	sb_bag_check_rows(agg, bag_plan_of(agg), rows, from, from + size, true);
 	bag = bag_reserve(query, agg, acc, size);
 	memcpy((char *) bag + bag->used, from, size);
 	bag->used += size;
@@ -418,6 +447,7 @@ bag_unpack(SbAgg *agg, const SbAcc *acc)
 
 	for (int64 n = 0; n < rows; n++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		sb_bag_read(agg, plan, &data, end);
 		sb_bag_put(plan, store);
 		MemoryContextReset(row);

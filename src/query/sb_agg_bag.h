@@ -32,6 +32,10 @@ extern Size sb_bag_measure(SbAgg *agg, SbBagPlan *plan);
 extern void sb_bag_write(SbAgg *agg, SbBagPlan *plan, char *to);
 /* Reads a row into plan->flat and plan->nulls, *data moved on. See sb_datum_read(). */
 extern void sb_bag_read(const SbAgg *agg, SbBagPlan *plan, const char **data, const char *end);
+/* Error XX001 unless so many rows, and nothing else, stand from data to end; and where one has a null, unless there may be nulls. */
+extern void sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data, const char *end, bool nulls);
+/* Moves *data behind a row. */
+extern void sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data, const char *end);
 /* Error 54000: the bag would grow beyond SB_BAG_MAX_SIZE. */
 extern void sb_bag_full(const SbAgg *agg) pg_attribute_noreturn();
 

@@ -458,8 +458,7 @@ sb_serialized_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, 
 	const char *from;
 	char *bytes;
 
-	memcpy(&size, sb_bytes_take(data, end, sizeof(size)), sizeof(size));
-	from = sb_bytes_take(data, end, size);
+	from = sb_bytes_take_sized(data, end, &size);
 	bytes = MemoryContextAlloc(query->cells, VARHDRSZ + (Size) size);
 	SET_VARSIZE(bytes, VARHDRSZ + (Size) size);
 	memcpy(VARDATA(bytes), from, size);

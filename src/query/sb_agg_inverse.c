@@ -201,8 +201,7 @@ parts_read(SbTransition *t, const char **data, const char *end, SbPart *part, bo
 		return false;
 	memcpy(&part->scale, sb_bytes_take(data, end, sizeof(part->scale)), sizeof(part->scale));
 	memcpy(&part->count, sb_bytes_take(data, end, sizeof(part->count)), sizeof(part->count));
-	memcpy(&size, sb_bytes_take(data, end, sizeof(size)), sizeof(size));
-	from = sb_bytes_take(data, end, size);
+	from = sb_bytes_take_sized(data, end, &size);
 	if (part->count <= 0)
 		sb_bytes_corrupted("A part of an accumulator has no rows.");
 	bytes = palloc(VARHDRSZ + (Size) size);

@@ -481,19 +481,6 @@ set_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 	}
 }
 
-/* Moves *data behind a row. */
-static void
-set_skip_row(const SbAgg *agg, const SbBagPlan *plan, const char **data, const char *end)
-{
-	const char *nulls = sb_bytes_take(data, end, (plan->ncolumns + 7) / 8);
-
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if ((nulls[i / 8] & (1 << (i % 8))) == 0)
-			sb_datum_skip(&agg->arg_types[plan->args[i]], data, end);
-	}
-}
-
 /* Looks before allocating, so that an error leaves nothing behind in `cells`. */
 static void
 set_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
@@ -506,23 +493,18 @@ set_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 	SbSet *set;
 
 	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
-	memcpy(&total, sb_bytes_take(data, end, sizeof(total)), sizeof(total));
-	from = sb_bytes_take(data, end, total);
-	/* rows of constants only have no bytes */
-	if (rows <= 0 || rows > SB_BAG_MAX_SIZE / sizeof(SbSetRow) || (plan->ncolumns > 0 && rows > total))
-		sb_bytes_corrupted("A bag has more rows than it has bytes for.");
-	at = from;
-	for (int64 n = 0; n < rows; n++)
-		set_skip_row(agg, plan, &at, from + total);
-	if (at != from + total)
-		sb_bytes_corrupted("A bag has bytes behind its rows.");
+	from = sb_bytes_take_sized(data, end, &total);
+	if (rows > SB_BAG_MAX_SIZE / sizeof(SbSetRow))
+		sb_bytes_corrupted("A bag has more rows than it can have.");
+	/* min and max ignore nulls */
+	sb_bag_check_rows(agg, plan, rows, from, from + total, agg->method != &sb_agg_extreme);
 	set = set_reserve(query, agg, acc, rows, total + sizeof(SbSetRow) * rows);
 	at = from;
 	for (int64 n = 0; n < rows; n++)
 	{
 		const char *start = at;
 
-		set_skip_row(agg, plan, &at, from + total);
+		sb_bag_skip(agg, plan, &at, from + total);
 		memcpy(set_rows(set) + set->used + sizeof(SbSetRow), start, at - start);
 		set_append(set, at - start);
 	}

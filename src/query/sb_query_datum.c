@@ -110,26 +110,6 @@ sb_datum_write(const SbType *type, Datum flat, char *to)
 	return to + size;
 }
 
-void
-sb_bytes_corrupted(const char *detail)
-{
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATA_CORRUPTED),
-	         errmsg("stored pipeline state is corrupted"),
-	         errdetail_internal("%s", detail)));
-}
-
-const char *
-sb_bytes_take(const char **data, const char *end, Size n)
-{
-	const char *at = *data;
-
-	if (at > end || n > (Size) (end - at))
-		sb_bytes_corrupted("A value ends after the end of the data.");
-	*data = at + n;
-	return at;
-}
-
 static Datum
 datum_read_byval(int16 len, const char *at)
 {
@@ -157,23 +137,11 @@ datum_read_byval(int16 len, const char *at)
 static Size
 datum_read_size(const SbType *type, const char *at, const char *end)
 {
-	struct varlena header;
-	const char *rest = at;
-
 	if (type->len > 0)
 		return type->len;
 	if (type->len == -2)
 		return strnlen(at, end - at) + 1;
-	sb_bytes_take(&rest, end, 1);
-	if (VARATT_IS_1B_E(at))
-		sb_bytes_corrupted("A value is a pointer to elsewhere.");
-	if (VARATT_IS_1B(at))
-		return VARSIZE_1B(at);
-	rest = at;
-	memcpy(&header, sb_bytes_take(&rest, end, VARHDRSZ), VARHDRSZ);
-	if (!VARATT_IS_4B_U(&header) || VARSIZE_4B(&header) < VARHDRSZ)
-		sb_bytes_corrupted("A value has a bad length.");
-	return VARSIZE_4B(&header);
+	return sb_bytes_varlena_size(at, end, false);
 }
 
 Datum

@@ -12,6 +12,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "query/sb_bytes.h"
 #include "query/sb_query.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
@@ -50,9 +51,6 @@ extern char *sb_datum_write(const SbType *type, Datum flat, char *to);
 extern Datum sb_datum_read(const SbType *type, const char **data, const char *end);
 /* Moves *data behind the value, with the same error. */
 extern void sb_datum_skip(const SbType *type, const char **data, const char *end);
-/* The next n bytes, *data moved on; error ERRCODE_DATA_CORRUPTED where there are fewer. */
-extern const char *sb_bytes_take(const char **data, const char *end, Size n);
-extern void sb_bytes_corrupted(const char *detail) pg_attribute_noreturn();
 
 /* The bits of a pass-by-value value that count for equality, whatever the rest of the Datum holds. */
 static inline uint64

@@ -7,23 +7,31 @@
  */
 #include "postgres.h"
 
+#include "query/sb_bytes.h"
 #include "runtime/sb_pipeline.h"
 
 /* They stand one behind the other, not aligned. */
 bytea *
 sb_pipeline_next_emitted(const SbEntry *entry, const char **at)
 {
+	const char *end;
+	const char *from;
 	bytea *packed;
-	uint32 head;
+	Size size;
 
 	if (*at == NULL && entry->emitted_rows)
 		*at = VARDATA(entry->emitted_rows);
-	if (*at == NULL || *at >= (char *) entry->emitted_rows + VARSIZE(entry->emitted_rows))
+	if (*at == NULL)
 		return NULL;
-	memcpy(&head, *at, sizeof(head));
-	packed = palloc(VARSIZE(&head));
-	memcpy(packed, *at, VARSIZE(&head));
-	*at += VARSIZE(&head);
+	end = (char *) entry->emitted_rows + VARSIZE(entry->emitted_rows);
+	if (*at >= end)
+		return NULL;
+	size = sb_bytes_varlena_size(*at, end, false);
+	from = sb_bytes_take(at, end, size);
+	if (VARATT_IS_1B(from))
+		sb_bytes_corrupted("A row to be retracted has a bad length.");
+	packed = palloc(size);
+	memcpy(packed, from, size);
 	return packed;
 }
 

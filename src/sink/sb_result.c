@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_coerce.h"
+#include "query/sb_bytes.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
@@ -457,13 +458,14 @@ void
 sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nulls)
 {
 	Size size = VARSIZE(packed) - VARHDRSZ;
-	MinimalTuple tuple = palloc(size);
+	MinimalTuple tuple = palloc(Max(size, SizeofMinimalTupleHeader));
 	HeapTupleData head;
 
 	/* bytes behind a varlena header are not aligned for a tuple */
 	memcpy(tuple, VARDATA(packed), size);
 	head.t_len = size + MINIMAL_TUPLE_OFFSET;
 	head.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+	sb_bytes_check_tuple(result->desc, head.t_data, head.t_len);
 	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 

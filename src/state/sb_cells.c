@@ -770,7 +770,11 @@ sb_cells_bytes_of_all(void)
 	dlist_iter iter;
 
 	dlist_foreach(iter, &all_cells)
-	    bytes += sb_cells_bytes(dlist_container(SbCells, node, iter.cur));
+	{
+		const SbCells *cells = dlist_container(SbCells, node, iter.cur);
+
+		bytes += sb_cells_bytes(cells) + sb_cells_stored_bytes(cells);
+	}
 	return bytes;
 }
 

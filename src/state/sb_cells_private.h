@@ -5,6 +5,7 @@
 #define SB_CELLS_PRIVATE_H
 
 #include "port/pg_bitutils.h"
+#include "query/sb_bytes.h"
 #include "sb_statement.h"
 #include "state/sb_cells.h"
 #include "utils/hsearch.h"
@@ -46,6 +47,7 @@ typedef struct SbProbe
 #define SB_STATE_EMITTED_ROWS 2
 #define SB_STATE_REMOVED 4
 #define SB_STATE_ELEMENTS 8
+#define SB_STATE_ALL_FLAGS 15
 
 /* Cells of a window that are in the table and not in memory. */
 typedef struct SbStoredWindow
@@ -151,8 +153,6 @@ extern void sb_session_encode(const SbSession *session, StringInfo out);
 extern void sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const char **data, const char *end);
 
 /* ---- sb_state_table.c ---- */
-/* The next part of a state: its size and bytes; *data is moved on. */
-extern const char *sb_state_take_part(const char **data, const char *end, uint32 *size);
 extern void sb_state_prepare(SbCells *cells, const char *state_table);
 extern void sb_state_count(SbCells *cells);
 /* the next batch of a stored window's cells; false: no more */

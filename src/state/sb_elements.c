@@ -85,6 +85,8 @@ sb_elements_read(SbElementList *list, const bytea *bytes)
 		element.time = (TimestampTz) time;
 		element.count = (int64) elements_number(&at, end);
 		size = elements_number(&at, end);
+		if (element.count <= 0)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window are corrupted")));
 		if (size > (uint64) (end - at))
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window end too early")));
 		element.size = (uint32) size;

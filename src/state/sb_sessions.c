@@ -184,14 +184,16 @@ sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const char **data, 
 
 	if (flags & SB_STATE_REMOVED)
 	{
-		part = sb_state_take_part(data, end, &size);
+		part = sb_bytes_take_sized(data, end, &size);
+		if (size == 0 || size % sizeof(SbWindow) != 0)
+			sb_bytes_corrupted("A session has a part of a window.");
 		session->nremoved = size / sizeof(SbWindow);
 		session->removed = MemoryContextAlloc(cells->values, size);
 		memcpy(session->removed, part, size);
 	}
 	if (flags & SB_STATE_ELEMENTS)
 	{
-		part = sb_state_take_part(data, end, &size);
+		part = sb_bytes_take_sized(data, end, &size);
 		session->elements = MemoryContextAlloc(cells->values, VARHDRSZ + size);
 		SET_VARSIZE(session->elements, VARHDRSZ + size);
 		memcpy(VARDATA(session->elements), part, size);

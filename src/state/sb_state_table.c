@@ -2,7 +2,7 @@
  * sb_state_table.c: the table behind the cells: load what is missed, write what changed, delete what is over; set-based.
  *
  * The table is keyed by (window, hash of the key, number): narrow, whatever the keys are; the number tells apart different keys that
- * share a hash. The key itself and the state are opaque bytes, each with a version in front.
+ * share a hash. The key itself and the state are opaque bytes, each with a version in front. Behind the state is a seal of the whole row.
  */
 #include "postgres.h"
 
@@ -161,40 +161,28 @@ sb_state_count(SbCells *cells)
 	}
 }
 
-const char *
-sb_state_take_part(const char **data, const char *end, uint32 *size)
+/* What the seal of a state is made of beside it: a state belongs to its key and window, whose bytes are none of its own. */
+static pg_crc32c
+state_seal_place(SbWindow window, uint64 key_hash, int16 seq, const bytea *key)
 {
-	const char *part;
+	int64 place[] = {window.end, window.start, (int64) key_hash, seq};
 
-	if (end - *data < sizeof(*size))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
-	memcpy(size, *data, sizeof(*size));
-	part = *data + sizeof(*size);
-	if (end - part < *size)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
-	*data = part + *size;
-	return part;
+	return sb_bytes_seal(sb_bytes_seal(0, place, sizeof(place)), VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
 }
 
 static void
-state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
+state_decode(SbCells *cells, SbEntry *entry, SbWindow window, const char *data, const char *end)
 {
-	const char *data = VARDATA_ANY(state);
-	const char *end = data + VARSIZE_ANY_EXHDR(state);
-	char flags;
+	int flags = (uint8) *sb_bytes_take(&data, end, 1);
 
-	if (data >= end)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell is empty")));
-	flags = *data++;
-	if (end - data < sizeof(entry->rows))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the state of a cell ends too early")));
-	memcpy(&entry->rows, data, sizeof(entry->rows));
-	data += sizeof(entry->rows);
+	if (flags & ~(cells->merging ? SB_STATE_ALL_FLAGS : SB_STATE_EMITTED | SB_STATE_EMITTED_ROWS))
+		sb_bytes_corrupted("The state of a cell has unknown parts.");
+	memcpy(&entry->rows, sb_bytes_take(&data, end, sizeof(entry->rows)), sizeof(entry->rows));
 	entry->emitted = (flags & SB_STATE_EMITTED) != 0;
 	if (flags & SB_STATE_EMITTED_ROWS)
 	{
 		uint32 size;
-		const char *part = sb_state_take_part(&data, end, &size);
+		const char *part = sb_bytes_take_sized(&data, end, &size);
 
 		sb_cells_add_emitted_rows(cells, entry, part, size);
 	}
@@ -202,6 +190,8 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, bytea *state)
 		sb_session_decode(cells, entry, flags, &data, end);
 	sb_cell_decode(cells->strategy, sb_cells_cell(cells, entry), window, &data, end);
 	sb_query_acc_decode(cells->query, sb_cells_accs(cells, entry), &data, end);
+	if (data != end)
+		sb_bytes_corrupted("The state of a cell is longer than it should be.");
 }
 
 /* A row of the table becomes a cell in memory, if it is not there already. */
@@ -213,16 +203,22 @@ state_take(SbCells *cells, HeapTuple tuple)
 	Datum *keys = palloc(sizeof(Datum) * (cells->nkeys + 1));
 	bool *nulls = palloc(sizeof(bool) * (cells->nkeys + 1));
 	bool isnull;
+	int16 seq = DatumGetInt16(state_get(tuple, SB_STATE_KEY_SEQ, &isnull));
+	bytea *key = DatumGetByteaPP(state_get(tuple, SB_STATE_KEY, &isnull));
+	bytea *state = DatumGetByteaPP(state_get(tuple, SB_STATE_STATE, &isnull));
+	const char *data = VARDATA_ANY(state);
+	const char *end = data + VARSIZE_ANY_EXHDR(state);
 	SbEntry *entry;
 	SbStoredWindow *stored;
 
-	sb_query_keys_decode(cells->query, DatumGetByteaPP(state_get(tuple, SB_STATE_KEY, &isnull)), keys, nulls);
+	sb_bytes_check_seal(state_seal_place(window, key_hash, seq, key), data, &end);
+	sb_query_keys_decode(cells->query, key, keys, nulls);
 	if (sb_cells_find(cells, key_hash, keys, nulls, window) != NULL)
 		return;
 	entry = sb_entry_make(cells, key_hash, keys, nulls, window);
-	entry->seq = DatumGetInt16(state_get(tuple, SB_STATE_KEY_SEQ, &isnull));
+	entry->seq = seq;
 	entry->stored = true;
-	state_decode(cells, entry, window, DatumGetByteaPP(state_get(tuple, SB_STATE_STATE, &isnull)));
+	state_decode(cells, entry, window, data, end);
 	sb_entry_link(cells, entry);
 	sb_cells_set_timers(cells, entry, false);
 	stored = hash_search(cells->stored, &window, HASH_FIND, NULL);
@@ -352,7 +348,9 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	Datum values[SB_STATE_NCOLUMNS];
 	bool nulls[SB_STATE_NCOLUMNS] = {false};
 	SbSession *session = sb_cells_session(cells, entry);
+	bytea *key = sb_query_keys_encode(cells->query, keys, key_nulls);
 	StringInfoData state;
+	pg_crc32c seal;
 
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
@@ -370,6 +368,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 		sb_session_encode(session, &state);
 	sb_cell_encode(cells->strategy, cell, &state);
 	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
+	seal = sb_bytes_seal(state_seal_place(cell->window, entry->key_hash, entry->seq, key), state.data + VARHDRSZ, state.len - VARHDRSZ);
+	appendBinaryStringInfo(&state, (char *) &seal, SB_SEAL_SIZE);
 	SET_VARSIZE(state.data, state.len);
 
 	values[SB_STATE_WINDOW_END] = Int64GetDatum(cell->window.end);
@@ -380,7 +380,7 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	nulls[SB_STATE_PROCESSING_TIMER] = processing == SB_TIME_MAX;
 	values[SB_STATE_HOLD] = Int64GetDatum(entry->hold);
 	nulls[SB_STATE_HOLD] = entry->hold == SB_TIME_MAX;
-	values[SB_STATE_KEY] = PointerGetDatum(sb_query_keys_encode(cells->query, keys, key_nulls));
+	values[SB_STATE_KEY] = PointerGetDatum(key);
 	values[SB_STATE_STATE] = PointerGetDatum(state.data);
 	sb_statement_put(entry->stored ? cells->update : cells->insert, values, nulls);
 }
