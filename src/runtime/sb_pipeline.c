@@ -581,6 +581,8 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		pipeline->current = NULL;
 		sb_bracket_leave(&saved);
 		pipeline_make_room(pipeline, budget / 2);
+		/* what has left is remembered */
+		budget = sb_pipeline_budget(pipeline);
 		sb_pipeline_as_owner(pipeline, &saved);
 	}
 	pipeline->current = NULL;

@@ -155,7 +155,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 void
 sb_pipeline_timers(SbPipeline *pipeline)
 {
-	Size budget = sb_pipeline_budget(pipeline);
+	Size budget;
 	SbBracket saved;
 	SbEntry *entry;
 	int64 fired = 0;
@@ -190,6 +190,7 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		sb_bracket_leave(&saved);
 		sb_chain_hand_on(pipeline, false);
 		sb_pipeline_as_owner(pipeline, &saved);
+		budget = sb_pipeline_budget(pipeline);
 		if (sb_cells_bytes(pipeline->cells) > budget)
 			sb_cells_evict(pipeline->cells, budget / 2);
 	}

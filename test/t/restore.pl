@@ -162,7 +162,7 @@ promise 'definitions_survive_pg_dump' => sub {
 	setup($node, 'sums', 'source');
 	create_pipeline($node, '"my schema"."my sums"', 'SELECT k, count(*) AS n FROM t_sums GROUP BY k',
 		q{allowed_lateness => '3 hours', trigger => 'after_watermark(early => after_count(1), late => after_count(1))', idle_timeout => NULL}, 'source');
-	$node->safe_psql('source', 'ALTER TABLE "my schema"."my sums" OWNER TO keeper; CREATE VIEW on_sums AS SELECT * FROM sums');
+	$node->safe_psql('source', 'ALTER TABLE "my schema"."my sums" OWNER TO keeper; ALTER VIEW "my schema"."my sums_batch" OWNER TO keeper; CREATE VIEW on_sums AS SELECT * FROM sums');
 	$node->safe_psql('source', q{SELECT beam.create_pipeline('gone', 'SELECT count(*) AS n FROM t_sums')});
 	# what is renamed is dumped under the name that it has
 	$node->safe_psql('source', q{ALTER TABLE sums RENAME TO sums2; ALTER VIEW sums_batch RENAME TO sums2_batch; SELECT beam.drop_pipeline('gone')});
