@@ -110,6 +110,15 @@ BEGIN
 	END LOOP;
 	PERFORM evil.rise(split_part(allowed, ',', 1));
 END \$f\$;
+-- the same without any subtransaction
+CREATE FUNCTION evil.act_in_index(place text, allowed text) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS \$f\$
+BEGIN
+	PERFORM nextval(('evil.ran_' || place)::regclass);
+	IF current_user <> ALL (string_to_array(allowed, ',')) THEN
+		PERFORM nextval(('evil.other_' || place)::regclass);
+		RAISE LOG 'evil: % ran as %, in a session of %', place, current_user, session_user;
+	END IF;
+END \$f\$;
 -- what has happened since the last call: a row for each place, whether code ran at all, and whether it ran as somebody else; with who is
 -- superuser now, which ends with this
 CREATE FUNCTION evil.judge(OUT place text, OUT ran boolean, OUT other boolean, OUT risen text) RETURNS SETOF record LANGUAGE plpgsql AS \$f\$
@@ -132,13 +141,14 @@ END \$f\$;
 # evil_function(NAME, ARGUMENTS, RESULT TYPE, EXPRESSION, ALLOWED, PLACE, VOLATILITY): the SQL that makes a function that acts, and then returns the expression
 sub evil_function
 {
-	my ($name, $arguments, $type, $expression, $allowed, $place, $volatility) = @_;
+	my ($name, $arguments, $type, $expression, $allowed, $place, $volatility, $act) = @_;
 
 	$allowed //= 'alice';
 	$place //= 'code';
 	$volatility //= 'IMMUTABLE';
+	$act //= 'act';
 	return "CREATE FUNCTION $name($arguments) RETURNS $type LANGUAGE plpgsql $volatility AS "
-	  . "\$evil\$BEGIN PERFORM evil.act('$place', '$allowed'); RETURN $expression; END\$evil\$;\n";
+	  . "\$evil\$BEGIN PERFORM evil.$act('$place', '$allowed'); RETURN $expression; END\$evil\$;\n";
 }
 
 # A session of a role. What it says is given back, errors after output; that it comes to its end is looked at by the next test.
