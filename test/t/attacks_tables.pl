@@ -114,15 +114,17 @@ for my $kind (sort keys %on_result)
 	settle("p_$name");
 	($attack->{ran} ? \&harmless_and_ran : \&harmless)->("${kind}_on_a_result_in_a_worker_runs_as_the_owner");
 	for (([ 'verify', "SELECT * FROM beam.verify('p_$name')" ], [ 'explain_and_test_stream', "SELECT * FROM beam.explain_pipeline('p_$name'); SELECT * FROM beam.test_stream('p_$name', '[{\"rows\": [{\"k\": 1}]}, \"end\"]')" ],
-		[ 'backfill', "UPDATE beam.progress SET rows_in = rows_in; CALL beam.backfill('p_$name')" ],
+		[ 'backfill', "CALL beam.backfill('p_$name')" ],
 		[ 'alter_and_rollback', "SELECT beam.alter_pipeline('p_$name', \$q\$" . query_of($name, '(e.k + 1)') . "\$q\$); CALL beam.wait_for_alter('p_$name', '5 s');
 			SELECT beam.rollback_pipeline('p_$name'); CALL beam.wait_for_alter('p_$name', '5 s')" ],
 		[ 'resync_pipeline', "SELECT beam.resync_pipeline('p_$name'); CALL beam.wait_for('p_$name', '5 s')" ]))
 	{
 		my ($entry, $sql) = @$_;
 
+		# so that there is something to mend
+		strike('alice', "UPDATE alice.p_$name SET s = 0 WHERE k = 1") if $entry eq 'backfill';
 		strike(superuser(), $sql);
-		settle('honest');
+		settle('honest') unless $entry =~ /^(verify|explain)/;
 		harmless("${kind}_on_a_result_in_${entry}_that_a_superuser_calls_runs_as_the_owner");
 	}
 	wait_as('alice', "TRUNCATE alice.s_$name");
@@ -196,7 +198,7 @@ for my $kind (sort keys %on_source)
 		my ($entry, $sql) = @$_;
 
 		strike(superuser(), $sql);
-		settle('honest');
+		settle('honest') unless $entry =~ /^(verify|explain)/;
 		harmless("${kind}_on_a_source_in_${entry}_that_a_superuser_calls_runs_as_the_owner");
 	}
 	strike('alice', "TRUNCATE alice.s_$name");
@@ -302,7 +304,7 @@ forget();
 wait_as('alice', q{CREATE OR REPLACE VIEW alice.p_o_auto_batch AS } . query_of('o_auto', 'alice.f(e.k)') . q{; ALTER TABLE alice.s_o_auto ATTACH PARTITION alice.part_o FOR VALUES FROM (0) TO (9)});
 settle('honest');
 strike(superuser(), q{CALL beam.wait_for('p_o_auto', '3 s')});
-is(admin(q{SELECT count(*) FROM beam.pipeline_versions WHERE name = 'p_o_auto' AND stage = 'current' AND query ~ 'alice[.]f'}), 0, 'replaced_batch_view_in_a_rebuild_by_the_workers_is_not_the_definition');
+is(state_of('p_o_auto'), 'failed', 'replaced_batch_view_in_a_rebuild_by_the_workers_is_not_the_definition');
 harmless('replaced_batch_view_in_a_rebuild_by_the_workers_is_not_run_as_somebody_else');
 strike('alice', q{SELECT beam.drop_pipeline('p_o_auto'); DROP TABLE alice.s_o_auto CASCADE});
 
@@ -334,7 +336,7 @@ for my $how (qw(alter_owner reassign_owned))
 		# all is as before, but for the pipeline
 		admin(q{REASSIGN OWNED BY bob TO alice; ALTER SCHEMA bob OWNER TO bob});
 		admin("ALTER TABLE alice.honest OWNER TO alice; ALTER VIEW alice.honest_batch OWNER TO alice; ALTER TABLE alice.quiet OWNER TO alice;
-			ALTER TABLE alice.p_$name OWNER TO bob; ALTER VIEW alice.p_${name}_batch OWNER TO bob");
+			ALTER TABLE alice.p_$name OWNER TO bob; ALTER VIEW alice.p_${name}_batch OWNER TO bob; GRANT SELECT ON alice.s_$name TO bob");
 		strike(superuser(), q{SELECT beam.resume_pipeline('honest')});
 	}
 	is(state_of("p_$name"), 'paused', "${how}_pauses_the_pipeline");
@@ -376,7 +378,7 @@ admin('CREATE DATABASE mallorys OWNER mallory');
 $node->safe_psql('mallorys', 'CREATE SCHEMA beam', extra_params => [ '-U', 'mallory' ]);
 my ($rc, $out, $err) = $node->psql('mallorys', 'CREATE EXTENSION stream_beam');
 isnt($rc, 0, 'schema_beam_of_another_in_create_extension_is_refused');
-like($err, qr/schema.*beam.*(own|mallory)|own.*schema/is, 'schema_beam_of_another: the error says so');
+like($err, qr/schema "beam" belongs to another role/, 'schema_beam_of_another: the error says so');
 $node->psql('mallorys', q{CREATE SCHEMA beam_state}, extra_params => [ '-U', 'mallory' ]);
 $node->psql('mallorys', q{DROP SCHEMA IF EXISTS beam}, extra_params => [ '-U', 'mallory' ]);
 ($rc, $out, $err) = $node->psql('mallorys', 'CREATE EXTENSION stream_beam');

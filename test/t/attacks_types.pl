@@ -202,7 +202,7 @@ sub attack
 
 			next if !$whole{$kind} && $entry !~ /^(explain_pipeline|verify|test_stream|alter_pipeline|backfill)$/;
 			strike($caller, $sql);
-			settle('honest');
+			settle('honest') unless $entry =~ /^(explain_pipeline|verify|test_stream|the_views)/;
 			harmless("${kind}_in_${entry}_that_${who}_calls_runs_as_the_owner");
 		}
 	}
