@@ -21,7 +21,7 @@ use PostgreSQL::Test::Utils;
 use SbTest;
 
 our @EXPORT = qw(attack_server server strike wait_as settle harmless harmless_and_ran harmless_by_place forget nothing_is_broken
-  evil_function superuser admin allowed_places state_of);
+  evil_function superuser admin state_of hang_on_tables make_table make_pipeline rows_into query_over);
 
 my @places = qw(code types relations operators functions);
 my @roles = qw(alice bob mallory nobody);
@@ -31,7 +31,6 @@ my $read = 0;
 
 sub server { return $node }
 sub superuser { return $super }
-sub allowed_places { return @places }
 
 # As the superuser; dies where it fails
 sub admin
@@ -281,6 +280,51 @@ sub harmless_by_place
 	my ($name, @by_place) = @_;
 
 	return _test($name, 0, @by_place);
+}
+
+# What alice makes to hang on tables, and the like; and then a table, a pipeline over it, p_NAME over s_NAME, and rows
+sub hang_on_tables
+{
+	admin('GRANT alice TO bob');
+	wait_as('alice', evil_function('alice.f', 'int', 'int', '$1') . evil_function('alice.yes', 'int', 'boolean', 'true') . evil_function('alice.v', '', 'int', '1', 'alice', 'code', 'VOLATILE')
+	  . evil_function('alice.in_index', 'int', 'int', '$1', 'alice', 'code', 'IMMUTABLE', 'act_in_index') . evil_function('alice.any_yes', 'anyelement', 'boolean', 'true') . q{
+		CREATE DOMAIN alice.small AS int CHECK (alice.yes(VALUE));
+		CREATE DOMAIN alice.big AS int8 CHECK (alice.any_yes(VALUE));
+		CREATE FUNCTION alice.fires() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM evil.act('code', 'alice'); RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END; END$$;
+		CREATE TABLE alice.notes (k int);
+		CREATE TABLE alice.deferred (k int);
+		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON alice.deferred DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION alice.fires();
+	});
+	wait_as('mallory', q{CREATE FUNCTION mallory.fires() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM evil.act('code', 'mallory,alice'); RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END; END$$;});
+}
+
+sub make_table
+{
+	my ($name) = @_;
+
+	wait_as('alice', "CREATE TABLE alice.s_$name (id int, ts timestamptz, k int); ALTER TABLE alice.s_$name REPLICA IDENTITY FULL;");
+}
+
+sub query_over
+{
+	my ($name, $key) = @_;
+
+	$key //= 'e.k';
+	return "SELECT w.window_start, w.window_end, $key AS k, count(*) AS n, sum(e.id) AS s FROM alice.s_$name e, beam.tumble(e.ts, '1 minute') w GROUP BY w.window_start, w.window_end, $key";
+}
+
+sub make_pipeline
+{
+	my ($name, $key) = @_;
+
+	return strike('alice', "SELECT beam.create_pipeline('alice.p_$name', \$q\$" . query_over($name, $key) . "\$q\$, watermark => '0 s', allowed_lateness => '10000 days', idle_timeout => NULL)");
+}
+
+sub rows_into
+{
+	my ($name, $from) = @_;
+
+	return "INSERT INTO alice.s_$name SELECT i, '2026-01-01'::timestamptz + i * interval '3 s', i % 3 FROM generate_series($from, $from + 19) i;";
 }
 
 sub nothing_is_broken
