@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "api/sb_api.h"
 #include "api/sb_api_range.h"
@@ -21,13 +22,16 @@
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "optimizer/optimizer.h"
+#include "query/sb_json.h"
 #include "runtime/sb_version.h"
 #include "sb_statement.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 /* Differences fetched at a time. */
 #define SB_VERIFY_FETCH 1000
@@ -129,7 +133,7 @@ verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
 		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
 			appendStringInfo(sql, "x.%s AS i%d, ", quote_identifier(plan->columns_out[i].name), ++n);
 	}
-	appendStringInfo(sql, "pg_catalog.to_jsonb(x)%s AS j, %s AS n FROM (SELECT ", net ? " OPERATOR(pg_catalog.-) 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
+	appendStringInfo(sql, "beam._row_to_jsonb(x.*)%s AS j, %s AS n FROM (SELECT ", net ? " OPERATOR(pg_catalog.-) 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
 	verify_append_columns(sql, plan);
 	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_sql_relation(relation));
 	sb_range_append(sql, plan, range);
@@ -256,6 +260,25 @@ verify_run(const char *sql, const SbRange *range, ReturnSetInfo *result)
 	} while (SPI_processed > 0);
 	SPI_cursor_close(portal);
 	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(stream_beam_row_to_jsonb);
+
+/* _row_to_jsonb(record): without casts that users have made */
+PGDLLEXPORT Datum
+stream_beam_row_to_jsonb(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
+	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+	Datum *values = palloc(sizeof(Datum) * desc->natts);
+	bool *nulls = palloc(sizeof(bool) * desc->natts);
+	char *json;
+
+	heap_deform_tuple(&tuple, desc, values, nulls);
+	json = sb_json_of_row(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_verify);

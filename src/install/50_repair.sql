@@ -1,5 +1,9 @@
 -- Looking whether a result is right, and mending it.
 
+CREATE FUNCTION beam._row_to_jsonb(pg_catalog.record) RETURNS pg_catalog.jsonb LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stream_beam_row_to_jsonb';
+COMMENT ON FUNCTION beam._row_to_jsonb(pg_catalog.record) IS 'internal: a row as to_jsonb() writes it, but without casts to json that users have made';
+
 CREATE FUNCTION beam.verify(
     pipeline pg_catalog.text, "from" pg_catalog.timestamptz DEFAULT NULL, "to" pg_catalog.timestamptz DEFAULT NULL,
     OUT kind pg_catalog.text, OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz, OUT key pg_catalog.jsonb, OUT result pg_catalog.jsonb, OUT batch pg_catalog.jsonb)

@@ -314,22 +314,18 @@ runner_link(List *rows)
 static void
 runner_publish_sources(uint32 generation)
 {
-	Oid *sources = palloc(sizeof(Oid) * SB_MAX_SOURCES);
-	int n = 0;
+	List *sources = NIL;
 	ListCell *lc;
 
 	foreach (lc, pipelines)
 	{
-		Oid source = ((SbPipeline *) lfirst(lc))->plan->source;
-		bool known = ((SbPipeline *) lfirst(lc))->row->upstream != 0;
+		const SbPipeline *pipeline = lfirst(lc);
 
-		for (int i = 0; i < n && !known; i++)
-			known = sources[i] == source;
-		if (!known && n < SB_MAX_SOURCES)
-			sources[n++] = source;
+		if (pipeline->row->upstream == 0)
+			sources = list_append_unique_oid(sources, pipeline->plan->source);
 	}
-	sb_sources_set(db, generation, n, sources);
-	pfree(sources);
+	sb_sources_set(db, generation, sources);
+	list_free(sources);
 }
 
 /* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too, and the row types in state. */
@@ -337,22 +333,14 @@ static void
 runner_publish_results(List *rows)
 {
 	List *watched = NIL;
-	Oid *results = palloc(sizeof(Oid) * SB_MAX_SOURCES);
-	int n = 0;
 	ListCell *lc;
 
 	foreach (lc, rows)
 		watched = lappend_oid(watched, ((SbPipelineRow *) lfirst(lc))->result);
 	foreach (lc, pipelines)
 		watched = list_concat_unique_oid(watched, ((SbPipeline *) lfirst(lc))->signature->row_types);
-	foreach (lc, watched)
-	{
-		if (n < SB_MAX_SOURCES)
-			results[n++] = lfirst_oid(lc);
-	}
-	sb_results_set(db, n, results);
+	sb_results_set(db, watched);
 	list_free(watched);
-	pfree(results);
 }
 
 /* The extension is gone, or is another one: the launcher decides what comes next. */

@@ -391,23 +391,31 @@ sb_source_add(SbDatabase *db, Oid relation)
 }
 
 void
-sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations)
+sb_sources_set(SbDatabase *db, uint32 generation, const List *relations)
 {
+	ListCell *lc;
+
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	if (db->pins == 0 && pg_atomic_read_u32(&db->generation) == generation)
 		db->nsources = 0;
-	for (int i = 0; i < n; i++)
-		(void) source_add(db, relations[i]);
+	foreach (lc, relations)
+		(void) source_add(db, lfirst_oid(lc));
 	sources_changed(db);
 	LWLockRelease(sb_registry->lock);
 }
 
 void
-sb_results_set(SbDatabase *db, int n, const Oid *relations)
+sb_results_set(SbDatabase *db, const List *relations)
 {
+	ListCell *lc;
+
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
-	db->nresults = n;
-	memcpy(db->results, relations, sizeof(Oid) * n);
+	db->nresults = 0;
+	foreach (lc, relations)
+	{
+		if (db->nresults < SB_MAX_SOURCES)
+			db->results[db->nresults++] = lfirst_oid(lc);
+	}
 	LWLockRelease(sb_registry->lock);
 }
 

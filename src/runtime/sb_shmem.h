@@ -11,6 +11,7 @@
 #define SB_SHMEM_H
 
 #include "postgres.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "source/sb_ring.h"
 #include "storage/condition_variable.h"
@@ -163,9 +164,9 @@ extern void sb_source_add(SbDatabase *db, Oid relation);
  * Makes these the sources, as of a reading of the catalog at `generation`. While a creation is under way, or has been committed
  * since, nothing is taken away.
  */
-extern void sb_sources_set(SbDatabase *db, uint32 generation, int n, const Oid *relations);
+extern void sb_sources_set(SbDatabase *db, uint32 generation, const List *relations);
 /* Makes these the result tables; those for which there is no room are looked at when something else changes. */
-extern void sb_results_set(SbDatabase *db, int n, const Oid *relations);
+extern void sb_results_set(SbDatabase *db, const List *relations);
 /* Is it one of the sources or result tables? Takes the lock. */
 extern bool sb_is_watched(const SbDatabase *db, Oid relation);
 /* Copies the sources into out[SB_MAX_SOURCES]; returns how many. */

@@ -129,11 +129,13 @@ sb_cells_chunk_bytes(Size size)
 	return 16 + pg_nextpower2_size_t(Max(size, 8));
 }
 
+/* The cell was stored with this event timer, which the watermark may have passed since. */
+extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
+
+/* ---- sb_stored.c ---- */
 extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
                           TimestampTz hold);
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
-/* The cell was stored with this event timer, which the watermark may have passed since. */
-extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
 /* Nothing is known of what is stored. */
 extern void sb_stored_forget(SbCells *cells);
 extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
