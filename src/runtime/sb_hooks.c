@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
@@ -15,6 +16,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/sb_pipeline_row.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -29,6 +31,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -42,9 +45,12 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static bool tell_runner;
 static bool chained;
 static bool probe;
-/* what roles may do: told when all is over, since other processes hear of the change in their caches only after the commit callbacks */
-static bool rights_changed; /* in this database */
-static bool roles_changed;  /* in every database */
+/*
+ * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
+ * commit callbacks.
+ */
+static bool catalog_changed; /* in this database */
+static bool roles_changed;   /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
 static bool committing; /* counted in `creations` of this database */
@@ -139,14 +145,14 @@ hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_l
 {
 	SbDatabase *db;
 
-	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(rights_changed || roles_changed))
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(catalog_changed || roles_changed))
 		return;
 	db = sb_database_find(MyDatabaseId);
 	if (committed && roles_changed)
 		sb_tell_all_runners();
 	else if (committed && db)
 		sb_tell_runner(db);
-	rights_changed = roles_changed = false;
+	catalog_changed = roles_changed = false;
 }
 
 static void
@@ -233,6 +239,24 @@ hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, 
 	return InvalidOid;
 }
 
+/* An aggregate that is replaced: one that is only being made is not to be seen yet. */
+static bool
+hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+	HeapTuple tuple;
+	bool replaces;
+
+	if (class != ProcedureRelationId || access != OAT_POST_CREATE || db == NULL || (db->nsources == 0 && db->nresults == 0))
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(object));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	replaces = ((Form_pg_proc) GETSTRUCT(tuple))->prokind == PROKIND_AGGREGATE;
+	ReleaseSysCache(tuple);
+	return replaces;
+}
+
 static void
 hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
@@ -250,9 +274,13 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 		if (OidIsValid(altered) && (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
 		{
 			sb_at_commit_tell_runner();
+			catalog_changed = true;
 			if (class == InheritsRelationId)
 				sb_partition_note_attached(object);
 		}
+		/* state may have been written with the one of before */
+		if (hooks_replaces_aggregate(access, class, object))
+			catalog_changed = true;
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -361,14 +389,14 @@ hooks_note_rights(Node *statement)
 	{
 		case T_GrantStmt:
 		case T_DropOwnedStmt:
-			rights_changed = true;
+			catalog_changed = true;
 			break;
 		case T_GrantRoleStmt:
 		case T_AlterRoleStmt:
 			roles_changed = true;
 			break;
 		case T_AlterTableStmt:
-			rights_changed |= hooks_secures_rows((AlterTableStmt *) statement);
+			catalog_changed |= hooks_secures_rows((AlterTableStmt *) statement);
 			break;
 		default:
 			break;

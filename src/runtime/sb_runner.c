@@ -328,7 +328,7 @@ runner_publish_sources(uint32 generation)
 	list_free(sources);
 }
 
-/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too, and the row types in state. */
+/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too; batch views, and the row types in state. */
 static void
 runner_publish_results(List *rows)
 {
@@ -338,7 +338,12 @@ runner_publish_results(List *rows)
 	foreach (lc, rows)
 		watched = lappend_oid(watched, ((SbPipelineRow *) lfirst(lc))->result);
 	foreach (lc, pipelines)
-		watched = list_concat_unique_oid(watched, ((SbPipeline *) lfirst(lc))->signature->row_types);
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		watched = lappend_oid(watched, pipeline->row->view);
+		watched = list_concat_unique_oid(watched, pipeline->signature->row_types);
+	}
 	sb_results_set(db, watched);
 	list_free(watched);
 }
