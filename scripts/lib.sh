@@ -18,7 +18,7 @@
 #   SB_JOBS    parallel compilations, default the number of processors, at most 4
 
 SB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-SB_BUILD=$SB_ROOT/build
+SB_BUILD=${SB_BUILD:-$SB_ROOT/build}
 SB_WORK=''
 SB_KEEP=''
 SB_JOB=''

@@ -174,8 +174,9 @@ ask_run(SbAsk *ask)
 		pg_atomic_fetch_add_u32(&ask->db->commands, 1);
 		sb_wake_worker(ask->db, SB_ROLE_RUNNER);
 		ask_wait(ask);
-		SPI_finish();
+		/* before SPI_finish(), with which goes what ask_wait() has read */
 		ask_forget(ask);
+		SPI_finish();
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(ask_leave, PointerGetDatum(&ask->command));
 	ask_leave(0, PointerGetDatum(&ask->command));

@@ -314,7 +314,8 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 		nulls[2] = nulls[3] = 'n';
 	return sb_sql_run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
 	                  " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
-	                  " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed' OR state OPERATOR(pg_catalog.<>) 'needs_resync')",
+	                  " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed'"
+	                  " OR state OPERATOR(pg_catalog.<>) 'needs_resync' AND NOT (state OPERATOR(pg_catalog.=) 'paused' AND error_code IS NOT NULL))",
 	                  lengthof(types), types, values, nulls, SPI_OK_UPDATE) > 0;
 }
 

@@ -113,7 +113,7 @@ extern void sb_catalog_set_state_table(int32 id, Oid state_table);
 /* With what its state is going to be written, and which columns of the source the query uses. */
 extern void sb_catalog_set_signature(int32 id, int n, char **texts, const Bitmapset *columns);
 /*
- * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync, which is not made less by a failure.
+ * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync or its new owner's word, which is not made less by a failure.
  */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
 /*

@@ -89,7 +89,8 @@ SELECT b.pipeline,
                     WHEN h.part OPERATOR(pg_catalog.>) 0
                     THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
                            WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::pg_catalog.text END AS by,
-               h.lower_bound AS frontier,
+               -- a value of a column is for who may read it
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_has_role(p.owner, 'USAGE') THEN h.lower_bound END AS frontier,
                h.chunks,
                h.started_at,
                h.finished_at

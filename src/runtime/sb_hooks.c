@@ -196,6 +196,15 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+/* A result, or a row type that is in state. */
+static bool
+hooks_is_result(Oid relation)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	return db && db->nresults > 0 && sb_is_result(db, relation);
+}
+
 /* A source, or a part of one, or a result. */
 static bool
 hooks_is_watched(Oid relation)
@@ -261,8 +270,8 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	{
 		Oid altered = hooks_altered_relation(access, class, object, sub, arg);
 
-		/* a source that is altered: the runner looks whether its pipelines can go on */
-		if (OidIsValid(altered) && hooks_is_watched(altered))
+		/* a source that is altered: the runner looks whether its pipelines can go on; another column of it is nothing to them */
+		if (OidIsValid(altered) && (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
 		{
 			sb_at_commit_tell_runner();
 			catalog_changed = true;

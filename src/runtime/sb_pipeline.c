@@ -364,6 +364,9 @@ sb_pipeline_budget(const SbPipeline *pipeline)
 	return others + whole / SB_BUDGET_SHARE > whole ? whole / SB_BUDGET_SHARE : whole - others;
 }
 
+/* What is known of windows in the table cannot leave memory, and is little: it may have some where the budget is small. */
+#define SB_STORED_SLACK ((Size) 32 * 1024 * 1024)
+
 /* Its cells fire, are written, and leave until they use no more than this. Not in the owner's bracket: readers get their rows. */
 static void
 pipeline_make_room(SbPipeline *pipeline, Size bytes)
@@ -377,7 +380,7 @@ pipeline_make_room(SbPipeline *pipeline, Size bytes)
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_cells_evict(pipeline->cells, bytes);
-	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget())
+	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget() + SB_STORED_SLACK)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for", pipeline->row->name),

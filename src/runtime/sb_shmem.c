@@ -419,16 +419,35 @@ sb_results_set(SbDatabase *db, const List *relations)
 	LWLockRelease(sb_registry->lock);
 }
 
+static bool
+is_among(Oid relation, const Oid *relations, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (relations[i] == relation)
+			return true;
+	}
+	return false;
+}
+
+bool
+sb_is_result(const SbDatabase *db, Oid relation)
+{
+	bool found;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	found = is_among(relation, db->results, db->nresults);
+	LWLockRelease(sb_registry->lock);
+	return found;
+}
+
 bool
 sb_is_watched(const SbDatabase *db, Oid relation)
 {
-	bool found = false;
+	bool found;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	for (int i = 0; i < db->nsources && !found; i++)
-		found = db->sources[i] == relation;
-	for (int i = 0; i < db->nresults && !found; i++)
-		found = db->results[i] == relation;
+	found = is_among(relation, db->sources, db->nsources) || is_among(relation, db->results, db->nresults);
 	LWLockRelease(sb_registry->lock);
 	return found;
 }

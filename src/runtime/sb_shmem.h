@@ -167,6 +167,8 @@ extern void sb_source_add(SbDatabase *db, Oid relation);
 extern void sb_sources_set(SbDatabase *db, uint32 generation, const List *relations);
 /* Makes these the result tables; those for which there is no room are looked at when something else changes. */
 extern void sb_results_set(SbDatabase *db, const List *relations);
+/* Is it one of the result tables? Takes the lock. */
+extern bool sb_is_result(const SbDatabase *db, Oid relation);
 /* Is it one of the sources or result tables? Takes the lock. */
 extern bool sb_is_watched(const SbDatabase *db, Oid relation);
 /* Copies the sources into out[SB_MAX_SOURCES]; returns how many. */

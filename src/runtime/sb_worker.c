@@ -71,6 +71,8 @@ sb_worker_begin(Datum arg, SbRole role)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	/* a reload until now was for nobody */
+	ConfigReloadPending = true;
 	sb_bracket_begin_worker();
 	sb_worker_attach(db, role);
 	/* a slot retains WAL also for a database that lets nobody in */

@@ -247,7 +247,6 @@ promise 'resync_mends_what_has_failed' => sub {
 	wait_for($node, 's');
 	run(q{CREATE OR REPLACE VIEW s_batch AS SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.id) * 2 AS s
 		FROM e_s e, beam.tumble(e.ts, '1 minute') w GROUP BY 1, 2, 3});
-	run("SELECT beam.pause_pipeline('s'), beam.resume_pipeline('s')");
 	state_is($node, 's', 'failed', qr/replaced/);
 	refuses($node, q{SELECT beam.resync_pipeline('s')}, qr/batch view of pipeline "s" has been replaced.*beam\.alter_pipeline/s, 'a definition that is not its own is not taken');
 	run(q{CREATE OR REPLACE VIEW s_batch AS SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.id) AS s
