@@ -397,8 +397,10 @@ pipeline_make_room(SbPipeline *pipeline, Size bytes)
 static inline bool
 pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
 {
-	return sb_cells_bytes(pipeline->cells) > budget ||
-	       (row % SB_LOOK_ROWS == 0 && !pipeline->merging && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
+	/* a row of sessions is in one window, and put aside: after the chunk is soon enough */
+	if (pipeline->merging)
+		return false;
+	return sb_cells_bytes(pipeline->cells) > budget || (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
 }
 
 /* ---- rows ---- */
