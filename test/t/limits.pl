@@ -84,7 +84,7 @@ promise 'windows_beyond_state_memory_fail_their_pipeline_within_that_memory' => 
 			$state = run(q{SELECT state FROM beam.pipelines WHERE name = 'many'});
 			$asked = time;
 		}
-		usleep(2000); # between two looks
+		usleep(2000); # sleeps: between two looks
 	}
 	$insert->{run}->finish;
 	is($state, 'failed', 'the pipeline is failed');
@@ -169,7 +169,7 @@ promise 'runner_with_many_windows_is_ended' => sub {
 	wait_until($node, "SELECT state = 'active' AND backend_xid IS NOT NULL OR wait_event IS NULL FROM pg_stat_activity WHERE pid = $pid");
 	$at = time;
 	is(run("SELECT pg_terminate_backend($pid)"), 't', 'it is told to end');
-	usleep(2000) while kill(0, $pid) == 1 && time < $at + 20;
+	usleep(2000) while kill(0, $pid) == 1 && time < $at + 20; # sleeps: between two looks
 	$end = time - $at;
 	cmp_ok($end, '<', 5, sprintf('it has ended, after %.1f s', $end));
 	is(run(q{SELECT rows_in FROM beam.stat_pipelines WHERE name = 'busy'}), 0, 'in the middle of its work');
