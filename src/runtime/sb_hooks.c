@@ -196,23 +196,32 @@ hooks_xact(XactEvent event, void *arg)
 	}
 }
 
+/* This database where anything in it is watched, else NULL. */
+static SbDatabase *
+hooks_watching(void)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	return db && (db->nsources > 0 || db->nresults > 0) ? db : NULL;
+}
+
 /* A result, or a row type that is in state. */
 static bool
 hooks_is_result(Oid relation)
 {
-	SbDatabase *db = sb_database_find(MyDatabaseId);
+	SbDatabase *db = hooks_watching();
 
-	return db && db->nresults > 0 && sb_is_result(db, relation);
+	return db && sb_is_result(db, relation);
 }
 
 /* A source, or a part of one, or a result. */
 static bool
 hooks_is_watched(Oid relation)
 {
-	SbDatabase *db = sb_database_find(MyDatabaseId);
+	SbDatabase *db = hooks_watching();
 	ListCell *lc;
 
-	if (db == NULL || (db->nsources == 0 && db->nresults == 0))
+	if (db == NULL)
 		return false;
 	if (sb_is_watched(db, relation))
 		return true;
@@ -243,11 +252,10 @@ hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, 
 static bool
 hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
 {
-	SbDatabase *db = sb_database_find(MyDatabaseId);
 	HeapTuple tuple;
 	bool replaces;
 
-	if (class != ProcedureRelationId || access != OAT_POST_CREATE || db == NULL || (db->nsources == 0 && db->nresults == 0))
+	if (class != ProcedureRelationId || access != OAT_POST_CREATE || hooks_watching() == NULL)
 		return false;
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(object));
 	if (!HeapTupleIsValid(tuple))
