@@ -386,8 +386,8 @@ pipeline_make_room(SbPipeline *pipeline, Size bytes)
 		         errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for", pipeline->row->name),
 		         errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
 		         errhint("Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
-	/* All states are parked. Sessions keep theirs until the bundle ends: a row is in one window only, so they are no more than the rows. */
-	if (pipeline->deferred == NULL && !pipeline->merging)
+	/* all states are parked */
+	if (pipeline->deferred == NULL)
 		MemoryContextReset(pipeline->bundle);
 }
 
@@ -397,9 +397,6 @@ pipeline_make_room(SbPipeline *pipeline, Size bytes)
 static inline bool
 pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
 {
-	/* a row of sessions is in one window, and put aside: after the chunk is soon enough */
-	if (pipeline->merging)
-		return false;
 	return sb_cells_bytes(pipeline->cells) > budget || (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
 }
 

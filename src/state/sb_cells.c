@@ -387,13 +387,19 @@ sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *
 /* ---- changing ---- */
 
 void
+sb_entry_came(SbCells *cells, SbEntry *entry)
+{
+	entry->changed = true;
+	dlist_push_tail(&cells->changed, &entry->changed_node);
+}
+
+void
 sb_cells_change(SbCells *cells, SbEntry *entry)
 {
 	entry->dirty = true;
 	if (entry->changed)
 		return;
-	entry->changed = true;
-	dlist_push_tail(&cells->changed, &entry->changed_node);
+	sb_entry_came(cells, entry);
 	dlist_move_tail(&cells->lru, &entry->lru_node);
 }
 

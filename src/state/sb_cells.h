@@ -12,8 +12,9 @@
  * ROLES. Keys and accumulators are the user's types: what compares, loads, writes or merges cells is called in the bracket of the pipeline's owner.
  * The statements about the table run as the extension's owner by themselves.
  *
- * TRANSACTIONS. A cell that is changed is on the list `changed` until sb_cells_keep() (the transaction, or the subtransaction, is
- * committed) or sb_cells_rollback() (it is not: the changed cells leave the memory, and what is stored is counted anew).
+ * TRANSACTIONS. A cell that is changed, or has come in from the table (where it may be as this transaction has written it), is on the
+ * list `changed` until sb_cells_keep() (the transaction, or the subtransaction, is committed) or sb_cells_rollback() (it is not: these
+ * cells leave the memory, and what is stored is counted anew). All others are as of the last commit.
  */
 #ifndef SB_CELLS_H
 #define SB_CELLS_H
@@ -34,7 +35,7 @@ typedef struct SbEntry
 	bool dirty;                  /* differs from its row */
 	bool touched;                /* got elements since the last fire; on the list `touched` */
 	bool emitted;                /* its row is in the result table (accumulating); stored with the cell */
-	bool changed;                /* on the list `changed` */
+	bool changed;                /* on the list `changed`: a rollback forgets it */
 	int64 rows;                  /* added and not taken back */
 	bytea *emitted_rows;         /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
 	Size acc_bytes;              /* by-reference bytes of key and accumulators, as last counted */

@@ -119,6 +119,8 @@ struct SbCells
 extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
+/* It has come in from the table, where it may be as this transaction has made it: a rollback forgets it like one that was changed. */
+extern void sb_entry_came(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
 extern SbEntry *sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
 

@@ -220,6 +220,7 @@ state_take(SbCells *cells, HeapTuple tuple)
 	entry->stored = true;
 	state_decode(cells, entry, window, data, end);
 	sb_entry_link(cells, entry);
+	sb_entry_came(cells, entry);
 	sb_cells_set_timers(cells, entry, false);
 	stored = hash_search(cells->stored, &window, HASH_FIND, NULL);
 	if (stored)

@@ -106,6 +106,25 @@ promise 'failing_row_in_a_transaction_larger_than_the_ring' => sub {
 		'22012', '0', q{SELECT k, sum(100 / id), count(*) FROM (SELECT * FROM e_large WHERE id <> 0 OFFSET 0) x GROUP BY k});
 };
 
+# Cells leave memory changed and come back in one transaction, which is then undone: what came back is undone too
+promise 'failing_row_after_cells_have_left_and_come_back' => sub {
+	my $rows = q{SELECT i, '2026-01-01'::timestamptz, i, '1' FROM generate_series(1, 6000) i};
+
+	run(q{ALTER SYSTEM SET stream_beam.state_memory = '1MB'; SELECT pg_reload_conf()});
+	setup('back', 'SELECT e.k, count(*) AS n, sum(e.v::int) AS s FROM SOURCE e GROUP BY e.k');
+	create_pipeline($node, 'f_back_in_sessions', q{SELECT e.k, w.window_start, w.window_end, count(*) AS n, sum(e.v::int) AS s FROM e_back e, beam.session(e.ts, '1 minute') w GROUP BY 1, 2, 3}, $late);
+	run("INSERT INTO e_back $rows");
+	equal_to_batch($node, $_) for qw(f_back f_back_in_sessions);
+	run("INSERT INTO e_back SELECT * FROM ($rows) r UNION ALL SELECT * FROM ($rows) s UNION ALL SELECT 6001, '2026-01-01', 1, 'x' UNION ALL SELECT * FROM ($rows) t");
+	for my $name (qw(f_back f_back_in_sessions))
+	{
+		wait_for($node, $name);
+		is(run("SELECT count(*), sum(n), sum(s), min(n), max(n) FROM $name"), '6000|24000|24000|4|4', "$name: each key has its four rows");
+		is(run("SELECT count(*) FROM beam.dead_letters WHERE pipeline = '$name'"), 1, "$name: the failing row is a dead letter");
+	}
+	run(q{ALTER SYSTEM RESET stream_beam.state_memory; SELECT pg_reload_conf()});
+};
+
 promise 'too_many_failing_rows_stop_the_pipeline_and_it_can_go_on' => sub {
 	setup('many', 'SELECT e.k, sum(100 / e.id) AS s FROM SOURCE e GROUP BY e.k');
 	run(q{INSERT INTO e_many VALUES (1, now(), 1, '')});
