@@ -5,6 +5,7 @@
 
 #include "executor/spi.h"
 #include "lib/ilist.h"
+#include "mb/pg_wchar.h"
 #include "sb_bracket.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
@@ -34,6 +35,19 @@ struct SbStatement
 };
 
 static dlist_head statements = DLIST_STATIC_INIT(statements);
+
+/* Bytes of an error's message or context that are kept. */
+#define SB_ERROR_TEXT_MAX 8192
+
+Datum
+sb_sql_error_text(const char *text)
+{
+	int length = text ? strlen(text) : 0;
+
+	if (length > SB_ERROR_TEXT_MAX)
+		return CStringGetTextDatum(psprintf("%.*s ...", pg_mbcliplen(text, length, SB_ERROR_TEXT_MAX), text));
+	return CStringGetTextDatum(text ? text : "");
+}
 
 uint64
 sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected)

@@ -19,6 +19,9 @@
  */
 extern uint64 sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected);
 
+/* A text of an error, whose length its raiser chose, as a value of type text: cut where it is long. NULL: empty. */
+extern Datum sb_sql_error_text(const char *text);
+
 /* A relation's name as it stands in SQL: qualified and quoted. Error 42P01: it is gone. */
 extern char *sb_sql_relation(Oid relation);
 

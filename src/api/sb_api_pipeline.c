@@ -41,7 +41,7 @@ api_state_hint(SbPipelineState state)
 		case SB_PIPELINE_NEEDS_RESYNC:
 			return "Call beam.resync_pipeline(): it makes the result anew from the source.";
 		case SB_PIPELINE_FAILED:
-			return "Mend the cause, then call beam.resume_pipeline().";
+			return "Mend the cause, then call beam.resume_pipeline(), or beam.resync_pipeline().";
 		default:
 			return "Call beam.resume_pipeline().";
 	}

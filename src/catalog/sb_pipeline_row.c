@@ -308,7 +308,7 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 	char nulls[] = "    ";
 	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(sb_pipeline_state_name(state)),
 	                  CStringGetTextDatum(error ? unpack_sql_state(error->sqlerrcode) : ""),
-	                  CStringGetTextDatum(error && error->message ? error->message : "")};
+	                  sb_sql_error_text(error ? error->message : NULL)};
 
 	if (error == NULL)
 		nulls[2] = nulls[3] = 'n';

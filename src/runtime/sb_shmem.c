@@ -410,6 +410,7 @@ sb_results_set(SbDatabase *db, const List *relations)
 	ListCell *lc;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	db->results_left_out = list_length(relations) > SB_MAX_SOURCES;
 	db->nresults = 0;
 	foreach (lc, relations)
 	{
@@ -436,7 +437,7 @@ sb_is_result(const SbDatabase *db, Oid relation)
 	bool found;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	found = is_among(relation, db->results, db->nresults);
+	found = db->results_left_out || is_among(relation, db->results, db->nresults);
 	LWLockRelease(sb_registry->lock);
 	return found;
 }
@@ -447,7 +448,7 @@ sb_is_watched(const SbDatabase *db, Oid relation)
 	bool found;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	found = is_among(relation, db->sources, db->nsources) || is_among(relation, db->results, db->nresults);
+	found = db->results_left_out || is_among(relation, db->sources, db->nsources) || is_among(relation, db->results, db->nresults);
 	LWLockRelease(sb_registry->lock);
 	return found;
 }

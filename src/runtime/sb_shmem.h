@@ -90,9 +90,10 @@ typedef struct SbDatabase
 	int nsources;
 	Oid sources[SB_MAX_SOURCES];
 	pg_atomic_uint32 sources_version;
-	/* the result tables, as far as there is room, written by the runner: one that is renamed or given away is looked at */
+	/* the result tables, written by the runner: one that is renamed or given away is looked at; where there is no room for all, any relation is */
 	int nresults;
 	Oid results[SB_MAX_SOURCES];
+	bool results_left_out;
 
 	/* by the runner: pipelines that are to run and do not, since somebody has their tables locked */
 	int npostponed;

@@ -75,8 +75,7 @@ sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const c
 	bool nulls[lengthof(names)] = {false};
 	Datum values[] = {Int32GetDatum(pipeline), LSNGetDatum(position), CStringGetTextDatum(op), CStringGetTextDatum(json ? json : ""),
 	                  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-	                  CStringGetTextDatum(error->message ? error->message : ""),
-	                  CStringGetTextDatum(error->context ? error->context : "")};
+	                  sb_sql_error_text(error->message), sb_sql_error_text(error->context)};
 
 	nulls[3] = json == NULL;
 	nulls[6] = error->context == NULL;

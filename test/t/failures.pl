@@ -55,6 +55,17 @@ promise 'row_that_fails_in_an_argument_is_a_dead_letter' => sub {
 		'22P02', '7,512,999', q{SELECT k, sum(v::int), count(*), max(id) FROM (SELECT * FROM e_arg WHERE v ~ '^\d+$' OFFSET 0) x GROUP BY k});
 };
 
+promise 'long_text_of_an_error_is_cut' => sub {
+	run(q{CREATE FUNCTION loud(t text) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN RAISE EXCEPTION '%', repeat(t, 100000); END$$});
+	setup('loud', 'SELECT e.k, sum(loud(e.v)) AS s, count(*) AS n FROM SOURCE e GROUP BY e.k');
+	run(q{INSERT INTO e_loud VALUES (1, '2026-01-01', 1, 'ÄÖ')});
+	wait_for($node, 'f_loud');
+	is(run(q{SELECT octet_length(message), message ~ '^(ÄÖ)+ [.]{3}$', octet_length(context) < 9000 FROM beam.dead_letters WHERE pipeline = 'f_loud'}), '8196|t|t', 'of a dead letter');
+	run(q{CREATE OR REPLACE FUNCTION loud(t text) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN RAISE EXCEPTION USING ERRCODE = '42000', MESSAGE = repeat(t, 100000); END$$});
+	run(q{INSERT INTO e_loud VALUES (1, '2026-01-01', 1, 'x')});
+	state_is($node, 'f_loud', 'failed', qr/^x{8192} \.\.\.$/);
+};
+
 promise 'row_that_fails_in_a_filter_is_a_dead_letter' => sub {
 	setup('filter', 'SELECT e.k, count(*) AS n FROM SOURCE e WHERE 100 / e.id > 0 GROUP BY e.k');
 	row_fails('filter', q{INSERT INTO e_filter SELECT i, now(), i % 5, '' FROM generate_series(-50, 50) i},

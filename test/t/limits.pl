@@ -133,12 +133,15 @@ promise 'whoever_waits_is_cancelled' => sub {
 		INSERT INTO w SELECT i, '2026-01-01'::timestamptz + i * interval '1 s' FROM generate_series(1, 1000) i});
 	wait_for($node, 'waits');
 	for my $call ([ 'wait_for', q{CALL beam.wait_for('waits');} ], [ 'backfill', q{CALL beam.backfill('waits');} ],
-		[ 'wait_for_alter', q{CALL beam.wait_for_alter('waits');} ], [ 'replay_late_events', q{CALL beam.replay_late_events('waits');} ])
+		[ 'wait_for_alter', q{CALL beam.wait_for_alter('waits');} ], [ 'replay_late_events', q{CALL beam.replay_late_events('waits');} ],
+		[ 'replay_dead_letters', q{CALL beam.replay_dead_letters('waits');} ])
 	{
 		my $lock = $node->background_psql('postgres', on_error_stop => 1);
 
 		run(q{INSERT INTO beam.late_event (pipeline, position, event_time, window_start, window_end, op, reason, watermark, data)
 			SELECT id, '0/1', '2026-01-01', '2026-01-01', '2026-01-01 00:01', 'insert', 'expired', '2026-01-02', '{}' FROM beam.pipeline WHERE name = 'waits'}) if $call->[0] eq 'replay_late_events';
+		run(q{INSERT INTO beam.dead_letter (pipeline, position, op, data, sqlstate, message)
+			SELECT id, '0/1', 'insert', '{"ts": "2026-01-01 00:00+00"}', '22012', 'division by zero' FROM beam.pipeline WHERE name = 'waits'}) if $call->[0] eq 'replay_dead_letters';
 		$lock->query_safe('BEGIN; LOCK TABLE waits IN SHARE MODE');
 		run(q{SELECT beam.resync_pipeline('waits')}) if $call->[0] eq 'wait_for_alter';
 		run(q{UPDATE w SET ts = ts + interval '10 s'});
