@@ -166,7 +166,7 @@ extern void sb_source_add(SbDatabase *db, Oid relation);
  * since, nothing is taken away.
  */
 extern void sb_sources_set(SbDatabase *db, uint32 generation, const List *relations);
-/* Makes these the result tables; those for which there is no room are looked at when something else changes. */
+/* Makes these the result tables. */
 extern void sb_results_set(SbDatabase *db, const List *relations);
 /* Is it one of the result tables? Takes the lock. */
 extern bool sb_is_result(const SbDatabase *db, Oid relation);
