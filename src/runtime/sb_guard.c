@@ -287,9 +287,6 @@ stream_beam_guard_main(Datum arg)
 
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
 	SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", SB_GUARD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	guard_run(&guard);
 	proc_exit(0);

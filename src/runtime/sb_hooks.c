@@ -53,8 +53,8 @@ static bool catalog_changed; /* in this database */
 static bool roles_changed;   /* in every database */
 static bool pinned;
 static XLogRecPtr pinned_at;
-static bool committing; /* counted in `creations` of this database */
-static Oid blocked_dbid = InvalidOid;
+static bool committing;           /* counted in `creations` of this database */
+static List *blocked_dbids;       /* in TopMemoryContext; several: each in a savepoint that was rolled back */
 static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
 
 SbDatabase *
@@ -107,6 +107,7 @@ sb_pin_until_end(void)
 static void
 hooks_end_of_transaction(bool committed)
 {
+	ListCell *lc;
 	/* an entry without the extension may have been given back meanwhile */
 	SbDatabase *db = committed && probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
 
@@ -120,9 +121,9 @@ hooks_end_of_transaction(bool committed)
 	}
 	if (db && committed && probe)
 		sb_database_event(db, SB_EVENT_PROBE);
-	if (OidIsValid(blocked_dbid))
+	foreach (lc, blocked_dbids)
 	{
-		SbDatabase *blocked = sb_database_find(blocked_dbid);
+		SbDatabase *blocked = sb_database_find(lfirst_oid(lc));
 
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
@@ -136,7 +137,9 @@ hooks_end_of_transaction(bool committed)
 	}
 	tell_runner = chained = probe = pinned = committing = false;
 	sb_partition_note_attached(InvalidOid);
-	blocked_dbid = new_dbid = InvalidOid;
+	list_free(blocked_dbids);
+	blocked_dbids = NIL;
+	new_dbid = InvalidOid;
 }
 
 /* After the invalidations are sent and the locks released. */
@@ -350,10 +353,13 @@ hooks_clear_database(Oid dbid)
 {
 	SbDatabase *db = sb_database_find(dbid);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_LEAVE_TIMEOUT_MS);
+	MemoryContext old;
 
 	if (db == NULL)
 		return;
-	blocked_dbid = dbid;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	blocked_dbids = lappend_oid(blocked_dbids, dbid);
+	MemoryContextSwitchTo(old);
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
 	while (!sb_database_is_left(db))

@@ -764,12 +764,8 @@ stream_beam_runner_main(Datum arg)
 {
 	db = sb_worker_begin(arg, SB_ROLE_RUNNER);
 	pipelines_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
-	/* whatever the server, the database or the role has set for its clients */
+	/* what a crash loses the slot has */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
 
 	StartTransactionCommand();
 	extension = get_extension_oid("stream_beam", true);

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -10,6 +11,7 @@
 #include "sb_bracket.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -63,6 +65,44 @@ sb_worker_describe(BackgroundWorker *worker, const char *function, const char *t
 	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
 }
 
+/* What the server, the database or a role has set for clients is none of ours. */
+static const struct
+{
+	const char *name;
+	const char *value;
+} worker_settings[] = {
+    {"search_path", "pg_catalog, pg_temp"},
+    {"default_transaction_isolation", "read committed"},
+    {"default_transaction_read_only", "off"},
+    {"default_transaction_deferrable", "off"},
+    {"session_replication_role", "origin"},
+    {"row_security", "on"},
+    {"statement_timeout", "0"},
+    {"lock_timeout", "0"},
+    {"idle_in_transaction_session_timeout", "0"},
+    {"idle_session_timeout", "0"},
+    {"transaction_timeout", "0"},
+};
+
+static void
+worker_set_all(void)
+{
+	for (int i = 0; i < lengthof(worker_settings); i++)
+	{
+		/* not every version has each */
+		if (GetConfigOption(worker_settings[i].name, true, false) != NULL)
+			SetConfigOption(worker_settings[i].name, worker_settings[i].value, PGC_SUSET, PGC_S_SESSION);
+	}
+}
+
+/* Advisory locks of the session that a user's function has taken are gone with the transaction, as all else that it might leave. */
+static void
+worker_end_of_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		LockReleaseSession(USER_LOCKMETHOD);
+}
+
 SbDatabase *
 sb_worker_begin(Datum arg, SbRole role)
 {
@@ -77,6 +117,8 @@ sb_worker_begin(Datum arg, SbRole role)
 	sb_worker_attach(db, role);
 	/* a slot retains WAL also for a database that lets nobody in */
 	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
+	worker_set_all();
+	RegisterXactCallback(worker_end_of_transaction, NULL);
 	return db;
 }
 
