@@ -32,19 +32,35 @@ sb_kill_point_define(void)
 }
 
 void
-sb_kill_point_pass(const char *name)
+sb_kill_point_pass(const char *name, const char *what)
 {
 	size_t length = strlen(name);
+	const char *at = kill_at;
 	int times = 1;
+	bool fail;
 
-	if (likely(kill_at == NULL || kill_at[0] == '\0') || strncmp(kill_at, name, length) != 0)
+	if (likely(at == NULL || at[0] == '\0'))
 		return;
-	if (kill_at[length] == ':')
-		times = atoi(kill_at + length + 1);
-	else if (kill_at[length] != '\0')
+	fail = at[0] == '!';
+	at += fail;
+	if (strncmp(at, name, length) != 0)
+		return;
+	at += length;
+	if (what && at[0] == '(')
+	{
+		length = strlen(what);
+		if (strncmp(at + 1, what, length) != 0 || at[1 + length] != ')')
+			return;
+		at += length + 2;
+	}
+	if (at[0] == ':')
+		times = atoi(at + 1);
+	else if (at[0] != '\0')
 		return;
 	if (++passed < times)
 		return;
+	if (fail)
+		ereport(ERROR, (errmsg_internal("planted at \"%s\"", name)));
 	(void) write_stderr("stream_beam: process %d kills itself at \"%s\"\n", MyProcPid, kill_at);
 	kill(MyProcPid, SIGKILL);
 }

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -154,7 +155,11 @@ bundle_take(SbBundleRun *run)
 		if (run->stop == SB_INTAKE_RESET && intake->in_transaction)
 			return;
 		foreach (lc, run->pipelines)
+		{
+			sb_pipeline_at_work(lfirst(lc), false);
 			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+		}
+		sb_work_on_other();
 		if (intake->nrows > done)
 			SB_KILL_POINT("after_rows");
 		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
@@ -178,6 +183,7 @@ bundle_take_feed(SbBundleRun *run)
 	SbRow *rows;
 	int n;
 
+	sb_pipeline_at_work(feed->pipeline, true);
 	run->refused = !feed->open(feed);
 	if (run->refused)
 		return;
@@ -237,6 +243,8 @@ bundle_run_plainly(SbBundleRun *run)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
+		/* what was fed to it is in its cells, and comes to an end here */
+		sb_pipeline_at_work(pipeline, run->feed && run->feed->pipeline == pipeline);
 		if (pipeline->queue_pending && pipeline->upstream)
 			sb_chain_take_queue(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position, run->feed ? pipeline->progress.commit_time : intake->last_commit_time,
@@ -244,6 +252,7 @@ bundle_run_plainly(SbBundleRun *run)
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
+	sb_work_on_other();
 	sb_letters_write();
 	bundle_check_chains(run);
 	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
@@ -468,6 +477,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
+		sb_pipeline_at_work(pipeline, careful.feed != NULL);
 		if (sb_try(careful_pipeline, &careful, &error))
 		{
 			sb_pipeline_keep(pipeline);
@@ -486,6 +496,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
 		*failed = true;
 	}
+	sb_work_on_other();
 	foreach (lc, run->pipelines)
 	{
 		sb_chain_finish_held(lfirst(lc));

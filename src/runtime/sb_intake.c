@@ -184,6 +184,18 @@ intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
 	intake_add_row(intake, row);
 }
 
+static void
+intake_add_unreadable(SbIntake *intake, const SbUnreadableFrame *frame)
+{
+	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + frame->length);
+
+	row->relation = frame->relation;
+	row->kind = SB_ROW_UNREADABLE;
+	row->new_length = frame->length;
+	memcpy(row->data, frame->text, frame->length);
+	intake_add_row(intake, row);
+}
+
 static bool
 intake_reload_needed(const SbIntake *intake)
 {
@@ -250,6 +262,9 @@ sb_intake_take(SbIntake *intake)
 				break;
 			case SB_FRAME_REBUILD:
 				intake_add_rebuild(intake, (const SbRebuildFrame *) frame);
+				break;
+			case SB_FRAME_UNREADABLE:
+				intake_add_unreadable(intake, (const SbUnreadableFrame *) frame);
 				break;
 			case SB_FRAME_COMMIT:
 				intake->in_transaction = false;

@@ -20,7 +20,9 @@
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
+#include "sb_kill_point.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
@@ -70,18 +72,28 @@ launcher_wants(SbDatabase *db, SbRole role)
 	}
 }
 
-/* Called once for each end of a worker that was running or starting. */
+/* Called once for each end of a worker that was running or starting, and for what a crash of the server has left. */
 static void
-launcher_set_backoff(SbWorker *worker, TimestampTz now)
+launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 {
+	SbWork *work = sb_work_place(db->dbid, role);
+	int failures = 1;
 	int delay_ms;
 
-	if (worker->started_at != 0 && TimestampDifferenceExceeds(worker->started_at, now, SB_WELL_AFTER_MS))
-		worker->failures = 0;
-	worker->failures++;
+	(void) sb_work_judge(db->dbid, role);
+	if (work)
+	{
+		if (work->started_at != 0 && (work->started_at > now || TimestampDifferenceExceeds(work->started_at, now, SB_WELL_AFTER_MS)))
+			work->failures = 0;
+		failures = ++work->failures;
+	}
 	/* the first restart comes at once: one kill is an accident */
-	delay_ms = worker->failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(worker->failures - 2, 16), SB_BACKOFF_MOST_MS);
-	worker->restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
+	delay_ms = failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(failures - 2, 16), SB_BACKOFF_MOST_MS);
+	db->workers[role].restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
+	if (sb_work_is_hopeless(db->dbid, role))
+		ereport(WARNING,
+		        (errmsg("stream_beam: the %s of database %u has crashed %d times without coming further, and is not started again", worker_types[role], db->dbid, SB_CRASHES_OF_OURS),
+		         errhint("Look above for what ended it. After mending the cause call pg_reload_conf().")));
 }
 
 static void
@@ -89,6 +101,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 {
 	SbDatabase *db = &sb_registry->databases[index];
 	SbWorker *worker = &db->workers[role];
+	SbWork *work = sb_work_place(db->dbid, role);
 	BackgroundWorkerHandle **handle = &handles[index * SB_NROLES + role];
 	BackgroundWorker description;
 	static TimestampTz warned_at = 0;
@@ -101,6 +114,8 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STARTING;
 	worker->started_at = now;
+	if (work)
+		work->started_at = now;
 	worker->restart_at = 0; /* its end is to be counted, also if it comes before the next look */
 	LWLockRelease(sb_registry->lock);
 	if (*handle)
@@ -111,8 +126,8 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STOPPED;
-	launcher_set_backoff(worker, now);
 	LWLockRelease(sb_registry->lock);
+	launcher_set_backoff(db, role, now);
 	if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, SB_WELL_AFTER_MS))
 	{
 		warned_at = now;
@@ -155,12 +170,12 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 		return DT_NOEND;
 	}
 	if (!wanted)
-	{
-		worker->failures = 0;
 		return DT_NOEND;
-	}
-	if (worker->restart_at == 0 && worker->started_at != 0)
-		launcher_set_backoff(worker, now);
+	/* it has ended, in this life of the server or in the one before */
+	if (worker->restart_at == 0 && (worker->started_at != 0 || sb_work_judge(db->dbid, role)))
+		launcher_set_backoff(db, role, now);
+	if (sb_work_is_hopeless(db->dbid, role))
+		return DT_NOEND;
 	if (worker->restart_at > now)
 		return worker->restart_at;
 	launcher_start_worker(index, role, now);
@@ -305,9 +320,27 @@ launcher_exit(int code, Datum arg)
 	sb_registry->launcher_latch = NULL;
 }
 
+/* One that crashes at its own work leaves the server alone until somebody reloads the configuration. */
+static void
+launcher_begin(void)
+{
+	if (sb_work_begin_launcher() < SB_CRASHES_OF_OURS)
+		return;
+	ereport(WARNING,
+	        (errmsg("stream_beam: the launcher has crashed %d times, and starts no workers", SB_CRASHES_OF_OURS),
+	         errhint("Look above for what ended it. After mending the cause call pg_reload_conf().")));
+	while (!ConfigReloadPending)
+	{
+		CHECK_FOR_INTERRUPTS();
+		sb_worker_sleep(-1);
+	}
+	sb_work_hope_again();
+}
+
 void
 stream_beam_launcher_main(Datum arg)
 {
+	TimestampTz started;
 	List *unprobed;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -315,12 +348,14 @@ stream_beam_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	before_shmem_exit(launcher_exit, (Datum) 0);
+	launcher_begin();
 	sb_registry->launcher_pid = MyProcPid;
 	sb_registry->launcher_latch = MyLatch;
 
 	scan_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
 	handles = MemoryContextAllocZero(TopMemoryContext, sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
 	MemoryContextSwitchTo(TopMemoryContext);
+	started = sb_clock_now();
 	unprobed = launcher_list_databases();
 	if (wal_level < WAL_LEVEL_LOGICAL)
 		ereport(LOG,
@@ -331,7 +366,12 @@ stream_beam_launcher_main(Datum arg)
 		TimestampTz now = sb_clock_now();
 		TimestampTz next = DT_NOEND;
 
+		if (ConfigReloadPending)
+			sb_work_hope_again();
+		if (TimestampDifferenceExceeds(started, now, SB_WELL_AFTER_MS))
+			sb_work_launcher_is_well();
 		sb_worker_check();
+		SB_KILL_POINT("launcher_turn");
 		MemoryContextSwitchTo(scan_context);
 		unprobed = launcher_probe_some(unprobed);
 		MemoryContextSwitchTo(TopMemoryContext);

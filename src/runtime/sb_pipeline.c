@@ -14,6 +14,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -322,6 +323,15 @@ sb_pipeline_close(SbPipeline *pipeline)
 {
 	sb_query_close(pipeline->query);
 	MemoryContextDelete(pipeline->context);
+}
+
+void
+sb_pipeline_at_work(const SbPipeline *pipeline, bool fed)
+{
+	if (fed)
+		sb_work_on(SB_WORK_FEED, pipeline->row->id, pipeline->row->progress.bundles);
+	else
+		sb_work_on(SB_WORK_STREAM, pipeline->row->id, pipeline->persisted);
 }
 
 SbPipeline *

@@ -99,6 +99,8 @@ extern bool sb_pipeline_has_one_owner(const SbPipelineRow *row);
 /* Error 55000 where they do not; 42704: that role is gone. */
 extern void sb_pipeline_check_owners(const SbPipelineRow *row);
 /* Of the open pipelines, the one with this id, or NULL. */
+/* What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what the stream brings. */
+extern void sb_pipeline_at_work(const SbPipeline *pipeline, bool fed);
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */

@@ -379,10 +379,12 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	{
 		SbPipeline *reader = lfirst(lc);
 
+		sb_pipeline_at_work(reader, false);
 		if (reader->queue_pending)
 			sb_chain_take_queue(reader);
 		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
 	}
+	sb_pipeline_at_work(pipeline, false);
 	chain_queue_rows(chain);
 	chain_forget_rows(chain);
 }

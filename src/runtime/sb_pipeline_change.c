@@ -223,6 +223,11 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 	SbSame same;
 
 	*stays = false;
+	if (row->frame->kind == SB_ROW_UNREADABLE)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s", pipeline->row->name, row->frame->data),
+		         errhint("Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
 	if (row->frame->kind == SB_ROW_REBUILD)
 	{
 		change_rebuild(pipeline, row);

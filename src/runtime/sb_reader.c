@@ -26,6 +26,7 @@
 #include "replication/logical.h"
 #include "replication/slot.h"
 #include "replication/snapbuild.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
@@ -54,9 +55,20 @@ static uint64 session_epoch;
 static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
 static XLogRecPtr published_at; /* position of the last reader_publish() */
 static TimestampTz confirmed_at;
+static XLogRecPtr reading; /* the record that is decoded */
 static TimestampTz watch_flush_until;
 
 static void reader_confirm(bool force);
+
+/* What is to be blamed if the process ends here: a change of a source, or else the record that is read. */
+static void
+reader_at_work(Oid relation, XLogRecPtr lsn)
+{
+	if (OidIsValid(relation))
+		sb_work_on(SB_WORK_CHANGE, relation, lsn);
+	else
+		sb_work_on(SB_WORK_OTHER, 0, reading);
+}
 
 static void
 reader_wake_runner(void)
@@ -132,6 +144,7 @@ reader_publish(XLogReaderState *state)
 	pg_atomic_write_u32(&db->open_xid, oldest ? oldest->xid : InvalidTransactionId);
 	pg_atomic_write_u64(&db->decoded, state->EndRecPtr);
 	published_at = state->EndRecPtr;
+	sb_work_goes_well();
 }
 
 /* All WAL up to the end of the last record has been read: says so once, if anything was sent since. */
@@ -193,9 +206,12 @@ reader_sleep(XLogRecPtr have)
 	/* a commit that came before the flag was up has not woken us */
 	if (GetFlushRecPtr(NULL) < have && !reader_session_over())
 	{
-		int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
+		int events;
 
+		sb_work_rest();
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
+		reader_at_work(InvalidOid, InvalidXLogRecPtr);
 		end = sb_clock_now();
 		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
 			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
@@ -359,6 +375,8 @@ reader_run_session(const char *name)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 			                errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
 		}
+		reading = ctx->reader->ReadRecPtr;
+		reader_at_work(InvalidOid, InvalidXLogRecPtr);
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();
 		if (ctx->reader->EndRecPtr - published_at > SB_PUBLISH_BYTES)
@@ -369,6 +387,27 @@ reader_run_session(const char *name)
 	}
 	FreeDecodingContext(ctx);
 	ReplicationSlotRelease();
+}
+
+/* An error ends the process, as anywhere; one at a change of a source is as good as a crash there. */
+static void
+reader_run(const char *name)
+{
+	PG_TRY();
+	{
+		for (;;)
+			reader_run_session(name);
+	}
+	PG_CATCH();
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (sb_work->kind == SB_WORK_CHANGE)
+			sb_work_fail(CopyErrorData()->message);
+		MemoryContextSwitchTo(old);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 void
@@ -390,10 +429,9 @@ stream_beam_reader_main(Datum arg)
 	if (ring == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the ring of database %u has not been made", db->dbid)));
 	sb_ring_writer_init(&writer, ring, reader_wake_runner, reader_wait_for_room);
-	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version};
+	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version, .at_work = reader_at_work, .unreadable = sb_work_has_bad_changes() ? sb_work_bad_change : NULL};
 	sb_decode_init(&decoder);
 
 	reader_ensure_slot(name);
-	for (;;)
-		reader_run_session(name);
+	reader_run(name);
 }

@@ -23,9 +23,11 @@
 #include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_housekeeping.h"
+#include "runtime/sb_postponed.h"
+#include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
-#include "runtime/sb_postponed.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -130,9 +132,8 @@ runner_after_bundle(XLogRecPtr commit)
 			runner_try_confirm();
 		}
 	}
-	/* reader and runner have done work: what ends them next is an accident again */
 	if (commit != InvalidXLogRecPtr)
-		db->workers[SB_ROLE_READER].failures = db->workers[SB_ROLE_RUNNER].failures = 0;
+		sb_work_goes_well();
 	pg_atomic_write_u64(&db->applied, intake->position);
 	ConditionVariableBroadcast(&db->changed);
 }
@@ -162,7 +163,10 @@ runner_open_one(void *arg)
 	SbOpening *opening = arg;
 	MemoryContext old = MemoryContextSwitchTo(pipelines_context);
 
+	/* expressions are folded */
+	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
 	opening->pipeline = sb_pipeline_open(opening->row, NULL);
+	sb_work_on_other();
 	MemoryContextSwitchTo(old);
 }
 
@@ -202,7 +206,9 @@ runner_open(const SbPipelineRow *row)
 static void
 runner_verify_one(void *arg)
 {
+	sb_pipeline_at_work(arg, false);
 	sb_pipeline_verify(arg);
+	sb_work_on_other();
 }
 
 /*
@@ -366,6 +372,7 @@ runner_reload(void)
 	Oid now;
 	bool rewind = false;
 	List *rows;
+	List *suspects;
 	ListCell *lc;
 
 	sb_transaction_begin();
@@ -381,6 +388,7 @@ runner_reload(void)
 	old = MemoryContextSwitchTo(scratch);
 	sb_catalog_follow_owners();
 	rows = sb_catalog_pipelines();
+	suspects = sb_suspects_fail(db->dbid, &rows);
 	MemoryContextSwitchTo(pipelines_context);
 	sb_postponed_begin();
 	runner_close_stale(rows);
@@ -420,6 +428,7 @@ runner_reload(void)
 	sb_version_complete_trees();
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
+	sb_suspects_forgive(db->dbid, suspects);
 	MemoryContextDelete(scratch);
 	intake->seen_generation = generation;
 	chain_generation = chains;
@@ -786,5 +795,6 @@ stream_beam_runner_main(Datum arg)
 		sb_worker_check();
 		MemoryContextSwitchTo(pipelines_context);
 		runner_turn();
+		sb_work_completed();
 	}
 }

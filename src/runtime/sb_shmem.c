@@ -7,6 +7,7 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "runtime/sb_shmem.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
@@ -76,6 +77,7 @@ shmem_startup(void)
 			shmem_database_init(&sb_registry->databases[i]);
 	}
 	LWLockRelease(AddinShmemInitLock);
+	sb_work_map();
 }
 
 void

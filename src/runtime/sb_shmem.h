@@ -65,7 +65,6 @@ typedef struct SbWorker
 	Latch *latch;
 	TimestampTz started_at;
 	TimestampTz restart_at; /* not before; set by the launcher */
-	int failures;           /* in a row: the back-off; the runner clears it when a bundle is committed */
 } SbWorker;
 
 typedef struct SbDatabase

@@ -8,6 +8,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "runtime/sb_worker.h"
+#include "runtime/sb_work.h"
 #include "sb_bracket.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -115,6 +116,7 @@ sb_worker_begin(Datum arg, SbRole role)
 	ConfigReloadPending = true;
 	sb_bracket_begin_worker();
 	sb_worker_attach(db, role);
+	sb_work_begin(db->dbid, role);
 	/* a slot retains WAL also for a database that lets nobody in */
 	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
 	worker_set_all();
@@ -137,7 +139,10 @@ void
 sb_worker_sleep(long timeout_ms)
 {
 	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout_ms >= 0 ? WL_TIMEOUT : 0);
+	int32 kind = sb_work->kind;
 
+	sb_work_rest();
 	(void) WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+	sb_work->kind = kind;
 }

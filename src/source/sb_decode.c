@@ -351,12 +351,47 @@ decode_note_left_out(const SbSourceRel *rel)
 }
 
 static void
+decode_write_unreadable(ReorderBufferTXN *txn, Relation relation, const char *text)
+{
+	SbSourceRel *rel = sb_source_rel(relation);
+	Size length = strlen(text) + 1;
+
+	decode_note_left_out(rel);
+	for (int i = 0; i < rel->ntargets; i++)
+	{
+		SbUnreadableFrame *frame;
+
+		decode_begin_frames(txn);
+		frame = decode_reserve(SB_FRAME_UNREADABLE, offsetof(SbUnreadableFrame, text) + length);
+		frame->relation = rel->targets[i].source;
+		frame->length = length;
+		memcpy(frame->text, text, length);
+		decode_append(frame);
+	}
+}
+
+static void
+decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change, SbChange *sent)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+	SbSourceRel *rel = sb_source_rel(relation);
+
+	decode_note_left_out(rel);
+	if (rel->ntargets == 0)
+		return;
+	SB_KILL_POINT_OF("decode_change", RelationGetRelationName(relation));
+	sent->old = decode_tuple(change->data.tp.oldtuple, NULL, desc);
+	sent->new = decode_tuple(change->data.tp.newtuple, sent->old, desc);
+	for (int i = 0; i < rel->ntargets; i++)
+		decode_send(txn, &rel->targets[i], sent);
+}
+
+static void
 decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
 {
-	SbSourceRel *rel;
 	MemoryContext old;
-	TupleDesc desc = RelationGetDescr(relation);
 	SbChange sent = {.partition = RelationGetRelid(relation)};
+	const char *text;
 
 	if (decode_is_unwanted(sent.partition))
 		return;
@@ -374,18 +409,16 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 		default:
 			return;
 	}
+	decoder->at_work(sent.partition, change->lsn);
 	old = MemoryContextSwitchTo(row_context);
-	rel = sb_source_rel(relation);
-	decode_note_left_out(rel);
-	if (rel->ntargets > 0)
-	{
-		sent.old = decode_tuple(change->data.tp.oldtuple, NULL, desc);
-		sent.new = decode_tuple(change->data.tp.newtuple, sent.old, desc);
-		for (int i = 0; i < rel->ntargets; i++)
-			decode_send(txn, &rel->targets[i], &sent);
-	}
+	text = decoder->unreadable ? decoder->unreadable(sent.partition, change->lsn) : NULL;
+	if (text)
+		decode_write_unreadable(txn, relation, text);
+	else
+		decode_send_change(txn, relation, change, &sent);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(row_context);
+	decoder->at_work(InvalidOid, change->lsn);
 }
 
 static void

@@ -24,6 +24,10 @@ typedef struct SbDecoder
 	 * Cleared by sb_decode_start_session().
 	 */
 	bool start_over;
+	/* told before each change of a source is looked at, and after it (InvalidOid) */
+	void (*at_work)(Oid relation, XLogRecPtr lsn);
+	/* NULL, or says of a change why it cannot be read; that returns NULL: it can */
+	const char *(*unreadable)(Oid relation, XLogRecPtr lsn);
 } SbDecoder;
 
 /* Declares this process a reader: the plugin's callbacks will write through `decoder`. */

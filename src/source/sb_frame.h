@@ -23,6 +23,7 @@ typedef enum SbFrameType
 	SB_FRAME_ROW,
 	SB_FRAME_TRUNCATE,
 	SB_FRAME_REBUILD,
+	SB_FRAME_UNREADABLE,
 	SB_FRAME_COMMIT,
 	SB_FRAME_HEARTBEAT
 } SbFrameType;
@@ -111,6 +112,15 @@ typedef struct SbRebuildFrame
 	NameData name;
 } SbRebuildFrame;
 
+/* In the place of a change that cannot be decoded. */
+typedef struct SbUnreadableFrame
+{
+	SbFrame head;
+	Oid relation;
+	uint32 length;
+	char text[FLEXIBLE_ARRAY_MEMBER]; /* why: of `length` bytes, the last of which is 0 */
+} SbUnreadableFrame;
+
 typedef enum SbRowKind
 {
 	SB_ROW_INSERT = 1,
@@ -118,7 +128,8 @@ typedef enum SbRowKind
 	SB_ROW_DELETE,
 	/* never in a ROW frame: how a runner keeps these frames in the order of the rows */
 	SB_ROW_TRUNCATE,
-	SB_ROW_REBUILD
+	SB_ROW_REBUILD,
+	SB_ROW_UNREADABLE
 } SbRowKind;
 
 /* The payload of ROW frames: this header, the new tuple's bytes from t_data, aligned, the old tuple's. */
@@ -129,7 +140,7 @@ typedef struct SbRowFrame
 	uint32 new_length; /* 0: none */
 	uint32 old_length; /* 0: none */
 	uint16 kind;
-	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name */
+	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name. Of SB_ROW_UNREADABLE the data is a text. */
 	Oid partition; /* the table that has the row: `relation` itself, or a partition of it */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRowFrame;

@@ -152,6 +152,8 @@ sub promise
 {
 	my ($name, $code) = @_;
 
+	# ONLY=regular expression in the environment: these of a file
+	return if defined $ENV{ONLY} && $name !~ /$ENV{ONLY}/;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return subtest $name => sub {
 		eval { $code->(); 1 } or fail("came to its end: $@");
