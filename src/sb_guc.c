@@ -16,9 +16,12 @@ int sb_guc_history_rate;
 int sb_guc_housekeeping_interval_s;
 int sb_guc_letter_max_age_s;
 int sb_guc_letter_max_count;
+int sb_guc_lock_timeout_ms;
 int sb_guc_max_databases;
 int sb_guc_max_dead_letters;
 int sb_guc_max_retained_wal_mb;
+int sb_guc_max_retries;
+int sb_guc_pipeline_timeout_ms;
 int sb_guc_ring_size_kb;
 int sb_guc_start_timeout_ms;
 int sb_guc_state_memory_kb;
@@ -63,12 +66,18 @@ static const SbIntGuc gucs[] = {
      &sb_guc_letter_max_age_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
     {"stream_beam.letter_max_count", "Number of late events, and of dead letters, that each pipeline keeps, the newest; 0: all.",
      &sb_guc_letter_max_count, 1000000, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.lock_timeout", "How long a pipeline may wait for a lock, before it is put aside and tried again; 0: for ever.",
+     &sb_guc_lock_timeout_ms, 1000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.max_databases", "Number of databases that can have running pipelines.",
      &sb_guc_max_databases, 8, 1, 1024, PGC_POSTMASTER, 0},
     {"stream_beam.max_dead_letters", "Number of failing rows in one bundle after which the pipeline is set to failed.",
      &sb_guc_max_dead_letters, 1000, 0, INT_MAX, PGC_SIGHUP, 0},
     {"stream_beam.max_retained_wal", "WAL behind a pipeline's position with which it is given up (needs_resync), so that the disk does not fill; -1: never.",
      &sb_guc_max_retained_wal_mb, 64 * 1024, -1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB, guc_check_retained_wal},
+    {"stream_beam.max_retries", "How often a pipeline that was put aside is tried again, before it is set to failed.",
+     &sb_guc_max_retries, 60, 0, INT_MAX, PGC_SIGHUP, 0},
+    {"stream_beam.pipeline_timeout", "How long a pipeline may work on its part of a bundle, before it is put aside and tried again; 0: for ever.",
+     &sb_guc_pipeline_timeout_ms, 30 * 1000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
     {"stream_beam.ring_size", "Size of the shared memory between reader and runner, for each database.",
      &sb_guc_ring_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024 - 4, PGC_POSTMASTER, GUC_UNIT_KB},
     {"stream_beam.start_timeout", "How long create_pipeline() waits for the workers and their replication slot.",

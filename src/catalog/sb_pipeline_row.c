@@ -312,6 +312,10 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 
 	if (error == NULL)
 		nulls[2] = nulls[3] = 'n';
+	/* a session that has it locked may do so for days */
+	if (state == SB_PIPELINE_FAILED &&
+	    sb_sql_run("SELECT FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED", 1, types, values, NULL, SPI_OK_SELECT) == 0)
+		return false;
 	return sb_sql_run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
 	                  " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
 	                  " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed'"

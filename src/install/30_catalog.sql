@@ -138,9 +138,20 @@ CREATE TABLE beam.history (
     finished_at    pg_catalog.timestamptz
 ) WITH (fillfactor = 20);
 
+-- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runtime/sb_aside.c).
+CREATE TABLE beam.retry (
+    pipeline         pg_catalog.int4 PRIMARY KEY,
+    tries            pg_catalog.int4 NOT NULL,
+    position         pg_catalog.pg_lsn NOT NULL,        -- it failed at it, or before
+    retry_at         pg_catalog.timestamptz NOT NULL,
+    error_code       pg_catalog.text NOT NULL,
+    error_message    pg_catalog.text NOT NULL,
+    error_at         pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.
@@ -160,7 +171,7 @@ COMMENT ON FUNCTION beam._may_read(pg_catalog.oid, pg_catalog.oid, pg_catalog.in
 
 CREATE VIEW beam.pipelines WITH (security_barrier) AS
 SELECT p.name,
-       p.state,
+       CASE WHEN r.pipeline IS NOT NULL AND p.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE p.state END AS state,
        p.source::pg_catalog.regclass AS source,
        p.result::pg_catalog.regclass AS result,
        p.view::pg_catalog.regclass AS batch_view,
@@ -175,17 +186,19 @@ SELECT p.name,
        p.allowed_lateness OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS allowed_lateness,
        p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS idle_timeout,
        g.position,
-       p.error_code,
-       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN p.error_message END AS error_message,
-       p.error_at,
+       COALESCE(p.error_code, r.error_code) AS error_code,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN COALESCE(p.error_message, r.error_message) END AS error_message,
+       COALESCE(p.error_at, r.error_at) AS error_at,
        p.created_at,
        p.version,
        n.version AS next_version,
-       n.state AS next_state,
-       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN n.error_message END AS next_error_message
+       CASE WHEN nr.pipeline IS NOT NULL AND n.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE n.state END AS next_state,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN COALESCE(n.error_message, nr.error_message) END AS next_error_message
   FROM beam.pipeline p
   LEFT JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
   LEFT JOIN beam.pipeline n ON n.name OPERATOR(pg_catalog.=) p.name AND n.stage OPERATOR(pg_catalog.=) 'building'
+  LEFT JOIN beam.retry r ON r.pipeline OPERATOR(pg_catalog.=) p.id
+  LEFT JOIN beam.retry nr ON nr.pipeline OPERATOR(pg_catalog.=) n.id
  WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result)
 UNION ALL
 SELECT d.name,
@@ -224,7 +237,7 @@ COMMENT ON FUNCTION beam._slot() IS
 
 CREATE VIEW beam.stat_pipelines WITH (security_barrier) AS
 SELECT p.name,
-       p.state,
+       CASE WHEN r.pipeline IS NOT NULL AND p.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE p.state END AS state,
        g.rows_in,
        g.bundles,
        g.panes,
@@ -245,6 +258,7 @@ SELECT p.name,
   FROM beam.pipeline p
   JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
  CROSS JOIN beam._slot() s
+  LEFT JOIN beam.retry r ON r.pipeline OPERATOR(pg_catalog.=) p.id
   LEFT JOIN (SELECT l.id, l.name, l.owner, l.result, k.position
                FROM beam.pipeline l
                JOIN beam.progress k ON k.pipeline OPERATOR(pg_catalog.=) l.id

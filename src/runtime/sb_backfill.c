@@ -361,7 +361,7 @@ SbFeed
 sb_backfill_feed(SbBackfillStep *step)
 {
 	step->context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam backfill", ALLOCSET_DEFAULT_SIZES);
-	return (SbFeed){.pipeline = step->pipeline, .arg = step, .open = backfill_open, .next = backfill_next, .close = backfill_close};
+	return (SbFeed){.pipeline = step->pipeline, .asked_for = true, .arg = step, .open = backfill_open, .next = backfill_next, .close = backfill_close};
 }
 
 void

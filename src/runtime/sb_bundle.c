@@ -10,7 +10,9 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_limit.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
@@ -39,6 +41,30 @@ sb_transaction_commit(void)
 	CommitTransactionCommand();
 }
 
+/* A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with. */
+static bool
+bundle_error_is_raised(const ErrorData *error)
+{
+	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
+}
+
+bool
+sb_error_is_of_server(const ErrorData *error)
+{
+	if (bundle_error_is_raised(error))
+		return false;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
+			return true;
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
+			return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
+		default:
+			return error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
+	}
+}
+
 bool
 sb_error_is_transient(int sqlerrcode)
 {
@@ -55,11 +81,20 @@ sb_error_is_transient(int sqlerrcode)
 	}
 }
 
-/* Is it the row's fault? Otherwise the next row would fail in the same way: a missing function, a right that was taken away. */
+/*
+ * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a right that was taken away), or this one may not
+ * fail again; `strict`: it has failed again and again.
+ */
 static bool
-bundle_error_is_of_row(int sqlerrcode)
+bundle_error_is_of_row(const ErrorData *error, bool strict)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	if (bundle_error_is_raised(error))
+		return true;
+	if (sb_limit_is_cause(error) || sb_error_is_of_server(error))
+		return false;
+	if (sb_error_is_transient(error->sqlerrcode))
+		return strict;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
 		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
@@ -139,6 +174,9 @@ typedef struct SbBundleRun
 	pg_atomic_uint32 *chain_generation;
 	uint32 seen_chain_generation;
 	bool wrote;
+	/* what ended the plain run at a limit: that pipeline is left out of the careful one; 0: none */
+	int32 culprit;
+	ErrorData *error;
 } SbBundleRun;
 
 static void
@@ -331,7 +369,7 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 {
 	int middle = lo + (hi - lo) / 2;
 
-	if (sb_error_is_transient(error->sqlerrcode) || !bundle_error_is_of_row(error->sqlerrcode))
+	if (!bundle_error_is_of_row(error, careful->pipeline->strict))
 		ReThrowError(error);
 	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE && careful->rows[lo].side == SB_SIDE_ALL)
 	{
@@ -361,6 +399,8 @@ careful_rows(SbCareful *careful, int lo, int hi)
 	if (lo == hi)
 		return;
 	CHECK_FOR_INTERRUPTS();
+	/* a part of its own, as far as time is concerned */
+	sb_pipeline_at_work(pipeline, careful->feed != NULL);
 	careful->lo = lo;
 	careful->hi = hi;
 	if (sb_try(careful_range, careful, &error))
@@ -439,21 +479,33 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 }
 
 static void
-careful_set_failed(SbPipeline *pipeline, const ErrorData *error)
+careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr position)
 {
 	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
 	if (sb_pipeline_result_altered(pipeline))
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again", pipeline->row->name)));
-	/* dropped meanwhile: its objects are gone, and nobody waits for it */
+	/* dropped meanwhile, or somebody has it locked: if it is there still, it is tried again */
 	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
+	{
+		(void) sb_aside_put(pipeline->row, error, position);
 		return;
+	}
 	ereport(WARNING,
 	        (errcode(error->sqlerrcode),
 	         errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
 	         errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
 	         errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
+}
+
+/* What may pass is tried again later; else, or if it has been too often, the pipeline is failed. */
+static void
+careful_leave_out(SbPipeline *pipeline, ErrorData *error, XLogRecPtr position)
+{
+	if (sb_error_is_transient(error->sqlerrcode) && sb_aside_put(pipeline->row, error, position))
+		return;
+	careful_set_failed(pipeline, error, position);
 }
 
 /* False: half a transaction was all there is, and a RESET comes. */
@@ -478,16 +530,21 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
 		sb_pipeline_at_work(pipeline, careful.feed != NULL);
-		if (sb_try(careful_pipeline, &careful, &error))
+		if (pipeline->row->id == run->culprit)
+			error = run->error;
+		else if (sb_try(careful_pipeline, &careful, &error))
 		{
 			sb_pipeline_keep(pipeline);
 			run->refused = run->refused || careful.refused;
 			continue;
 		}
-		if (sb_error_is_transient(error->sqlerrcode))
+		sb_work_on_other();
+		if (sb_error_is_of_server(error))
+			ReThrowError(error);
+		if (careful.feed && careful.feed->asked_for && sb_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		/* it is closed at the reload that this asks for; its memory is void */
-		careful_set_failed(pipeline, error);
+		careful_leave_out(pipeline, error, run->intake->position);
 		sb_chain_forget(pipeline);
 		/* nor have those that read its result anything from it, its watermark included */
 		foreach (lc2, pipeline->readers)
@@ -529,17 +586,28 @@ bundle_try_plainly(SbBundleRun *run)
 		ErrorData *error;
 		ListCell *lc;
 
+		bool limited;
+
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (sb_error_is_transient(error->sqlerrcode))
+		limited = sb_limit_is_cause(error);
+		/* the whole is tried again later */
+		if (sb_error_is_of_server(error) || (sb_error_is_transient(error->sqlerrcode) && !limited && sb_work->kind == SB_WORK_OTHER))
 			PG_RE_THROW();
 		FlushErrorState();
+		if (limited && sb_work->kind != SB_WORK_OTHER)
+		{
+			run->culprit = sb_work->what;
+			run->error = error;
+		}
+		sb_work_on_other();
 		AbortCurrentTransaction();
 		sb_statements_abort();
 		foreach (lc, run->pipelines)
 			sb_pipeline_rollback(lfirst(lc));
 		ereport(DEBUG1, (errmsg_internal("bundle is run again row by row: %s", error->message)));
-		FreeErrorData(error);
+		if (run->culprit == 0)
+			FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -568,12 +636,17 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	ErrorContextCallback context = {.callback = bundle_error_context, .arg = run, .previous = error_context_stack};
 	bool failed = false;
 	bool complete = true;
+	bool begun;
 
 	*commit_lsn = InvalidXLogRecPtr;
 	error_context_stack = &context;
+	begun = sb_limit_begin();
 	if (!bundle_try_plainly(run))
 		complete = bundle_run_carefully(run, &failed);
+	sb_limit_end(begun);
 	error_context_stack = context.previous;
+	if (run->error)
+		FreeErrorData(run->error);
 	if (run->wrote)
 		*commit_lsn = XactLastCommitEnd;
 	complete = complete && !(run->stop == SB_INTAKE_RESET && intake->in_transaction);

@@ -36,6 +36,7 @@ extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_ui
 typedef struct SbFeed
 {
 	SbPipeline *pipeline;
+	bool asked_for; /* by somebody who waits to be told of an error */
 	void *arg;
 	/* In the bundle's transaction, before the first row. False: nothing can be done now; the transaction is given up. */
 	bool (*open)(struct SbFeed *feed);
@@ -51,8 +52,10 @@ extern SbBundleEnd sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *fee
 
 /* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
 extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);
-/* Is it a passing trouble of the server rather than of the data: then the whole is tried again later. */
+/* Is it a passing trouble of the server rather than of the data: then it is tried again later. */
 extern bool sb_error_is_transient(int sqlerrcode);
+/* Is it a trouble of the server as a whole, which no pipeline is to be blamed for? */
+extern bool sb_error_is_of_server(const ErrorData *error);
 
 extern void sb_transaction_begin(void);
 extern void sb_transaction_commit(void);

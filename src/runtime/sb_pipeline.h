@@ -60,6 +60,7 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                   /* of SbPipeline: those running that read its result */
 	SbChain *chain;                  /* rows for the readers; NULL: it has none */
+	bool strict;                     /* it has been put aside again and again: what fails is its row's fault */
 	bool misses_reader;              /* one that is being built to read its result does not run */
 	SbHistory *history;              /* rows that the source had before; NULL: all are in */
 	bool merging;                    /* its windows are sessions */

@@ -5,6 +5,7 @@
 
 #include "nodes/pg_list.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_limit.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_worker.h"
 #include "utils/guc.h"
@@ -17,6 +18,7 @@
 static List *closed_ids;   /* of the current look */
 static List *previous_ids; /* of the one before */
 static bool any;
+static TimestampTz least_until; /* of sb_postponed_until() */
 static TimestampTz next = DT_NOEND;
 
 typedef struct SbAttempt
@@ -32,6 +34,7 @@ sb_postponed_begin(void)
 	previous_ids = closed_ids;
 	closed_ids = NIL;
 	any = false;
+	least_until = DT_NOEND;
 }
 
 static void
@@ -50,18 +53,35 @@ sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 {
 	SbAttempt attempt = {.fn = fn, .arg = arg};
 
-	return sb_try(postponed_attempt, &attempt, error);
+	bool begun = sb_limit_begin();
+	bool done = sb_try(postponed_attempt, &attempt, error);
+
+	sb_limit_end(begun);
+	return done;
+}
+
+static void
+postponed_close(int32 pipeline)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	closed_ids = lappend_int(closed_ids, pipeline);
+	MemoryContextSwitchTo(old);
 }
 
 void
 sb_postponed_add(int32 pipeline, bool closed)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
 	any = true;
 	if (closed)
-		closed_ids = lappend_int(closed_ids, pipeline);
-	MemoryContextSwitchTo(old);
+		postponed_close(pipeline);
+}
+
+void
+sb_postponed_until(int32 pipeline, TimestampTz at)
+{
+	postponed_close(pipeline);
+	least_until = Min(least_until, at);
 }
 
 bool
@@ -75,7 +95,7 @@ sb_postponed_end(SbDatabase *db)
 {
 	ListCell *lc;
 
-	next = any ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_POSTPONED_RETRY_MS) : DT_NOEND;
+	next = any ? Min(least_until, TimestampTzPlusMilliseconds(sb_clock_now(), SB_POSTPONED_RETRY_MS)) : least_until;
 	if (closed_ids == NIL && previous_ids == NIL)
 		return;
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);

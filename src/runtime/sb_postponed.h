@@ -17,6 +17,8 @@ extern void sb_postponed_begin(void);
 extern bool sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error);
 /* It is to be looked at again; `closed`: it does not run meanwhile. */
 extern void sb_postponed_add(int32 pipeline, bool closed);
+/* It does not run, and is to be looked at then. */
+extern void sb_postponed_until(int32 pipeline, TimestampTz at);
 extern bool sb_postponed_was(int32 pipeline);
 /* Tells those who wait for a pipeline, and fixes when to look again. */
 extern void sb_postponed_end(SbDatabase *db);

@@ -267,5 +267,5 @@ sb_replay_feed(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand 
 	replay->pipeline = pipeline;
 	replay->command = command;
 	replay->done = done;
-	return (SbFeed){.pipeline = pipeline, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
+	return (SbFeed){.pipeline = pipeline, .asked_for = true, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
 }

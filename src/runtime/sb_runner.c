@@ -17,12 +17,15 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_command.h"
 #include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_housekeeping.h"
+#include "runtime/sb_limit.h"
+#include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
@@ -151,94 +154,6 @@ runner_request_rewind(void)
 	sb_wake_worker(db, SB_ROLE_READER);
 }
 
-typedef struct SbOpening
-{
-	const SbPipelineRow *row;
-	SbPipeline *pipeline;
-} SbOpening;
-
-static void
-runner_open_one(void *arg)
-{
-	SbOpening *opening = arg;
-	MemoryContext old = MemoryContextSwitchTo(pipelines_context);
-
-	/* expressions are folded */
-	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
-	opening->pipeline = sb_pipeline_open(opening->row, NULL);
-	sb_work_on_other();
-	MemoryContextSwitchTo(old);
-}
-
-static void
-runner_set_failed(const SbPipelineRow *row, const ErrorData *error)
-{
-	/* dropped meanwhile: nothing to report */
-	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
-		return;
-	ereport(WARNING,
-	        (errcode(error->sqlerrcode),
-	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
-	         error->detail ? errdetail("%s", error->detail) : 0,
-	         error->hint ? errhint("%s", error->hint) : 0));
-}
-
-/* Opens a pipeline that is to run; where it cannot, it is set to failed. */
-static SbPipeline *
-runner_open(const SbPipelineRow *row)
-{
-	SbOpening opening = {.row = row};
-	ErrorData *error;
-
-	if (sb_postponed_try(runner_open_one, &opening, &error))
-		return opening.pipeline;
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-	{
-		sb_postponed_add(row->id, true);
-		return NULL;
-	}
-	if (sb_error_is_transient(error->sqlerrcode))
-		ReThrowError(error);
-	runner_set_failed(row, error);
-	return NULL;
-}
-
-static void
-runner_verify_one(void *arg)
-{
-	sb_pipeline_at_work(arg, false);
-	sb_pipeline_verify(arg);
-	sb_work_on_other();
-}
-
-/*
- * The catalog may have changed under a running pipeline in a way that lets it see no more changes, or that it may not see: a source
- * made unlogged, row security switched on, a view replaced. False: it is set to failed.
- */
-static bool
-runner_verify(SbPipeline *pipeline)
-{
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(scratch);
-	ErrorData *error;
-	bool valid = sb_postponed_try(runner_verify_one, pipeline, &error);
-
-	if (!valid && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-	{
-		sb_postponed_add(pipeline->row->id, false);
-		valid = true;
-	}
-	if (!valid)
-	{
-		if (sb_error_is_transient(error->sqlerrcode))
-			ReThrowError(error);
-		runner_set_failed(pipeline->row, error);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(scratch);
-	return valid;
-}
-
 /* Closes what is no longer to run, or was changed. */
 static void
 runner_close_stale(List *rows)
@@ -258,12 +173,12 @@ runner_close_stale(List *rows)
 
 			if (row->id == pipeline->row->id)
 			{
-				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision;
+				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0;
 				/* to be rolled back to, or no longer: that changes nothing in how it runs */
 				pipeline->row->stage = row->stage;
 			}
 		}
-		if (keep && !sb_pipeline_result_moved(pipeline) && runner_verify(pipeline))
+		if (keep && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else
 			sb_pipeline_close(pipeline);
@@ -363,6 +278,25 @@ runner_leave(void)
 }
 
 static void
+runner_follow_one(void *arg)
+{
+	sb_catalog_follow_owners();
+}
+
+/* One whose row somebody has locked belongs to whom it belonged to, for a little longer. */
+static void
+runner_follow_owners(void)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(runner_follow_one, NULL, &error))
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	sb_postponed_add(0, false);
+}
+
+static void
 runner_reload(void)
 {
 	uint32 generation = pg_atomic_read_u32(&db->generation);
@@ -386,11 +320,12 @@ runner_reload(void)
 	}
 	extension = now;
 	old = MemoryContextSwitchTo(scratch);
-	sb_catalog_follow_owners();
+	sb_postponed_begin();
+	runner_follow_owners();
 	rows = sb_catalog_pipelines();
 	suspects = sb_suspects_fail(db->dbid, &rows);
 	MemoryContextSwitchTo(pipelines_context);
-	sb_postponed_begin();
+	sb_aside_read(rows);
 	runner_close_stale(rows);
 	detached_least = InvalidXLogRecPtr;
 	foreach (lc, rows)
@@ -400,10 +335,11 @@ runner_reload(void)
 
 		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL)
 		{
-			pipeline = runner_open(row);
+			pipeline = sb_opening_open(row, pipelines_context);
 			if (pipeline)
 			{
 				pipelines = lappend(pipelines, pipeline);
+				(void) sb_aside_try(row->id);
 				/*
 				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
 				 * starts here: what has passed by is in the rows of its history.
@@ -528,6 +464,12 @@ runner_persist_due(void)
 	return false;
 }
 
+static void
+runner_persist_one(void *arg)
+{
+	sb_catalog_put_progress(arg);
+}
+
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
 static void
 runner_persist_positions(void)
@@ -538,10 +480,17 @@ runner_persist_positions(void)
 	foreach (lc, pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
+		ErrorData *error;
 
 		pipeline->progress.position = Max(pipeline->progress.position, intake->position);
 		pipeline->changed = true;
-		sb_catalog_put_progress(&pipeline->progress);
+		if (sb_postponed_try(runner_persist_one, &pipeline->progress, &error))
+			continue;
+		/* it is being dropped */
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		pipeline->progress = pipeline->row->progress;
+		pipeline->changed = false;
 	}
 	sb_transaction_commit();
 	foreach (lc, pipelines)
@@ -598,6 +547,8 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	}
 	if (end != SB_BUNDLE_FAILED && runner_persist_due())
 		runner_persist_positions();
+	if (end != SB_BUNDLE_FAILED)
+		sb_aside_look(pipelines);
 	runner_after_bundle(commit);
 	/* there may be letters that are too many */
 	sb_housekeeping_ask();
@@ -776,6 +727,7 @@ stream_beam_runner_main(Datum arg)
 	/* what a crash loses the slot has */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 
+	sb_limit_install();
 	StartTransactionCommand();
 	extension = get_extension_oid("stream_beam", true);
 	if (OidIsValid(extension))
@@ -793,6 +745,7 @@ stream_beam_runner_main(Datum arg)
 	for (;;)
 	{
 		sb_worker_check();
+		sb_limit_refresh();
 		MemoryContextSwitchTo(pipelines_context);
 		runner_turn();
 		sb_work_completed();

@@ -16,11 +16,13 @@ sb_suspects_fail(Oid dbid, List **rows)
 	ErrorData error = {.elevel = ERROR, .sqlerrcode = ERRCODE_INTERNAL_ERROR};
 	ListCell *lc;
 
-	error.message = psprintf("the workers have crashed %d times at work on it, and came no further", SB_CRASHES);
 	foreach (lc, *rows)
 	{
 		const SbPipelineRow *row = lfirst(lc);
 
+		error.message = sb_work_blame_text(dbid, row->id);
+		if (error.message == NULL)
+			error.message = psprintf("the workers have crashed %d times at work on it, and came no further", SB_CRASHES);
 		if (!list_member_int(suspects, row->id) || row->state != SB_PIPELINE_RUNNING || !sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, &error))
 			continue;
 		ereport(WARNING,

@@ -333,6 +333,21 @@ sb_work_suspects(Oid dbid)
 	return suspects;
 }
 
+char *
+sb_work_blame_text(Oid dbid, int32 pipeline)
+{
+	SbWorkOfDatabase *database = work_find(dbid);
+
+	for (int i = 0; database && i < SB_MAX_BLAMES; i++)
+	{
+		const SbBlame *blame = &database->blames[i];
+
+		if ((blame->kind == SB_WORK_STREAM || blame->kind == SB_WORK_FEED) && blame->what == pipeline && *blame->text)
+			return pstrdup(blame->text);
+	}
+	return NULL;
+}
+
 void
 sb_work_forgive(Oid dbid, int32 pipeline)
 {

@@ -44,6 +44,7 @@ typedef struct SbWork
 	volatile uint32 what; /* pipeline, relation, or 0 */
 	volatile uint64 at;
 	volatile uint64 turns; /* that it has completed */
+	volatile uint32 part;  /* counts what it has begun to work on */
 	volatile int32 innocent;
 	volatile int32 failures;         /* ends in a row: the back-off; by the launcher, cleared by the worker */
 	volatile TimestampTz started_at; /* by the launcher */
@@ -59,6 +60,7 @@ sb_work_on(SbWorkKind kind, uint32 what, uint64 at)
 	sb_work->kind = SB_WORK_NONE;
 	sb_work->what = what;
 	sb_work->at = at;
+	sb_work->part++;
 	sb_work->kind = kind;
 }
 
@@ -102,6 +104,8 @@ extern void sb_work_begin(Oid dbid, SbRole role);
 extern void sb_work_goes_well(void);
 /* The pipelines of this database that were blamed too often: a list of ids, in the current context. */
 extern List *sb_work_suspects(Oid dbid);
+/* How it ended last, in words, in the current context; NULL: in a crash. */
+extern char *sb_work_blame_text(Oid dbid, int32 pipeline);
 /* Of a pipeline: no longer. */
 extern void sb_work_forgive(Oid dbid, int32 pipeline);
 /* It ends with this error, at what it is at work on: that counts as a crash. */

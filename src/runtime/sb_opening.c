@@ -1,0 +1,110 @@
+/*
+ * sb_opening.c: pipelines are opened, and looked at again; see sb_opening.h.
+ */
+#include "postgres.h"
+
+#include "runtime/sb_aside.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_opening.h"
+#include "runtime/sb_postponed.h"
+#include "runtime/sb_work.h"
+#include "runtime/sb_worker.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+typedef struct SbOpening
+{
+	const SbPipelineRow *row;
+	MemoryContext context;
+	SbPipeline *pipeline;
+} SbOpening;
+
+static void
+opening_run(void *arg)
+{
+	SbOpening *opening = arg;
+	MemoryContext old = MemoryContextSwitchTo(opening->context);
+
+	/* expressions are folded */
+	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
+	opening->pipeline = sb_pipeline_open(opening->row, NULL);
+	opening->pipeline->strict = sb_aside_is_strict(opening->row->id);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+opening_set_failed(const SbPipelineRow *row, const ErrorData *error)
+{
+	/* dropped meanwhile, or somebody has it locked: if it is there still, it is tried again */
+	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
+	{
+		(void) sb_aside_put(row, error, row->progress.position);
+		return;
+	}
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* What may pass is tried again later. */
+static void
+opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr position)
+{
+	if (sb_error_is_of_server(error))
+		ReThrowError(error);
+	if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))
+		opening_set_failed(row, error);
+}
+
+SbPipeline *
+sb_opening_open(const SbPipelineRow *row, MemoryContext context)
+{
+	TimestampTz until = sb_aside_until(row->id);
+	SbOpening opening = {.row = row, .context = context};
+	ErrorData *error;
+	bool opened;
+
+	if (until > sb_clock_now())
+	{
+		sb_postponed_until(row->id, until);
+		return NULL;
+	}
+	opened = sb_postponed_try(opening_run, &opening, &error);
+	sb_work_on_other();
+	if (opened)
+		return opening.pipeline;
+	opening_leave_out(row, error, row->progress.position);
+	if (sb_aside_until(row->id) != 0)
+		sb_postponed_until(row->id, sb_aside_until(row->id));
+	return NULL;
+}
+
+static void
+opening_verify_one(void *arg)
+{
+	sb_pipeline_at_work(arg, false);
+	sb_pipeline_verify(arg);
+}
+
+bool
+sb_opening_verify(SbPipeline *pipeline)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	ErrorData *error;
+	bool valid = sb_postponed_try(opening_verify_one, pipeline, &error);
+
+	sb_work_on_other();
+	if (!valid && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		sb_postponed_add(pipeline->row->id, false);
+		valid = true;
+	}
+	if (!valid)
+		opening_leave_out(pipeline->row, error, pipeline->persisted);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return valid;
+}
