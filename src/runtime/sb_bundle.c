@@ -605,7 +605,8 @@ bundle_try_plainly(SbBundleRun *run)
 		sb_statements_abort();
 		foreach (lc, run->pipelines)
 			sb_pipeline_rollback(lfirst(lc));
-		ereport(DEBUG1, (errmsg_internal("bundle is run again row by row: %s", error->message)));
+		ereport(sb_error_is_transient(error->sqlerrcode) ? LOG : DEBUG1,
+		        (errmsg_internal("stream_beam: a bundle is run again, each pipeline by itself: %s", error->message)));
 		if (run->culprit == 0)
 			FreeErrorData(error);
 	}
