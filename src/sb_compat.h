@@ -100,6 +100,17 @@ sb_slot_is_invalidated(const ReplicationSlot *slot)
 	return slot->data.restart_lsn == InvalidXLogRecPtr;
 }
 
+/* Temporary slots of this process go. */
+static inline void
+sb_slots_cleanup(void)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotCleanup(false);
+#else
+	ReplicationSlotCleanup();
+#endif
+}
+
 /* A slot made and kept for our reader: logical, ephemeral until it has found its starting point. */
 static inline void
 sb_slot_create(const char *name)

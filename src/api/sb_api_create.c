@@ -196,7 +196,7 @@ sb_creation_await_slot(SbDatabase *db)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_start_timeout_ms);
 
-	if (pg_atomic_read_u32(&db->slot_ready))
+	if (pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].slot_ready))
 		return;
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
@@ -205,7 +205,7 @@ sb_creation_await_slot(SbDatabase *db)
 		         errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
 	sb_database_event(db, SB_EVENT_PROBE);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (!pg_atomic_read_u32(&db->slot_ready))
+	while (!pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].slot_ready))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 

@@ -365,7 +365,7 @@ wait_is_over(SbWait *wait)
 {
 	SbWaitSeen seen;
 
-	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->applied) < wait->marker)
+	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->lanes[SB_LANE_MAIN].applied) < wait->marker)
 		return false;
 	seen = wait_look(wait);
 	return !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);

@@ -40,7 +40,7 @@ stream_beam_slot(PG_FUNCTION_ARGS)
 	if (db)
 	{
 		lsns[0] = sb_slot_restart_lsn(MyDatabaseId);
-		lsns[1] = pg_atomic_read_u64(&db->decoded);
+		lsns[1] = pg_atomic_read_u64(&db->lanes[SB_LANE_MAIN].decoded);
 		lsns[2] = sb_slot_held_by(db, &xid);
 	}
 	for (int i = 0; i < lengthof(lsns); i++)

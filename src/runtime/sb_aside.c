@@ -32,7 +32,6 @@ typedef struct SbAside
 } SbAside;
 
 static List *asides;
-static bool known;
 
 static SbAside *
 aside_find(int32 pipeline)
@@ -61,8 +60,9 @@ aside_make(int32 pipeline)
 	return aside;
 }
 
+/* Those of this runner that it does not know yet. */
 static void
-aside_load(void)
+aside_load(const List *mine)
 {
 	sb_sql_run("SELECT pipeline, tries, position, retry_at FROM beam.retry", 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -70,15 +70,18 @@ aside_load(void)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 		bool isnull;
-		SbAside *aside = aside_make(DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)));
+		int32 pipeline = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		SbAside *aside;
 
+		if (!list_member_int(mine, pipeline) || aside_find(pipeline))
+			continue;
+		aside = aside_make(pipeline);
 		aside->tries = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		aside->position = DatumGetLSN(SPI_getbinval(tuple, desc, 3, &isnull));
 		/* the clock may have been set back since */
 		aside->retry_at = Min(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)), TimestampTzPlusMilliseconds(sb_clock_now(), SB_ASIDE_MOST_MS));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	known = true;
 }
 
 static void
@@ -130,29 +133,39 @@ aside_forget(SbAside *aside)
 }
 
 void
-sb_aside_read(const List *rows)
+sb_aside_leave(int32 pipeline)
 {
-	List *before;
-	ListCell *lc, *lc2;
+	SbAside *aside = aside_find(pipeline);
 
-	if (!known)
-		aside_load();
-	before = list_copy(asides);
+	if (aside == NULL)
+		return;
+	asides = list_delete_ptr(asides, aside);
+	pfree(aside);
+}
+
+void
+sb_aside_read(const List *running, const List *mine)
+{
+	List *before = list_copy(asides);
+	ListCell *lc;
+
 	foreach (lc, before)
 	{
 		SbAside *aside = lfirst(lc);
-		bool runs = false;
 
-		foreach (lc2, rows)
-		{
-			const SbPipelineRow *row = lfirst(lc2);
-
-			runs = runs || (row->id == aside->pipeline && row->state == SB_PIPELINE_RUNNING);
-		}
-		if (!runs)
+		if (!list_member_int(running, aside->pipeline))
 			aside_forget(aside);
+		else if (!list_member_int(mine, aside->pipeline))
+			sb_aside_leave(aside->pipeline);
 	}
 	list_free(before);
+	aside_load(mine);
+}
+
+bool
+sb_aside_has(int32 pipeline)
+{
+	return aside_find(pipeline) != NULL;
 }
 
 TimestampTz

@@ -13,8 +13,14 @@
 #include "catalog/sb_pipeline_row.h"
 #include "nodes/pg_list.h"
 
-/* At the first reading of the catalog: what the runner before has left; at each: those that are not to run are no longer on it. SPI connected. */
-extern void sb_aside_read(const List *rows);
+/*
+ * With each reading of the catalog, by id: pipelines that run, and those of them that are this runner's. What another runner has left is on the list then, and those that are not
+ * to run, or another's, are not. SPI connected.
+ */
+extern void sb_aside_read(const List *running, const List *mine);
+/* It is another runner's from now on. */
+extern void sb_aside_leave(int32 pipeline);
+extern bool sb_aside_has(int32 pipeline);
 /* It is not to be opened before the time given; 0: at once. */
 extern TimestampTz sb_aside_until(int32 pipeline);
 /* It is opened. True: it had been put aside. */

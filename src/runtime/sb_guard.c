@@ -62,10 +62,10 @@ sb_slot_restart_lsn(Oid dbid)
 XLogRecPtr
 sb_slot_held_by(SbDatabase *db, TransactionId *xid)
 {
-	*xid = pg_atomic_read_u32(&db->open_xid);
+	*xid = pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].open_xid);
 	if (!TransactionIdIsNormal(*xid) || !TransactionIdIsInProgress(*xid))
 		return InvalidXLogRecPtr;
-	return pg_atomic_read_u64(&db->open_lsn);
+	return pg_atomic_read_u64(&db->lanes[SB_LANE_MAIN].open_lsn);
 }
 
 static uint64
@@ -164,8 +164,8 @@ guard_confirm(SbGuard *guard)
 	{
 		XLogRecPtr position = db->pins > 0 ? Min(guard->least, db->pin_lsn) : guard->least;
 
-		if (position > pg_atomic_read_u64(&db->confirmable))
-			pg_atomic_write_u64(&db->confirmable, position);
+		if (position > pg_atomic_read_u64(&db->lanes[SB_LANE_MAIN].confirmable))
+			pg_atomic_write_u64(&db->lanes[SB_LANE_MAIN].confirmable, position);
 	}
 	pg_atomic_fetch_add_u32(&db->generation, 1);
 	LWLockRelease(sb_registry->lock);
@@ -177,9 +177,9 @@ guard_confirm(SbGuard *guard)
 static bool
 guard_slot_moves(const SbGuard *guard)
 {
-	XLogRecPtr confirmed = pg_atomic_read_u64(&guard->db->confirmed);
+	XLogRecPtr confirmed = pg_atomic_read_u64(&guard->db->lanes[SB_LANE_MAIN].confirmed);
 
-	return guard->db->workers[SB_ROLE_READER].pid != 0 && pg_atomic_read_u32(&guard->db->slot_ready) && guard->insert < confirmed + guard_limit();
+	return guard->db->workers[SB_ROLE_READER].pid != 0 && pg_atomic_read_u32(&guard->db->lanes[SB_LANE_MAIN].slot_ready) && guard->insert < confirmed + guard_limit();
 }
 
 static void
@@ -196,7 +196,7 @@ guard_discard_slot(const SbGuard *guard)
 	if (unneeded)
 	{
 		pg_atomic_write_u32(&db->slot_discard, 1);
-		pg_atomic_write_u32(&db->slot_ready, 0);
+		pg_atomic_write_u32(&db->lanes[SB_LANE_MAIN].slot_ready, 0);
 	}
 	LWLockRelease(sb_registry->lock);
 	if (!unneeded)
@@ -242,7 +242,7 @@ guard_let_catch_up(SbDatabase *db)
 		return;
 	sb_wake_worker(db, SB_ROLE_READER);
 	ConditionVariablePrepareToSleep(&db->changed);
-	while (pg_atomic_read_u64(&db->applied) < flushed)
+	while (pg_atomic_read_u64(&db->lanes[SB_LANE_MAIN].applied) < flushed)
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -283,7 +283,8 @@ guard_run(SbGuard *guard)
 void
 stream_beam_guard_main(Datum arg)
 {
-	SbGuard guard = {.db = sb_worker_begin(arg, SB_ROLE_GUARD)};
+	SbRole role;
+	SbGuard guard = {.db = sb_worker_begin(arg, &role)};
 
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
 	SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION);

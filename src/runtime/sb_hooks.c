@@ -163,8 +163,10 @@ hooks_wake_reader(void)
 {
 	SbDatabase *db = sb_database_find(MyDatabaseId);
 
-	if (db && pg_atomic_read_u32(&db->reader_sleeping))
+	if (db && pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].reader_sleeping))
 		sb_wake_worker(db, SB_ROLE_READER);
+	if (db && pg_atomic_read_u32(&db->lanes[SB_LANE_LATE].reader_sleeping))
+		sb_wake_worker(db, SB_ROLE_LATE_READER);
 }
 
 static void

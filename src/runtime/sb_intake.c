@@ -424,7 +424,7 @@ sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows)
 }
 
 bool
-sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start)
+sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start, XLogRecPtr *reach)
 {
 	uint64 end = pg_atomic_read_u64(&intake->ring->written);
 	const SbFrame *frame;
@@ -438,6 +438,7 @@ sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start)
 		if (frame->type == SB_FRAME_RESET && reset->epoch >= epoch)
 		{
 			*start = reset->start;
+			*reach = reset->reach;
 			found = true;
 		}
 		intake->read += frame->length;

@@ -100,6 +100,6 @@ extern void sb_intake_release(SbIntake *intake);
 extern bool sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows);
 
 /* Skips frames up to the RESET that answers `epoch`; true when it has come: *start is where the session starts. */
-extern bool sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start);
+extern bool sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start, XLogRecPtr *reach);
 
 #endif

@@ -20,6 +20,7 @@
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
+#include "runtime/sb_lane.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_kill_point.h"
@@ -38,8 +39,8 @@
 /* A worker that the postmaster was asked for but that has not reported; a launcher that restarted has no handle to ask. */
 #define SB_START_TIMEOUT_MS 10000
 
-static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner", "stream_beam guard"};
-static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_guard_main"};
+static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner", "stream_beam late reader", "stream_beam late runner", "stream_beam guard"};
+static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_guard_main"};
 
 /* handles of the workers asked for, [database * SB_NROLES + role]; NULL: none */
 static BackgroundWorkerHandle **handles;
@@ -65,8 +66,13 @@ launcher_wants(SbDatabase *db, SbRole role)
 		case SB_DB_PROBE:
 			return role == SB_ROLE_RUNNER;
 		case SB_DB_RUN:
+			if (sb_lane_of_role(role) == SB_LANE_LATE && db->nlaggards == 0)
+				return false;
+			/* the runner makes the ring, as it does in the first lane before there is a reader */
+			if (role == SB_ROLE_LATE_READER && db->lanes[SB_LANE_LATE].ring == 0)
+				return false;
 			/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it */
-			return role == SB_ROLE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
+			return role == SB_ROLE_RUNNER || role == SB_ROLE_LATE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
 		default:
 			return false;
 	}
@@ -108,7 +114,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 
 	sb_worker_describe(&description, worker_functions[role], worker_types[role]);
 	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u", worker_types[role], db->dbid);
-	description.bgw_main_arg = Int32GetDatum(index);
+	description.bgw_main_arg = Int32GetDatum(index * SB_NROLES + role);
 	description.bgw_notify_pid = MyProcPid;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
@@ -128,6 +134,8 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	worker->state = SB_WORKER_STOPPED;
 	LWLockRelease(sb_registry->lock);
 	launcher_set_backoff(db, role, now);
+	if (sb_lane_of_role(role) == SB_LANE_LATE)
+		sb_lane_refuse(db);
 	if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, SB_WELL_AFTER_MS))
 	{
 		warned_at = now;
@@ -170,7 +178,11 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 		return DT_NOEND;
 	}
 	if (!wanted)
+	{
+		/* of the second lane, when a crash of the server has made it unneeded */
+		(void) sb_work_judge(db->dbid, role);
 		return DT_NOEND;
+	}
 	/* it has ended, in this life of the server or in the one before */
 	if (worker->restart_at == 0 && (worker->started_at != 0 || sb_work_judge(db->dbid, role)))
 		launcher_set_backoff(db, role, now);

@@ -96,7 +96,7 @@ sb_postponed_end(SbDatabase *db)
 	ListCell *lc;
 
 	next = any ? Min(least_until, TimestampTzPlusMilliseconds(sb_clock_now(), SB_POSTPONED_RETRY_MS)) : least_until;
-	if (closed_ids == NIL && previous_ids == NIL)
+	if (db == NULL || (closed_ids == NIL && previous_ids == NIL))
 		return;
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	db->npostponed = 0;

@@ -20,7 +20,7 @@ extern void sb_postponed_add(int32 pipeline, bool closed);
 /* It does not run, and is to be looked at then. */
 extern void sb_postponed_until(int32 pipeline, TimestampTz at);
 extern bool sb_postponed_was(int32 pipeline);
-/* Tells those who wait for a pipeline, and fixes when to look again. */
+/* Tells those who wait for a pipeline (db NULL: they know), and fixes when to look again. */
 extern void sb_postponed_end(SbDatabase *db);
 /* When to look again; DT_NOEND: there is nothing. */
 extern TimestampTz sb_postponed_next(void);

@@ -20,18 +20,24 @@
 #include "access/xlogreader.h"
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/decode.h"
 #include "replication/logical.h"
 #include "replication/slot.h"
 #include "replication/snapbuild.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_lane.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
+#include "sb_statement.h"
 #include "source/sb_decode.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -49,6 +55,8 @@
 #define SB_NEIGHBOUR_POLL_MS 10000
 
 static SbDatabase *db;
+static SbLane *lane; /* that it is the reader of ... */
+static SbLaneKind lane_kind;
 static SbRingWriter writer;
 static SbDecoder decoder;
 static uint64 session_epoch;
@@ -73,7 +81,7 @@ reader_at_work(Oid relation, XLogRecPtr lsn)
 static void
 reader_wake_runner(void)
 {
-	sb_wake_worker(db, SB_ROLE_RUNNER);
+	sb_wake_worker(db, sb_lane_runner(lane_kind));
 }
 
 static void
@@ -110,8 +118,8 @@ reader_is_wanted(Oid relation)
 static void
 reader_confirm(bool force)
 {
-	XLogRecPtr wanted = pg_atomic_read_u64(&db->confirmable);
-	XLogRecPtr confirmed = pg_atomic_read_u64(&db->confirmed);
+	XLogRecPtr wanted = pg_atomic_read_u64(&lane->confirmable);
+	XLogRecPtr confirmed = pg_atomic_read_u64(&lane->confirmed);
 	TimestampTz now;
 
 	if (wanted == InvalidXLogRecPtr || wanted <= confirmed)
@@ -122,14 +130,14 @@ reader_confirm(bool force)
 	SB_KILL_POINT("before_confirm");
 	LogicalConfirmReceivedLocation(wanted);
 	SB_KILL_POINT("after_confirm");
-	pg_atomic_write_u64(&db->confirmed, wanted);
+	pg_atomic_write_u64(&lane->confirmed, wanted);
 	confirmed_at = now;
 }
 
 static bool
 reader_session_over(void)
 {
-	return decoder.start_over || pg_atomic_read_u64(&db->rewind_wanted) != session_epoch;
+	return decoder.start_over || pg_atomic_read_u64(&lane->rewind_wanted) != session_epoch;
 }
 
 /* Tells how far it has read, and which transaction keeps the slot from following. */
@@ -140,9 +148,9 @@ reader_publish(XLogReaderState *state)
 	ReorderBufferTXN *oldest = ReorderBufferGetOldestTXN(ctx->reorder);
 
 	if (oldest)
-		pg_atomic_write_u64(&db->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
-	pg_atomic_write_u32(&db->open_xid, oldest ? oldest->xid : InvalidTransactionId);
-	pg_atomic_write_u64(&db->decoded, state->EndRecPtr);
+		pg_atomic_write_u64(&lane->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
+	pg_atomic_write_u32(&lane->open_xid, oldest ? oldest->xid : InvalidTransactionId);
+	pg_atomic_write_u64(&lane->decoded, state->EndRecPtr);
 	published_at = state->EndRecPtr;
 	sb_work_goes_well();
 }
@@ -154,7 +162,7 @@ reader_at_end(XLogReaderState *state)
 	XLogRecPtr end = state->EndRecPtr;
 
 	reader_publish(state);
-	if (end > heartbeat_at && pg_atomic_read_u32(&db->slot_ready))
+	if (end > heartbeat_at && pg_atomic_read_u32(&lane->slot_ready))
 	{
 		heartbeat_at = end;
 		sb_decode_write_heartbeat(end, true);
@@ -197,11 +205,11 @@ reader_sleep(XLogRecPtr have)
 		reader_doze(have);
 		return;
 	}
-	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
+	if (pg_atomic_read_u64(&lane->confirmable) > pg_atomic_read_u64(&lane->confirmed))
 		timeout = SB_CONFIRM_INTERVAL_MS;
 	if (start < watch_flush_until)
 		timeout = SB_FLUSH_POLL_MS;
-	pg_atomic_write_u32(&db->reader_sleeping, 1);
+	pg_atomic_write_u32(&lane->reader_sleeping, 1);
 	pg_memory_barrier();
 	/* a commit that came before the flag was up has not woken us */
 	if (GetFlushRecPtr(NULL) < have && !reader_session_over())
@@ -217,7 +225,7 @@ reader_sleep(XLogRecPtr have)
 			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
 		hurried = end - start < SB_HURRIED_US ? hurried + 1 : 0;
 	}
-	pg_atomic_write_u32(&db->reader_sleeping, 0);
+	pg_atomic_write_u32(&lane->reader_sleeping, 0);
 }
 
 /* XLogPageReadCB: waits for WAL to be flushed; -1 ends the session. */
@@ -239,7 +247,7 @@ reader_page(XLogReaderState *state, XLogRecPtr page, int needed, XLogRecPtr targ
 		if (reader_session_over())
 			return -1;
 		reader_at_end(state);
-		if (pg_atomic_read_u32(&db->slot_ready))
+		if (pg_atomic_read_u32(&lane->slot_ready))
 			reader_confirm(false);
 		reader_sleep(want);
 	}
@@ -343,24 +351,54 @@ reader_ensure_slot(const char *name)
 		reader_create_slot(name);
 }
 
+/*
+ * The second lane reads with a copy of its own, which goes with the process. It is made anew for each session: another laggard may need what the last
+ * one has given back, and the slot keeps what all of them need. No decoding context is there, so that this is an ordinary transaction.
+ */
+static void
+reader_copy_slot(const char *name, const char *copy)
+{
+	Oid types[] = {NAMEOID, NAMEOID};
+	NameData names[2];
+	Datum values[] = {NameGetDatum(&names[0]), NameGetDatum(&names[1])};
+
+	if (SearchNamedReplicationSlot(copy, true) != NULL)
+		ReplicationSlotDrop(copy, true);
+	namestrcpy(&names[0], name);
+	namestrcpy(&names[1], copy);
+	sb_transaction_begin();
+	sb_sql_run("SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2, true)", lengthof(types), types, values, NULL, SPI_OK_SELECT);
+	sb_transaction_commit();
+	/* it knows nothing of what has been confirmed of the copy before */
+	pg_atomic_write_u64(&lane->confirmable, InvalidXLogRecPtr);
+}
+
 static void
 reader_run_session(const char *name)
 {
 	LogicalDecodingContext *ctx;
+	char copy[NAMEDATALEN];
 
+	if (lane_kind == SB_LANE_LATE)
+	{
+		snprintf(copy, sizeof(copy), "%s_late", name);
+		reader_copy_slot(name, copy);
+		name = copy;
+	}
 	sb_slot_acquire(name, true);
-	session_epoch = pg_atomic_read_u64(&db->rewind_wanted);
+	session_epoch = pg_atomic_read_u64(&lane->rewind_wanted);
+	pg_read_barrier();
 	reader_confirm(true);
-	ctx = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &routine, reader_no_output, reader_no_output, NULL);
+	heartbeat_at = Max(MyReplicationSlot->data.confirmed_flush, pg_atomic_read_u64(&lane->start_from));
+	ctx = CreateDecodingContext(heartbeat_at, NIL, false, &routine, reader_no_output, reader_no_output, NULL);
 	XLogBeginRead(ctx->reader, MyReplicationSlot->data.restart_lsn);
 
 	sb_decode_start_session();
-	heartbeat_at = MyReplicationSlot->data.confirmed_flush;
-	pg_atomic_write_u64(&db->confirmed, heartbeat_at);
+	pg_atomic_write_u64(&lane->confirmed, MyReplicationSlot->data.confirmed_flush);
 	SB_KILL_POINT("before_reset");
-	sb_decode_write_reset(session_epoch, heartbeat_at);
+	sb_decode_write_reset(session_epoch, heartbeat_at, MyReplicationSlot->data.confirmed_flush);
 	SB_KILL_POINT("after_reset");
-	pg_atomic_write_u32(&db->slot_ready, 1);
+	pg_atomic_write_u32(&lane->slot_ready, 1);
 	ConditionVariableBroadcast(&db->changed);
 
 	while (!reader_session_over())
@@ -382,7 +420,7 @@ reader_run_session(const char *name)
 		if (ctx->reader->EndRecPtr - published_at > SB_PUBLISH_BYTES)
 			reader_publish(ctx->reader);
 		/* busy with large amounts of WAL, it never comes to its end */
-		if (pg_atomic_read_u64(&db->confirmable) - pg_atomic_read_u64(&db->confirmed) > SB_CONFIRM_BYTES)
+		if (pg_atomic_read_u64(&lane->confirmable) - pg_atomic_read_u64(&lane->confirmed) > SB_CONFIRM_BYTES)
 			reader_confirm(false);
 	}
 	FreeDecodingContext(ctx);
@@ -401,9 +439,12 @@ reader_run(const char *name)
 	PG_CATCH();
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		ErrorData *error = CopyErrorData();
 
 		if (sb_work->kind == SB_WORK_CHANGE)
-			sb_work_fail(CopyErrorData()->message);
+			sb_work_fail(error->message);
+		if (lane_kind == SB_LANE_LATE && error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			sb_lane_refuse(db);
 		MemoryContextSwitchTo(old);
 		PG_RE_THROW();
 	}
@@ -416,8 +457,11 @@ stream_beam_reader_main(Datum arg)
 	char name[NAMEDATALEN];
 	char memory[32];
 	SbRing *ring;
+	SbRole role;
 
-	db = sb_worker_begin(arg, SB_ROLE_READER);
+	db = sb_worker_begin(arg, &role);
+	lane_kind = sb_lane_of_role(role);
+	lane = &db->lanes[lane_kind];
 	sb_slot_name(db->dbid, name);
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "stream_beam reader");
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
@@ -425,13 +469,14 @@ stream_beam_reader_main(Datum arg)
 	snprintf(memory, sizeof(memory), "%dkB", sb_guc_decoding_work_mem_kb);
 	SetConfigOption("logical_decoding_work_mem", memory, PGC_USERSET, PGC_S_SESSION);
 
-	ring = sb_ring_attach(db, false);
+	ring = sb_ring_attach(lane, false);
 	if (ring == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the ring of database %u has not been made", db->dbid)));
 	sb_ring_writer_init(&writer, ring, reader_wake_runner, reader_wait_for_room);
 	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version, .at_work = reader_at_work, .unreadable = sb_work_has_bad_changes() ? sb_work_bad_change : NULL};
 	sb_decode_init(&decoder);
 
-	reader_ensure_slot(name);
+	if (lane_kind == SB_LANE_MAIN)
+		reader_ensure_slot(name);
 	reader_run(name);
 }

@@ -24,6 +24,7 @@
 #include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_housekeeping.h"
+#include "runtime/sb_lane.h"
 #include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
@@ -31,6 +32,7 @@
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_work.h"
+#include "runtime/sb_runner_private.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
@@ -50,45 +52,45 @@
 /* A version that could not take its place tries again after so long. */
 #define SB_SWAP_RETRY_MS 500
 
-static SbDatabase *db;
-static SbIntake *intake;
-static MemoryContext pipelines_context;
-static List *pipelines;           /* of SbPipeline: the running ones */
-static XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
-static uint64 epoch;              /* of the session that frames are taken from */
-static bool awaiting_reset;
-static XLogRecPtr session_start;
-static Oid extension;
-static int32 fed;               /* the pipeline that had the last chunk of its history */
-static bool fed_last;           /* since the last bundle of the ring */
-static uint32 chain_generation; /* as of the reading of the catalog */
-static List *exchanged;         /* ids of versions closed to be opened anew, with nothing missed */
-static TimestampTz next_swap;   /* not before: a lock was not to be had ... */
-static int32 tried_swap;        /* ... by this version */
+SbRunner sb_the_runner;
+static SbRunner *const runner = &sb_the_runner;
+static int32 fed;             /* the pipeline that had the last chunk of its history */
+static bool fed_last;         /* since the last bundle of the ring */
+static TimestampTz next_swap; /* not before: a lock was not to be had ... */
+static int32 tried_swap;      /* ... by this version */
 
-/* what may be confirmed once the commit is flushed */
-static XLogRecPtr pending_commit;
-static XLogRecPtr pending_position;
 static int flush_retries;
 static TimestampTz persisted_at; /* when positions were last written without rows */
 
 /* ---- confirmation ---- */
 
-static XLogRecPtr
-runner_least_position(void)
+XLogRecPtr
+sb_runner_least_position(void)
 {
-	XLogRecPtr least = detached_least != InvalidXLogRecPtr ? detached_least : PG_UINT64_MAX;
+	XLogRecPtr least = runner->detached_least != InvalidXLogRecPtr ? runner->detached_least : PG_UINT64_MAX;
 	ListCell *lc;
 
 	/* one that reads another's result needs nothing of the WAL */
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
 		if (pipeline->row->upstream == 0)
 			least = Min(least, pipeline->persisted);
 	}
-	return least == PG_UINT64_MAX ? intake->position : least;
+	if (runner->lane_kind == SB_LANE_MAIN && sb_lane_least(runner->db) != InvalidXLogRecPtr)
+		least = Min(least, sb_lane_least(runner->db));
+	return least == PG_UINT64_MAX ? runner->intake->position : least;
+}
+
+/* What this lane needs no longer, the slot need not keep for it. */
+static void
+runner_advance_laggards(XLogRecPtr position)
+{
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+		sb_lane_advance(runner->db, ((SbPipeline *) lfirst(lc))->row->id, position);
 }
 
 static void
@@ -96,289 +98,59 @@ runner_confirm(XLogRecPtr position)
 {
 	/* under the lock that a creation takes to fix its start */
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	if (db->pins > 0)
-		position = Min(position, db->pin_lsn);
+	if (runner->db->pins > 0)
+		position = Min(position, runner->db->pin_lsn);
 	/* one has been made that is not on the list yet: it is not asked */
-	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation)
+	if (pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation)
 		position = InvalidXLogRecPtr;
-	if (position > pg_atomic_read_u64(&db->confirmable))
-		pg_atomic_write_u64(&db->confirmable, position);
+	if (position > pg_atomic_read_u64(&runner->lane->confirmable))
+		pg_atomic_write_u64(&runner->lane->confirmable, position);
 	LWLockRelease(sb_registry->lock);
+	if (runner->lane_kind == SB_LANE_LATE && position != InvalidXLogRecPtr)
+		runner_advance_laggards(position);
 }
 
 static void
 runner_try_confirm(void)
 {
-	if (pending_position == InvalidXLogRecPtr)
+	if (runner->pending_position == InvalidXLogRecPtr)
 		return;
-	if (pending_commit > GetFlushRecPtr(NULL))
+	if (runner->pending_commit > GetFlushRecPtr(NULL))
 		return;
 	SB_KILL_POINT("before_confirmable");
-	runner_confirm(pending_position);
+	runner_confirm(runner->pending_position);
 	SB_KILL_POINT("after_confirmable");
-	pending_position = InvalidXLogRecPtr;
+	runner->pending_position = InvalidXLogRecPtr;
 }
 
 static void
 runner_after_bundle(XLogRecPtr commit)
 {
 	runner_try_confirm();
-	if (pending_position == InvalidXLogRecPtr)
+	if (runner->pending_position == InvalidXLogRecPtr)
 	{
-		XLogRecPtr least = runner_least_position();
+		XLogRecPtr least = sb_runner_least_position();
 
-		if (least > pg_atomic_read_u64(&db->confirmable))
+		if (least > pg_atomic_read_u64(&runner->lane->confirmable))
 		{
-			pending_position = least;
-			pending_commit = XactLastCommitEnd;
+			runner->pending_position = least;
+			runner->pending_commit = XactLastCommitEnd;
 			flush_retries = SB_FLUSH_RETRIES;
 			runner_try_confirm();
 		}
 	}
 	if (commit != InvalidXLogRecPtr)
 		sb_work_goes_well();
-	pg_atomic_write_u64(&db->applied, intake->position);
-	ConditionVariableBroadcast(&db->changed);
-}
-
-/* ---- the list of pipelines ---- */
-
-static void
-runner_request_rewind(void)
-{
-	epoch = pg_atomic_add_fetch_u64(&db->rewind_wanted, 1);
-	awaiting_reset = true;
-	/* until the new session has come as far, nothing is known to be applied */
-	pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
-	intake->position = InvalidXLogRecPtr;
-	sb_wake_worker(db, SB_ROLE_READER);
-}
-
-/* Closes what is no longer to run, or was changed. */
-static void
-runner_close_stale(List *rows)
-{
-	ListCell *lc;
-	List *kept = NIL;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-		bool keep = false;
-		ListCell *lc2;
-
-		foreach (lc2, rows)
-		{
-			SbPipelineRow *row = lfirst(lc2);
-
-			if (row->id == pipeline->row->id)
-			{
-				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0;
-				/* to be rolled back to, or no longer: that changes nothing in how it runs */
-				pipeline->row->stage = row->stage;
-			}
-		}
-		if (keep && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
-			kept = lappend(kept, pipeline);
-		else
-			sb_pipeline_close(pipeline);
-	}
-	list_free(pipelines);
-	pipelines = kept;
-}
-
-static int
-runner_compare(const ListCell *a, const ListCell *b)
-{
-	/* they are positive */
-	return ((SbPipeline *) lfirst(a))->row->id - ((SbPipeline *) lfirst(b))->row->id;
-}
-
-/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
-static void
-runner_link(List *rows)
-{
-	ListCell *lc, *lc2;
-
-	list_sort(pipelines, runner_compare);
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-		List *running = NIL;
-		List *waiting = NIL;
-		Oid source = InvalidOid;
-
-		pipeline->misses_reader = false;
-		foreach (lc2, rows)
-		{
-			SbPipelineRow *row = lfirst(lc2);
-			SbPipeline *reader = row->upstream == pipeline->row->id ? sb_pipeline_find(pipelines, row->id) : NULL;
-
-			if (reader)
-				running = lappend(running, reader);
-			/* one that has to be made anew never asks for what it has missed */
-			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
-				waiting = lappend_int(waiting, row->id);
-			if (row->upstream == pipeline->row->id)
-				source = row->source;
-			/* a kept one that has failed is not waited for */
-			if (row->upstream == pipeline->row->id && reader == NULL && row->stage == SB_STAGE_BUILDING)
-				pipeline->misses_reader = true;
-		}
-		sb_chain_set_readers(pipeline, source, running, waiting);
-		list_free(running);
-		list_free(waiting);
-		pipeline->upstream = pipeline->row->upstream ? sb_pipeline_find(pipelines, pipeline->row->upstream) : NULL;
-	}
-}
-
-static void
-runner_publish_sources(uint32 generation)
-{
-	List *sources = NIL;
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		const SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->upstream == 0)
-			sources = list_append_unique_oid(sources, pipeline->plan->source);
-	}
-	sb_sources_set(db, generation, sources);
-	list_free(sources);
-}
-
-/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too; batch views, and the row types in state. */
-static void
-runner_publish_results(List *rows)
-{
-	List *watched = NIL;
-	ListCell *lc;
-
-	foreach (lc, rows)
-		watched = lappend_oid(watched, ((SbPipelineRow *) lfirst(lc))->result);
-	foreach (lc, pipelines)
-	{
-		const SbPipeline *pipeline = lfirst(lc);
-
-		watched = lappend_oid(watched, pipeline->row->view);
-		watched = list_concat_unique_oid(watched, pipeline->signature->row_types);
-	}
-	sb_results_set(db, watched);
-	list_free(watched);
+	pg_atomic_write_u64(&runner->lane->applied, runner->intake->position);
+	ConditionVariableBroadcast(&runner->db->changed);
 }
 
 /* The extension is gone, or is another one: the launcher decides what comes next. */
-static void
-runner_leave(void)
+void
+sb_runner_leave(void)
 {
-	sb_database_event(db, SB_EVENT_MISSING);
+	sb_database_event(runner->db, SB_EVENT_MISSING);
 	proc_exit(0);
-}
-
-static void
-runner_follow_one(void *arg)
-{
-	sb_catalog_follow_owners();
-}
-
-/* One whose row somebody has locked belongs to whom it belonged to, for a little longer. */
-static void
-runner_follow_owners(void)
-{
-	ErrorData *error;
-
-	if (sb_postponed_try(runner_follow_one, NULL, &error))
-		return;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(error);
-	sb_postponed_add(0, false);
-}
-
-static void
-runner_reload(void)
-{
-	uint32 generation = pg_atomic_read_u32(&db->generation);
-	uint32 chains = pg_atomic_read_u32(&db->chain_generation);
-	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old;
-	Oid now;
-	bool rewind = false;
-	List *rows;
-	List *suspects;
-	ListCell *lc;
-
-	sb_transaction_begin();
-	now = get_extension_oid("stream_beam", true);
-	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
-	{
-		sb_transaction_commit();
-		if (OidIsValid(now))
-			proc_exit(1); /* dropped and made again: start anew */
-		runner_leave();
-	}
-	extension = now;
-	old = MemoryContextSwitchTo(scratch);
-	sb_postponed_begin();
-	runner_follow_owners();
-	rows = sb_catalog_pipelines();
-	suspects = sb_suspects_fail(db->dbid, &rows);
-	MemoryContextSwitchTo(pipelines_context);
-	sb_aside_read(rows);
-	runner_close_stale(rows);
-	detached_least = InvalidXLogRecPtr;
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(pipelines, row->id) : NULL;
-
-		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL)
-		{
-			pipeline = sb_opening_open(row, pipelines_context);
-			if (pipeline)
-			{
-				pipelines = lappend(pipelines, pipeline);
-				(void) sb_aside_try(row->id);
-				/*
-				 * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. A new one
-				 * starts here: what has passed by is in the rows of its history.
-				 */
-				rewind = rewind || (row->revision > 1 && row->upstream == 0 && !list_member_int(exchanged, row->id)) ||
-				         (sb_postponed_was(row->id) && row->upstream == 0);
-				if (row->revision == 1 && !sb_postponed_was(row->id))
-					sb_pipeline_start_at(pipeline, intake->position);
-			}
-		}
-		if (pipeline == NULL && sb_void_holds(row))
-			detached_least = detached_least == InvalidXLogRecPtr ? row->progress.position : Min(detached_least, row->progress.position);
-	}
-	/* whatever was current while they were opened */
-	Assert(pipelines == NIL || GetMemoryChunkContext(pipelines) == pipelines_context);
-	SB_KILL_POINT("reload");
-	runner_link(rows);
-	runner_publish_sources(generation);
-	runner_publish_results(rows);
-	MemoryContextSwitchTo(scratch);
-	sb_version_rebuild_marked(rows);
-	sb_version_complete_trees();
-	MemoryContextSwitchTo(old);
-	sb_transaction_commit();
-	sb_suspects_forgive(db->dbid, suspects);
-	MemoryContextDelete(scratch);
-	intake->seen_generation = generation;
-	chain_generation = chains;
-	/* what was to be confirmed knew nothing of those that are new */
-	if (pending_position != InvalidXLogRecPtr)
-		pending_position = Min(pending_position, runner_least_position());
-	list_free(exchanged);
-	exchanged = NIL;
-	sb_housekeeping_ask();
-	/* also where one is awaited: that session may have begun without these sources */
-	if (rewind)
-		runner_request_rewind();
-	/* who waits for one that is opened has to see first that nothing is known to be applied */
-	sb_postponed_end(db);
 }
 
 /* ---- versions ---- */
@@ -390,7 +162,7 @@ runner_close_versions(List *names)
 	List *kept = NIL;
 	ListCell *lc, *lc2;
 
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 		bool close = false;
@@ -402,11 +174,11 @@ runner_close_versions(List *names)
 			kept = lappend(kept, pipeline);
 			continue;
 		}
-		exchanged = lappend_int(exchanged, pipeline->row->id);
+		runner->exchanged = lappend_int(runner->exchanged, pipeline->row->id);
 		sb_pipeline_close(pipeline);
 	}
-	list_free(pipelines);
-	pipelines = kept;
+	list_free(runner->pipelines);
+	runner->pipelines = kept;
 }
 
 /* Versions that are as far take the current ones' places, or try so again later. */
@@ -424,8 +196,8 @@ runner_swap(List *exchanges)
 	{
 		SB_KILL_POINT("after_swap");
 		runner_close_versions(names);
-		runner_reload();
-		ConditionVariableBroadcast(&db->changed);
+		sb_runner_reload();
+		ConditionVariableBroadcast(&runner->db->changed);
 	}
 	list_free_deep(names);
 	list_free_deep(exchanges);
@@ -444,8 +216,8 @@ runner_slot_waits(void)
 
 	if (!TimestampDifferenceExceeds(persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
 		return false;
-	restart = sb_slot_restart_lsn(db->dbid);
-	return restart != InvalidXLogRecPtr && intake->position > restart && intake->position - restart > SB_PERSIST_BYTES;
+	restart = sb_slot_restart_lsn(runner->db->dbid);
+	return restart != InvalidXLogRecPtr && runner->intake->position > restart && runner->intake->position - restart > SB_PERSIST_BYTES;
 }
 
 static bool
@@ -454,11 +226,11 @@ runner_persist_due(void)
 	bool waits = runner_slot_waits();
 	ListCell *lc;
 
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (intake->position > pipeline->persisted && (waits || intake->position - pipeline->persisted > SB_PERSIST_BYTES))
+		if (runner->intake->position > pipeline->persisted && (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
 	return false;
@@ -471,18 +243,18 @@ runner_persist_one(void *arg)
 }
 
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
-static void
-runner_persist_positions(void)
+void
+sb_runner_persist_positions(void)
 {
 	ListCell *lc;
 
 	sb_transaction_begin();
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 		ErrorData *error;
 
-		pipeline->progress.position = Max(pipeline->progress.position, intake->position);
+		pipeline->progress.position = Max(pipeline->progress.position, runner->intake->position);
 		pipeline->changed = true;
 		if (sb_postponed_try(runner_persist_one, &pipeline->progress, &error))
 			continue;
@@ -493,7 +265,7 @@ runner_persist_positions(void)
 		pipeline->changed = false;
 	}
 	sb_transaction_commit();
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 		sb_pipeline_keep(lfirst(lc));
 	persisted_at = GetCurrentTimestamp();
 }
@@ -502,11 +274,11 @@ static TimestampTz
 runner_next_wake(void)
 {
 	TimestampTz wake = DT_NOEND;
-	bool awaited = pg_atomic_read_u32(&db->watermark_waiters) > 0;
+	bool awaited = pg_atomic_read_u32(&runner->db->watermark_waiters) > 0;
 	ListCell *lc;
 
-	foreach (lc, pipelines)
-		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), intake->caught_up, awaited));
+	foreach (lc, runner->pipelines)
+		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), runner->intake->caught_up, awaited));
 	return wake;
 }
 
@@ -517,13 +289,13 @@ runner_evict(void)
 	Size total = 0;
 	ListCell *lc;
 
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 		total += sb_cells_bytes(((SbPipeline *) lfirst(lc))->cells);
 	if (total <= budget)
 		return;
 	sb_transaction_begin();
 	/* each gives back its share */
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbCells *cells = ((SbPipeline *) lfirst(lc))->cells;
 
@@ -542,18 +314,18 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	if (end == SB_BUNDLE_RESET)
 	{
 		/* the reader has started anew by itself: what it sends now begins at the slot's position */
-		awaiting_reset = true;
+		runner->awaiting_reset = true;
 		return;
 	}
 	if (end != SB_BUNDLE_FAILED && runner_persist_due())
-		runner_persist_positions();
+		sb_runner_persist_positions();
 	if (end != SB_BUNDLE_FAILED)
-		sb_aside_look(pipelines);
+		sb_aside_look(runner->pipelines);
 	runner_after_bundle(commit);
 	/* there may be letters that are too many */
 	sb_housekeeping_ask();
 	if (end == SB_BUNDLE_FAILED)
-		pg_atomic_fetch_add_u32(&db->generation, 1);
+		pg_atomic_fetch_add_u32(&runner->db->generation, 1);
 }
 
 /* A step of what a user asks for. False: there is none to take now. */
@@ -563,12 +335,12 @@ runner_command(void)
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	if (sb_commands_next(db, intake->position) > sb_clock_now())
+	if (sb_commands_next(runner->db, runner->intake->position) > sb_clock_now())
 		return false;
-	end = sb_commands_step(db, intake, pipelines, chain_generation, &commit);
+	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, runner->chain_generation, &commit);
 	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
-		return pg_atomic_read_u32(&db->generation) != intake->seen_generation;
+		return pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation;
 	runner_end_bundle(end, commit);
 	return true;
 }
@@ -577,7 +349,7 @@ static void
 runner_bundle(void)
 {
 	XLogRecPtr commit;
-	SbBundleEnd end = sb_bundle_run(intake, pipelines, &db->chain_generation, chain_generation, &commit);
+	SbBundleEnd end = sb_bundle_run(runner->intake, runner->pipelines, &runner->db->chain_generation, runner->chain_generation, &commit);
 
 	runner_end_bundle(end, commit);
 }
@@ -592,10 +364,10 @@ runner_next_history(TimestampTz now, TimestampTz *at)
 
 	*at = DT_NOEND;
 	/* they are in the order of their ids */
-	foreach (lc, pipelines)
+	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		TimestampTz due = sb_history_next(pipeline, intake->position);
+		TimestampTz due = sb_history_next(pipeline, runner->intake->position);
 
 		*at = Min(*at, due);
 		if (due > now)
@@ -616,12 +388,12 @@ runner_history(SbPipeline *pipeline)
 	SbBundleEnd end;
 
 	fed = pipeline->row->id;
-	end = sb_bundle_feed(intake, pipelines, &feed, &db->chain_generation, chain_generation, &commit);
+	end = sb_bundle_feed(runner->intake, runner->pipelines, &feed, &runner->db->chain_generation, runner->chain_generation, &commit);
 	runner_end_bundle(end, commit);
 	if (end == SB_BUNDLE_DONE)
 	{
 		XLogFlush(sb_history_awaits(pipeline));
-		sb_wake_worker(db, SB_ROLE_READER);
+		sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 	}
 }
 
@@ -632,23 +404,24 @@ runner_void_gapped(void)
 	bool any;
 
 	sb_transaction_begin();
-	any = sb_void_gapped(session_start);
+	any = sb_void_gapped(runner->session_reach);
 	sb_transaction_commit();
 	if (any)
-		runner_reload();
+		sb_runner_reload();
 }
 
 /* Waits for the frame that starts the session asked for. */
 static bool
 runner_await_reset(void)
 {
-	if (!sb_intake_skip_to_reset(intake, epoch, &session_start))
+	if (!sb_intake_skip_to_reset(runner->intake, runner->epoch, &runner->session_start, &runner->session_reach))
 		return false;
-	awaiting_reset = false;
-	intake->position = session_start;
-	runner_void_gapped();
+	runner->awaiting_reset = false;
+	runner->intake->position = runner->session_start;
+	if (runner->lane_kind == SB_LANE_MAIN)
+		runner_void_gapped();
 	runner_after_bundle(InvalidXLogRecPtr);
-	return !awaiting_reset;
+	return !runner->awaiting_reset;
 }
 
 static long
@@ -658,7 +431,7 @@ runner_timeout(TimestampTz wake)
 
 	if (wake != DT_NOEND)
 		timeout = Max(1, TimestampDifferenceMilliseconds(sb_clock_now(), wake));
-	if (pending_position != InvalidXLogRecPtr && flush_retries > 0)
+	if (runner->pending_position != InvalidXLogRecPtr && flush_retries > 0)
 	{
 		flush_retries--;
 		timeout = timeout < 0 ? SB_FLUSH_RETRY_MS : Min(timeout, SB_FLUSH_RETRY_MS);
@@ -673,19 +446,23 @@ runner_turn(void)
 	SbPipeline *history;
 	List *ready;
 
-	if (pg_atomic_read_u32(&db->generation) != intake->seen_generation || sb_postponed_next() <= sb_clock_now())
-		runner_reload();
-	if (awaiting_reset && !runner_await_reset())
+	if (pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation || sb_postponed_next() <= sb_clock_now())
+		sb_runner_reload();
+	if (runner->awaiting_reset && !runner_await_reset())
 	{
+		if (runner->lane_kind == SB_LANE_LATE)
+			sb_runner_give_back();
 		sb_worker_sleep(runner_timeout(sb_postponed_next()));
 		return;
 	}
-	if (sb_housekeeping_next() <= sb_clock_now())
+	if (runner->lane_kind == SB_LANE_MAIN && sb_runner_waits_for_joiner())
+		return;
+	if (runner->lane_kind == SB_LANE_MAIN && sb_housekeeping_next() <= sb_clock_now())
 	{
 		sb_housekeeping_run(sb_clock_now());
 		return;
 	}
-	ready = sb_version_ready(pipelines, tried_swap);
+	ready = runner->lane_kind == SB_LANE_MAIN ? sb_version_ready(runner->pipelines, tried_swap) : NIL;
 	swap_at = ready ? next_swap : DT_NOEND;
 	if (swap_at <= sb_clock_now())
 	{
@@ -693,60 +470,72 @@ runner_turn(void)
 		return;
 	}
 	list_free_deep(ready);
-	if (runner_command())
+	if (runner->lane_kind == SB_LANE_MAIN && runner_command())
+		return;
+	if (runner->lane_kind == SB_LANE_LATE && sb_runner_join())
 		return;
 	wake = runner_next_wake();
 	now = sb_clock_now();
 	history = runner_next_history(now, &history_at);
 	/* by turns, where there is something in the ring all the time */
-	if (history && !(fed_last && sb_intake_has_frames(intake)))
+	if (history && !(fed_last && sb_intake_has_frames(runner->intake)))
 	{
 		fed_last = true;
 		runner_history(history);
 		return;
 	}
 	fed_last = false;
-	if (sb_intake_has_frames(intake) || wake <= now)
+	if (sb_intake_has_frames(runner->intake) || wake <= now)
 	{
 		runner_bundle();
 		return;
 	}
 	runner_try_confirm();
-	if (pg_atomic_read_u64(&db->confirmable) > pg_atomic_read_u64(&db->confirmed))
-		sb_wake_worker(db, SB_ROLE_READER);
+	if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
+		sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 	pgstat_report_stat(true);
-	wake = Min(Min(Min(wake, history_at), sb_postponed_next()), Min(sb_housekeeping_next(), swap_at));
-	sb_worker_sleep(runner_timeout(Min(wake, sb_commands_next(db, intake->position))));
+	wake = Min(Min(wake, history_at), sb_postponed_next());
+	if (runner->lane_kind == SB_LANE_MAIN)
+		wake = Min(Min(wake, sb_commands_next(runner->db, runner->intake->position)), Min(sb_housekeeping_next(), swap_at));
+	sb_worker_sleep(runner_timeout(wake));
 }
 
 void
 stream_beam_runner_main(Datum arg)
 {
-	db = sb_worker_begin(arg, SB_ROLE_RUNNER);
-	pipelines_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	SbRole role;
+
+	runner->db = sb_worker_begin(arg, &role);
+	runner->lane_kind = sb_lane_of_role(role);
+	runner->lane = &runner->db->lanes[runner->lane_kind];
+	runner->context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
 	/* what a crash loses the slot has */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 
 	sb_limit_install();
 	StartTransactionCommand();
-	extension = get_extension_oid("stream_beam", true);
-	if (OidIsValid(extension))
+	runner->extension = get_extension_oid("stream_beam", true);
+	if (OidIsValid(runner->extension))
 		sb_bracket_check_schemas();
 	CommitTransactionCommand();
-	if (!OidIsValid(extension))
-		runner_leave();
+	if (!OidIsValid(runner->extension))
+		sb_runner_leave();
 	/* before there is a reader */
-	sb_void_check_home(db);
-	intake = sb_intake_create(sb_ring_attach(db, true), &db->generation, &db->creations, pipelines_context);
-	sb_database_event(db, SB_EVENT_FOUND);
+	if (runner->lane_kind == SB_LANE_MAIN)
+		sb_void_check_home(runner->db);
+	runner->intake = sb_intake_create(sb_ring_attach(runner->lane, true), &runner->db->generation, &runner->db->creations, runner->context);
+	if (runner->lane_kind == SB_LANE_MAIN)
+		sb_database_event(runner->db, SB_EVENT_FOUND);
+	else
+		sb_wake_launcher();
 	/* first the sources, then the session: the reader drops the rows of tables that it does not know */
-	runner_reload();
-	runner_request_rewind();
+	sb_runner_reload();
+	sb_runner_request_rewind();
 	for (;;)
 	{
 		sb_worker_check();
 		sb_limit_refresh();
-		MemoryContextSwitchTo(pipelines_context);
+		MemoryContextSwitchTo(runner->context);
 		runner_turn();
 		sb_work_completed();
 	}

@@ -9,6 +9,7 @@
 #include "runtime/sb_shmem.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
+#include "sb_compat.h"
 #include "sb_guc.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -36,24 +37,32 @@ shmem_request(void)
 }
 
 static void
+shmem_lane_init(SbLane *lane)
+{
+	pg_atomic_init_u64(&lane->rewind_wanted, 0);
+	pg_atomic_init_u64(&lane->start_from, InvalidXLogRecPtr);
+	pg_atomic_init_u32(&lane->reader_sleeping, 0);
+	pg_atomic_init_u32(&lane->slot_ready, 0);
+	pg_atomic_init_u64(&lane->open_lsn, InvalidXLogRecPtr);
+	pg_atomic_init_u32(&lane->open_xid, InvalidTransactionId);
+	pg_atomic_init_u64(&lane->confirmable, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&lane->confirmed, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&lane->applied, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&lane->decoded, InvalidXLogRecPtr);
+}
+
+static void
 shmem_database_init(SbDatabase *db)
 {
 	pg_atomic_init_u32(&db->sources_version, 0);
 	pg_atomic_init_u32(&db->generation, 0);
 	pg_atomic_init_u32(&db->chain_generation, 0);
 	pg_atomic_init_u32(&db->creations, 0);
-	pg_atomic_init_u64(&db->rewind_wanted, 0);
-	pg_atomic_init_u32(&db->reader_sleeping, 0);
-	pg_atomic_init_u32(&db->slot_ready, 0);
 	pg_atomic_init_u32(&db->slot_discard, 0);
-	pg_atomic_init_u64(&db->open_lsn, InvalidXLogRecPtr);
-	pg_atomic_init_u32(&db->open_xid, InvalidTransactionId);
-	pg_atomic_init_u64(&db->confirmable, InvalidXLogRecPtr);
-	pg_atomic_init_u64(&db->confirmed, InvalidXLogRecPtr);
-	pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
-	pg_atomic_init_u64(&db->decoded, InvalidXLogRecPtr);
 	pg_atomic_init_u32(&db->watermark_waiters, 0);
 	pg_atomic_init_u32(&db->commands, 0);
+	for (int i = 0; i < SB_NLANES; i++)
+		shmem_lane_init(&db->lanes[i]);
 	ConditionVariableInit(&db->changed);
 }
 
@@ -102,6 +111,16 @@ sb_database_find(Oid dbid)
 	return NULL;
 }
 
+static void
+database_clear_lane(SbLane *lane)
+{
+	pg_atomic_write_u32(&lane->slot_ready, 0);
+	pg_atomic_write_u32(&lane->open_xid, InvalidTransactionId);
+	pg_atomic_write_u64(&lane->confirmable, InvalidXLogRecPtr);
+	pg_atomic_write_u64(&lane->confirmed, InvalidXLogRecPtr);
+	pg_atomic_write_u64(&lane->applied, InvalidXLogRecPtr);
+}
+
 SbDatabase *
 sb_database_get(Oid dbid)
 {
@@ -123,12 +142,13 @@ sb_database_get(Oid dbid)
 			memset(db->workers, 0, sizeof(db->workers));
 			db->guard_wanted = false;
 			db->guard_at = db->guard_blamed_at = 0;
-			pg_atomic_write_u32(&db->slot_ready, 0);
+			db->nlaggards = 0;
+			db->late_refused_at = 0;
+			db->joining = false;
+			db->join_at = InvalidXLogRecPtr;
 			pg_atomic_write_u32(&db->slot_discard, 0);
-			pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);
-			pg_atomic_write_u64(&db->confirmable, InvalidXLogRecPtr);
-			pg_atomic_write_u64(&db->confirmed, InvalidXLogRecPtr);
-			pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
+			for (int i = 0; i < SB_NLANES; i++)
+				database_clear_lane(&db->lanes[i]);
 		}
 	}
 	LWLockRelease(sb_registry->lock);
@@ -180,8 +200,8 @@ sb_database_move(SbDatabase *db, SbDbEvent event)
 	}
 }
 
-static void
-wake_launcher(void)
+void
+sb_wake_launcher(void)
 {
 	Latch *latch = sb_registry->launcher_latch;
 
@@ -196,7 +216,7 @@ sb_database_event(SbDatabase *db, SbDbEvent event)
 	sb_database_move(db, event);
 	LWLockRelease(sb_registry->lock);
 	ConditionVariableBroadcast(&db->changed);
-	wake_launcher();
+	sb_wake_launcher();
 }
 
 bool
@@ -221,6 +241,21 @@ sb_wake_worker(SbDatabase *db, SbRole role)
 
 static SbDatabase *attached_database;
 
+/* The second lane's ring goes with its runner, and so does the reader, which has it mapped: memory that is seldom needed. */
+static void
+detach_late_ring(SbDatabase *db)
+{
+	SbLane *lane = &db->lanes[SB_LANE_LATE];
+	pid_t reader = db->workers[SB_ROLE_LATE_READER].pid;
+
+	if (lane->ring == 0)
+		return;
+	dsm_unpin_segment(lane->ring);
+	lane->ring = 0;
+	if (reader != 0)
+		kill(reader, SIGTERM);
+}
+
 static void
 worker_detach(int code, Datum role)
 {
@@ -230,22 +265,30 @@ worker_detach(int code, Datum role)
 	/* the server does that later; who waits for this worker to be gone needs its slot, too */
 	if (MyReplicationSlot != NULL)
 		ReplicationSlotRelease();
+	sb_slots_cleanup();
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	worker->state = SB_WORKER_STOPPED;
 	worker->pid = 0;
 	worker->latch = NULL;
+	if (DatumGetInt32(role) == SB_ROLE_LATE_RUNNER)
+		detach_late_ring(db);
+	/* it waits for nobody any more */
+	if (DatumGetInt32(role) == SB_ROLE_RUNNER)
+		db->join_at = InvalidXLogRecPtr;
 	/* one that ended with an error comes back */
 	if (DatumGetInt32(role) == SB_ROLE_GUARD && code == 0)
 		db->guard_wanted = false;
 	LWLockRelease(sb_registry->lock);
-	if (DatumGetInt32(role) == SB_ROLE_READER)
+	if (DatumGetInt32(role) == SB_ROLE_READER || DatumGetInt32(role) == SB_ROLE_LATE_READER)
 	{
-		pg_atomic_write_u32(&db->slot_ready, 0);
-		pg_atomic_write_u32(&db->reader_sleeping, 0);
-		pg_atomic_write_u32(&db->open_xid, InvalidTransactionId);
+		SbLane *lane = &db->lanes[sb_lane_of_role(DatumGetInt32(role))];
+
+		pg_atomic_write_u32(&lane->slot_ready, 0);
+		pg_atomic_write_u32(&lane->reader_sleeping, 0);
+		pg_atomic_write_u32(&lane->open_xid, InvalidTransactionId);
 	}
 	ConditionVariableBroadcast(&db->changed);
-	wake_launcher();
+	sb_wake_launcher();
 }
 
 void
@@ -268,13 +311,13 @@ sb_worker_attach(SbDatabase *db, SbRole role)
  * come and go without agreeing on who makes it.
  */
 SbRing *
-sb_ring_attach(SbDatabase *db, bool create)
+sb_ring_attach(SbLane *lane, bool create)
 {
 	Size data_size = (Size) sb_guc_ring_size_kb * 1024;
 	dsm_segment *segment;
 	SbRing *ring;
 
-	if (db->ring == 0)
+	if (lane->ring == 0)
 	{
 		if (!create)
 			return NULL;
@@ -283,14 +326,21 @@ sb_ring_attach(SbDatabase *db, bool create)
 		ring = dsm_segment_address(segment);
 		sb_ring_init(ring, data_size);
 		dsm_pin_segment(segment);
-		db->ring = dsm_segment_handle(segment);
+		lane->ring = dsm_segment_handle(segment);
 		return ring;
 	}
-	segment = dsm_attach(db->ring);
+	segment = dsm_attach(lane->ring);
 	if (segment == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", db->dbid)));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", MyDatabaseId)));
 	dsm_pin_mapping(segment);
 	return dsm_segment_address(segment);
+}
+
+static void
+wake_runners(SbDatabase *db)
+{
+	sb_wake_worker(db, SB_ROLE_RUNNER);
+	sb_wake_worker(db, SB_ROLE_LATE_RUNNER);
 }
 
 XLogRecPtr
@@ -320,7 +370,7 @@ sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
 		db->pins--;
 	LWLockRelease(sb_registry->lock);
 	if (changed)
-		sb_wake_worker(db, SB_ROLE_RUNNER);
+		wake_runners(db);
 }
 
 bool
@@ -332,6 +382,8 @@ sb_database_has_postponed(SbDatabase *db, int32 pipeline)
 	found = db->npostponed > SB_MAX_POSTPONED;
 	for (int i = 0; i < db->npostponed && !found; i++)
 		found = db->postponed[i] == pipeline;
+	for (int i = 0; i < db->nlaggards && !found; i++)
+		found = db->laggards[i].pipeline == pipeline;
 	LWLockRelease(sb_registry->lock);
 	return found;
 }
@@ -340,7 +392,7 @@ void
 sb_tell_runner(SbDatabase *db)
 {
 	pg_atomic_fetch_add_u32(&db->generation, 1);
-	sb_wake_worker(db, SB_ROLE_RUNNER);
+	wake_runners(db);
 }
 
 void

@@ -26,10 +26,39 @@ typedef enum SbRole
 {
 	SB_ROLE_READER,
 	SB_ROLE_RUNNER,
+	SB_ROLE_LATE_READER, /* of the second lane, while there are laggards (sb_lane.h) */
+	SB_ROLE_LATE_RUNNER,
 	SB_ROLE_GUARD /* runs when it is asked for (sb_guard.c) */
 } SbRole;
 
-#define SB_NROLES 3
+#define SB_NROLES 5
+
+/* A reader, a ring and a runner. Pipelines that are behind the others are in the second one until they have come to where these are. */
+typedef enum SbLaneKind
+{
+	SB_LANE_MAIN,
+	SB_LANE_LATE
+} SbLaneKind;
+
+#define SB_NLANES 2
+
+static inline SbRole
+sb_lane_reader(SbLaneKind lane)
+{
+	return lane == SB_LANE_MAIN ? SB_ROLE_READER : SB_ROLE_LATE_READER;
+}
+
+static inline SbRole
+sb_lane_runner(SbLaneKind lane)
+{
+	return lane == SB_LANE_MAIN ? SB_ROLE_RUNNER : SB_ROLE_LATE_RUNNER;
+}
+
+static inline SbLaneKind
+sb_lane_of_role(SbRole role)
+{
+	return role == SB_ROLE_LATE_READER || role == SB_ROLE_LATE_RUNNER ? SB_LANE_LATE : SB_LANE_MAIN;
+}
 
 /* What the launcher is to have running for a database. Moves: the table in sb_registry.c. */
 typedef enum SbDbState
@@ -67,6 +96,31 @@ typedef struct SbWorker
 	TimestampTz restart_at; /* not before; set by the launcher */
 } SbWorker;
 
+typedef struct SbLane
+{
+	dsm_handle ring;                  /* 0: not yet made; by the first runner, pinned until server stop; of the second lane until its runner ends */
+	pg_atomic_uint64 rewind_wanted;   /* by the runner: sessions of the reader it asked for */
+	pg_atomic_uint64 start_from;      /* by the runner: what is before it has had */
+	pg_atomic_uint32 reader_sleeping; /* by the reader: commits are to wake it */
+	pg_atomic_uint32 slot_ready;      /* by the reader: the slot exists and decoding has begun */
+	pg_atomic_uint64 open_lsn;        /* by the reader: where decoding has to begin for the oldest transaction that it has seen no end of */
+	pg_atomic_uint32 open_xid;        /* by the reader: that transaction; 0: none */
+	pg_atomic_uint64 confirmable;     /* by the runner, without one by the guard: flushed by all pipelines up to here */
+	pg_atomic_uint64 confirmed;       /* by the reader: told to the slot */
+	pg_atomic_uint64 applied;         /* by the runner: committed (not always flushed) up to here */
+	pg_atomic_uint64 decoded;         /* by the reader: read the WAL up to here */
+} SbLane;
+
+/* A pipeline that is behind, with all that read its result (sb_lane.h). */
+typedef struct SbLaggard
+{
+	int32 pipeline;
+	XLogRecPtr position; /* flushed: what the slot has to keep */
+	XLogRecPtr from;     /* from here on the first lane has its source's rows too */
+} SbLaggard;
+
+#define SB_MAX_LAGGARDS 128 /* beyond this the first lane goes back for them */
+
 typedef struct SbDatabase
 {
 	Oid dbid; /* InvalidOid: a free entry */
@@ -74,7 +128,6 @@ typedef struct SbDatabase
 	bool probe_again; /* an event came while it could not be handled */
 	int blockers;     /* commands that want the workers gone */
 	SbWorker workers[SB_NROLES];
-	dsm_handle ring; /* 0: not yet made; by the first runner, pinned until server stop */
 
 	/* the bound on retained WAL */
 	bool guard_wanted;           /* by the launcher, cleared when the guard has done its work */
@@ -94,6 +147,14 @@ typedef struct SbDatabase
 	Oid results[SB_MAX_SOURCES];
 	bool results_left_out;
 
+	SbLane lanes[SB_NLANES];
+	/* the pipelines of the second lane: added by the first lane's runner, removed by the second's */
+	int nlaggards;
+	SbLaggard laggards[SB_MAX_LAGGARDS];
+	TimestampTz late_refused_at; /* by launcher and late reader: there was no worker or no slot to be had for the second lane */
+	bool joining;                /* by the second lane's runner: one is as good as there */
+	XLogRecPtr join_at;          /* by the first lane's: it waits here for it; invalid: it does not */
+
 	/* by the runner: pipelines that are to run and do not, since somebody has their tables locked */
 	int npostponed;
 	int32 postponed[SB_MAX_POSTPONED];
@@ -101,16 +162,7 @@ typedef struct SbDatabase
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
 	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
 	pg_atomic_uint32 chain_generation;  /* bumped by each committed creation of a pipeline over another's result */
-	pg_atomic_uint64 rewind_wanted;     /* by the runner: sessions of the reader it asked for */
-	pg_atomic_uint32 reader_sleeping;   /* by the reader: commits are to wake it */
-	pg_atomic_uint32 slot_ready;        /* by the reader: the slot exists and decoding has begun */
 	pg_atomic_uint32 slot_discard;      /* by guard and reader: the slot is to be made anew; cleared by the reader when it is */
-	pg_atomic_uint64 open_lsn;          /* by the reader: where decoding has to begin for the oldest transaction that it has seen no end of */
-	pg_atomic_uint32 open_xid;          /* by the reader: that transaction; 0: none */
-	pg_atomic_uint64 confirmable;       /* by the runner, without one by the guard: flushed by all pipelines up to here */
-	pg_atomic_uint64 confirmed;         /* by the reader: told to the slot */
-	pg_atomic_uint64 applied;           /* by the runner: committed (not always flushed) up to here */
-	pg_atomic_uint64 decoded;           /* by the reader: read the WAL up to here */
 	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
 	pg_atomic_uint32 commands;          /* by those who ask for something (sb_command.h), after they have committed it */
 	ConditionVariable changed;          /* applied, slot_ready or a worker's state has changed */
@@ -143,11 +195,12 @@ extern void sb_database_move(SbDatabase *db, SbDbEvent event);
 /* None of its workers runs. */
 extern bool sb_database_is_left(const SbDatabase *db);
 extern void sb_wake_worker(SbDatabase *db, SbRole role);
+extern void sb_wake_launcher(void);
 
 /* For a worker: reports that it runs, and arranges that its exit is reported too. */
 extern void sb_worker_attach(SbDatabase *db, SbRole role);
 /* Maps the ring; the runner makes it where it is missing. */
-extern SbRing *sb_ring_attach(SbDatabase *db, bool create);
+extern SbRing *sb_ring_attach(SbLane *lane, bool create);
 
 /* Holds the confirmation of the slot at the present position until sb_pin_release(); returns that position. */
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);

@@ -105,9 +105,10 @@ worker_end_of_transaction(XactEvent event, void *arg)
 }
 
 SbDatabase *
-sb_worker_begin(Datum arg, SbRole role)
+sb_worker_begin(Datum arg, SbRole *role_out)
 {
-	SbDatabase *db = &sb_registry->databases[DatumGetInt32(arg)];
+	SbDatabase *db = &sb_registry->databases[DatumGetInt32(arg) / SB_NROLES];
+	SbRole role = DatumGetInt32(arg) % SB_NROLES;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -121,6 +122,7 @@ sb_worker_begin(Datum arg, SbRole role)
 	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
 	worker_set_all();
 	RegisterXactCallback(worker_end_of_transaction, NULL);
+	*role_out = role;
 	return db;
 }
 

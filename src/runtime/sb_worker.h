@@ -17,8 +17,8 @@ extern void sb_worker_describe(BackgroundWorker *worker, const char *function, c
 extern TimestampTz sb_clock_now(void);
 /* By how much it is ahead of the wall clock. */
 extern int64 sb_clock_ahead(void);
-/* Signal handlers, connection, attachment, for the entry points of a database's workers. The argument is the registry's index. */
-extern SbDatabase *sb_worker_begin(Datum arg, SbRole role);
+/* Signal handlers, connection, attachment, for the entry points of a database's workers. The argument says which database and role. */
+extern SbDatabase *sb_worker_begin(Datum arg, SbRole *role);
 /* Interrupts and configuration reload: once in each turn of a worker's loop. */
 extern void sb_worker_check(void);
 /* Sleeps until the latch is set, or timeout_ms (-1: none) has passed. */

@@ -137,12 +137,13 @@ decode_append(const void *frame)
 }
 
 void
-sb_decode_write_reset(uint64 epoch, XLogRecPtr start)
+sb_decode_write_reset(uint64 epoch, XLogRecPtr start, XLogRecPtr reach)
 {
 	SbResetFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_RESET, sizeof(SbResetFrame));
 
 	frame->epoch = epoch;
 	frame->start = start;
+	frame->reach = reach;
 	sb_ring_append(decoder->writer, frame);
 	sb_ring_publish(decoder->writer);
 }

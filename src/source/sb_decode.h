@@ -36,7 +36,7 @@ extern void sb_decode_init(SbDecoder *decoder);
 extern void sb_decode_start_session(void);
 extern void sb_decode_plugin_callbacks(OutputPluginCallbacks *callbacks);
 
-extern void sb_decode_write_reset(uint64 epoch, XLogRecPtr start);
+extern void sb_decode_write_reset(uint64 epoch, XLogRecPtr start, XLogRecPtr reach);
 /* Says that everything committed up to `position` has been sent, and publishes. */
 extern void sb_decode_write_heartbeat(XLogRecPtr position, bool caught_up);
 

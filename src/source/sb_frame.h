@@ -42,6 +42,7 @@ typedef struct SbResetFrame
 	SbFrame head;
 	uint64 epoch;     /* answers the rewind requests up to this number */
 	XLogRecPtr start; /* every transaction whose commit record ends after this comes */
+	XLogRecPtr reach; /* the slot could have begun here */
 } SbResetFrame;
 
 typedef struct SbBeginFrame

@@ -12,6 +12,19 @@ QUERY = """
      GROUP BY w.window_start, w.window_end, s.key"""
 
 
+def measure(db, rate, seconds):
+    """p50, p99, maximum and time between two reads in microseconds, the rate reached and the rows."""
+    text = sb.program([os.path.join(os.environ["SB_BENCH_BUILT"], "sb_bench_freshness"), str(rate), str(seconds)],
+                      timeout=seconds + 60, env={**os.environ, "PGDATABASE": db})
+    found = re.match(r"rows (\d+) rate (\d+) p50 (\d+) p99 (\d+) max (\d+) read (\d+)", text)
+    if not found:
+        raise sb.Failure(f"sb_bench_freshness said: {text}")
+    rows, reached, p50, p99, most, read = (int(x) for x in found.groups())
+    if reached < 0.95 * rate:
+        raise sb.Failure(f"the writers reached only {reached} of {rate} transactions a second: the machine is too busy")
+    return p50, p99, most, read, reached, rows
+
+
 def run():
     with sb.database("freshness") as db:
         sb.psql(db, "CREATE TABLE source (id bigint, ts timestamptz, key int, amount float8)")
@@ -19,17 +32,39 @@ def run():
         sb.wait_for(db, "result")
         workers = {kind: sb.worker(db, kind) for kind in ("reader", "runner")}
         before = {kind: sb.cpu_seconds(pid) for kind, pid in workers.items()}
-        text = sb.program([os.path.join(os.environ["SB_BENCH_BUILT"], "sb_bench_freshness"), str(RATE), str(SECONDS)],
-                          timeout=SECONDS + 60, env={**os.environ, "PGDATABASE": db})
+        p50, p99, most, read, rate, rows = measure(db, RATE, SECONDS)
         cpu = {kind: 100 * (sb.cpu_seconds(pid) - before[kind]) / SECONDS for kind, pid in workers.items()}
         if sb.differences(db, "result"):
             raise sb.Failure("the result differs from its batch view")
-    found = re.match(r"rows (\d+) rate (\d+) p50 (\d+) p99 (\d+) max (\d+) read (\d+)", text)
-    if not found:
-        raise sb.Failure(f"sb_bench_freshness said: {text}")
-    rows, rate, p50, p99, most, read = (int(x) for x in found.groups())
-    if rate < 0.95 * RATE:
-        raise sb.Failure(f"the writers reached only {rate} of {RATE} transactions a second: the machine is too busy")
     yield sb.Row("freshness p50", p50 / 1000, "ms", 1, "lower", f"{rows} rows, {rate}/s; read every {read} us, counted in full")
     yield sb.Row("freshness p99", p99 / 1000, "ms", 5, "lower",
                  f"maximum {most / 1000:.1f} ms; reader {cpu['reader']:.0f} %, runner {cpu['runner']:.0f} % of a core")
+
+
+LAG_RATE = 500
+LAG_ROWS = 1_000_000
+LAG_PAD = 1800
+
+
+def run_laggard():
+    """Another pipeline was paused for 2 GB of WAL, and is resumed when the measurement begins."""
+    with sb.database("laggard") as db:
+        sb.psql(db, "CREATE TABLE source (id bigint, ts timestamptz, key int, amount float8)",
+                "CREATE TABLE behind (id bigint, ts timestamptz, key int, pad text)",
+                "ALTER TABLE behind ALTER pad SET STORAGE EXTERNAL")
+        sb.create_pipeline(db, "result", QUERY)
+        sb.create_pipeline(db, "lagging", "SELECT b.key, count(*) AS n, max(b.id) AS last FROM behind b GROUP BY b.key")
+        sb.wait_for(db, "lagging")
+        sb.psql(db, "SELECT beam.pause_pipeline('lagging')")
+        start = sb.value(db, "SELECT pg_current_wal_lsn()")
+        sb.psql(db, f"INSERT INTO behind SELECT i, '2026-01-01', i % 1000, repeat('x', {LAG_PAD}) FROM generate_series(1, {LAG_ROWS}) i")
+        written = float(sb.value(db, f"SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '{start}') / 1024 / 1024"))
+        sb.wait_for(db, "result")
+        sb.psql(db, "SELECT beam.resume_pipeline('lagging')")
+        p50, p99, most, _, rate, rows = measure(db, LAG_RATE, SECONDS)
+        sb.wait_for(db, "lagging")
+        for pipeline in ("result", "lagging"):
+            if sb.differences(db, pipeline):
+                raise sb.Failure(f"{pipeline} differs from its batch view")
+    yield sb.Row("freshness beside a laggard p99", p99 / 1000, "ms", 10, "lower",
+                 f"p50 {p50 / 1000:.2f} ms, maximum {most / 1000:.1f} ms; {rows} rows, {rate}/s; {written:.0f} MB behind")

@@ -27,6 +27,7 @@ BENCHES = {
     "decode": decode.run,
     "history": history.run,
     "freshness": freshness.run,
+    "laggard": freshness.run_laggard,
     "writers": writers.run,
     "state": state.run_state,
     "state-over-budget": state.run_state_over_budget,

@@ -28,7 +28,7 @@ my %point = (
 	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
 	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
-	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, launcher_turn => undef, decode_change => undef, after_spool => \&large_transaction,
+	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_join => \&pause_and_resume, launcher_turn => undef, decode_change => undef, after_spool => \&large_transaction,
 	stream_part => \&large_transaction, stream_commit => \&large_transaction,
 	before_swap => \&resync, in_swap => \&resync, after_swap => \&resync,
 	after_history_cut => \&resync, before_chunk_commit => \&resync, after_chunk_commit => \&resync,

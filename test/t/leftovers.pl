@@ -61,7 +61,7 @@ promise 'what_is_set_for_clients_does_not_reach_the_workers' => sub {
 	run("$plain INSERT INTO e_set VALUES (1, '2026-01-01', 1, ''), (2, '2026-01-01', 2, '')");
 	run("$plain CALL beam.wait_for('l_set')");
 	is(run("$plain SELECT s, n FROM l_set"),
-		'idle_in_transaction_session_timeout=0 lock_timeout=0 row_security=on session_replication_role=origin statement_timeout=0 synchronous_commit=off|2', 'the workers have their own');
+		'idle_in_transaction_session_timeout=0 lock_timeout=1000 row_security=on session_replication_role=origin statement_timeout=0 synchronous_commit=off|2', 'the workers have their own'); # of locks: stream_beam.lock_timeout
 	run("$plain ALTER DATABASE postgres RESET ALL; ALTER ROLE $super RESET ALL");
 	$node->restart;
 };

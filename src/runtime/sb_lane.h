@@ -1,0 +1,52 @@
+/*
+ * sb_lane.h: pipelines that are behind catch up in a lane of their own, beside the others.
+ *
+ * THE SECOND LANE has a reader on a temporary copy of the slot, a ring and a runner of its own; they live while there are laggards. A laggard, with all pipelines that
+ * read its result, belongs to that runner alone. The first lane's runner makes laggards: of a pipeline that was resumed, put aside, or was far behind
+ * when the runner started.
+ *
+ * COMING BACK. When a laggard is as good as where the first lane is, the second runner asks for it (`joining`). The first one stops between two bundles and says where it is
+ * (`join_at`), for a few milliseconds. If the laggard comes to that place meanwhile, it leaves the list, and the generation of the catalog is
+ * bumped in the same instant: so the first runner opens it before it takes anything further. Nothing is missed: from `from` on the first lane has had
+ * the rows of its source too, and what it has had of them the laggard's position says.
+ *
+ * CRASHES. A server that starts has no laggards; the first runner then makes them anew. All that counts is in the catalog, in the transaction of each bundle.
+ *
+ * LOCKING. The list is read and written with the registry's lock. Adding to it is for the first lane's runner, removing for the second's, and for the first's where the
+ * pipeline is not to run any more.
+ */
+#ifndef SB_LANE_H
+#define SB_LANE_H
+
+#include "postgres.h"
+#include "nodes/pg_list.h"
+#include "runtime/sb_shmem.h"
+
+/* There was no worker or no slot to be had for the second lane: for a minute there is none, and its pipelines go back to the first. */
+extern void sb_lane_refuse(SbDatabase *db);
+extern bool sb_lane_is_refused(const SbDatabase *db);
+/* Makes it a laggard, at this position. False: there are too many, or there is no second lane. The runners are to be told. */
+extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position);
+/* The sources of all laggards are published now. Writes a marker. */
+extern void sb_lane_published(SbDatabase *db);
+extern bool sb_lane_has(SbDatabase *db, int32 pipeline);
+/* Their ids, in the current context. */
+extern List *sb_lane_laggards(SbDatabase *db);
+/* It is none any more, wherever it is. */
+extern void sb_lane_forget(SbDatabase *db, int32 pipeline);
+/* What the slot has to keep for them; invalid: there are none. */
+extern XLogRecPtr sb_lane_least(SbDatabase *db);
+/* What it needs no longer is flushed. */
+extern void sb_lane_advance(SbDatabase *db, int32 pipeline, XLogRecPtr position);
+
+/* For the first lane's runner, between two bundles: it is here. */
+extern void sb_lane_hold(SbDatabase *db, XLogRecPtr position);
+extern void sb_lane_go_on(SbDatabase *db);
+/* For the second's: one is as good as there; or none is. */
+extern void sb_lane_ask(SbDatabase *db, bool joining);
+/* Where the first lane waits, from where on it can take this laggard; invalid: it does not wait. */
+extern XLogRecPtr sb_lane_join_at(SbDatabase *db, int32 pipeline);
+/* The laggard, whose transaction has been committed, has come to this position: true: the first lane has it from now on. */
+extern bool sb_lane_join(SbDatabase *db, int32 pipeline, XLogRecPtr position);
+
+#endif

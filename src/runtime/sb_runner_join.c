@@ -1,0 +1,118 @@
+/*
+ * sb_runner_join.c: laggards come back to the first lane; see sb_lane.h.
+ */
+#include "postgres.h"
+
+#include "runtime/sb_aside.h"
+#include "runtime/sb_lane.h"
+#include "runtime/sb_runner_private.h"
+#include "runtime/sb_worker.h"
+#include "sb_kill_point.h"
+#include "utils/timestamp.h"
+
+static SbRunner *const runner = &sb_the_runner;
+
+/* So long the first lane stops for one, and so often. */
+#define SB_JOIN_WAIT_MS 5
+#define SB_JOIN_INTERVAL_MS 50
+/* One that is so near is as good as there. */
+#define SB_JOIN_BYTES (256 * 1024)
+
+/* A laggard is as good as here: it may come to this place while nothing further is taken. True: it has. */
+bool
+sb_runner_waits_for_joiner(void)
+{
+	static TimestampTz next = 0;
+	TimestampTz now;
+	TimestampTz until;
+
+	if (!runner->db->joining || (now = sb_clock_now()) < next)
+		return false;
+	until = TimestampTzPlusMilliseconds(now, SB_JOIN_WAIT_MS);
+	sb_lane_hold(runner->db, runner->intake->position);
+	while (pg_atomic_read_u32(&runner->db->generation) == runner->intake->seen_generation && now < until)
+	{
+		sb_worker_sleep(1);
+		sb_worker_check();
+		now = sb_clock_now();
+	}
+	sb_lane_go_on(runner->db);
+	next = TimestampTzPlusMilliseconds(now, SB_JOIN_INTERVAL_MS);
+	return pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation;
+}
+
+/* It is the first lane's now, with all that read its result. */
+static void
+runner_close_tree(int32 root)
+{
+	List *ids = list_make1_int(root);
+	List *kept = NIL;
+	ListCell *lc;
+
+	/* readers come after what they read */
+	foreach (lc, runner->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id != root && !list_member_int(ids, pipeline->row->upstream))
+		{
+			kept = lappend(kept, pipeline);
+			continue;
+		}
+		ids = lappend_int(ids, pipeline->row->id);
+		sb_pipeline_close(pipeline);
+	}
+	list_free(runner->pipelines);
+	list_free(ids);
+	runner->pipelines = kept;
+}
+
+void
+sb_runner_give_back(void)
+{
+	List *ids = sb_lane_laggards(runner->db);
+	ListCell *lc;
+
+	if (ids == NIL || !sb_lane_is_refused(runner->db))
+		return;
+	foreach (lc, runner->pipelines)
+		sb_pipeline_close(lfirst(lc));
+	list_free(runner->pipelines);
+	runner->pipelines = NIL;
+	foreach (lc, ids)
+		sb_lane_forget(runner->db, lfirst_int(lc));
+	list_free(ids);
+	sb_tell_runner(runner->db);
+}
+
+/* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
+bool
+sb_runner_join(void)
+{
+	XLogRecPtr there = pg_atomic_read_u64(&runner->db->lanes[SB_LANE_MAIN].applied);
+	bool near = false;
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		XLogRecPtr at;
+
+		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) || pipeline->progress.position == InvalidXLogRecPtr)
+			continue;
+		near = near || there == InvalidXLogRecPtr || pipeline->progress.position + SB_JOIN_BYTES >= there;
+		at = sb_lane_join_at(runner->db, pipeline->row->id);
+		if (at == InvalidXLogRecPtr || pipeline->progress.position < at)
+			continue;
+		if (pipeline->persisted < at)
+			sb_runner_persist_positions();
+		if (!sb_lane_join(runner->db, pipeline->row->id, pipeline->persisted))
+			continue;
+		SB_KILL_POINT("after_join");
+		ereport(DEBUG1, (errmsg_internal("pipeline \"%s\" has caught up at %X/%X", pipeline->row->name, LSN_FORMAT_ARGS(pipeline->persisted))));
+		runner_close_tree(pipeline->row->id);
+		return true;
+	}
+	sb_lane_ask(runner->db, near && !runner->awaiting_reset);
+	return false;
+}

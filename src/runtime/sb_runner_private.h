@@ -1,0 +1,63 @@
+/*
+ * sb_runner_private.h: what the parts of the runner share: sb_runner.c (the loop, bundles, confirmation), sb_runner_list.c (which pipelines are open), sb_runner_join.c
+ * (laggards that come back).
+ */
+#ifndef SB_RUNNER_PRIVATE_H
+#define SB_RUNNER_PRIVATE_H
+
+#include "postgres.h"
+#include "runtime/sb_intake.h"
+#include "runtime/sb_pipeline.h"
+#include "runtime/sb_shmem.h"
+
+typedef struct SbRunner
+{
+	SbDatabase *db;
+	SbLane *lane; /* that it is the runner of ... */
+	SbLaneKind lane_kind;
+	SbIntake *intake;
+	Oid extension;
+	MemoryContext context;     /* of the pipelines, and of the lists */
+	List *pipelines;           /* of SbPipeline: the running ones */
+	uint32 chain_generation;   /* as of the reading of the catalog */
+	XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
+	List *exchanged;           /* ids of versions closed to be opened anew, with nothing missed */
+	List *laggards;            /* ids: of the second lane, as of the reading of the catalog */
+	bool gave;                 /* in the current look */
+	List *given;               /* ids: those that this process has made so, and that have not come back */
+
+	uint64 epoch; /* of the session that frames are taken from */
+	bool awaiting_reset;
+	XLogRecPtr session_start;
+	XLogRecPtr session_reach; /* where it could have begun */
+
+	/* what may be confirmed once the commit is flushed */
+	XLogRecPtr pending_commit;
+	XLogRecPtr pending_position;
+} SbRunner;
+
+/* The one of this process. */
+extern SbRunner sb_the_runner;
+
+/* ---- sb_runner.c ---- */
+extern XLogRecPtr sb_runner_least_position(void);
+/* Positions that have moved without rows are written now and then, so that the slot can move on. */
+extern void sb_runner_persist_positions(void);
+/* The extension is gone, or is another one: the launcher decides what comes next. */
+extern void sb_runner_leave(void) pg_attribute_noreturn();
+
+/* ---- sb_runner_list.c ---- */
+/* Reads the catalog: pipelines are closed and opened as it says. */
+extern void sb_runner_reload(void);
+/* Another session of the reader, which reaches back to the least position of those that are open. */
+extern void sb_runner_request_rewind(void);
+
+/* ---- sb_runner_join.c ---- */
+/* A laggard is as good as here: it may come to this place while nothing further is taken. True: it has. */
+extern bool sb_runner_waits_for_joiner(void);
+/* For the second lane, which waits for its reader: where there can be none, all go back to where they were, to the first, which then goes back for them. */
+extern void sb_runner_give_back(void);
+/* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
+extern bool sb_runner_join(void);
+
+#endif
