@@ -179,8 +179,9 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	}
 	if (!wanted)
 	{
-		/* of the second lane, when a crash of the server has made it unneeded */
-		(void) sb_work_judge(db->dbid, role);
+		/* not yet, after a crash of the server; or not any more, of the second lane */
+		if (sb_work_judge(db->dbid, role))
+			launcher_set_backoff(db, role, now);
 		return DT_NOEND;
 	}
 	/* it has ended, in this life of the server or in the one before */

@@ -200,7 +200,8 @@ for my $role ([ runner => 'reload' ], [ reader => 'before_reset' ], [ launcher =
 		my $from = -s $node->logfile;
 
 		kill_at($role->[1]);
-		eval { run(q{BEGIN; SELECT beam.pause_pipeline('calm_sum'); SELECT beam.resume_pipeline('calm_sum'); COMMIT}) };
+		eval { run(q{BEGIN; SELECT beam.pause_pipeline('calm_sum'); SELECT beam.resume_pipeline('calm_sum'); COMMIT}) } if $role->[0] ne 'reader';
+		eval { run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'}) } if $role->[0] eq 'reader';
 		for (1 .. 600)
 		{
 			last if slurp_file($node->logfile, $from) =~ /has crashed 5 times/;
@@ -221,7 +222,7 @@ promise 'back_off_grows_over_crashes_of_the_server' => sub {
 	my @at;
 
 	kill_at('before_reset');
-	eval { run(q{BEGIN; SELECT beam.pause_pipeline('calm_sum'); SELECT beam.resume_pipeline('calm_sum'); COMMIT}) };
+	eval { run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'}) };
 	while (@at < 4)
 	{
 		push @at, time if crashes($from) > @at;
