@@ -306,7 +306,8 @@ wait_check(const char *name, Oid user, bool altered)
 	for (const SbPipelineRow *needed = row; !altered && !seen.building; needed = sb_catalog_find_by_id(needed->upstream))
 	{
 		wait_check_running(row, needed);
-		seen.history_done = seen.history_done && wait_history_is_done(needed) && !sb_database_has_postponed(sb_my_database(), needed->id);
+		seen.history_done = seen.history_done && wait_history_is_done(needed) && !sb_database_has_postponed(sb_my_database(), needed->id) &&
+		                    !sb_catalog_is_retried(needed->id);
 		if (needed->upstream == 0)
 			break;
 	}

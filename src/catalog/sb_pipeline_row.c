@@ -323,6 +323,15 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 	                  lengthof(types), types, values, nulls, SPI_OK_UPDATE) > 0;
 }
 
+bool
+sb_catalog_is_retried(int32 id)
+{
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(id)};
+
+	return sb_sql_run("SELECT FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_SELECT) > 0;
+}
+
 void
 sb_catalog_follow_owners(void)
 {

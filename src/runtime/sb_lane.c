@@ -101,9 +101,11 @@ sb_lane_laggards(SbDatabase *db)
 	int n;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	n = db->nlaggards;
-	for (int i = 0; i < n; i++)
-		ids[i] = db->laggards[i].pipeline;
+	for (int i = n = 0; i < db->nlaggards; i++)
+	{
+		if (!db->laggards[i].returned)
+			ids[n++] = db->laggards[i].pipeline;
+	}
 	LWLockRelease(sb_registry->lock);
 	for (int i = 0; i < n; i++)
 		result = lappend_int(result, ids[i]);
@@ -119,6 +121,28 @@ sb_lane_forget(SbDatabase *db, int32 pipeline)
 	laggard = lane_find(db, pipeline);
 	if (laggard)
 		lane_remove(db, laggard);
+	LWLockRelease(sb_registry->lock);
+	sb_wake_launcher();
+}
+
+void
+sb_lane_return_all(SbDatabase *db)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < db->nlaggards; i++)
+		db->laggards[i].returned = true;
+	LWLockRelease(sb_registry->lock);
+}
+
+void
+sb_lane_forget_returned(SbDatabase *db, const List *still)
+{
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	for (int i = db->nlaggards - 1; i >= 0; i--)
+	{
+		if (db->laggards[i].returned && !list_member_int(still, db->laggards[i].pipeline))
+			lane_remove(db, &db->laggards[i]);
+	}
 	LWLockRelease(sb_registry->lock);
 	sb_wake_launcher();
 }

@@ -30,10 +30,14 @@ extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position);
 /* The sources of all laggards are published now. Writes a marker. */
 extern void sb_lane_published(SbDatabase *db);
 extern bool sb_lane_has(SbDatabase *db, int32 pipeline);
-/* Their ids, in the current context. */
+/* Their ids, without those that were returned; in the current context. */
 extern List *sb_lane_laggards(SbDatabase *db);
 /* It is none any more, wherever it is. */
 extern void sb_lane_forget(SbDatabase *db, int32 pipeline);
+/* They are not the second lane's any more, and not yet where the first is: those who wait for them go on waiting until they are forgotten. */
+extern void sb_lane_return_all(SbDatabase *db);
+/* For the first lane's runner, which goes back for them; not of these ids, which were still the second lane's when it looked. */
+extern void sb_lane_forget_returned(SbDatabase *db, const List *still);
 /* What the slot has to keep for them; invalid: there are none. */
 extern XLogRecPtr sb_lane_least(SbDatabase *db);
 /* What it needs no longer is flushed. */

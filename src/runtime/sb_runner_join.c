@@ -79,9 +79,8 @@ sb_runner_give_back(void)
 		sb_pipeline_close(lfirst(lc));
 	list_free(runner->pipelines);
 	runner->pipelines = NIL;
-	foreach (lc, ids)
-		sb_lane_forget(runner->db, lfirst_int(lc));
 	list_free(ids);
+	sb_lane_return_all(runner->db);
 	sb_tell_runner(runner->db);
 }
 

@@ -84,6 +84,12 @@ runner_read_laggards(const List *rows)
 	bool abandoned = runner->lane_kind == SB_LANE_MAIN && sb_lane_is_refused(runner->db) && runner->db->workers[SB_ROLE_LATE_RUNNER].state == SB_WORKER_STOPPED;
 	ListCell *lc, *lc2;
 
+	if (abandoned)
+	{
+		sb_lane_return_all(runner->db);
+		list_free(runner->laggards);
+		runner->laggards = NIL;
+	}
 	foreach (lc, runner->laggards)
 	{
 		bool runs = false;
@@ -94,7 +100,7 @@ runner_read_laggards(const List *rows)
 
 			runs = runs || (row->id == lfirst_int(lc) && row->state == SB_PIPELINE_RUNNING);
 		}
-		if (!runs || abandoned)
+		if (!runs)
 		{
 			sb_lane_forget(runner->db, lfirst_int(lc));
 			runner->laggards = foreach_delete_current(runner->laggards, lc);
@@ -440,4 +446,6 @@ sb_runner_reload(void)
 	runner->gave = false;
 	/* who waits for one that is opened has to see first that nothing is known to be applied */
 	sb_postponed_end(runner->lane_kind == SB_LANE_MAIN ? runner->db : NULL);
+	if (runner->lane_kind == SB_LANE_MAIN)
+		sb_lane_forget_returned(runner->db, runner->laggards);
 }

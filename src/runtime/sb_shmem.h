@@ -117,6 +117,7 @@ typedef struct SbLaggard
 	int32 pipeline;
 	XLogRecPtr position; /* flushed: what the slot has to keep */
 	XLogRecPtr from;     /* from here on the first lane has its source's rows too */
+	bool returned;       /* without having come there: the first lane is to go back for it, and takes it off the list then */
 } SbLaggard;
 
 #define SB_MAX_LAGGARDS 128 /* beyond this the first lane goes back for them */
