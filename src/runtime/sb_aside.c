@@ -228,7 +228,7 @@ aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 	/* one that reads another's result has no place of its own in the WAL */
 	if (pipeline->row->upstream != 0)
 		return pipeline->row->progress.bundles > aside->bundles && !pipeline->queue_pending;
-	return pipeline->persisted >= aside->position;
+	return pipeline->progress.position >= aside->position;
 }
 
 void
