@@ -183,6 +183,21 @@ sb_catalog_versions(const char *name)
 	return read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", TEXTOID, CStringGetTextDatum(name));
 }
 
+SbPipelineRow *
+sb_catalog_row_of_id(const List *rows, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->id == id)
+			return row;
+	}
+	return NULL;
+}
+
 static SbPipelineRow *
 row_of_stage(List *versions, SbStage stage)
 {

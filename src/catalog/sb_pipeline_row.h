@@ -103,6 +103,8 @@ extern SbPipelineRow *sb_catalog_find(const char *name);
 extern List *sb_catalog_versions(const char *name);
 /* The one of them that is being built, or NULL. */
 extern SbPipelineRow *sb_catalog_building(List *versions);
+/* The one of these rows with this id; NULL: none has it. */
+extern SbPipelineRow *sb_catalog_row_of_id(const List *rows, int32 id);
 /* The one with this id, which must be there. */
 extern SbPipelineRow *sb_catalog_find_by_id(int32 id);
 /* the one whose result table this is, or NULL */

@@ -222,6 +222,15 @@ sb_aside_put(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr positi
 	return true;
 }
 
+bool
+sb_aside_fail(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr position)
+{
+	if (sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
+		return true;
+	(void) sb_aside_put(row, error, position);
+	return false;
+}
+
 static bool
 aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 {

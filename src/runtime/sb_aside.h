@@ -29,6 +29,8 @@ extern bool sb_aside_try(int32 pipeline);
 extern bool sb_aside_is_strict(int32 pipeline);
 /* Puts it aside, until it has come to `position`. False: it was the last time. SPI connected. */
 extern bool sb_aside_put(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr position);
+/* Sets it to failed. False: somebody has its row locked, or it is being dropped; it is put aside then, and tried again if it is there still. SPI connected. */
+extern bool sb_aside_fail(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr position);
 /* What is open (SbPipeline) and has come further is put aside no more. Not in a transaction. */
 extern void sb_aside_look(const List *pipelines);
 

@@ -486,12 +486,8 @@ careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr posi
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again", pipeline->row->name)));
-	/* dropped meanwhile, or somebody has it locked: if it is there still, it is tried again */
-	if (!sb_catalog_set_state(pipeline->row->id, SB_PIPELINE_FAILED, error))
-	{
-		(void) sb_aside_put(pipeline->row, error, position);
+	if (!sb_aside_fail(pipeline->row, error, position))
 		return;
-	}
 	ereport(WARNING,
 	        (errcode(error->sqlerrcode),
 	         errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),

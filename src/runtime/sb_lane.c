@@ -82,17 +82,6 @@ sb_lane_published(SbDatabase *db)
 	sb_wake_launcher();
 }
 
-bool
-sb_lane_has(SbDatabase *db, int32 pipeline)
-{
-	bool found;
-
-	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	found = lane_find(db, pipeline) != NULL;
-	LWLockRelease(sb_registry->lock);
-	return found;
-}
-
 List *
 sb_lane_laggards(SbDatabase *db)
 {
@@ -203,16 +192,22 @@ sb_lane_ask(SbDatabase *db, bool joining)
 		sb_wake_worker(db, SB_ROLE_RUNNER);
 }
 
+/* With the lock held. Where the first lane waits and can take it; invalid: nowhere. */
+static XLogRecPtr
+lane_join_at(const SbDatabase *db, const SbLaggard *laggard)
+{
+	if (laggard == NULL || laggard->from == InvalidXLogRecPtr || db->join_at == InvalidXLogRecPtr)
+		return InvalidXLogRecPtr;
+	return Max(db->join_at, laggard->from);
+}
+
 XLogRecPtr
 sb_lane_join_at(SbDatabase *db, int32 pipeline)
 {
-	XLogRecPtr at = InvalidXLogRecPtr;
-	SbLaggard *laggard;
+	XLogRecPtr at;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	laggard = lane_find(db, pipeline);
-	if (laggard && laggard->from != InvalidXLogRecPtr && db->join_at != InvalidXLogRecPtr)
-		at = Max(db->join_at, laggard->from);
+	at = lane_join_at(db, lane_find(db, pipeline));
 	LWLockRelease(sb_registry->lock);
 	return at;
 }
@@ -221,11 +216,13 @@ bool
 sb_lane_join(SbDatabase *db, int32 pipeline, XLogRecPtr position)
 {
 	SbLaggard *laggard;
+	XLogRecPtr at;
 	bool joined;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	laggard = lane_find(db, pipeline);
-	joined = laggard && db->join_at != InvalidXLogRecPtr && laggard->from != InvalidXLogRecPtr && position >= Max(db->join_at, laggard->from);
+	at = lane_join_at(db, laggard);
+	joined = at != InvalidXLogRecPtr && position >= at;
 	if (joined)
 	{
 		lane_remove(db, laggard);

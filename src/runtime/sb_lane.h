@@ -29,7 +29,6 @@ extern bool sb_lane_is_refused(const SbDatabase *db);
 extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position);
 /* The sources of all laggards are published now. Writes a marker. */
 extern void sb_lane_published(SbDatabase *db);
-extern bool sb_lane_has(SbDatabase *db, int32 pipeline);
 /* Their ids, without those that were returned; in the current context. */
 extern List *sb_lane_laggards(SbDatabase *db);
 /* It is none any more, wherever it is. */

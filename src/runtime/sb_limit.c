@@ -31,12 +31,6 @@ static volatile int ticks;   /* since it is */
 static volatile int cancels; /* since it was cancelled first */
 static volatile int tick_ms;
 
-static bool
-limit_is_of_pipeline(void)
-{
-	return sb_work->kind == SB_WORK_STREAM || sb_work->kind == SB_WORK_FEED;
-}
-
 static void
 limit_cancel(void)
 {
@@ -57,7 +51,7 @@ limit_cancel(void)
 static void
 limit_tick(void)
 {
-	if (!running || !limit_is_of_pipeline() || part != sb_work->part)
+	if (!running || !sb_work_is_of_pipeline(sb_work->kind) || part != sb_work->part)
 	{
 		part = sb_work->part;
 		ticks = cancels = 0;

@@ -35,12 +35,8 @@ opening_run(void *arg)
 static void
 opening_set_failed(const SbPipelineRow *row, const ErrorData *error)
 {
-	/* dropped meanwhile, or somebody has it locked: if it is there still, it is tried again */
-	if (!sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error))
-	{
-		(void) sb_aside_put(row, error, row->progress.position);
+	if (!sb_aside_fail(row, error, row->progress.position))
 		return;
-	}
 	ereport(WARNING,
 	        (errcode(error->sqlerrcode),
 	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),

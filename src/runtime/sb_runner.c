@@ -65,9 +65,9 @@ static TimestampTz persisted_at; /* when positions were last written without row
 /* ---- confirmation ---- */
 
 XLogRecPtr
-sb_runner_least_position(void)
+sb_runner_least_open(void)
 {
-	XLogRecPtr least = runner->detached_least != InvalidXLogRecPtr ? runner->detached_least : PG_UINT64_MAX;
+	XLogRecPtr least = PG_UINT64_MAX;
 	ListCell *lc;
 
 	/* one that reads another's result needs nothing of the WAL */
@@ -78,8 +78,19 @@ sb_runner_least_position(void)
 		if (pipeline->row->upstream == 0)
 			least = Min(least, pipeline->persisted);
 	}
-	if (runner->lane_kind == SB_LANE_MAIN && sb_lane_least(runner->db) != InvalidXLogRecPtr)
-		least = Min(least, sb_lane_least(runner->db));
+	return least;
+}
+
+XLogRecPtr
+sb_runner_least_position(void)
+{
+	XLogRecPtr least = sb_runner_least_open();
+	XLogRecPtr of_laggards = runner->lane_kind == SB_LANE_MAIN ? sb_lane_least(runner->db) : InvalidXLogRecPtr;
+
+	if (runner->detached_least != InvalidXLogRecPtr)
+		least = Min(least, runner->detached_least);
+	if (of_laggards != InvalidXLogRecPtr)
+		least = Min(least, of_laggards);
 	return least == PG_UINT64_MAX ? runner->intake->position : least;
 }
 

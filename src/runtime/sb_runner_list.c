@@ -23,27 +23,13 @@
 
 static SbRunner *const runner = &sb_the_runner;
 
-/* Of those that are open: a session need not begin before it. */
-static XLogRecPtr
-runner_least_open(void)
-{
-	XLogRecPtr least = PG_UINT64_MAX;
-	ListCell *lc;
-
-	foreach (lc, runner->pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->upstream == 0)
-			least = Min(least, pipeline->persisted);
-	}
-	return least == PG_UINT64_MAX ? InvalidXLogRecPtr : least;
-}
-
 void
 sb_runner_request_rewind(void)
 {
-	pg_atomic_write_u64(&runner->lane->start_from, runner_least_open());
+	XLogRecPtr least = sb_runner_least_open();
+
+	/* no session need begin before it */
+	pg_atomic_write_u64(&runner->lane->start_from, least == PG_UINT64_MAX ? InvalidXLogRecPtr : least);
 	pg_write_barrier();
 	runner->epoch = pg_atomic_add_fetch_u64(&runner->lane->rewind_wanted, 1);
 	runner->awaiting_reset = true;
@@ -58,22 +44,9 @@ static bool
 runner_is_mine(const List *rows, const SbPipelineRow *row)
 {
 	const SbPipelineRow *root = row;
-	ListCell *lc;
 
-	for (bool found = true; found && root->upstream != 0;)
-	{
-		found = false;
-		foreach (lc, rows)
-		{
-			const SbPipelineRow *other = lfirst(lc);
-
-			if (other->id != root->upstream)
-				continue;
-			root = other;
-			found = true;
-			break;
-		}
-	}
+	for (const SbPipelineRow *next = row; next != NULL; next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
+		root = next;
 	return list_member_int(runner->laggards, root->id) == (runner->lane_kind == SB_LANE_LATE);
 }
 
@@ -82,7 +55,7 @@ static void
 runner_read_laggards(const List *rows)
 {
 	bool abandoned = runner->lane_kind == SB_LANE_MAIN && sb_lane_is_refused(runner->db) && runner->db->workers[SB_ROLE_LATE_RUNNER].state == SB_WORKER_STOPPED;
-	ListCell *lc, *lc2;
+	ListCell *lc;
 
 	if (abandoned)
 	{
@@ -92,15 +65,9 @@ runner_read_laggards(const List *rows)
 	}
 	foreach (lc, runner->laggards)
 	{
-		bool runs = false;
+		const SbPipelineRow *row = sb_catalog_row_of_id(rows, lfirst_int(lc));
 
-		foreach (lc2, rows)
-		{
-			const SbPipelineRow *row = lfirst(lc2);
-
-			runs = runs || (row->id == lfirst_int(lc) && row->state == SB_PIPELINE_RUNNING);
-		}
-		if (!runs)
+		if (row == NULL || row->state != SB_PIPELINE_RUNNING)
 		{
 			sb_lane_forget(runner->db, lfirst_int(lc));
 			runner->laggards = foreach_delete_current(runner->laggards, lc);
@@ -192,21 +159,12 @@ runner_close_stale(List *rows)
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		bool keep = false;
-		ListCell *lc2;
+		const SbPipelineRow *row = sb_catalog_row_of_id(rows, pipeline->row->id);
+		bool keep = row && row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 && runner_is_mine(rows, row);
 
-		foreach (lc2, rows)
-		{
-			SbPipelineRow *row = lfirst(lc2);
-
-			if (row->id == pipeline->row->id)
-			{
-				keep = row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 &&
-				       runner_is_mine(rows, row);
-				/* to be rolled back to, or no longer: that changes nothing in how it runs */
-				pipeline->row->stage = row->stage;
-			}
-		}
+		/* to be rolled back to, or no longer: that changes nothing in how it runs */
+		if (row)
+			pipeline->row->stage = row->stage;
 		if (keep && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
 			kept = lappend(kept, pipeline);
 		else

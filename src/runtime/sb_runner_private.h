@@ -40,6 +40,9 @@ typedef struct SbRunner
 extern SbRunner sb_the_runner;
 
 /* ---- sb_runner.c ---- */
+/* The least position of the pipelines that are open; PG_UINT64_MAX: none needs any. */
+extern XLogRecPtr sb_runner_least_open(void);
+/* That of all, laggards and those that do not run included. */
 extern XLogRecPtr sb_runner_least_position(void);
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
 extern void sb_runner_persist_positions(void);

@@ -210,7 +210,7 @@ extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chain
 /* Something has changed that pipelines of every database may have to see: all runners reload. */
 extern void sb_tell_all_runners(void);
 extern void sb_tell_runner(SbDatabase *db);
-/* Does the pipeline wait for somebody who has its tables locked? Takes the lock. */
+/* Is the pipeline not where the first lane is: does it wait for somebody who has its tables locked, or lag behind? Takes the lock. */
 extern bool sb_database_has_postponed(SbDatabase *db, int32 pipeline);
 /* Adds a relation to the sources, effective for every transaction that commits from now on. Error when there are too many. */
 extern void sb_source_add(SbDatabase *db, Oid relation);

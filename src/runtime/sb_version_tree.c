@@ -19,25 +19,10 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 
-static SbPipelineRow *
-tree_find(List *rows, int32 id)
-{
-	ListCell *lc;
-
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-
-		if (row->id == id)
-			return row;
-	}
-	return NULL;
-}
-
 SbPipelineRow *
 sb_version_leader(List *rows, const SbPipelineRow *row)
 {
-	SbPipelineRow *upstream = row->upstream != 0 ? tree_find(rows, row->upstream) : NULL;
+	SbPipelineRow *upstream = row->upstream != 0 ? sb_catalog_row_of_id(rows, row->upstream) : NULL;
 
 	return row->stage == SB_STAGE_BUILDING && upstream && upstream->stage == SB_STAGE_BUILDING ? upstream : NULL;
 }
@@ -46,7 +31,7 @@ List *
 sb_version_tree(List *rows, const SbPipelineRow *building)
 {
 	List *tree = NIL;
-	SbPipelineRow *root = tree_find(rows, building->id);
+	SbPipelineRow *root = sb_catalog_row_of_id(rows, building->id);
 	SbPipelineRow *leader;
 	ListCell *lc;
 

@@ -327,7 +327,7 @@ sb_work_suspects(Oid dbid)
 	{
 		const SbBlame *blame = &database->blames[i];
 
-		if ((blame->kind == SB_WORK_STREAM || blame->kind == SB_WORK_FEED) && blame->count >= SB_CRASHES)
+		if (sb_work_is_of_pipeline(blame->kind) && blame->count >= SB_CRASHES)
 			suspects = list_append_unique_int(suspects, blame->what);
 	}
 	return suspects;
@@ -342,7 +342,7 @@ sb_work_blame_text(Oid dbid, int32 pipeline)
 	{
 		const SbBlame *blame = &database->blames[i];
 
-		if ((blame->kind == SB_WORK_STREAM || blame->kind == SB_WORK_FEED) && blame->what == pipeline && *blame->text)
+		if (sb_work_is_of_pipeline(blame->kind) && blame->what == pipeline && *blame->text)
 			return pstrdup(blame->text);
 	}
 	return NULL;
@@ -357,7 +357,7 @@ sb_work_forgive(Oid dbid, int32 pipeline)
 	{
 		SbBlame *blame = &database->blames[i];
 
-		if ((blame->kind == SB_WORK_STREAM || blame->kind == SB_WORK_FEED) && blame->what == pipeline)
+		if (sb_work_is_of_pipeline(blame->kind) && blame->what == pipeline)
 			blame->kind = SB_WORK_NONE;
 	}
 }

@@ -37,6 +37,13 @@ typedef enum SbWorkKind
 	SB_WORK_CHANGE  /* on a change of a relation; `at`: its place in the WAL */
 } SbWorkKind;
 
+/* Is it a pipeline that is at work, or blamed? */
+static inline bool
+sb_work_is_of_pipeline(int32 kind)
+{
+	return kind == SB_WORK_STREAM || kind == SB_WORK_FEED;
+}
+
 /* The worker's place in the file. */
 typedef struct SbWork
 {
