@@ -407,15 +407,23 @@ sb_tell_all_runners(void)
 	}
 }
 
+static bool
+is_among(Oid relation, const Oid *relations, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (relations[i] == relation)
+			return true;
+	}
+	return false;
+}
+
 /* Adds one with the lock held; false: no room. */
 static bool
 source_add(SbDatabase *db, Oid relation)
 {
-	for (int i = 0; i < db->nsources; i++)
-	{
-		if (db->sources[i] == relation)
-			return true;
-	}
+	if (is_among(relation, db->sources, db->nsources))
+		return true;
 	if (db->nsources == SB_MAX_SOURCES)
 		return false;
 	db->sources[db->nsources++] = relation;
@@ -472,17 +480,6 @@ sb_results_set(SbDatabase *db, const List *relations)
 			db->results[db->nresults++] = lfirst_oid(lc);
 	}
 	LWLockRelease(sb_registry->lock);
-}
-
-static bool
-is_among(Oid relation, const Oid *relations, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (relations[i] == relation)
-			return true;
-	}
-	return false;
 }
 
 bool

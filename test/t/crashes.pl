@@ -90,7 +90,6 @@ for my $kind (sort keys %where)
 		equal_to_batch($node, 'calm_sum', 'the other goes on');
 		is(wait_run("SELECT count(*) FROM beam.pipelines WHERE name <> 'c_$kind' AND state <> 'running'"), 0, 'and all others');
 		is(crashes($from), 3, 'there is no further crash');
-		# mended, it goes on where it was
 		run("SELECT beam.drop_pipeline('c_$kind'); DROP TABLE e_$kind CASCADE");
 	};
 }
