@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "runtime/sb_lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -31,37 +32,48 @@ sb_api_leave(const SbBracket *saved)
 	sb_bracket_leave(saved);
 }
 
-static SbPipelineRow *
-api_get(const char *name, bool lock)
-{
-	return lock ? sb_catalog_lock(name) : sb_catalog_find(name);
-}
-
 SbPipelineRow *
-sb_api_lookup(const char *name, bool lock)
+sb_api_lookup(const char *name)
 {
-	SbPipelineRow *row = api_get(name, lock);
+	SbPipelineRow *row = sb_catalog_find(name);
 	const char *schema;
 	List *names;
 
 	if (row || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL || list_length(names) > 2)
 		return row;
-	row = api_get(llast(names), lock);
+	row = sb_catalog_find(llast(names));
 	if (row == NULL || list_length(names) == 1)
 		return row;
 	schema = get_namespace_name(get_rel_namespace(row->result));
 	return schema && strcmp(schema, linitial(names)) == 0 ? row : NULL;
 }
 
-SbPipelineRow *
-sb_api_find(const char *name, Oid user, bool lock)
+static void
+api_check_owner(const char *name, const SbPipelineRow *row, Oid user)
 {
-	SbPipelineRow *row = sb_api_lookup(name, lock);
-
 	if (row == NULL)
 		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", name)));
+}
+
+SbPipelineRow *
+sb_api_find(const char *name, Oid user)
+{
+	SbPipelineRow *row = sb_api_lookup(name);
+
+	api_check_owner(name, row, user);
+	return row;
+}
+
+SbPipelineRow *
+sb_api_lock(const char *name, Oid user, bool tree)
+{
+	SbPipelineRow *row = sb_api_find(name, user);
+
+	/* it may have been dropped, or given away, while we waited */
+	row = sb_lock_pipeline(row->name, tree);
+	api_check_owner(name, row, user);
 	return row;
 }
 

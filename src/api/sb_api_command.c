@@ -57,7 +57,7 @@ ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 	ask->user = GetUserId();
 	ask->noticed_at = GetCurrentTimestamp();
 	sb_api_enter(&saved);
-	row = sb_api_find(ask->name, ask->user, false);
+	row = sb_api_find(ask->name, ask->user);
 	sb_api_leave(&saved);
 	sb_api_check_running(ask->name, ask->user);
 	ask->command.pipeline = row->id;
@@ -101,6 +101,12 @@ ask_raise(const SbAsk *ask)
 	         errcontext("%s of pipeline \"%s\"", command->kind, ask->name)));
 }
 
+static void
+ask_raise_dropped(const SbAsk *ask)
+{
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
+}
+
 /* True: it has been done. */
 static bool
 ask_look(SbAsk *ask)
@@ -114,8 +120,7 @@ ask_look(SbAsk *ask)
 		ask_notice(ask);
 	sb_api_leave(&saved);
 	if (!found)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
+		ask_raise_dropped(ask);
 	if (strcmp(ask->command.state, SB_COMMAND_FAILED) == 0)
 		ask_raise(ask);
 	return strcmp(ask->command.state, SB_COMMAND_DONE) == 0;
@@ -165,7 +170,8 @@ ask_run(SbAsk *ask)
 	SbBracket saved;
 
 	sb_api_enter(&saved);
-	sb_command_ask(&ask->command);
+	if (!sb_command_ask(&ask->command))
+		ask_raise_dropped(ask);
 	sb_api_leave(&saved);
 	PG_ENSURE_ERROR_CLEANUP(ask_leave, PointerGetDatum(&ask->command));
 	{

@@ -17,11 +17,9 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/sb_definition.h"
 #include "commands/extension.h"
 #include "commands/view.h"
-#include "common/hashfn.h"
 #include "common/int.h"
 #include "engine/sb_reduce.h"
 #include "executor/spi.h"
@@ -37,10 +35,10 @@
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_history_part.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "sb_guc.h"
 #include "sb_partition.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -164,8 +162,8 @@ create_check_free(SbCreation *creation)
 	const char *taken;
 	SbBracket saved;
 
-	/* of two creations of one name the second waits here; 0 is what DDL on the extension itself locks */
-	LockDatabaseObject(ExtensionRelationId, get_extension_oid("stream_beam", false), hash_bytes((const unsigned char *) creation->name, strlen(creation->name)) % PG_UINT16_MAX + 1, ExclusiveLock);
+	/* of two creations of one name the second waits here */
+	sb_lock_name(creation->name);
 	taken = OidIsValid(get_relname_relid(creation->name, creation->namespace)) ? creation->name
 	        : OidIsValid(get_relname_relid(view, creation->namespace))         ? view
 	                                                                           : NULL;
@@ -355,12 +353,16 @@ create_check_from_now(const SbCreation *creation)
 void
 sb_creation_check_source(SbCreation *creation)
 {
+	SbBracket saved;
+
 	create_find_upstream(creation);
 	if (creation->row.upstream != 0)
 	{
 		/* looked at again: it may have been dropped, its result kept, until we have the lock */
 		creation->row.upstream = 0;
-		LockRelationOid(creation->plan->source, ShareLock);
+		sb_api_enter(&saved);
+		sb_lock_relation(creation->plan->source, ShareLock);
+		sb_api_leave(&saved);
 		create_find_upstream(creation);
 	}
 	if (creation->row.upstream == 0 && creation->row.retractable)

@@ -63,7 +63,7 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 
 	sb_api_require_server();
 	sb_api_enter(&saved);
-	row = sb_api_find(name, saved.user, true);
+	row = sb_api_lock(name, saved.user, false);
 	if (row->state != to)
 	{
 		if (row->state != from && row->state != from2)
@@ -110,20 +110,27 @@ stream_beam_resume_pipeline(PG_FUNCTION_ARGS)
 
 /* Where the result is kept nothing else would object: its reader would never see a row again. */
 static void
-drop_check_readers(const SbPipelineRow *row)
+drop_check_readers(const List *versions)
 {
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_pipelines())
 	{
 		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *row = reader->upstream != 0 ? sb_catalog_row_of_id(versions, reader->upstream) : NULL;
 
-		if (reader->upstream == row->id)
+		if (row)
 			ereport(ERROR,
 			        (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result", row->name, reader->name),
 			         errhint("Drop that one first.")));
 	}
+}
+
+static int
+drop_keep(const SbPipelineRow *version, bool keep_result)
+{
+	return keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0;
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_drop_pipeline);
@@ -143,23 +150,15 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	if (sb_api_drop_restored(name, keep_result))
 		PG_RETURN_VOID();
 	sb_api_enter(&saved);
-	row = sb_api_find(name, saved.user, false);
-	/* who makes a pipeline that reads the result, or exchanges versions, has it locked */
-	LockRelationOid(row->result, ShareUpdateExclusiveLock);
-	/* who drops it at the same time has this lock: it is looked for again when that one has ended */
-	LockRelationOid(row->state_table, ShareUpdateExclusiveLock);
-	row = sb_api_find(name, saved.user, false);
-	/* who makes another one has the view locked: it is there when we have waited for that */
-	while ((versions = sb_catalog_versions(row->name)) != NIL)
-	{
-		foreach (lc, versions)
-		{
-			SbPipelineRow *version = lfirst(lc);
-
-			drop_check_readers(version);
-			sb_version_drop(version, keep_result && version->stage == SB_STAGE_CURRENT ? SB_KEEP_RESULT : 0);
-		}
-	}
+	row = sb_api_lock(name, saved.user, false);
+	versions = sb_catalog_versions(row->name);
+	drop_check_readers(versions);
+	foreach (lc, versions)
+		sb_version_lock_relations(lfirst(lc), drop_keep(lfirst(lc), keep_result));
+	/* again: who makes a pipeline that reads a result has it locked until it is there */
+	drop_check_readers(versions);
+	foreach (lc, versions)
+		sb_version_drop(lfirst(lc), drop_keep(lfirst(lc), keep_result));
 	sb_api_leave(&saved);
 	PG_RETURN_VOID();
 }
@@ -217,7 +216,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	sb_api_enter(&saved);
-	row = sb_api_find(name, saved.user, false);
+	row = sb_api_find(name, saved.user);
 	sb_api_leave(&saved);
 	explain_settings(result, row);
 	sb_pipeline_row_as_owner(row, &saved);
@@ -295,7 +294,7 @@ wait_check(const char *name, Oid user, bool altered)
 	SbPipelineRow *row;
 
 	sb_api_enter(&saved);
-	row = sb_api_lookup(name, false);
+	row = sb_api_lookup(name);
 	if (row == NULL)
 		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)

@@ -7,9 +7,9 @@
 #include "postgres.h"
 
 #include "api/sb_api.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -27,15 +27,19 @@ restore_find(const char *name)
 	return sb_definition_find_restored(llast(names));
 }
 
-/* The one of this name, for its owner only; NULL: there is none. */
+/* The one of this name, for its owner only, with the name locked; NULL: there is none. */
 static SbDefinition *
-restore_find_owned(const char *name, Oid user)
+restore_lock(const char *name, Oid user)
 {
 	SbDefinition *definition = restore_find(name);
 
-	if (definition && !has_privs_of_role(user, definition->owner))
+	if (definition == NULL)
+		return NULL;
+	if (!has_privs_of_role(user, definition->owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", definition->name)));
-	return definition;
+	sb_lock_name(definition->name);
+	/* of two who adopt it the second finds it adopted */
+	return sb_definition_find_restored(definition->name);
 }
 
 /* The dump may have been restored in part, or what it names may be something else by now. */
@@ -90,7 +94,7 @@ sb_api_adopt(const char *name)
 
 	sb_api_require_server();
 	sb_api_enter(&saved);
-	definition = restore_find_owned(name, saved.user);
+	definition = restore_lock(name, saved.user);
 	if (definition)
 	{
 		restore_check_relations(definition);
@@ -102,17 +106,6 @@ sb_api_adopt(const char *name)
 	return definition != NULL;
 }
 
-static void
-restore_drop_relation(Oid relation, char relkind)
-{
-	ObjectAddress address;
-
-	if (get_rel_relkind(relation) != relkind)
-		return; /* not restored, or dropped by hand */
-	ObjectAddressSet(address, RelationRelationId, relation);
-	performDeletion(&address, DROP_RESTRICT, 0);
-}
-
 bool
 sb_api_drop_restored(const char *name, bool keep_result)
 {
@@ -120,12 +113,12 @@ sb_api_drop_restored(const char *name, bool keep_result)
 	SbBracket saved;
 
 	sb_api_enter(&saved);
-	definition = restore_find_owned(name, saved.user);
+	definition = restore_lock(name, saved.user);
 	if (definition)
 	{
-		restore_drop_relation(definition->view, RELKIND_VIEW);
 		if (!keep_result)
-			restore_drop_relation(definition->result, RELKIND_RELATION);
+			sb_version_drop_relation(definition->result, RELKIND_RELATION);
+		sb_version_drop_relation(definition->view, RELKIND_VIEW);
 		sb_definition_delete(definition->name);
 	}
 	sb_api_leave(&saved);

@@ -69,7 +69,7 @@ schedule_find(FunctionCallInfo fcinfo)
 	SbBracket saved;
 
 	sb_api_enter(&saved);
-	row = sb_api_find(text_to_cstring(PG_GETARG_TEXT_PP(0)), saved.user, true);
+	row = sb_api_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), saved.user, false);
 	sb_api_leave(&saved);
 	return row;
 }

@@ -393,7 +393,7 @@ script_start(SbScript *script, FunctionCallInfo fcinfo)
 	SbBracket saved;
 
 	sb_api_enter(&saved);
-	row = sb_api_find(name, saved.user, false);
+	row = sb_api_find(name, saved.user);
 	sb_api_leave(&saved);
 	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .remove = script_remove, .arg = script};
 	script->pipeline = sb_pipeline_open(row, &script->observer);

@@ -76,7 +76,7 @@ verify_find(const char *name)
 	SbBracket saved;
 
 	sb_api_enter(&saved);
-	row = sb_api_lookup(name, false);
+	row = sb_api_lookup(name);
 	if (row == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -42,12 +42,7 @@ find_restored(const char *condition, Oid type, Datum value)
 SbDefinition *
 sb_definition_find_restored(const char *name)
 {
-	Oid types[] = {TEXTOID};
-	Datum values[] = {CStringGetTextDatum(name)};
-
-	/* the table itself, for the lock: of two who adopt it the second finds it adopted */
-	sb_sql_run("SELECT FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, types, values, NULL, SPI_OK_SELECT);
-	return find_restored("name OPERATOR(pg_catalog.=) $1", TEXTOID, values[0]);
+	return find_restored("name OPERATOR(pg_catalog.=) $1", TEXTOID, CStringGetTextDatum(name));
 }
 
 SbDefinition *

@@ -14,12 +14,12 @@
 #include "postgres.h"
 
 #include "runtime/sb_backfill.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "utils/guc.h"
 
 #define SB_BACKFILL_LOCK_MS "200"
 /* Autovacuum is told to go away before that. */
-#define SB_BACKFILL_DEADLOCK_MS "100"
 
 bool
 sb_backfill_wants_version(const SbPipeline *pipeline)
@@ -34,7 +34,6 @@ version_wait_briefly(void)
 	int level = NewGUCNestLevel();
 
 	(void) set_config_option("lock_timeout", SB_BACKFILL_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("deadlock_timeout", SB_BACKFILL_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 
@@ -42,7 +41,7 @@ void
 sb_backfill_begin_version(const SbPipeline *pipeline)
 {
 	int level = version_wait_briefly();
-	SbPipelineRow *current = sb_catalog_lock(pipeline->row->name);
+	SbPipelineRow *current = sb_lock_pipeline_now(pipeline->row->name);
 	SbPipelineRow *row;
 	SbPlan *plan;
 

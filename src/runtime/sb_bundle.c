@@ -336,6 +336,8 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
 		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+	/* the letter locks the pipeline's row */
+	sb_pipeline_lock(pipeline);
 	sb_pipeline_put_dead(pipeline, row, error);
 	sb_letters_write();
 	pipeline->progress.rows_in++;
@@ -495,13 +497,16 @@ careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr posi
 	         errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
 }
 
-/* What may pass is tried again later; else, or if it has been too often, the pipeline is failed. */
+/*
+ * What may pass, or is so since a user's command came between two looks at the catalog, is tried again later; else, or if it has been too often, the
+ * pipeline is failed.
+ */
 static void
-careful_leave_out(SbPipeline *pipeline, ErrorData *error, XLogRecPtr position)
+careful_leave_out(SbPipeline *pipeline, ErrorData *error, const SbIntake *intake)
 {
-	if (sb_error_is_transient(error->sqlerrcode) && sb_aside_put(pipeline->row, error, position))
+	if ((sb_error_is_transient(error->sqlerrcode) || sb_intake_is_stale(intake)) && sb_aside_put(pipeline->row, error, intake->position))
 		return;
-	careful_set_failed(pipeline, error, position);
+	careful_set_failed(pipeline, error, intake->position);
 }
 
 /* False: half a transaction was all there is, and a RESET comes. */
@@ -540,7 +545,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		if (careful.feed && careful.feed->asked_for && sb_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		/* it is closed at the reload that this asks for; its memory is void */
-		careful_leave_out(pipeline, error, run->intake->position);
+		careful_leave_out(pipeline, error, run->intake);
 		sb_chain_forget(pipeline);
 		/* nor have those that read its result anything from it, its watermark included */
 		foreach (lc2, pipeline->readers)

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_version.h"
 #include "runtime/sb_worker.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
@@ -54,7 +55,7 @@ command_is_left(int64 id)
 	return true;
 }
 
-void
+bool
 sb_command_ask(SbCommand *command)
 {
 	Oid types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, OIDOID};
@@ -67,11 +68,14 @@ sb_command_ask(SbCommand *command)
 
 	if (command->ids == NULL)
 		nulls[4] = 'n';
-	sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-	           lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	if (sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) SELECT p.id, $2, $3, $4, $5, $6"
+	               " FROM beam.pipeline p WHERE p.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF p RETURNING id",
+	               lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
+		return false;
 	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	tag = command_locktag(command->id);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+	return true;
 }
 
 void
@@ -314,11 +318,30 @@ command_read_all(void)
 	return commands;
 }
 
+/* The version that is built for it, or the one of those that are to take their places with it that cannot go on; NULL: it has been given up. */
+static SbPipelineRow *
+command_find_failed(const SbCommand *command)
+{
+	SbPipelineRow *version = sb_backfill_version(command->pipeline);
+	ListCell *lc;
+
+	if (version == NULL)
+		return NULL;
+	foreach (lc, sb_version_tree(sb_catalog_pipelines(), version))
+	{
+		SbPipelineRow *row = lfirst(lc);
+
+		if (row->state == SB_PIPELINE_FAILED || row->state == SB_PIPELINE_NEEDS_RESYNC)
+			return row;
+	}
+	return version;
+}
+
 /* Has the version that is built for it come to grief? */
 static void
 command_watch(SbCommand *command)
 {
-	SbPipelineRow *version = sb_backfill_version(command->pipeline);
+	SbPipelineRow *version = command_find_failed(command);
 	ErrorData error = {.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE};
 
 	if (version && version->state != SB_PIPELINE_FAILED && version->state != SB_PIPELINE_NEEDS_RESYNC)
@@ -555,6 +578,16 @@ command_take_step(SbCommandRun *run)
 }
 
 /*
+ * It is done again, as is a bundle, where the catalog has changed since the pipelines were opened, or it has given way to somebody; a function of the
+ * user's that raises such a code is another thing.
+ */
+static bool
+command_is_done_again(const SbCommandRun *run, const ErrorData *error)
+{
+	return sb_intake_is_stale(run->intake) || (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && error->funcname && strcmp(error->funcname, "DeadLockReport") == 0);
+}
+
+/*
  * What cannot be done is the command's error: all of it is undone, and who asked is told. What the pipelines have in memory is of no use
  * then: a careful run has kept parts of it that are now rolled back. The next runner reads what is committed.
  */
@@ -576,9 +609,12 @@ command_try_step(SbCommandRun *run)
 		FlushErrorState();
 		AbortCurrentTransaction();
 		sb_statements_abort();
-		sb_transaction_begin();
-		command_put_error(run->command, error);
-		sb_transaction_commit();
+		if (!command_is_done_again(run, error))
+		{
+			sb_transaction_begin();
+			command_put_error(run->command, error);
+			sb_transaction_commit();
+		}
 		ereport(LOG, (errmsg("stream_beam: the runner starts anew after a %s that failed: %s", run->command->kind, error->message)));
 		proc_exit(1);
 	}

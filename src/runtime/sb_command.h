@@ -45,8 +45,11 @@ typedef struct SbCommand
 
 /* ---- in the backend that asks ---- */
 
-/* Inserts it, fills in the id, and takes the lock, which outlasts transactions. SPI connected, as the extension's owner. */
-extern void sb_command_ask(SbCommand *command);
+/*
+ * Inserts it, fills in the id, and takes the lock, which outlasts transactions; false: the pipeline has been dropped. SPI connected, as the
+ * extension's owner.
+ */
+extern bool sb_command_ask(SbCommand *command);
 /* Ends the lock. Also after an error. */
 extern void sb_command_leave(const SbCommand *command);
 /* Reads it as it is now; false: the pipeline has been dropped. SPI connected, as the extension's owner. In the current context. */

@@ -196,8 +196,8 @@ intake_add_unreadable(SbIntake *intake, const SbUnreadableFrame *frame)
 	intake_add_row(intake, row);
 }
 
-static bool
-intake_reload_needed(const SbIntake *intake)
+bool
+sb_intake_is_stale(const SbIntake *intake)
 {
 	return pg_atomic_read_u32(intake->generation) != intake->seen_generation;
 }
@@ -237,7 +237,7 @@ sb_intake_take(SbIntake *intake)
 			return SB_INTAKE_RESET;
 		if (!intake->in_transaction && intake_must_wait(intake))
 			return SB_INTAKE_EMPTY;
-		if (!intake->in_transaction && intake_reload_needed(intake))
+		if (!intake->in_transaction && sb_intake_is_stale(intake))
 			return SB_INTAKE_RELOAD;
 		intake->caught_up = false;
 		switch (frame->type)

@@ -8,6 +8,7 @@
 
 #include "miscadmin.h"
 #include "runtime/sb_limit.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_work.h"
 #include "sb_guc.h"
 #include "storage/latch.h"
@@ -67,7 +68,11 @@ limit_tick(void)
 void
 sb_limit_install(void)
 {
+	char value[32];
+
 	timer = RegisterTimeout(USER_TIMEOUT, limit_tick);
+	snprintf(value, sizeof(value), "%d", SB_LOCK_DEADLOCK_MS);
+	SetConfigOption("deadlock_timeout", value, PGC_SUSET, PGC_S_SESSION);
 	sb_limit_refresh();
 }
 

@@ -50,7 +50,10 @@ opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr positio
 {
 	if (sb_error_is_of_server(error))
 		ReThrowError(error);
-	if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))
+	/* it may have been dropped, or what it reads, since the catalog was read: it is read again */
+	if (sb_postponed_is_stale())
+		sb_postponed_add(row->id, true);
+	else if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))
 		opening_set_failed(row, error);
 }
 

@@ -20,6 +20,7 @@
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_letters.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -81,9 +82,13 @@ sb_view_fingerprint(Query *query)
 static Query *
 view_query(const SbPipelineRow *row)
 {
-	Relation view = try_table_open(row->view, AccessShareLock);
+	Relation view;
 	Query *query;
 
+	/* first, and to the end of the transaction: DROP TABLE ... CASCADE has them in this order */
+	if (OidIsValid(row->source))
+		LockRelationOid(row->source, AccessShareLock);
+	view = try_table_open(row->view, AccessShareLock);
 	if (view == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_UNDEFINED_TABLE),
@@ -416,7 +421,7 @@ void
 sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 {
 	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, now);
-	pipeline->changed = false;
+	pipeline->changed = pipeline->locked = false;
 }
 
 /*
@@ -581,6 +586,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		/* of the stream, and it has had it */
 		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
+		sb_pipeline_lock(pipeline);
 		pipeline->current = row;
 		pipeline_row(pipeline, row);
 		/* what is computed anew has come in before */
@@ -753,7 +759,7 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 	pipeline->progress = pipeline->row->progress;
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->current = NULL;
-	pipeline->changed = false;
+	pipeline->changed = pipeline->locked = false;
 	sb_cells_rollback(pipeline->cells);
 	if (pipeline->history)
 		sb_history_rollback(pipeline);

@@ -79,6 +79,7 @@ typedef struct SbPipeline
 	TimestampTz last_row_at;     /* processing time: when it last had a row */
 	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */
+	bool locked;          /* sb_pipeline_lock() has been called */
 	XLogRecPtr persisted; /* the position that is in the catalog */
 	const SbRow *current; /* the row being worked on, for the error context */
 } SbPipeline;
@@ -107,6 +108,8 @@ extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
 extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);
 extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);
+/* Its result and state table, in this order and before anything is done with them in the bundle (runtime/sb_lock.h). */
+extern void sb_pipeline_lock(SbPipeline *pipeline);
 /* Rows lo..hi-1, those of other tables and those at or below its position skipped. */
 extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
 /* Fires what the rows so far have made ready, and writes results: a bundle can be cut anywhere. */

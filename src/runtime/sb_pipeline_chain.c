@@ -97,7 +97,8 @@ chain_find_column(TupleDesc layout, const char *name, Oid type)
 	return InvalidAttrNumber;
 }
 
-static void
+/* False: it is gone, which is seen at the next look at the pipelines. */
+static bool
 chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 {
 	const SbPlan *plan = pipeline->plan;
@@ -105,7 +106,9 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 
 	/* dropped by hand: its readers do not run */
 	if (rel == NULL)
-		rel = table_open(pipeline->row->result, AccessShareLock);
+		rel = try_table_open(pipeline->row->result, AccessShareLock);
+	if (rel == NULL)
+		return false;
 	chain->source = source;
 	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
@@ -113,6 +116,7 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	for (int i = 0; i < plan->ncolumns; i++)
 		chain->attno[i] = chain_find_column(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
 	chain->attno[plan->ncolumns] = chain_find_column(chain->layout, "op", INT2OID);
+	return true;
 }
 
 /* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
@@ -124,16 +128,21 @@ chain_queue_attno(Form_pg_attribute att)
 	return att->attisdropped || *name != 'c' ? InvalidAttrNumber : (AttrNumber) strtol(name + 1, NULL, 10);
 }
 
+/* NULL: it is gone, and the reader with it. */
 static SbQueue *
 chain_queue_open(int32 reader)
 {
 	char *name = sb_chain_queue_name(reader);
-	Relation rel = table_open(get_relname_relid(name, get_namespace_oid("beam_state", false)), AccessShareLock);
-	TupleDesc table = RelationGetDescr(rel);
-	SbQueue *queue = palloc0(sizeof(SbQueue));
+	Relation rel = try_table_open(get_relname_relid(name, get_namespace_oid("beam_state", false)), AccessShareLock);
+	TupleDesc table;
+	SbQueue *queue;
 	StringInfoData columns;
 	AttrNumber n = 1;
 
+	if (rel == NULL)
+		return NULL;
+	table = RelationGetDescr(rel);
+	queue = palloc0(sizeof(SbQueue));
 	initStringInfo(&columns);
 	queue->attno = palloc(sizeof(AttrNumber) * (table->natts + 1));
 	for (int i = 0; i < table->natts; i++)
@@ -244,6 +253,17 @@ sb_chain_fill_queue(int32 reader, Oid result, Oid source)
 	MemoryContextDelete(context);
 }
 
+static void
+chain_add_waiting(SbChain *chain, int32 reader)
+{
+	SbQueue *queue = chain_queue_open(reader);
+
+	if (queue == NULL)
+		return;
+	chain->waiting[chain->nwaiting] = reader;
+	chain->queue[chain->nwaiting++] = queue;
+}
+
 void
 sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
 {
@@ -259,19 +279,18 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 	{
 		chain = palloc0(sizeof(SbChain));
 		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
-		chain_lay_out(pipeline, chain, source);
+		if (!chain_lay_out(pipeline, chain, source))
+			chain = NULL;
+	}
+	pipeline->readers = chain ? list_copy(running) : NIL;
+	pipeline->chain = chain;
+	if (chain)
+	{
 		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
 		chain->queue = palloc(sizeof(SbQueue *) * (list_length(waiting) + 1));
 		foreach (lc, waiting)
-		{
-			chain->waiting[chain->nwaiting] = lfirst_int(lc);
-			chain->queue[chain->nwaiting++] = chain_queue_open(lfirst_int(lc));
-		}
-		pipeline->readers = list_copy(running);
-		pipeline->chain = chain;
+			chain_add_waiting(chain, lfirst_int(lc));
 	}
-	else
-		pipeline->readers = NIL;
 	MemoryContextSwitchTo(old);
 	if (chain == NULL)
 		MemoryContextDelete(context);
@@ -434,8 +453,7 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 
 	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
 	chain->queue = repalloc(chain->queue, sizeof(SbQueue *) * (chain->nwaiting + 1));
-	chain->waiting[chain->nwaiting] = reader;
-	chain->queue[chain->nwaiting++] = chain_queue_open(reader);
+	chain_add_waiting(chain, reader);
 	MemoryContextSwitchTo(old);
 }
 
@@ -477,6 +495,7 @@ sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
 	int *places;
 	bool isnull;
 
+	sb_pipeline_lock(reader);
 	sb_bracket_enter_extension(&saved);
 	sb_sql_run(psprintf("SELECT * FROM beam_state.%s ORDER BY seq", sb_chain_queue_name(reader->row->id)), 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	queue = SPI_tuptable->tupdesc;

@@ -288,6 +288,7 @@ sb_pipeline_begin_empty(SbPipeline *pipeline)
 	if (pipeline->observer || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
 	    sb_cells_count(pipeline->cells) > 0)
 		return;
+	sb_pipeline_lock(pipeline);
 	sb_pipeline_as_owner(pipeline, &saved);
 	sb_pipeline_put_empty(pipeline);
 	if (sb_result_pending(pipeline->result))
@@ -321,6 +322,7 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 	SbBracket saved;
 	int n;
 
+	sb_pipeline_lock(pipeline);
 	/* so that nothing is pending anywhere */
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);

@@ -6,6 +6,7 @@
 #include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
 
 static void
@@ -122,6 +123,16 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 }
 
 void
+sb_pipeline_lock(SbPipeline *pipeline)
+{
+	if (pipeline->locked || pipeline->observer)
+		return;
+	LockRelationOid(pipeline->row->result, RowExclusiveLock);
+	LockRelationOid(pipeline->row->state_table, RowExclusiveLock);
+	pipeline->locked = true;
+}
+
+void
 sb_pipeline_flush(SbPipeline *pipeline)
 {
 	SbBracket saved;
@@ -170,6 +181,7 @@ sb_pipeline_timers(SbPipeline *pipeline)
 
 		CHECK_FOR_INTERRUPTS();
 
+		sb_pipeline_lock(pipeline);
 		/* first: an error on the way leaves a cell that has to be forgotten */
 		sb_cells_change(pipeline->cells, entry);
 		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);

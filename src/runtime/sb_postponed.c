@@ -18,7 +18,9 @@
 static List *closed_ids;   /* of the current look */
 static List *previous_ids; /* of the one before */
 static bool any;
-static TimestampTz least_until; /* of sb_postponed_until() */
+static pg_atomic_uint32 *generation; /* of the catalog ... */
+static uint32 seen;                  /* ... when the look began */
+static TimestampTz least_until;      /* of sb_postponed_until() */
 static TimestampTz next = DT_NOEND;
 
 typedef struct SbAttempt
@@ -28,8 +30,10 @@ typedef struct SbAttempt
 } SbAttempt;
 
 void
-sb_postponed_begin(void)
+sb_postponed_begin(pg_atomic_uint32 *the_generation)
 {
+	generation = the_generation;
+	seen = pg_atomic_read_u32(generation);
 	list_free(previous_ids);
 	previous_ids = closed_ids;
 	closed_ids = NIL;
@@ -82,6 +86,12 @@ sb_postponed_until(int32 pipeline, TimestampTz at)
 {
 	postponed_close(pipeline);
 	least_until = Min(least_until, at);
+}
+
+bool
+sb_postponed_is_stale(void)
+{
+	return pg_atomic_read_u32(generation) != seen;
 }
 
 bool

@@ -11,8 +11,13 @@
 #include "runtime/sb_shmem.h"
 #include "utils/timestamp.h"
 
-/* A look at all pipelines begins: what was postponed before is in sb_postponed_was() until the next one. */
-extern void sb_postponed_begin(void);
+/*
+ * A look at all pipelines begins, as of now in the generations of the catalog: what was postponed before is in sb_postponed_was() until the next
+ * one.
+ */
+extern void sb_postponed_begin(pg_atomic_uint32 *generation);
+/* The catalog has changed since the look began: what is not as it says is not the pipelines' fault. */
+extern bool sb_postponed_is_stale(void);
 /* sb_try() that waits for no lock for long: then the error is 55P03. */
 extern bool sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error);
 /* It is to be looked at again; `closed`: it does not run meanwhile. */

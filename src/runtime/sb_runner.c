@@ -112,7 +112,7 @@ runner_confirm(XLogRecPtr position)
 	if (runner->db->pins > 0)
 		position = Min(position, runner->db->pin_lsn);
 	/* one has been made that is not on the list yet: it is not asked */
-	if (pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation)
+	if (sb_intake_is_stale(runner->intake))
 		position = InvalidXLogRecPtr;
 	if (position > pg_atomic_read_u64(&runner->lane->confirmable))
 		pg_atomic_write_u64(&runner->lane->confirmable, position);
@@ -351,7 +351,7 @@ runner_command(void)
 	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, runner->chain_generation, &commit);
 	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
-		return pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation;
+		return sb_intake_is_stale(runner->intake);
 	runner_end_bundle(end, commit);
 	return true;
 }
@@ -457,7 +457,7 @@ runner_turn(void)
 	SbPipeline *history;
 	List *ready;
 
-	if (pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation || sb_postponed_next() <= sb_clock_now())
+	if (sb_intake_is_stale(runner->intake) || sb_postponed_next() <= sb_clock_now())
 		sb_runner_reload();
 	if (runner->awaiting_reset && !runner_await_reset())
 	{

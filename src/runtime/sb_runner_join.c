@@ -30,7 +30,7 @@ sb_runner_waits_for_joiner(void)
 		return false;
 	until = TimestampTzPlusMilliseconds(now, SB_JOIN_WAIT_MS);
 	sb_lane_hold(runner->db, runner->intake->position);
-	while (pg_atomic_read_u32(&runner->db->generation) == runner->intake->seen_generation && now < until)
+	while (!sb_intake_is_stale(runner->intake) && now < until)
 	{
 		sb_worker_sleep(1);
 		sb_worker_check();
@@ -38,7 +38,7 @@ sb_runner_waits_for_joiner(void)
 	}
 	sb_lane_go_on(runner->db);
 	next = TimestampTzPlusMilliseconds(now, SB_JOIN_INTERVAL_MS);
-	return pg_atomic_read_u32(&runner->db->generation) != runner->intake->seen_generation;
+	return sb_intake_is_stale(runner->intake);
 }
 
 /* It is the first lane's now, with all that read its result. */

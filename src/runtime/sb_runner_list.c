@@ -216,6 +216,9 @@ runner_link(List *rows)
 		list_free(running);
 		list_free(waiting);
 		pipeline->upstream = pipeline->row->upstream ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
+		/* its result has been dropped by hand */
+		if (pipeline->upstream && pipeline->upstream->chain == NULL)
+			pipeline->upstream = NULL;
 	}
 }
 
@@ -332,7 +335,7 @@ sb_runner_reload(void)
 	}
 	runner->extension = now;
 	old = MemoryContextSwitchTo(scratch);
-	sb_postponed_begin();
+	sb_postponed_begin(&runner->db->generation);
 	if (runner->lane_kind == SB_LANE_MAIN)
 		runner_follow_owners();
 	/* first: who has joined meanwhile has written its position */

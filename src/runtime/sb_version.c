@@ -9,6 +9,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
 #include "utils/builtins.h"
@@ -23,6 +24,17 @@ sb_version_refuse_second(const char *name)
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 	         errmsg("a new version of pipeline \"%s\" is being built already", name),
 	         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
+}
+
+void
+sb_version_check_result(const SbPipelineRow *current)
+{
+	sb_lock_relation(current->result, AccessShareLock);
+	if (get_rel_relkind(current->result) != RELKIND_RELATION)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the result table of pipeline \"%s\" is gone", current->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 }
 
 void
@@ -51,9 +63,12 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 static void
 version_lock_upstream(const SbPipelineRow *row)
 {
-	/* no bundle writes to it before this version is there, ... */
-	Relation result = table_open(sb_catalog_find_by_id(row->upstream)->result, ShareLock);
+	Oid upstream = sb_catalog_find_by_id(row->upstream)->result;
+	Relation result;
 
+	/* no bundle writes to it before this version is there, ... */
+	sb_lock_relation(upstream, ShareLock);
+	result = table_open(upstream, NoLock);
 	/* ... and one that runs now has not done so if it is new itself */
 	if (result->rd_createSubid == InvalidSubTransactionId)
 		sb_at_commit_chain();
@@ -97,6 +112,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	if (row->upstream != 0)
 		version_join(row);
 	sb_version_check_cycle(row->name, row->upstream);
+	sb_version_check_result(current);
 	row->version = ((SbPipelineRow *) llast(versions))->version + 1;
 	row->stage = SB_STAGE_BUILDING;
 	version_make_result(row, plan, get_rel_namespace(current->result));
@@ -154,7 +170,7 @@ version_lock_marked(const SbPipelineRow *found)
 {
 	ListCell *lc;
 
-	if (sb_catalog_lock(found->name) == NULL)
+	if (sb_lock_pipeline_now(found->name) == NULL)
 		return NULL;
 	foreach (lc, sb_catalog_versions(found->name))
 	{
@@ -242,7 +258,7 @@ version_expire_one(void *arg)
 	ListCell *lc;
 
 	/* it may have been gone back to meanwhile, or dropped with what it reads */
-	(void) sb_catalog_lock(found->name);
+	(void) sb_lock_pipeline_now(found->name);
 	foreach (lc, sb_catalog_versions(found->name))
 	{
 		SbPipelineRow *row = lfirst(lc);

@@ -27,8 +27,12 @@ extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool h
 /* What is not dropped with a version. */
 #define SB_KEEP_RESULT 1
 #define SB_KEEP_VIEW 2
+/* Locks what is to be dropped, but for the view. Waits for the running bundle. */
+extern void sb_version_lock_relations(const SbPipelineRow *row, int keep);
 /* Drops what the version has, and its row; a view that other versions share stays. Waits for the running bundle. */
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
+/* Drops one of its relations, if it is there. */
+extern void sb_version_drop_relation(Oid relation, char relkind);
 /* The plan of its definition, made as its owner; the fingerprint too (NULL: not wanted). Errors as sb_view_definition(). */
 extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
 /* Runs SQL as the current user; error where it fails. All names in it are qualified. */
@@ -53,6 +57,8 @@ extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipeline
 extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
 /* The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one. */
 extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
+/* Its result table stays until the transaction ends; error 42P01: it is gone. */
+extern void sb_version_check_result(const SbPipelineRow *current);
 /* Error 55000: one is being built already. */
 extern void sb_version_refuse_second(const char *name) pg_attribute_noreturn();
 /* Error 0A000 where rows can be taken back, and the pipeline has forgotten them. */

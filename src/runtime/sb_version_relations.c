@@ -15,6 +15,7 @@
 #include "query/sb_signature.h"
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
@@ -150,13 +151,14 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 		relations_begin_history(row, plan);
 }
 
-static void
-relations_drop(Oid relation, char relkind)
+void
+sb_version_drop_relation(Oid relation, char relkind)
 {
 	ObjectAddress address;
 
+	sb_lock_relation(relation, AccessExclusiveLock);
 	if (get_rel_relkind(relation) != relkind)
-		return; /* dropped by hand */
+		return; /* dropped by hand, or never restored */
 	ObjectAddressSet(address, RelationRelationId, relation);
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
@@ -167,7 +169,7 @@ relations_drop_member(Oid relation)
 {
 	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
 	CommandCounterIncrement();
-	relations_drop(relation, RELKIND_RELATION);
+	sb_version_drop_relation(relation, RELKIND_RELATION);
 }
 
 static bool
@@ -185,17 +187,32 @@ relations_view_is_shared(const SbPipelineRow *row)
 	return false;
 }
 
-/* The order is the one in which a bundle takes its locks (result, state, catalog), so that the two wait for each other and do not deadlock. */
+static Oid
+relations_queue(const SbPipelineRow *row)
+{
+	return row->upstream != 0 ? get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)) : InvalidOid;
+}
+
+void
+sb_version_lock_relations(const SbPipelineRow *row, int keep)
+{
+	/* one that is kept: nobody begins to read it as that of a pipeline */
+	sb_lock_relation(row->result, keep & SB_KEEP_RESULT ? ShareUpdateExclusiveLock : AccessExclusiveLock);
+	sb_lock_relation(row->state_table, AccessExclusiveLock);
+	sb_lock_relation(relations_queue(row), AccessExclusiveLock);
+}
+
 void
 sb_version_drop(const SbPipelineRow *row, int keep)
 {
-	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
-		relations_drop(row->view, RELKIND_VIEW);
+	sb_version_lock_relations(row, keep);
 	if (!(keep & SB_KEEP_RESULT))
-		relations_drop(row->result, RELKIND_RELATION);
+		sb_version_drop_relation(row->result, RELKIND_RELATION);
 	relations_drop_member(row->state_table);
-	if (row->upstream != 0)
-		relations_drop_member(get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)));
+	if (OidIsValid(relations_queue(row)))
+		relations_drop_member(relations_queue(row));
+	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
+		sb_version_drop_relation(row->view, RELKIND_VIEW);
 	sb_catalog_delete(row->id);
 	sb_at_commit_tell_runner();
 }

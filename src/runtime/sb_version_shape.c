@@ -97,9 +97,17 @@ shape_compare(const SbPipelineRow *current, const SbPipelineRow *next)
 	TupleDesc after = shape_columns(next->view);
 	SbShape shape = {NIL, NIL, shape_retracts(next) && !shape_retracts(current)};
 
+	if (after == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the batch view of the new version of pipeline \"%s\" is gone", next->name),
+		         errhint("Give the version up with beam.cancel_alter(), and give the query again: beam.alter_pipeline(name, query => ...).")));
 	/* whoever dropped the view has left only the table to tell what its columns were */
 	if (before == NULL)
+	{
+		sb_version_check_result(current);
 		before = shape_columns(current->result);
+	}
 	for (int i = 0; i < before->natts; i++)
 	{
 		const FormData_pg_attribute *column = TupleDescAttr(before, i);

@@ -23,6 +23,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_command.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
@@ -35,8 +36,6 @@
 #include "utils/timestamp.h"
 
 #define SB_SWAP_LOCK_MS "200"
-/* Autovacuum is told to go away before that. */
-#define SB_SWAP_DEADLOCK_MS "100"
 
 typedef struct SbSwap
 {
@@ -163,10 +162,10 @@ swap_drop(Oid relation)
 static void
 swap_lock(SbSwap *swap)
 {
-	LockRelationOid(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
-	LockRelationOid(swap->next->result, AccessExclusiveLock);
-	if (!swap->keep && OidIsValid(swap->before->state_table))
-		LockRelationOid(swap->before->state_table, AccessExclusiveLock);
+	sb_lock_relation(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
+	if (!swap->keep)
+		sb_lock_relation(swap->before->state_table, AccessExclusiveLock);
+	sb_lock_relation(swap->next->result, AccessExclusiveLock);
 	if (swap->before->view == swap->next->view)
 		return;
 	LockRelationOid(swap->before->view, AccessExclusiveLock);
@@ -390,7 +389,7 @@ swap_prepare(SbSwap *swap, const SbExchange *exchange)
 	ErrorData *error;
 	ListCell *lc;
 
-	if (sb_catalog_lock(building->row->name) == NULL)
+	if (sb_lock_pipeline_now(building->row->name) == NULL)
 		return false;
 	swap->versions = sb_catalog_versions(building->row->name);
 	foreach (lc, swap->versions)
@@ -424,13 +423,9 @@ swap_prepare(SbSwap *swap, const SbExchange *exchange)
 static void
 swap_plan_work(SbSwap *swap)
 {
+	sb_version_check_result(swap->before);
 	sb_version_check_shape(swap->before, swap->next);
 	swap->result = swap->before->result;
-	if (get_rel_relkind(swap->result) != RELKIND_RELATION)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the result table of pipeline \"%s\" is gone", swap->next->name),
-		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	swap->table = sb_sql_relation(swap->result);
 	swap->alter = sb_version_alter_sql(swap->before, swap->next);
 	swap->index = swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before), swap_index_sql(swap->next_plan, swap->next)) != 0;
@@ -656,7 +651,6 @@ swap_run(void *arg)
 	int level = NewGUCNestLevel();
 
 	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("deadlock_timeout", SB_SWAP_DEADLOCK_MS, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	swap_versions(arg);
 	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
 }

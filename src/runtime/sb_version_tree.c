@@ -14,9 +14,9 @@
 #include "miscadmin.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_lock.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 
 SbPipelineRow *
@@ -125,14 +125,25 @@ tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered
 		sb_version_move_readers(altered->id, row, reason);
 }
 
+/*
+ * Those that read the result have their names locked with that of what they read. One that has come since is somebody else's for now, who does not know
+ * of the next version either: the runner completes the tree when both are there. Returns the current version, as it is; NULL: not now, or gone.
+ */
+static SbPipelineRow *
+tree_lock_reader(const SbPipelineRow *reader)
+{
+	if (sb_lock_name_now(reader->name))
+		return sb_catalog_find(reader->name);
+	sb_at_commit_tell_runner();
+	return NULL;
+}
+
 static void
 tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
 {
 	SbPipelineRow *building, *kept;
 
-	/* who drops it has its view locked: it is looked for again when that one has ended */
-	LockRelationOid(reader->view, AccessShareLock);
-	reader = sb_catalog_find(reader->name);
+	reader = tree_lock_reader(reader);
 	if (reader == NULL || reader->upstream != current->id)
 		return;
 	building = sb_catalog_building(sb_catalog_versions(reader->name));
@@ -162,7 +173,7 @@ tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbP
 static void
 tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
 {
-	SbPipelineRow *other = sb_catalog_find(building->name);
+	SbPipelineRow *other = tree_lock_reader(building);
 
 	/* a reader of the current version is dealt with as one */
 	if (other && other->upstream != current->id)
@@ -247,7 +258,7 @@ static void
 tree_complete_one(void *arg)
 {
 	const SbPipelineRow *found = arg;
-	SbPipelineRow *current = sb_catalog_lock(found->name);
+	SbPipelineRow *current = sb_lock_pipeline_now(found->name);
 	SbPipelineRow *building = current ? sb_catalog_building(sb_catalog_versions(found->name)) : NULL;
 
 	/* dropped or given up since it was found */

@@ -193,11 +193,11 @@ promise 'timeouts_for_everybody_do_not_reach_the_workers' => sub {
 # The runner writes result after result; a user locks them the other way round
 sub deadlock
 {
-	my ($runner_ms, $user_ms) = @_;
+	my ($lock_timeout, $user_ms, $message) = @_;
 	my $user = $node->background_psql('postgres', on_error_stop => 0);
 	my $from;
 
-	run("ALTER SYSTEM SET deadlock_timeout = '${runner_ms}ms'; ALTER SYSTEM SET stream_beam.lock_timeout = 0; SELECT pg_reload_conf()");
+	run("ALTER SYSTEM SET stream_beam.lock_timeout = '$lock_timeout'; SELECT pg_reload_conf()");
 	my $pid = wait_for_worker($node, 'runner');
 	run("SELECT pg_terminate_backend($pid)");
 	new_worker('runner', $pid);
@@ -208,19 +208,19 @@ sub deadlock
 	load('dl', 1, 100);
 	wait_until($node, q{SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE relation = 'dl_b'::regclass AND NOT granted AND backend_type = 'stream_beam runner'});
 	$user->query('LOCK dl_a IN ACCESS EXCLUSIVE MODE');
-	ok($node->wait_for_log(qr/deadlock detected/, $from), 'they block each other');
+	ok($node->wait_for_log($message, $from), 'they block each other');
 	$user->query('ROLLBACK');
 	$user->quit;
-	equal_to_batch($node, $_, "runner after $runner_ms ms, user after $user_ms ms: $_") for qw(dl_a dl_b);
+	equal_to_batch($node, $_, "runner after $lock_timeout, user after $user_ms ms: $_") for qw(dl_a dl_b);
 	return slurp_file($node->logfile, $from);
 }
 
 promise 'deadlock_with_a_user_loses_nothing' => sub {
 	make_source($node, 'dl');
 	create_pipeline($node, $_, tumble('dl'), $late) for qw(dl_a dl_b);
-	unlike(deadlock(2000, 60000), qr/background worker "stream_beam runner" \(PID \d+\) exited/, 'the runner gives way, and tries again');
-	unlike(deadlock(60000, 100), qr/background worker "stream_beam runner" \(PID \d+\) exited/, 'or the user does');
-	run('ALTER SYSTEM RESET deadlock_timeout; ALTER SYSTEM RESET stream_beam.lock_timeout; SELECT pg_reload_conf()');
+	unlike(deadlock('1s', 60000, qr/stream_beam: a bundle is run again.*lock timeout/), qr/background worker "stream_beam runner" \(PID \d+\) exited/, 'the runner gives way, and tries again');
+	unlike(deadlock('0', 100, qr/deadlock detected/), qr/background worker "stream_beam runner" \(PID \d+\) exited/, 'or the user, where the runner is to wait for ever');
+	run('ALTER SYSTEM RESET stream_beam.lock_timeout; SELECT pg_reload_conf()');
 	all_run();
 };
 

@@ -1,0 +1,185 @@
+/*
+ * sb_lock.c: the locks of pipelines; see sb_lock.h.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "runtime/sb_lock.h"
+#include "sb_statement.h"
+#include "storage/lmgr.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+/* ---- names ---- */
+
+/* Two names may be the same one here: they wait for each other, no more. DDL on extensions has 0 as the last number. */
+static LOCKTAG
+name_tag(const char *name)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, hash_bytes((const unsigned char *) name, strlen(name)), 1);
+	return tag;
+}
+
+bool
+sb_lock_name_now(const char *name)
+{
+	LOCKTAG tag = name_tag(name);
+	bool locked = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+
+	/* what was done under it is to be seen */
+	AcceptInvalidationMessages();
+	return locked;
+}
+
+void
+sb_lock_name(const char *name)
+{
+	LOCKTAG tag = name_tag(name);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	AcceptInvalidationMessages();
+}
+
+static void
+name_lock(const char *name, bool wait)
+{
+	if (wait)
+		sb_lock_name(name);
+	else if (!sb_lock_name_now(name))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("pipeline \"%s\" is being changed by somebody else", name)));
+}
+
+static bool
+names_have(const List *names, const char *name)
+{
+	ListCell *lc;
+
+	foreach (lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Readers first; `seen` has those that are on the way, too. */
+static void
+names_collect(const List *rows, const char *name, List **seen, List **names)
+{
+	ListCell *lc;
+
+	check_stack_depth();
+	if (names_have(*seen, name))
+		return;
+	*seen = lappend(*seen, unconstify(char *, name));
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *reader = lfirst(lc);
+		const SbPipelineRow *upstream = reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
+
+		if (upstream && strcmp(upstream->name, name) == 0)
+			names_collect(rows, reader->name, seen, names);
+	}
+	*names = lappend(*names, unconstify(char *, name));
+}
+
+static List *
+names_of_tree(const char *name)
+{
+	List *seen = NIL;
+	List *names = NIL;
+
+	names_collect(sb_catalog_pipelines(), name, &seen, &names);
+	list_free(seen);
+	return names;
+}
+
+static bool
+names_are_same(const List *a, const List *b)
+{
+	ListCell *lc, *lc2;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(lc, a, lc2, b)
+	{
+		if (strcmp(lfirst(lc), lfirst(lc2)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+names_lock(const char *name, bool wait)
+{
+	List *held = NIL;
+	List *names = names_of_tree(name);
+	ListCell *lc;
+
+	/* readers may have come or gone while we waited: another order, perhaps */
+	while (!names_are_same(names, held))
+	{
+		foreach (lc, held)
+		{
+			LOCKTAG tag = name_tag(lfirst(lc));
+
+			(void) LockRelease(&tag, ExclusiveLock, false);
+		}
+		foreach (lc, names)
+			name_lock(lfirst(lc), wait);
+		held = names;
+		names = names_of_tree(name);
+	}
+}
+
+SbPipelineRow *
+sb_lock_pipeline(const char *name, bool tree)
+{
+	if (tree)
+		names_lock(name, true);
+	else
+		name_lock(name, true);
+	return sb_catalog_lock(name);
+}
+
+SbPipelineRow *
+sb_lock_pipeline_now(const char *name)
+{
+	names_lock(name, false);
+	return sb_catalog_lock(name);
+}
+
+/* ---- relations ---- */
+
+/* Is an index being made on it by somebody who waits, or is going to, for all who have a snapshot? */
+static bool
+relation_is_indexed_concurrently(Oid relation)
+{
+	Oid types[] = {OIDOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum(relation)};
+
+	return sb_sql_run("SELECT FROM pg_catalog.pg_stat_progress_create_index WHERE datid OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2"
+	                  " AND command OPERATOR(pg_catalog.~~) '%CONCURRENTLY'",
+	                  lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0;
+}
+
+void
+sb_lock_relation(Oid relation, LOCKMODE mode)
+{
+	if (!OidIsValid(relation) || ConditionalLockRelationOid(relation, mode))
+		return;
+	if (relation_is_indexed_concurrently(relation))
+		ereport(ERROR,
+		        (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+		         errmsg("an index is being built concurrently on table \"%s\"", get_rel_name(relation)),
+		         errdetail("It would wait for this transaction, and this transaction for it."),
+		         errhint("Wait until it is built (pg_stat_progress_create_index), then call the function again.")));
+	LockRelationOid(relation, mode);
+}
