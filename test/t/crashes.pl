@@ -48,8 +48,8 @@ sub kill_at
 # Until the state of the pipeline is what is expected, whatever crashes meanwhile
 sub comes_to
 {
-	my ($name, $state) = @_;
-	my $until = time + 20;
+	my ($name, $state, $seconds) = @_;
+	my $until = time + ($seconds // 20);
 	my $now = '';
 
 	while ($now ne $state && time < $until) { $now = wait_run("SELECT state FROM beam.pipelines WHERE name = '$name'") }
@@ -190,6 +190,21 @@ for my $how ([ crash => 'decode_change(e_crash)', qr/the reader has crashed at i
 		run("SELECT beam.drop_pipeline('r1_$name'); SELECT beam.drop_pipeline('r2_$name'); DROP TABLE $name");
 	};
 }
+
+# 2 GB of memory: the old row and the new one have half a gigabyte each
+promise 'row_that_is_wider_than_a_change_may_be_fails_the_pipelines_of_its_table' => sub {
+	plan skip_all => 'with --full' unless $ENV{SB_FULL};
+	run(q{CREATE TABLE wide (id int, a text, b text); ALTER TABLE wide ALTER a SET STORAGE EXTERNAL, ALTER b SET STORAGE EXTERNAL; ALTER TABLE wide REPLICA IDENTITY FULL;
+		SELECT beam.create_pipeline('wide_n', 'SELECT count(*) AS n, max(length(a)) AS a FROM wide')});
+	run(q{INSERT INTO wide VALUES (1, repeat('x', 600000000), NULL)});
+	wait_for($node, 'wide_n');
+	run(q{UPDATE wide SET b = repeat('y', 600000000)});
+	run('INSERT INTO calm VALUES (400, 2)');
+	comes_to('wide_n', 'failed', 300);
+	like(run(q{SELECT error_message FROM beam.pipelines WHERE name = 'wide_n'}), qr/cannot be read from the WAL/, 'with an error that says so');
+	equal_to_batch($node, 'calm_sum', 'the others go on');
+	run(q{SELECT beam.drop_pipeline('wide_n'); DROP TABLE wide});
+};
 
 # ---- what nobody has made -------------------------------------------------------------------------------------------------------
 
