@@ -6,6 +6,7 @@
 #include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
+#include "sb_compat.h"
 #include "utils/memutils.h"
 
 static void

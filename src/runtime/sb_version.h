@@ -54,7 +54,7 @@ extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
 /* The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one. */
 extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
 /* Error 55000: one is being built already. */
-extern void sb_version_refuse_second(const char *name) pg_attribute_noreturn();
+extern _Noreturn void sb_version_refuse_second(const char *name);
 /* Error 0A000 where rows can be taken back, and the pipeline has forgotten them. */
 extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan);
 /*
