@@ -10,7 +10,9 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
 #include "replication/message.h"
 #include "replication/reorderbuffer.h"
 #include "replication/slot.h"
@@ -126,32 +128,56 @@ sb_executor_run(QueryDesc *desc, uint64 count)
 #define flatten_join_alias_vars(root, query, node) flatten_join_alias_vars(query, node)
 #endif
 
-/* Since 18, group keys stand in a range table entry of their own, and what is above the grouping refers to that. This undoes it. */
-static inline Node *
-sb_flatten_group_exprs(Query *query, Node *node)
-{
+/*
+ * Since 18, group keys stand in a range table entry of their own, and what is above the grouping refers to that. This undoes it, as the
+ * planner does. The references have no location. For error messages they get that of the expression they are in, else of the key.
+ */
 #if PG_VERSION_NUM >= 180000
-	if (query->hasGroupRTE)
-		return flatten_group_exprs(NULL, query, node);
-#endif
-	return node;
-}
+typedef struct SbGroupReferences
+{
+	Query *query;
+	int location; /* of the expression around, or -1 */
+} SbGroupReferences;
 
-/* The same for a whole query, as the planner does first. */
+static inline bool
+sb_locate_group_references(Node *node, void *context)
+{
+	SbGroupReferences inner = *(SbGroupReferences *) context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varlevelsup == 0 && ((Var *) node)->location < 0)
+	{
+		Var *var = (Var *) node;
+		RangeTblEntry *rte = rt_fetch(var->varno, inner.query->rtable);
+
+		if (rte->rtekind == RTE_GROUP)
+			var->location = inner.location >= 0 ? inner.location : exprLocation((Node *) list_nth(rte->groupexprs, var->varattno - 1));
+		return false;
+	}
+	if (!IsA(node, List) && !IsA(node, TargetEntry) && exprLocation(node) >= 0)
+		inner.location = exprLocation(node);
+	return expression_tree_walker(node, sb_locate_group_references, &inner);
+}
+#endif
+
 static inline void
 sb_flatten_groups(Query *query)
 {
 #if PG_VERSION_NUM >= 180000
+	SbGroupReferences references = {.query = query, .location = -1};
 	ListCell *cell;
 
 	if (!query->hasGroupRTE)
 		return;
+	sb_locate_group_references((Node *) query->targetList, &references);
+	sb_locate_group_references(query->havingQual, &references);
 	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
 	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
 	query->hasGroupRTE = false;
 	foreach (cell, query->rtable)
 	{
-		RangeTblEntry *rte = (RangeTblEntry *) lfirst(cell);
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
 
 		if (rte->rtekind != RTE_GROUP)
 			continue;

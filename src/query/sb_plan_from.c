@@ -139,7 +139,6 @@ normalise_mutator(Node *node, void *context)
 Node *
 sb_plan_normalise(const SbPlanBuild *build, Node *expr)
 {
-	expr = sb_flatten_group_exprs(build->query, expr);
 	expr = flatten_join_alias_vars(NULL, build->query, expr);
 	return normalise_mutator(expr, (void *) build);
 }
