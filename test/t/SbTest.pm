@@ -221,7 +221,7 @@ sub has_icu
 {
 	my ($node) = @_;
 
-	return $node->safe_psql('postgres', q{SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')}) eq 't';
+	return $node->safe_psql('postgres', q{SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu')}) eq 't';
 }
 
 # start_load(NODE, SQL, DB, options of pgbench...): clients that run a script until finish_load; errors of theirs are not ours
