@@ -13,7 +13,7 @@
 #define PGDLLIMPORT
 #define FLEXIBLE_ARRAY_MEMBER
 #define pg_attribute_printf(a, b)
-#define pg_attribute_noreturn() __attribute__((noreturn))
+#define _Noreturn __attribute__((noreturn))
 #define pg_attribute_always_inline inline
 #define pg_noinline
 #define pg_unreachable() __builtin_unreachable()

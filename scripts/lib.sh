@@ -13,16 +13,16 @@
 #   * Whatever takes long runs through `run`: bash handles a signal only after its foreground command has ended.
 #
 # SETTINGS (environment)
-#   PG_MAJOR   major version to build for and to run, default 15
-#   PG_CONFIG  its pg_config, default Debian's place for that version, then the one in PATH
+#   PG_MAJOR   major version to build for and to run, default 15; scripts/servers knows where to get it
+#   PG_CONFIG  pg_config of a PostgreSQL of your own, of whatever version
 #   SB_JOBS    parallel compilations, default the number of processors, at most 4
 
 SB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-SB_BUILD=${SB_BUILD:-$SB_ROOT/build}
+# shellcheck disable=SC2034 # scripts/servers, scripts/test-all-versions
+SB_MAJORS=(15 16 17 18)
 SB_WORK=''
 SB_KEEP=''
 SB_JOB=''
-PG_MAJOR=${PG_MAJOR:-15}
 
 # A user's own settings must not lead psql to another server or change what it prints.
 for sb_name in "${!PG@}"; do
@@ -31,7 +31,7 @@ for sb_name in "${!PG@}"; do
 		*) unset "$sb_name" ;;
 	esac
 done
-export PG_MAJOR PSQLRC=/dev/null LC_MESSAGES=C
+export PSQLRC=/dev/null LC_MESSAGES=C
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
@@ -41,6 +41,16 @@ die() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+major_of() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
+
+if [[ -n ${PG_CONFIG:-} ]]; then
+	sb_major=$(major_of "$PG_CONFIG") || die "PG_CONFIG, $PG_CONFIG, is no pg_config"
+	[[ ${PG_MAJOR:-$sb_major} == "$sb_major" ]] || die "version $PG_MAJOR is asked for, and PG_CONFIG is that of version $sb_major"
+	PG_MAJOR=$sb_major
+fi
+export PG_MAJOR=${PG_MAJOR:-15}
+SB_BUILD=${SB_BUILD:-$SB_ROOT/build/$PG_MAJOR}
 
 # ---- who does what -----------------------------------------------------------------------------------------------------------
 
@@ -183,10 +193,9 @@ work_dir() {
 # ---- packages ------------------------------------------------------------------------------------------------------------------
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
-PACKAGES_BUILD=(gcc make libc6-dev "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-client-$PG_MAJOR")
+PACKAGES_BUILD=(gcc make libc6-dev)
 # shellcheck disable=SC2034
-PACKAGES_TEST=(perl clang-14 clang-format-14 cppcheck binutils libipc-run-perl "postgresql-$PG_MAJOR-pgtap"
-	libtap-parser-sourcehandler-pgtap-perl "postgresql-$PG_MAJOR-cron")
+PACKAGES_TEST=(perl clang-14 clang-format-14 cppcheck binutils libipc-run-perl libtap-parser-sourcehandler-pgtap-perl)
 
 package_is_there() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
@@ -228,18 +237,20 @@ install_packages() {
 
 # ---- the PostgreSQL we build for -------------------------------------------------------------------------------------------------
 
-# Sets PG_CONFIG, PG_BIN, PG_LIB, PG_PGXS. Call after install_packages.
+# Sets PG_CONFIG, PG_BIN, PG_LIB, PG_PGXS. Installs or makes the server where PG_CONFIG does not name one.
 find_postgres() {
 	if [[ -z ${PG_CONFIG:-} ]]; then
-		PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
-		[[ -x $PG_CONFIG ]] || PG_CONFIG=$(command -v pg_config) || die "there is no pg_config: install postgresql-server-dev-$PG_MAJOR"
+		if ! PG_CONFIG=$("$SB_ROOT/scripts/servers" "$PG_MAJOR"); then
+			PG_CONFIG=$(command -v pg_config) || die "there is no pg_config: PG_CONFIG names that of a PostgreSQL of your own"
+			[[ $(major_of "$PG_CONFIG") == "$PG_MAJOR" ]] || die "there is no PostgreSQL $PG_MAJOR: PG_CONFIG names the pg_config of another one"
+		fi
 	fi
 	PG_BIN=$("$PG_CONFIG" --bindir)
 	PG_LIB=$("$PG_CONFIG" --pkglibdir)
 	# shellcheck disable=SC2034 # scripts/test
 	PG_PGXS=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
-	[[ -f $("$PG_CONFIG" --pgxs) ]] || die "there is no $("$PG_CONFIG" --pgxs): install postgresql-server-dev-$PG_MAJOR"
-	[[ -x $PG_BIN/initdb ]] || die "there is no $PG_BIN/initdb: install postgresql-$PG_MAJOR"
+	[[ -f $("$PG_CONFIG" --pgxs) ]] || die "there is no $("$PG_CONFIG" --pgxs): install the files to build extensions"
+	[[ -x $PG_BIN/initdb ]] || die "there is no $PG_BIN/initdb: install the server"
 	export PG_CONFIG
 }
 

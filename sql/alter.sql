@@ -51,7 +51,8 @@ SELECT beam.create_pipeline('q', 'SELECT count(*) FROM p_v1'); \echo :SQLSTATE
 -- ---- a query; both kept ----
 SELECT beam.alter_pipeline('p', 'SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k', keep => '1 hour');
 CALL beam.wait_for_alter('p', '1 minute');
-SELECT version, stage, result, query FROM beam.pipeline_versions ORDER BY version;
+-- before 16, a view's text has each column with its table
+SELECT version, stage, result, regexp_replace(query, '\mev\.', '', 'g') AS query FROM beam.pipeline_versions ORDER BY version;
 INSERT INTO ev VALUES ('2024-01-01', 0, 1000);
 CALL beam.wait_for('p');
 SELECT * FROM p ORDER BY k;

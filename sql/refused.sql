@@ -107,7 +107,7 @@ SELECT beam.create_pipeline('p', $$SELECT price, count(*) FROM orders GROUP BY p
 SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders GROUP BY spot$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT id, region, count(*) FROM orders GROUP BY id$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT id, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
-SELECT beam.create_pipeline('p', $$SELECT region, region, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, upper(region) AS region, count(*) FROM orders GROUP BY region$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT region, count(*), count(amount) FROM orders GROUP BY region$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS op FROM orders GROUP BY region$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT region, count(*) AS xmin FROM orders GROUP BY region$$); \echo :SQLSTATE

@@ -45,9 +45,9 @@ SELECT count(*) FILTER (WHERE same) AS same, array_agg(t) FILTER (WHERE NOT same
           FROM (SELECT random_trigger(3)::beam.trigger AS t FROM generate_series(1, 2000)) x) y;
 
 -- errors, with paths
-CREATE FUNCTION refused(j jsonb, OUT json jsonb, OUT code text, OUT message text, OUT context text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION refused(j jsonb, OUT value jsonb, OUT code text, OUT message text, OUT context text) LANGUAGE plpgsql AS $$
 BEGIN
-	json := j;
+	value := j;
 	PERFORM j::beam.trigger;
 	message := 'accepted';
 EXCEPTION WHEN OTHERS THEN

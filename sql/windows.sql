@@ -102,13 +102,24 @@ SELECT * FROM beam.calendar(now(), 'day', 1, 'Mars/Olympus');
 SELECT * FROM beam.calendar('infinity', 'day');
 SELECT * FROM beam.calendar('294276-12-31 12:00', 'year');
 
--- The planner dissolves them: no function scan.
+-- The planner dissolves them: no function scan. How it joins what is left differs between versions.
+CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+		IF line ~ 'Scan|ProjectSet|Group Key' THEN
+			RETURN NEXT ltrim(line, ' ->');
+		END IF;
+	END LOOP;
+END $$;
 CREATE TABLE ev (ts timestamptz, key int, amount float8);
 ALTER TABLE ev REPLICA IDENTITY FULL;
-EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, key, count(*) FROM ev, beam.tumble(ts, '1 minute') w GROUP BY 1, 2, 3;
-EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, count(*) FROM ev, beam.hop(ts, '1 minute', '10 s') w GROUP BY 1, 2;
-EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, count(*) FROM ev, beam.cumulate(ts, '1 minute', '10 s') w GROUP BY 1, 2;
-EXPLAIN (COSTS OFF) SELECT w.window_start, w.window_end, count(*) FROM ev, beam.calendar(ts, 'day') w GROUP BY 1, 2;
+SELECT plan_of($$SELECT w.window_start, w.window_end, key, count(*) FROM ev, beam.tumble(ts, '1 minute') w GROUP BY 1, 2, 3$$);
+SELECT plan_of($$SELECT w.window_start, w.window_end, count(*) FROM ev, beam.hop(ts, '1 minute', '10 s') w GROUP BY 1, 2$$);
+SELECT plan_of($$SELECT w.window_start, w.window_end, count(*) FROM ev, beam.cumulate(ts, '1 minute', '10 s') w GROUP BY 1, 2$$);
+SELECT plan_of($$SELECT w.window_start, w.window_end, count(*) FROM ev, beam.calendar(ts, 'day') w GROUP BY 1, 2$$);
+DROP FUNCTION plan_of;
 
 -- panes as a batch
 INSERT INTO ev SELECT '2024-01-01'::timestamptz + n * interval '20 seconds', n % 2, n FROM generate_series(0, 5) n;

@@ -6,12 +6,20 @@
 
 #include "postgres.h"
 #include "access/htup_details.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
 #include "replication/message.h"
+#include "replication/reorderbuffer.h"
 #include "replication/slot.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error "stream_beam needs PostgreSQL 15 or later"
@@ -19,7 +27,19 @@
 
 #if PG_VERSION_NUM >= 160000
 #include "utils/guc_hooks.h"
+#include "varatt.h"
 #endif
+
+/* ---- assertions ---- */
+
+/* 16 took the second argument away from ExceptionalCondition(). A test that defines it puts this in front of the file's name. */
+#if PG_VERSION_NUM >= 160000
+#define SB_ASSERTION_TYPE
+#else
+#define SB_ASSERTION_TYPE const char *type,
+#endif
+
+/* ---- tuples ---- */
 
 /*
  * heap_form_tuple() makes composite values. Newer minor releases mark them as such, and check wherever one is taken apart that its columns
@@ -33,39 +53,65 @@ sb_tuple_is_no_datum(HeapTupleHeader header)
 #endif
 }
 
+#if PG_VERSION_NUM < 180000
+#define heap_form_minimal_tuple(desc, values, isnull, extra) heap_form_minimal_tuple(desc, values, isnull)
+
+/* Whoever has set an attribute's fields himself says so. */
+static inline void
+populate_compact_attribute(TupleDesc desc, int attnum)
+{
+	TupleDescAttr(desc, attnum)->attcacheoff = -1;
+}
+#endif
+
+/* What decoding hands out: 17 took away what was around the tuple. */
+#if PG_VERSION_NUM >= 170000
+static inline HeapTuple
+sb_decoded_tuple(HeapTuple tuple)
+{
+	return tuple;
+}
+#else
+static inline HeapTuple
+sb_decoded_tuple(ReorderBufferTupleBuf *buffer)
+{
+	return buffer ? &buffer->tuple : NULL;
+}
+#endif
+
+/* ---- relations ---- */
+
+/* 18 added whether a deferrable one will do. Before, it did not. */
+#if PG_VERSION_NUM < 180000
+#define RelationGetPrimaryKeyIndex(relation, deferrable_ok) RelationGetPrimaryKeyIndex(relation)
+#endif
+
+/* ---- rights ---- */
+
 #if PG_VERSION_NUM < 160000
 /* 16 made one function of all the pg_*_aclcheck() */
 static inline AclResult
 object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 {
-	if (classid == 1255) /* ProcedureRelationId */
+	if (classid == ProcedureRelationId)
 		return pg_proc_aclcheck(objectid, roleid, mode);
-	if (classid == 2615) /* NamespaceRelationId */
+	if (classid == NamespaceRelationId)
 		return pg_namespace_aclcheck(objectid, roleid, mode);
 	elog(ERROR, "object_aclcheck: class %u is not mapped", classid);
 }
 #endif
 
-/* A logical message; returns the end of its record. */
-static inline XLogRecPtr
-sb_log_message(const char *prefix, const char *message, Size size, bool transactional)
-{
-#if PG_VERSION_NUM >= 170000
-	return LogLogicalMessage(prefix, message, size, transactional, false);
-#else
-	return LogLogicalMessage(prefix, message, size, transactional);
-#endif
-}
-
 static inline bool
 sb_database_ownercheck(Oid dbid, Oid roleid)
 {
 #if PG_VERSION_NUM >= 160000
-	return object_ownercheck(1262, dbid, roleid); /* DatabaseRelationId */
+	return object_ownercheck(DatabaseRelationId, dbid, roleid);
 #else
 	return pg_database_ownercheck(dbid, roleid);
 #endif
 }
+
+/* ---- queries ---- */
 
 /* Runs a started query for up to `count` more rows, 0: to its end. */
 static inline void
@@ -75,6 +121,107 @@ sb_executor_run(QueryDesc *desc, uint64 count)
 	ExecutorRun(desc, ForwardScanDirection, count);
 #else
 	ExecutorRun(desc, ForwardScanDirection, count, count == 0);
+#endif
+}
+
+#if PG_VERSION_NUM < 160000
+#define flatten_join_alias_vars(root, query, node) flatten_join_alias_vars(query, node)
+#endif
+
+/*
+ * Since 18, group keys stand in a range table entry of their own, and what is above the grouping refers to that. This undoes it, as the
+ * planner does. The references have no location. For error messages they get that of the expression they are in, else of the key.
+ */
+#if PG_VERSION_NUM >= 180000
+typedef struct SbGroupReferences
+{
+	Query *query;
+	int location; /* of the expression around, or -1 */
+} SbGroupReferences;
+
+static inline bool
+sb_locate_group_references(Node *node, void *context)
+{
+	SbGroupReferences inner = *(SbGroupReferences *) context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varlevelsup == 0 && ((Var *) node)->location < 0)
+	{
+		Var *var = (Var *) node;
+		RangeTblEntry *rte = rt_fetch(var->varno, inner.query->rtable);
+
+		if (rte->rtekind == RTE_GROUP)
+			var->location = inner.location >= 0 ? inner.location : exprLocation((Node *) list_nth(rte->groupexprs, var->varattno - 1));
+		return false;
+	}
+	if (!IsA(node, List) && !IsA(node, TargetEntry) && exprLocation(node) >= 0)
+		inner.location = exprLocation(node);
+	return expression_tree_walker(node, sb_locate_group_references, &inner);
+}
+#endif
+
+static inline void
+sb_flatten_groups(Query *query)
+{
+#if PG_VERSION_NUM >= 180000
+	SbGroupReferences references = {.query = query, .location = -1};
+	ListCell *cell;
+
+	if (!query->hasGroupRTE)
+		return;
+	sb_locate_group_references((Node *) query->targetList, &references);
+	sb_locate_group_references(query->havingQual, &references);
+	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
+	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
+	query->hasGroupRTE = false;
+	foreach (cell, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
+
+		if (rte->rtekind != RTE_GROUP)
+			continue;
+		rte->rtekind = RTE_RESULT;
+		rte->groupexprs = NIL;
+	}
+#endif
+}
+
+/* As whom a query's relations are read; before 16 it stands in the range table entries, as all that is about permissions. */
+static inline void
+sb_query_check_as(Query *query, Oid role)
+{
+	ListCell *cell;
+
+#if PG_VERSION_NUM >= 160000
+	foreach (cell, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, cell)->checkAsUser = role;
+#else
+	foreach (cell, query->rtable)
+		lfirst_node(RangeTblEntry, cell)->checkAsUser = role;
+#endif
+}
+
+/* Moves the permission checks of a query's tables to another one that gets its range table. */
+static inline void
+sb_query_move_permissions(Query *from, Query *to)
+{
+#if PG_VERSION_NUM >= 160000
+	to->rteperminfos = from->rteperminfos;
+	from->rteperminfos = NIL;
+#endif
+}
+
+/* ---- WAL and slots ---- */
+
+/* A logical message; returns the end of its record. */
+static inline XLogRecPtr
+sb_log_message(const char *prefix, const char *message, Size size, bool transactional)
+{
+#if PG_VERSION_NUM >= 170000
+	return LogLogicalMessage(prefix, message, size, transactional, false);
+#else
+	return LogLogicalMessage(prefix, message, size, transactional);
 #endif
 }
 

@@ -28,7 +28,7 @@ extern SbPipelineRow *sb_api_lock(const char *name, Oid user, bool tree);
 /* Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). */
 extern void sb_api_check_running(const char *name, Oid user);
 /* There is no pipeline of this name: an error that says so, 42704, or, where one was restored from a dump, what to do about it. */
-extern void sb_api_raise_missing(const char *name) pg_attribute_noreturn();
+extern _Noreturn void sb_api_raise_missing(const char *name);
 
 /* ---- pipelines that came out of a dump (sb_api_restore.c); false: there is none of this name, and nothing was done ---- */
 

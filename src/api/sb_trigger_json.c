@@ -78,9 +78,8 @@ json_form_named(const char *name, int len)
 	"\"align\": \"1 min\"}}, {\"after_any\": [...]}, {\"after_all\": [...]}, {\"after_each\": [...]}, {\"or_finally\": [main, until]} " \
 	"or {\"repeatedly\": ...}."
 
-static void
-pg_attribute_noreturn()
-    json_fail(const SbJsonReader *in, const char *problem)
+static _Noreturn void
+json_fail(const SbJsonReader *in, const char *problem)
 {
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

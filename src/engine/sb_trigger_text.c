@@ -98,9 +98,8 @@ sb_found(const SbParser *in, const char *at)
 	return psprintf("At position %d there is \"%.*s\".", position, len, at);
 }
 
-static void
-pg_attribute_noreturn()
-    sb_parse_fail(const SbParser *in, const char *at, const char *problem, const char *hint)
+static _Noreturn void
+sb_parse_fail(const SbParser *in, const char *at, const char *problem, const char *hint)
 {
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),

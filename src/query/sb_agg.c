@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "query/sb_query_private.h"
+#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -45,7 +46,7 @@ agg_check_function(Oid function, Oid role)
 
 	if (!OidIsValid(function))
 		return;
-	result = sb_function_aclcheck(function, role);
+	result = object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
 	InvokeFunctionExecuteHook(function);
@@ -72,7 +73,7 @@ static void
 agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
 {
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
-	AclResult result = sb_function_aclcheck(aggref->aggfnoid, GetUserId());
+	AclResult result = object_aclcheck(ProcedureRelationId, aggref->aggfnoid, GetUserId(), ACL_EXECUTE);
 	Oid owner;
 
 	if (result != ACLCHECK_OK)

@@ -37,7 +37,7 @@ extern void sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 row
 /* Moves *data behind a row. */
 extern void sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data, const char *end);
 /* Error 54000: the bag would grow beyond SB_BAG_MAX_SIZE. */
-extern void sb_bag_full(const SbAgg *agg) pg_attribute_noreturn();
+extern _Noreturn void sb_bag_full(const SbAgg *agg);
 
 /* Makes a tuplestore of an accumulator's rows, which may be none; and puts the row just read into it. */
 typedef Tuplestorestate *(*SbBagUnpack)(SbAgg *agg, const SbAcc *acc);

@@ -17,7 +17,7 @@
 #define SB_SEAL_SIZE sizeof(pg_crc32c)
 
 /* Error XX001. */
-extern void sb_bytes_corrupted(const char *detail) pg_attribute_noreturn();
+extern _Noreturn void sb_bytes_corrupted(const char *detail);
 /* The next n bytes; *data is moved on. XX001 where there are not as many before `end`. */
 extern const char *sb_bytes_take(const char **data, const char *end, Size n);
 /* The same for what has its size in front, as a uint32 in any alignment. */

@@ -20,6 +20,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "query/sb_plan_private.h"
+#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -453,6 +454,7 @@ sb_plan_build_text(Query *query, const char *text)
 
 	build.plan = palloc0(sizeof(SbPlan));
 	build.query = copyObject(query);
+	sb_flatten_groups(build.query);
 	build.text = text;
 	sb_plan_check_clauses(&build);
 	sb_plan_read_from(&build);

@@ -16,16 +16,10 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "query/sb_plan_private.h"
+#include "sb_compat.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-
-/* Version differences; they belong into sb_compat.h. */
-#if PG_VERSION_NUM >= 160000
-#define sb_proc_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
-#else
-#define sb_proc_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
-#endif
 
 /* Stable functions whose value comes from the clock, the transaction or the session. The volatile ones need no list. */
 static const Oid session_functions[] = {
@@ -372,7 +366,7 @@ sb_plan_check_expr(const SbPlanBuild *build, Node *expr, SbPlanPlace place)
 static void
 check_execute(Oid function, ObjectType type)
 {
-	AclResult result = sb_proc_aclcheck(function, GetUserId());
+	AclResult result = object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE);
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, type, get_func_name(function));

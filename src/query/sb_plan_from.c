@@ -26,25 +26,13 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "query/sb_plan_private.h"
+#include "sb_compat.h"
 #include "sb_partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
-
-/* Version differences; they belong into sb_compat.h. */
-#if PG_VERSION_NUM >= 160000
-#define sb_flatten_join_alias_vars(query, node) flatten_join_alias_vars(NULL, query, node)
-#else
-#define sb_flatten_join_alias_vars(query, node) flatten_join_alias_vars(query, node)
-#endif
-/* Since 18, expressions of GROUP BY stand in a range table entry of their own. */
-#if PG_VERSION_NUM >= 180000
-#define sb_flatten_group_exprs(query, node) ((query)->hasGroupRTE ? flatten_group_exprs(NULL, query, node) : (node))
-#else
-#define sb_flatten_group_exprs(query, node) (node)
-#endif
 
 static const char window_hint[] = "A window function returns a set of rows with the columns window_start and window_end, both timestamp with time zone: "
                                   "beam.tumble(), hop(), cumulate(), session(), calendar(), or a function of your own declared "
@@ -151,8 +139,7 @@ normalise_mutator(Node *node, void *context)
 Node *
 sb_plan_normalise(const SbPlanBuild *build, Node *expr)
 {
-	expr = sb_flatten_group_exprs(build->query, expr);
-	expr = sb_flatten_join_alias_vars(build->query, expr);
+	expr = flatten_join_alias_vars(NULL, build->query, expr);
 	return normalise_mutator(expr, (void *) build);
 }
 

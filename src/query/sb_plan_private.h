@@ -45,7 +45,7 @@ typedef enum SbPlanPlace
 /* For use inside ereport(): the error's position, where both the location and the text are known. */
 extern int sb_plan_position(const SbPlanBuild *build, int location);
 /* ERROR 0A000 "<what> is not supported in a pipeline's query" */
-extern void sb_plan_refuse(const SbPlanBuild *build, int location, const char *what, const char *hint) pg_attribute_noreturn();
+extern _Noreturn void sb_plan_refuse(const SbPlanBuild *build, int location, const char *what, const char *hint);
 extern void sb_plan_check_clauses(const SbPlanBuild *build);
 /* Refuses volatile functions, functions that read clock or session, and pane functions where there is no pane. */
 extern void sb_plan_check_expr(const SbPlanBuild *build, Node *expr, SbPlanPlace place);

@@ -204,7 +204,7 @@ sb_acc_renew(SbAcc *acc)
 	acc->form = SB_ACC_NEW;
 }
 /* Error 22000. */
-extern void sb_agg_never_added(const SbAgg *agg) pg_attribute_noreturn();
+extern _Noreturn void sb_agg_never_added(const SbAgg *agg);
 extern void sb_agg_check_inverse(const Aggref *aggref, Oid function);
 
 /* ---- the query ---- */
@@ -289,14 +289,5 @@ sb_expr_eval(SbQuery *query, const SbExpr *expr, bool *isnull)
 	}
 	return ExecEvalExprSwitchContext(expr->state, query->econtext, isnull);
 }
-
-/* ---- differences between PostgreSQL's versions, with the newest signature ---- */
-
-#if PG_VERSION_NUM < 160000
-#define sb_function_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
-#else
-#include "catalog/pg_proc.h"
-#define sb_function_aclcheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
-#endif
 
 #endif

@@ -28,6 +28,7 @@
 #include "parser/parsetree.h"
 #include "query/sb_session_batch.h"
 #include "query/sb_session_rewrite.h"
+#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -146,30 +147,6 @@ is_window_function(const RangeTblEntry *rte)
 	       TupleDescAttr(columns, 1)->atttypid == TIMESTAMPTZOID;
 }
 
-/* What PostgreSQL 18 adds to a grouped query: Vars of a range table entry for the group keys. Undone, as its planner does first. */
-static void
-flatten_groups(Query *query)
-{
-#if PG_VERSION_NUM >= 180000
-	ListCell *cell;
-
-	if (!query->hasGroupRTE)
-		return;
-	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
-	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
-	query->hasGroupRTE = false;
-	foreach (cell, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst(cell);
-
-		if (rte->rtekind != RTE_GROUP)
-			continue;
-		rte->rtekind = RTE_RESULT;
-		rte->groupexprs = NIL;
-	}
-#endif
-}
-
 static bool
 groups_by_window(Query *query, Index window)
 {
@@ -262,7 +239,7 @@ rewrite_query(Query *query)
 	}
 	if (functions == 0)
 		return;
-	flatten_groups(query);
+	sb_flatten_groups(query);
 	fill_pane_timestamp(query);
 	if (sessions == 0)
 		return;

@@ -25,6 +25,7 @@
 #include "parser/parsetree.h"
 #include "query/sb_session_rewrite.h"
 #include "rewrite/rewriteManip.h"
+#include "sb_compat.h"
 
 /* columns of a window function */
 #define WINDOW_START 1
@@ -164,26 +165,6 @@ detach_window(Rewrite *rewrite, Node *node, List **quals, bool *found)
 	return list_concat(left, right);
 }
 
-/* Moves the permission checks of the outer query's tables to the inner one. Before 16 they are part of the range table entries. */
-static void
-move_permissions(Query *outer, Query *inner)
-{
-#if PG_VERSION_NUM >= 160000
-	inner->rteperminfos = outer->rteperminfos;
-	outer->rteperminfos = NIL;
-#endif
-}
-
-static Node *
-flatten_joins(Query *query, Node *node)
-{
-#if PG_VERSION_NUM >= 160000
-	return flatten_join_alias_vars(NULL, query, node);
-#else
-	return flatten_join_alias_vars(query, node);
-#endif
-}
-
 void
 sb_session_resolve_joins(Query *query)
 {
@@ -194,15 +175,15 @@ sb_session_resolve_joins(Query *query)
 		joins |= ((RangeTblEntry *) lfirst(cell))->rtekind == RTE_JOIN;
 	if (!joins)
 		return;
-	query->targetList = (List *) flatten_joins(query, (Node *) query->targetList);
-	query->havingQual = flatten_joins(query, query->havingQual);
-	query->jointree->quals = flatten_joins(query, query->jointree->quals);
+	query->targetList = (List *) flatten_join_alias_vars(NULL, query, (Node *) query->targetList);
+	query->havingQual = flatten_join_alias_vars(NULL, query, query->havingQual);
+	query->jointree->quals = flatten_join_alias_vars(NULL, query, query->jointree->quals);
 	foreach (cell, query->rtable)
 	{
 		RangeTblEntry *rte = lfirst(cell);
 
 		if (rte->rtekind == RTE_FUNCTION)
-			rte->functions = (List *) flatten_joins(query, (Node *) rte->functions);
+			rte->functions = (List *) flatten_join_alias_vars(NULL, query, (Node *) rte->functions);
 	}
 }
 
@@ -386,7 +367,7 @@ build_source(Rewrite *rewrite)
 		items = list_concat(items, detach_window(rewrite, lfirst(cell), &quals, &found));
 	if (!found)
 		elog(ERROR, "session function is not in the join tree");
-	foreach (cell, (List *) flatten_joins(outer, (Node *) quals))
+	foreach (cell, (List *) flatten_join_alias_vars(NULL, outer, (Node *) quals))
 	{
 		if (find_references(lfirst(cell), window).found)
 			rewrite->outer_quals = lappend(rewrite->outer_quals, lfirst(cell));
@@ -506,7 +487,7 @@ sb_session_rewrite(Query *query, Index window, FuncExpr *call, Oid session_start
 	query->havingQual = map_expression(query->havingQual, &rewrite);
 	outer_quals = (List *) map_expression((Node *) rewrite.outer_quals, &rewrite);
 	deepen(inner);
-	move_permissions(query, inner);
+	sb_query_move_permissions(query, inner);
 	reference->rtindex = 1;
 	query->rtable = list_make1(subquery_entry(inner));
 	query->jointree = makeFromExpr(list_make1(reference), outer_quals == NIL ? NULL : (Node *) make_ands_explicit(outer_quals));

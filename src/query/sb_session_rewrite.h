@@ -18,6 +18,6 @@ extern void sb_session_resolve_joins(Query *query);
 extern void sb_session_rewrite(Query *query, Index window, FuncExpr *call, Oid session_start, Oid session_end);
 
 /* ERROR 0A000 with that detail */
-extern void sb_session_unsupported(const char *reason) pg_attribute_noreturn();
+extern _Noreturn void sb_session_unsupported(const char *reason);
 
 #endif

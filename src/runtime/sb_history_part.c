@@ -15,6 +15,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "runtime/sb_history_part.h"
+#include "sb_compat.h"
 #include "sb_partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -126,7 +127,7 @@ part_columns(Relation rel)
 	ListCell *lc;
 
 	if (!OidIsValid(identity))
-		identity = RelationGetPrimaryKeyIndex(rel);
+		identity = RelationGetPrimaryKeyIndex(rel, false);
 	foreach (lc, RelationGetIndexList(rel))
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "runtime/sb_intake.h"
+#include "sb_compat.h"
 #include "sb_kill_point.h"
 #include "storage/buffile.h"
 #include "utils/hsearch.h"
@@ -109,7 +110,7 @@ intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 		att->attisdropped = column->dropped;
 		att->attislocal = column->in_old;
 		att->attnum = i + 1;
-		att->attcacheoff = -1;
+		populate_compact_attribute(desc, i);
 	}
 	layout = hash_search(intake->layouts->hash, &frame->layout, HASH_ENTER, NULL);
 	layout->desc = desc;

@@ -16,6 +16,7 @@
 #include "runtime/sb_pipeline.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
+#include "sb_compat.h"
 #include "sb_guc.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
@@ -49,21 +50,6 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
 
 /* ---- opening ---- */
 
-/* Not part of the definition: as whom a view's relations are read follows from who owns it. */
-static void
-view_forget_owner(Query *query)
-{
-	ListCell *lc;
-
-#if PG_VERSION_NUM >= 160000
-	foreach (lc, query->rteperminfos)
-		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = InvalidOid;
-#else
-	foreach (lc, query->rtable)
-		lfirst_node(RangeTblEntry, lc)->checkAsUser = InvalidOid;
-#endif
-}
-
 /* The stored tree names everything by OID and number: renaming changes nothing in it. */
 char *
 sb_view_fingerprint(Query *query)
@@ -72,7 +58,8 @@ sb_view_fingerprint(Query *query)
 	uint64 hash;
 
 	query = copyObject(query);
-	view_forget_owner(query);
+	/* as whom a view's relations are read follows from who owns it */
+	sb_query_check_as(query, InvalidOid);
 	text = nodeToString(query);
 	hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
 	return psprintf(UINT64_FORMAT, hash);

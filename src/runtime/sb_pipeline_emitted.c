@@ -9,6 +9,7 @@
 
 #include "query/sb_bytes.h"
 #include "runtime/sb_pipeline.h"
+#include "sb_compat.h"
 
 /* They stand one behind the other, not aligned. */
 bytea *

@@ -18,6 +18,7 @@
 
 #include "miscadmin.h"
 #include "runtime/sb_pipeline_merge.h"
+#include "sb_compat.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

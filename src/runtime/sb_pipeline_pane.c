@@ -7,6 +7,7 @@
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
 #include "storage/lmgr.h"
+#include "sb_compat.h"
 #include "utils/memutils.h"
 
 static void

@@ -47,7 +47,7 @@ extern XLogRecPtr sb_runner_least_position(void);
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
 extern void sb_runner_persist_positions(void);
 /* The extension is gone, or is another one: the launcher decides what comes next. */
-extern void sb_runner_leave(void) pg_attribute_noreturn();
+extern _Noreturn void sb_runner_leave(void);
 
 /* ---- sb_runner_list.c ---- */
 /* Reads the catalog: pipelines are closed and opened as it says. */

@@ -60,7 +60,7 @@ extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *
 /* Its result table stays until the transaction ends; error 42P01: it is gone. */
 extern void sb_version_check_result(const SbPipelineRow *current);
 /* Error 55000: one is being built already. */
-extern void sb_version_refuse_second(const char *name) pg_attribute_noreturn();
+extern _Noreturn void sb_version_refuse_second(const char *name);
 /* Error 0A000 where rows can be taken back, and the pipeline has forgotten them. */
 extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan);
 /*

@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "parser/parse_coerce.h"
 #include "query/sb_bytes.h"
+#include "sb_compat.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "sink/sb_result.h"
@@ -445,7 +446,7 @@ sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls)
 		if (!nulls[i] && TupleDescAttr(result->desc, i)->attlen == -1)
 			flat[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
 	}
-	tuple = heap_form_minimal_tuple(result->desc, flat, unconstify(bool *, nulls));
+	tuple = heap_form_minimal_tuple(result->desc, flat, unconstify(bool *, nulls), 0);
 	packed = palloc(VARHDRSZ + tuple->t_len);
 	SET_VARSIZE(packed, VARHDRSZ + tuple->t_len);
 	memcpy(VARDATA(packed), tuple, tuple->t_len);

@@ -306,15 +306,13 @@ decode_write_row(const SbTarget *target, const SbChange *change)
 	}
 }
 
-/* A complete tuple. Its own values: `old` is where to look for what it lacks, or NULL. */
+/* A complete tuple, or NULL where there is none. Its own values: `old` is where to look for what it lacks, or NULL. */
 static HeapTuple
-decode_tuple(ReorderBufferTupleBuf *buffer, HeapTuple old, TupleDesc desc)
+decode_tuple(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
-	if (buffer == NULL)
-		return NULL;
-	if (HeapTupleHasExternal(&buffer->tuple) || HeapTupleHeaderGetNatts(buffer->tuple.t_data) < desc->natts)
-		return decode_complete(&buffer->tuple, old, desc);
-	return &buffer->tuple;
+	if (tuple && (HeapTupleHasExternal(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) < desc->natts))
+		return decode_complete(tuple, old, desc);
+	return tuple;
 }
 
 static void
@@ -381,8 +379,8 @@ decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange
 	if (rel->ntargets == 0)
 		return;
 	SB_KILL_POINT_OF("decode_change", RelationGetRelationName(relation));
-	sent->old = decode_tuple(change->data.tp.oldtuple, NULL, desc);
-	sent->new = decode_tuple(change->data.tp.newtuple, sent->old, desc);
+	sent->old = decode_tuple(sb_decoded_tuple(change->data.tp.oldtuple), NULL, desc);
+	sent->new = decode_tuple(sb_decoded_tuple(change->data.tp.newtuple), sent->old, desc);
 	for (int i = 0; i < rel->ntargets; i++)
 		decode_send(txn, &rel->targets[i], sent);
 }

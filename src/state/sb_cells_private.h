@@ -6,6 +6,7 @@
 
 #include "port/pg_bitutils.h"
 #include "query/sb_bytes.h"
+#include "sb_compat.h"
 #include "sb_statement.h"
 #include "state/sb_cells.h"
 #include "utils/hsearch.h"

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "engine/sb_number.h"
+#include "sb_compat.h"
 #include "state/sb_elements.h"
 
 #define SB_ELEMENTS_VERSION 1

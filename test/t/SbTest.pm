@@ -20,7 +20,7 @@ use PostgreSQL::Test::Utils;
 use IPC::Run ();
 
 our @EXPORT = qw(new_node create_extension wait_until wait_for equal_to_batch pid_of wait_for_worker wait_for_no_worker kill9
-  crash_and_start differences promise make_source tumble create_pipeline refuses state_is slot_count start_load finish_load);
+  crash_and_start differences promise make_source tumble create_pipeline refuses state_is slot_count has_icu start_load finish_load);
 
 # new_node(NAME, conf => "lines of postgresql.conf", preload => 0, extension => 0, start => 0)
 sub new_node
@@ -214,6 +214,14 @@ sub slot_count
 	my ($node) = @_;
 
 	return $node->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'stream\\_beam\\_%'");
+}
+
+# PostgreSQL can be built without ICU: no collation is nondeterministic then
+sub has_icu
+{
+	my ($node) = @_;
+
+	return $node->safe_psql('postgres', q{SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu')}) eq 't';
 }
 
 # start_load(NODE, SQL, DB, options of pgbench...): clients that run a script until finish_load; errors of theirs are not ours

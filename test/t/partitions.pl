@@ -288,13 +288,17 @@ promise 'forged_notes_do_nothing' => sub {
 	# a real one, as whoever may decode can read it, in another transaction
 	make_partitioned('fg2');
 	run(q{INSERT INTO fg2 VALUES (1, '2026-01-05', 1, 'x')});
-	run(q{SELECT pg_create_logical_replication_slot('peek', 'test_decoding')});
+	run(q{CREATE PUBLICATION peek});
+	run(q{SELECT pg_create_logical_replication_slot('peek', 'pgoutput')});
 	run('DROP TABLE fg2_1');
 	create_pipeline($node, 'of_fg2', per_day('fg2'));
-	is(run(q{SELECT count(pg_logical_emit_message(true, 'stream_beam rebuild', substring(data FROM position('content:'::bytea IN data) + 8)))
-		FROM pg_logical_slot_peek_binary_changes('peek', NULL, NULL, 'force-binary', 'true') WHERE position('stream_beam rebuild'::bytea IN data) > 0}),
+	# behind the prefix there are a zero byte and four bytes for the length
+	is(run(q{SELECT count(pg_logical_emit_message(true, 'stream_beam rebuild', substring(data FROM position('stream_beam rebuild'::bytea IN data) + 24)))
+		FROM pg_logical_slot_peek_binary_changes('peek', NULL, NULL, 'proto_version', '1', 'publication_names', 'peek', 'messages', 'true')
+		WHERE position('stream_beam rebuild'::bytea IN data) > 0}),
 		1, 'one was there to be copied');
 	run(q{SELECT pg_drop_replication_slot('peek')});
+	run(q{DROP PUBLICATION peek});
 	run(q{INSERT INTO fg2 VALUES (1, '2026-02-05', 1, 'x')});
 	equal_to_batch($node, 'of_fg2', 'copied');
 };

@@ -4,6 +4,9 @@ use warnings;
 use Test::More;
 use SbTest;
 
+chomp(my $libraries = `pg_config --pkglibdir`);
+plan skip_all => 'pg_cron is not installed' unless -f "$libraries/pg_cron.so";
+
 my $node = new_node('schedule', preload => 0, start => 0, conf => q{
 shared_preload_libraries = 'pg_cron,stream_beam'
 cron.database_name = 'postgres'

@@ -98,8 +98,8 @@ promise 'many_sessions_of_one_key_come_and_go' => sub {
 	right('many');
 	is(run(q{DELETE FROM act; CALL beam.wait_for('s_few'); SELECT count(*) FROM s_few}), 0, 'nothing is left');
 	right('none');
-	is(run(q{SELECT string_agg(table_name || ' ' || (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM beam_state.%I', table_name), false, true, '')))[1]::text, ', ')
-		FROM information_schema.tables t JOIN beam.pipeline p ON t.table_name = 'cells_' || p.id WHERE table_schema = 'beam_state' AND p.name ~ 's_(plain|kept|few|whole|told|over)'
-		AND (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM beam_state.%I', table_name), false, true, '')))[1]::text <> '0'}), '', 'and no state');
+	my @tables = split /\n/, run(q{SELECT format('beam_state.%I', table_name) FROM information_schema.tables t JOIN beam.pipeline p ON t.table_name = 'cells_' || p.id
+		WHERE table_schema = 'beam_state' AND p.name ~ 's_(plain|kept|few|whole|told|over)'});
+	is(join(', ', grep { run("SELECT count(*) FROM $_") ne '0' } @tables), '', 'and no state in ' . @tables . ' tables');
 };
 done_testing();

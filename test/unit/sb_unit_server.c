@@ -4,6 +4,7 @@
 #include "postgres.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "sb_compat.h"
 #include "sb_unit.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -108,11 +109,7 @@ errfinish(const char *filename, int lineno, const char *funcname)
 }
 
 void
-#if PG_VERSION_NUM >= 160000
-ExceptionalCondition(const char *condition, const char *filename, int line)
-#else
-ExceptionalCondition(const char *condition, const char *type, const char *filename, int line)
-#endif
+ExceptionalCondition(const char *condition, SB_ASSERTION_TYPE const char *filename, int line)
 {
 	fprintf(stderr, "%s:%d: assertion failed: %s\n", filename, line, condition);
 	abort();
