@@ -258,14 +258,36 @@ sb_slots_cleanup(void)
 #endif
 }
 
-/* A slot made and kept for our reader: logical, ephemeral until it has found its starting point. */
+/* A slot made and kept for our reader: logical, ephemeral until it has found its starting point; standbys may synchronize it. */
 static inline void
 sb_slot_create(const char *name)
 {
 #if PG_VERSION_NUM >= 170000
-	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false, false, false);
+	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false, true, false);
 #else
 	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false);
+#endif
+}
+
+/* Has it come from the server that this one was a standby of? */
+static inline bool
+sb_slot_is_synced(const ReplicationSlot *slot)
+{
+#if PG_VERSION_NUM >= 170000
+	return slot->data.synced;
+#else
+	return false;
+#endif
+}
+
+/* Have the standbys that logical slots are not to get ahead of this place in the WAL? Where none are named, they have. */
+static inline bool
+sb_standbys_have(XLogRecPtr lsn)
+{
+#if PG_VERSION_NUM >= 170000
+	return StandbySlotsHaveCaughtup(lsn, DEBUG1);
+#else
+	return true;
 #endif
 }
 

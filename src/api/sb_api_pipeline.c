@@ -267,6 +267,13 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 			         version->error_message ? errdetail("%s", version->error_message) : 0,
 			         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
 	}
+	/* nor does it come to its end where what it reads stands still, unless that is made anew as well */
+	for (const SbPipelineRow *needed = building; needed->upstream != 0;)
+	{
+		needed = sb_catalog_find_by_id(needed->upstream);
+		if (needed->rebuild == NULL)
+			wait_check_running(row, needed);
+	}
 	return true;
 }
 

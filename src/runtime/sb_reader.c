@@ -241,6 +241,13 @@ reader_page(XLogReaderState *state, XLogRecPtr page, int needed, XLogRecPtr targ
 	for (;;)
 	{
 		flushed = GetFlushRecPtr(&timeline);
+		/* what was written before the server was promoted */
+		XLogReadDetermineTimeline(state, page, needed, timeline);
+		if (state->currTLI != timeline)
+		{
+			timeline = state->currTLI;
+			flushed = state->currTLIValidUntil;
+		}
 		if (want <= flushed)
 			break;
 		sb_worker_check();

@@ -35,6 +35,7 @@
 #include "runtime/sb_runner_private.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
+#include "sb_compat.h"
 #include "sb_kill_point.h"
 #include "sb_statement.h"
 #include "storage/ipc.h"
@@ -127,6 +128,9 @@ runner_try_confirm(void)
 	if (runner->pending_position == InvalidXLogRecPtr)
 		return;
 	if (runner->pending_commit > GetFlushRecPtr(NULL))
+		return;
+	/* one that is promoted goes on from what it has of the slot and of the catalog */
+	if (!sb_standbys_have(runner->pending_commit))
 		return;
 	SB_KILL_POINT("before_confirmable");
 	runner_confirm(runner->pending_position);

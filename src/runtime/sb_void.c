@@ -5,7 +5,8 @@
  * physical copy has the catalog but, as a rule, not the slot; a promoted or restored server is on another timeline, where WAL after the
  * fork is not what the slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database whose changes were
  * never in the slot; pg_upgrade begins a new WAL. beam.home says whom the positions belong to, so that each of these is noticed by the first
- * runner that starts there, before any WAL is read. On the same timeline a slot that was lost and made anew starts above the positions.
+ * runner that starts there, before any WAL is read. On the same timeline a slot that was lost and made anew starts above the positions; so may
+ * that of a standby which has synchronized it (PostgreSQL 17), and which else goes on when it is promoted.
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
+#include "sb_compat.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
@@ -125,6 +127,23 @@ home_difference(const SbHome *then, const SbHome *now)
 	return NULL;
 }
 
+/*
+ * A standby that has synchronized the slot of its primary. What it has of the WAL before that place it has in the catalog too, or a pipeline's
+ * position is before what the slot has been confirmed to, which is a gap (sb_void_gapped()).
+ */
+static bool
+home_goes_on(const SbHome *then, const SbHome *now)
+{
+	char name[NAMEDATALEN];
+	ReplicationSlot *slot;
+
+	if (then->system != now->system || then->database != now->database)
+		return false;
+	sb_slot_name(now->database, name);
+	slot = SearchNamedReplicationSlot(name, true);
+	return slot != NULL && sb_slot_is_synced(slot) && !sb_slot_is_invalidated(slot);
+}
+
 static void
 home_drop_slot(Oid dbid)
 {
@@ -141,14 +160,20 @@ void
 sb_void_check_home(SbDatabase *db)
 {
 	SbHome then = {0}, now = {.system = (int64) GetSystemIdentifier(), .timeline = (int32) GetWALInsertionTimeLine(), .database = db->dbid};
-	bool known;
+	bool known, same, goes_on;
 	const char *difference = NULL;
 	ListCell *lc;
 
 	sb_transaction_begin();
 	known = home_read(&then);
+	same = known && home_difference(&then, &now) == NULL;
+	goes_on = known && !same && home_goes_on(&then, &now);
+	if (goes_on)
+		home_write(&now);
 	sb_transaction_commit();
-	if (known && home_difference(&then, &now) == NULL)
+	if (goes_on)
+		ereport(LOG, (errmsg("stream_beam: this server has been promoted, and goes on with the replication slot that it has synchronized (timeline %d, was %d)", now.timeline, then.timeline)));
+	if (same || goes_on)
 		return;
 	/* first: should we die in between, the difference is still there */
 	if (known)
