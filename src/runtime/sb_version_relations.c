@@ -7,6 +7,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -163,11 +164,15 @@ sb_version_drop_relation(Oid relation, char relkind)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
-/* It has to leave the extension first. */
+/* It has to leave the extension first; its types, too: since 17, pg_upgrade makes them members. */
 static void
 relations_drop_member(Oid relation)
 {
+	Oid type = get_rel_type_id(relation);
+
 	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, type, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, get_array_type(type), ExtensionRelationId, DEPENDENCY_EXTENSION);
 	CommandCounterIncrement();
 	sb_version_drop_relation(relation, RELKIND_RELATION);
 }

@@ -43,12 +43,22 @@ on_old(q{INSERT INTO t VALUES ('2026-01-05', 1, 7)});
 wait_for($old, $_) for qw(of_totals inverse of_days altered);
 my %before = map { $_ => on_old($seen{$_}) } keys %seen;
 
+# Since 17, pg_upgrade takes logical slots along and refuses one with changes ahead of it, as ours has by the runner's own commits. It is of no use after that.
+sub drop_slot
+{
+	$old->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+	$old->start;
+	on_old(q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots});
+	$old->stop;
+}
+
 promise 'pg_upgrade_takes_the_data_and_no_position' => sub {
 	my $bin = $old->config_data('--bindir');
 
 	like($before{'dead letters'}, qr/inverse.*division by zero/, 'there is a dead letter');
 	like($before{'late events'}, qr/of_days/, 'and a late event');
 	$old->stop;
+	drop_slot() if $old->pg_version >= 17;
 	# it writes where it is called
 	chdir $PostgreSQL::Test::Utils::tmp_check or die $!;
 	command_ok([ 'pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir, '-b', $bin, '-B', $bin, '-s', $new->host,
