@@ -408,3 +408,18 @@ cluster_crashes() { grep -E 'TRAP:|PANIC:|was terminated by signal (4|6|7|8|11)'
 
 # psql without the user's habits, stopping at the first error
 sql() { "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"; }
+
+# ---- other versions ------------------------------------------------------------------------------------------------------------
+
+# test_version LOG MAJOR [LAYER...]: runs the tests with one version only, and sets `passed` and `failed` of the caller: the numbers
+# of the last line, with a failure more where there are none.
+test_version() {
+	local log=$1 major=$2 rc=0
+
+	shift 2
+	run_logged "$log" env -u SB_BUILD -u PG_CONFIG "PG_MAJOR=$major" SB_ONE_VERSION=1 "$SB_ROOT/scripts/test" "$@" || rc=$?
+	passed=0
+	failed=0
+	read -r passed failed < <(sed -nE '$s/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$log") || failed=1
+	[[ $rc -eq 0 || $failed -gt 0 ]] || failed=1
+}
