@@ -20,7 +20,7 @@ sub wait_run
 	{
 		my $out = eval { run($sql) };
 		return $out if defined $out;
-		die $@ if $@ !~ /server closed|connection|recovery mode|starting up|shutting down|crash|not yet accepting/i;
+		die $@ if $@ !~ /server closed|connection|Broken pipe|recovery mode|starting up|shutting down|crash|not yet accepting/i;
 		usleep(100_000); # sleeps: between two looks
 	}
 	die "it does not come to rest";
