@@ -413,6 +413,7 @@ sql() { "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"; }
 
 # test_version LOG MAJOR [LAYER...]: runs the tests with one version only, and sets `passed` and `failed` of the caller: the numbers
 # of the last line, with a failure more where there are none.
+# shellcheck disable=SC2034 # they are for the caller
 test_version() {
 	local log=$1 major=$2 rc=0
 

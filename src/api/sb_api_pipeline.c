@@ -368,14 +368,21 @@ wait_look(SbWait *wait)
 }
 
 static bool
+wait_is_applied(const SbWait *wait)
+{
+	return wait->watermark != DT_NOBEGIN || pg_atomic_read_u64(&wait->db->lanes[SB_LANE_MAIN].applied) >= wait->marker;
+}
+
+static bool
 wait_is_over(SbWait *wait)
 {
 	SbWaitSeen seen;
 
-	if (wait->watermark == DT_NOBEGIN && pg_atomic_read_u64(&wait->db->lanes[SB_LANE_MAIN].applied) < wait->marker)
+	if (!wait_is_applied(wait))
 		return false;
 	seen = wait_look(wait);
-	return !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
+	/* one that has just been opened was not among those that have applied it */
+	return wait_is_applied(wait) && !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
 }
 
 /* Sleeps until something has changed; error at the deadline. */

@@ -7,8 +7,8 @@
 #include "executor/spi.h"
 #include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
-#include "runtime/sb_pipeline.h"
 #include "runtime/sb_postponed.h"
+#include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
 #include "sb_statement.h"
@@ -28,6 +28,7 @@ typedef struct SbAside
 	TimestampTz retry_at;
 	XLogRecPtr position; /* where it failed, or beyond */
 	int64 bundles;       /* that it had then */
+	int64 rows_in;       /* beyond what failed, where that was in its queue */
 	bool open;           /* it is being tried */
 } SbAside;
 
@@ -78,6 +79,7 @@ aside_load(const List *mine)
 		aside = aside_make(pipeline);
 		aside->tries = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		aside->position = DatumGetLSN(SPI_getbinval(tuple, desc, 3, &isnull));
+		aside->rows_in = PG_INT64_MAX;
 		/* the clock may have been set back since */
 		aside->retry_at = Min(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)), TimestampTzPlusMilliseconds(sb_clock_now(), SB_ASIDE_MOST_MS));
 	}
@@ -213,6 +215,7 @@ sb_aside_put(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr positi
 	aside->retry_at = TimestampTzPlusMilliseconds(sb_clock_now(), delay_ms);
 	aside->position = Max(aside->position, position);
 	aside->bundles = row->progress.bundles;
+	aside->rows_in = row->progress.rows_in + 2 * SB_QUEUE_CHUNK_ROWS;
 	aside->open = false;
 	written.aside = aside;
 	aside_write(aside_put_row, &written);
@@ -234,7 +237,9 @@ sb_aside_fail(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr posit
 static bool
 aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 {
-	/* one that reads another's result has no place of its own in the WAL */
+	/* one that reads another's result has no place of its own in the WAL: it has had its queue, or more of that than a chunk and the batch that it ends with */
+	if (pipeline->draining)
+		return pipeline->row->progress.rows_in >= aside->rows_in;
 	if (pipeline->row->upstream != 0)
 		return pipeline->row->progress.bundles > aside->bundles && !pipeline->queue_pending;
 	return pipeline->progress.position >= aside->position;

@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "replication/message.h"
 #include "runtime/sb_backfill.h"
+#include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
 #include "sb_compat.h"
 #include "sb_kill_point.h"
@@ -313,7 +314,7 @@ backfill_open(SbFeed *feed)
 		return false;
 	}
 	if (pipeline->queue_pending && pipeline->upstream)
-		sb_chain_take_queue(pipeline);
+		sb_queue_take(pipeline);
 	step->rows = 0;
 	step->backfill = (SbBackfill){.range = step->range, .feeding = true, .joined = pipeline->merging};
 	step->backfill.nshown = sb_pipeline_clear(pipeline, &step->range, true, &step->backfill.shown);

@@ -13,6 +13,7 @@
 #include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_limit.h"
+#include "runtime/sb_queue.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
@@ -284,7 +285,7 @@ bundle_run_plainly(SbBundleRun *run)
 		/* what was fed to it is in its cells, and comes to an end here */
 		sb_pipeline_at_work(pipeline, run->feed && run->feed->pipeline == pipeline);
 		if (pipeline->queue_pending && pipeline->upstream)
-			sb_chain_take_queue(pipeline);
+			sb_queue_take(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position, run->feed ? pipeline->progress.commit_time : intake->last_commit_time,
 		                       bundle_is_idle(pipeline, intake, run->started));
 		/* those that read its result come later in the list */
@@ -429,6 +430,21 @@ careful_feed(SbCareful *careful)
 	feed->close(feed);
 }
 
+/* What was queued while it did not run comes before what is new. */
+static void
+careful_queue(SbCareful *careful)
+{
+	SbQueueScan scan;
+	int nrows;
+
+	sb_queue_begin(&scan, careful->pipeline);
+	while ((nrows = sb_queue_next(&scan, &careful->rows)) > 0)
+		careful_rows(careful, 0, nrows);
+	sb_queue_end(&scan);
+	careful->pipeline->queue_pending = false;
+	sb_pipeline_keep(careful->pipeline);
+}
+
 /* The whole bundle for one pipeline. */
 static void
 careful_pipeline(void *arg)
@@ -444,12 +460,7 @@ careful_pipeline(void *arg)
 	else if (pipeline->upstream)
 	{
 		if (pipeline->queue_pending)
-		{
-			sb_chain_read_queue(pipeline, &careful->rows, &nrows);
-			careful_rows(careful, 0, nrows);
-			sb_chain_empty_queue(pipeline);
-			sb_pipeline_keep(pipeline);
-		}
+			careful_queue(careful);
 		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
 		careful_rows(careful, 0, nrows);
 	}

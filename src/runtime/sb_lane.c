@@ -48,11 +48,18 @@ sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position)
 	bool given;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
-	given = db->nlaggards < SB_MAX_LAGGARDS && !sb_lane_is_refused(db);
+	given = db->nlaggards < SB_MAX_LAGGARDS && !sb_lane_is_refused(db) && lane_find(db, pipeline) == NULL;
 	if (given)
 		db->laggards[db->nlaggards++] = (SbLaggard){.pipeline = pipeline, .position = position};
 	LWLockRelease(sb_registry->lock);
+	sb_wake_launcher();
 	return given;
+}
+
+static bool
+lane_awaits_source(const SbLaggard *laggard)
+{
+	return laggard->position != InvalidXLogRecPtr && laggard->from == InvalidXLogRecPtr;
 }
 
 void
@@ -63,7 +70,7 @@ sb_lane_published(SbDatabase *db)
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
 	for (int i = 0; i < db->nlaggards; i++)
-		any = any || db->laggards[i].from == InvalidXLogRecPtr;
+		any = any || lane_awaits_source(&db->laggards[i]);
 	LWLockRelease(sb_registry->lock);
 	if (!any)
 		return;
@@ -73,7 +80,7 @@ sb_lane_published(SbDatabase *db)
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < db->nlaggards; i++)
 	{
-		if (db->laggards[i].from == InvalidXLogRecPtr)
+		if (lane_awaits_source(&db->laggards[i]))
 			db->laggards[i].from = now;
 	}
 	LWLockRelease(sb_registry->lock);
@@ -123,6 +130,37 @@ sb_lane_return_all(SbDatabase *db)
 	LWLockRelease(sb_registry->lock);
 }
 
+bool
+sb_lane_return_drained(SbDatabase *db, int32 pipeline, int64 floor)
+{
+	SbLaggard *laggard;
+
+	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
+	laggard = lane_find(db, pipeline);
+	if (laggard)
+	{
+		laggard->returned = laggard->drained = true;
+		laggard->queue_floor = floor;
+	}
+	LWLockRelease(sb_registry->lock);
+	return laggard != NULL;
+}
+
+bool
+sb_lane_has_drained(SbDatabase *db, int32 pipeline, int64 *floor)
+{
+	const SbLaggard *laggard;
+	bool drained;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	laggard = lane_find(db, pipeline);
+	drained = laggard && laggard->drained;
+	if (drained)
+		*floor = laggard->queue_floor;
+	LWLockRelease(sb_registry->lock);
+	return drained;
+}
+
 void
 sb_lane_forget_returned(SbDatabase *db, const List *still)
 {
@@ -143,7 +181,10 @@ sb_lane_least(SbDatabase *db)
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
 	for (int i = 0; i < db->nlaggards; i++)
-		least = Min(least, db->laggards[i].position);
+	{
+		if (db->laggards[i].position != InvalidXLogRecPtr)
+			least = Min(least, db->laggards[i].position);
+	}
 	LWLockRelease(sb_registry->lock);
 	return least == PG_UINT64_MAX ? InvalidXLogRecPtr : least;
 }
@@ -155,7 +196,7 @@ sb_lane_advance(SbDatabase *db, int32 pipeline, XLogRecPtr position)
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	laggard = lane_find(db, pipeline);
-	if (laggard)
+	if (laggard && laggard->position != InvalidXLogRecPtr)
 		laggard->position = Max(laggard->position, position);
 	LWLockRelease(sb_registry->lock);
 }

@@ -10,6 +10,10 @@
  * bumped in the same instant: so the first runner opens it before it takes anything further. Nothing is missed: from `from` on the first lane has had
  * the rows of its source too, and what it has had of them the laggard's position says.
  *
+ * QUEUES. A pipeline that reads another's result, and is put aside or paused alone, finds what it has missed in its queue (sb_queue.h). It is a laggard of its own, while what it
+ * reads goes on in the first lane, and takes the queue there a chunk at a time. When a chunk has come to the queue's end it is returned, and the first
+ * lane takes what has been queued since in its next bundle.
+ *
  * CRASHES. A server that starts has no laggards; the first runner then makes them anew. All that counts is in the catalog, in the transaction of each bundle.
  *
  * LOCKING. The list is read and written with the registry's lock. Adding to it is for the first lane's runner, removing for the second's, and for the first's where the
@@ -25,7 +29,7 @@
 /* There was no worker or no slot to be had for the second lane: for a minute there is none, and its pipelines go back to the first. */
 extern void sb_lane_refuse(SbDatabase *db);
 extern bool sb_lane_is_refused(const SbDatabase *db);
-/* Makes it a laggard, at this position. False: there are too many, or there is no second lane. The runners are to be told. */
+/* Makes it a laggard, at this position; invalid: it has a queue. False: there are too many, or there is no second lane. The runners are to be told. */
 extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position);
 /* The sources of all laggards are published now. Writes a marker. */
 extern void sb_lane_published(SbDatabase *db);
@@ -35,7 +39,11 @@ extern List *sb_lane_laggards(SbDatabase *db);
 extern void sb_lane_forget(SbDatabase *db, int32 pipeline);
 /* They are not the second lane's any more, and not yet where the first is: those who wait for them go on waiting until they are forgotten. */
 extern void sb_lane_return_all(SbDatabase *db);
-/* For the first lane's runner, which goes back for them; not of these ids, which were still the second lane's when it looked. */
+/* It has taken its queue: nothing is left of that up to `floor`. False: it is no laggard by itself. The runners are to be told. */
+extern bool sb_lane_return_drained(SbDatabase *db, int32 pipeline, int64 floor);
+/* Has it come back so? */
+extern bool sb_lane_has_drained(SbDatabase *db, int32 pipeline, int64 *floor);
+/* For the first lane's runner, which has them open, or goes back for them; not of these ids, which were still the second lane's when it looked. */
 extern void sb_lane_forget_returned(SbDatabase *db, const List *still);
 /* What the slot has to keep for them; invalid: there are none. */
 extern XLogRecPtr sb_lane_least(SbDatabase *db);

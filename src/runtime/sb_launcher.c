@@ -68,6 +68,9 @@ launcher_wants(SbDatabase *db, SbRole role)
 		case SB_DB_RUN:
 			if (sb_lane_of_role(role) == SB_LANE_LATE && db->nlaggards == 0)
 				return false;
+			/* where there are but queues to be taken none is needed; but a runner that has begun to take its frames waits for their end */
+			if (role == SB_ROLE_LATE_READER && sb_lane_least(db) == InvalidXLogRecPtr && db->workers[role].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
+				return false;
 			/* the runner makes the ring, as it does in the first lane before there is a reader */
 			if (role == SB_ROLE_LATE_READER && db->lanes[SB_LANE_LATE].ring == 0)
 				return false;

@@ -237,6 +237,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
 	pipeline->queue_pending = pipeline->kept_queue_pending = row->upstream != 0 && observer == NULL;
+	pipeline->queue_watermark = SB_TIME_MIN;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
@@ -629,19 +630,12 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
-	{
-		if (pipeline->upstream && pipeline->upstream->clocks.output_watermark > watermark)
-		{
-			pipeline->clocks.input_watermark = pipeline->upstream->clocks.output_watermark;
-			pipeline->changed = true;
-		}
+		watermark = Max(watermark, pipeline->upstream ? pipeline->upstream->clocks.output_watermark : pipeline->queue_watermark);
+	else if (pipeline->plan->event_time == NULL)
 		return;
-	}
-	if (pipeline->plan->event_time == NULL)
-		return;
-	if (pipeline->max_event_time != SB_TIME_MIN)
+	else if (pipeline->max_event_time != SB_TIME_MIN)
 		watermark = Max(watermark, pipeline->max_event_time - delay);
-	if (idle)
+	if (idle && pipeline->row->upstream == 0)
 	{
 		/* events have their times from wall clocks */
 		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
@@ -684,7 +678,7 @@ static bool
 pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
 {
 	if (pipeline->row->upstream != 0)
-		return pipeline->progress.bundles == 0 && !pipeline->queue_pending;
+		return pipeline->progress.bundles == 0 && (!pipeline->queue_pending || pipeline->draining);
 	if (pipeline->history == NULL)
 		return false;
 	sb_history_end_bundle(pipeline, position);
@@ -705,7 +699,9 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	pipeline_advance(pipeline, idle);
 	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
-	progress->position = Max(progress->position, position);
+	/* it is not there while rows from before are in its queue */
+	if (!pipeline->draining)
+		progress->position = Max(progress->position, position);
 	if (!pipeline->changed)
 		return;
 	sb_pipeline_write_state(pipeline);
@@ -752,6 +748,7 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 		sb_history_rollback(pipeline);
 	sb_chain_rollback(pipeline);
 	pipeline->queue_pending = pipeline->kept_queue_pending;
+	pipeline->queue_watermark = SB_TIME_MIN;
 	MemoryContextReset(pipeline->bundle);
 	sb_pipeline_forget_deferred(pipeline);
 }

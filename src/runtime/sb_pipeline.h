@@ -70,6 +70,9 @@ typedef struct SbPipeline
 	bool chain_held;                 /* rows are not handed on as they come: the bundle is run carefully */
 	bool kept_queue_pending;         /* as of the last keep */
 	bool queue_pending;              /* rows may have been queued while it did not run */
+	bool draining;                   /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
+	int64 queue_floor;               /* of its queue nothing is left up to here */
+	TimestampTz queue_watermark;     /* of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
 	struct SbBackfill *backfill;     /* the step that is being run; NULL: none */
 	struct SbBackfilled *backfilled; /* what the last step has seen of the stream to come; NULL: nothing */
 	Datum *out_values;               /* of one result row */
@@ -142,10 +145,6 @@ extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *
 extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 /* In a careful run: the rows held; their readers take them one by one; what then is not taken is queued. */
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
-extern void sb_chain_take_queue(SbPipeline *reader);
-/* The two halves of it, for a careful run. */
-extern void sb_chain_read_queue(SbPipeline *reader, SbRow **rows, int *n);
-extern void sb_chain_empty_queue(SbPipeline *reader);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
 extern void sb_chain_keep(SbPipeline *pipeline);
 extern void sb_chain_rollback(SbPipeline *pipeline);
@@ -163,6 +162,10 @@ extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
  */
 extern void sb_chain_fill_queue(int32 reader, Oid result, Oid source);
 extern char *sb_chain_queue_name(int32 pipeline);
+/* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
+extern AttrNumber sb_chain_queue_attno(Form_pg_attribute att);
+/* A row of what the reader reads, in the current context. */
+extern SbRow sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op);
 /* The SQL that makes the queue of a reader that is planned over this relation. */
 extern char *sb_chain_queue_sql(const char *table, Oid source);
 

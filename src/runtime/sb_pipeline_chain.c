@@ -5,8 +5,8 @@
  * the same transaction and have its output watermark. Rows of an accumulating pipeline replace each other: the old one goes first as a
  * retraction, so that a sum of sums stays right. Discarding and retracting results are appended to: their readers see rows added.
  *
- * A reader that does not run (paused, failed) has the rows queued in a table, in the same transaction, and takes them from there first
- * when it runs again.
+ * A reader that does not run here (paused, failed, behind) has the rows queued in a table, in the same transaction, and takes them from there
+ * when it runs again (sb_queue.h).
  *
  * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all have taken them.
  */
@@ -19,7 +19,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "runtime/sb_pipeline.h"
+#include "runtime/sb_queue.h"
 #include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -27,8 +27,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* The place of op in a queue; behind it are the columns. */
-#define SB_QUEUE_OP 2
 /* Rows handed on at a time, while a large bundle runs. */
 #define SB_CHAIN_ROWS 20000
 
@@ -119,9 +117,8 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	return true;
 }
 
-/* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
-static AttrNumber
-chain_queue_attno(Form_pg_attribute att)
+AttrNumber
+sb_chain_queue_attno(Form_pg_attribute att)
 {
 	const char *name = NameStr(att->attname);
 
@@ -147,8 +144,8 @@ chain_queue_open(int32 reader)
 	queue->attno = palloc(sizeof(AttrNumber) * (table->natts + 1));
 	for (int i = 0; i < table->natts; i++)
 	{
-		if (chain_queue_attno(TupleDescAttr(table, i)) != InvalidAttrNumber)
-			queue->attno[n++] = chain_queue_attno(TupleDescAttr(table, i));
+		if (sb_chain_queue_attno(TupleDescAttr(table, i)) != InvalidAttrNumber)
+			queue->attno[n++] = sb_chain_queue_attno(TupleDescAttr(table, i));
 	}
 	queue->desc = CreateTemplateTupleDesc(n);
 	TupleDescInitEntry(queue->desc, 1, "op", INT2OID, -1, 0);
@@ -157,7 +154,7 @@ chain_queue_open(int32 reader)
 	{
 		Form_pg_attribute att = TupleDescAttr(table, i);
 
-		if (chain_queue_attno(att) == InvalidAttrNumber)
+		if (sb_chain_queue_attno(att) == InvalidAttrNumber)
 			continue;
 		TupleDescInitEntry(queue->desc, ++n, NameStr(att->attname), att->atttypid, att->atttypmod, 0);
 		TupleDescInitEntryCollation(queue->desc, n, att->attcollation);
@@ -302,24 +299,30 @@ sb_chain_wants_retractions(const SbPipeline *pipeline)
 	return pipeline->chain != NULL && pipeline->strategy.accumulation == SB_ACCUMULATING;
 }
 
-static void
-chain_append(SbChain *chain, HeapTuple tuple, Oid relation, int op)
+SbRow
+sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op)
 {
 	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
 	bool insert = op > 0;
 
-	if (chain->n == chain->max)
-	{
-		chain->max = chain->max ? chain->max * 2 : 1024;
-		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max) : palloc(sizeof(SbRow) * chain->max);
-	}
 	frame->relation = relation;
 	frame->kind = insert ? SB_ROW_INSERT : SB_ROW_DELETE;
 	frame->new_length = insert ? tuple->t_len : 0;
 	frame->old_length = insert ? 0 : tuple->t_len;
 	memcpy(frame->data, tuple->t_data, tuple->t_len);
 	/* a position beyond any: it is not what tells whether the reader has had the row */
-	chain->rows[chain->n++] = (SbRow){.frame = frame, .layout = chain->layout, .position = PG_UINT64_MAX};
+	return (SbRow){.frame = frame, .layout = layout, .position = PG_UINT64_MAX};
+}
+
+static void
+chain_append(SbChain *chain, HeapTuple tuple, int op)
+{
+	if (chain->n == chain->max)
+	{
+		chain->max = chain->max ? chain->max * 2 : 1024;
+		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max) : palloc(sizeof(SbRow) * chain->max);
+	}
+	chain->rows[chain->n++] = sb_chain_make_row(tuple, chain->layout, chain->source, op);
 }
 
 void
@@ -346,7 +349,7 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 		isnull[chain->attno[pipeline->plan->ncolumns] - 1] = false;
 	}
 	tuple = heap_form_tuple(chain->layout, row, isnull);
-	chain_append(chain, tuple, chain->source, appended ? 1 : op);
+	chain_append(chain, tuple, appended ? 1 : op);
 	heap_freetuple(tuple);
 	pfree(row);
 	pfree(isnull);
@@ -400,7 +403,7 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 
 		sb_pipeline_at_work(reader, false);
 		if (reader->queue_pending)
-			sb_chain_take_queue(reader);
+			sb_queue_take(reader);
 		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
 	}
 	sb_pipeline_at_work(pipeline, false);
@@ -455,99 +458,6 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	chain->queue = repalloc(chain->queue, sizeof(SbQueue *) * (chain->nwaiting + 1));
 	chain_add_waiting(chain, reader);
 	MemoryContextSwitchTo(old);
-}
-
-/* The columns of the reader's source, as they are now, by their place in the queue; error where one that the query uses is another one now. */
-static int *
-chain_queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
-{
-	int *places = palloc0(sizeof(int) * layout->natts);
-
-	for (int i = 0; i < queue->natts; i++)
-	{
-		AttrNumber attno = chain_queue_attno(TupleDescAttr(queue, i));
-
-		if (attno != InvalidAttrNumber && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
-			places[attno - 1] = i + 1;
-	}
-	for (int attno = -1; (attno = bms_next_member(reader->plan->columns, attno)) >= 0;)
-	{
-		if (attno <= layout->natts && places[attno - 1] != 0)
-			continue;
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("column %d of \"%s\" is of another type than the rows that wait for pipeline \"%s\"", attno, get_rel_name(reader->plan->source), reader->row->name),
-		         errhint("beam.resync_pipeline() makes the result anew.")));
-	}
-	return places;
-}
-
-/* The rows are made in the current context. */
-void
-sb_chain_read_queue(SbPipeline *reader, SbRow **rows_out, int *n)
-{
-	TupleDesc layout = reader->upstream->chain->layout;
-	SbChain rows = {.layout = layout};
-	Datum *values = palloc(sizeof(Datum) * layout->natts);
-	bool *nulls = palloc(sizeof(bool) * layout->natts);
-	TupleDesc queue;
-	SbBracket saved;
-	int *places;
-	bool isnull;
-
-	sb_pipeline_lock(reader);
-	sb_bracket_enter_extension(&saved);
-	sb_sql_run(psprintf("SELECT * FROM beam_state.%s ORDER BY seq", sb_chain_queue_name(reader->row->id)), 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	queue = SPI_tuptable->tupdesc;
-	places = chain_queue_columns(reader, layout, queue);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		Datum op = SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull);
-
-		for (int c = 0; c < layout->natts; c++)
-		{
-			nulls[c] = true;
-			values[c] = places[c] == 0 ? (Datum) 0 : SPI_getbinval(tuple, queue, places[c], &nulls[c]);
-			if (!nulls[c] && TupleDescAttr(layout, c)->attlen == -1)
-				values[c] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[c]));
-		}
-		chain_append(&rows, heap_form_tuple(layout, values, nulls), reader->plan->source, DatumGetInt16(op));
-		CHECK_FOR_INTERRUPTS();
-	}
-	SPI_freetuptable(SPI_tuptable);
-	sb_bracket_leave(&saved);
-	*rows_out = rows.rows;
-	*n = rows.n;
-}
-
-void
-sb_chain_empty_queue(SbPipeline *reader)
-{
-	char *table = sb_chain_queue_name(reader->row->id);
-	SbBracket saved;
-
-	/* set again by a rollback */
-	reader->queue_pending = false;
-	sb_bracket_enter_extension(&saved);
-	sb_sql_run(psprintf("DELETE FROM beam_state.%s", table), 0, NULL, NULL, NULL, SPI_OK_DELETE);
-	sb_bracket_leave(&saved);
-}
-
-/* What was queued while the reader did not run comes before what is new. */
-void
-sb_chain_take_queue(SbPipeline *reader)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	SbRow *rows;
-	int n;
-
-	sb_chain_read_queue(reader, &rows, &n);
-	MemoryContextSwitchTo(old);
-	sb_pipeline_rows(reader, rows, 0, n);
-	sb_chain_empty_queue(reader);
-	MemoryContextDelete(context);
 }
 
 TimestampTz

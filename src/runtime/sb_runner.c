@@ -28,6 +28,7 @@
 #include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
+#include "runtime/sb_queue.h"
 #include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
@@ -55,7 +56,7 @@
 
 SbRunner sb_the_runner;
 static SbRunner *const runner = &sb_the_runner;
-static int32 fed;             /* the pipeline that had the last chunk of its history */
+static int32 fed;             /* the pipeline that had the last chunk of its history, or queue */
 static bool fed_last;         /* since the last bundle of the ring */
 static TimestampTz next_swap; /* not before: a lock was not to be had ... */
 static int32 tried_swap;      /* ... by this version */
@@ -138,6 +139,22 @@ runner_try_confirm(void)
 	runner->pending_position = InvalidXLogRecPtr;
 }
 
+void
+sb_runner_publish_applied(void)
+{
+	XLogRecPtr applied = runner->intake->position;
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->queue_pending && pipeline->upstream)
+			applied = InvalidXLogRecPtr;
+	}
+	pg_atomic_write_u64(&runner->lane->applied, applied);
+}
+
 static void
 runner_after_bundle(XLogRecPtr commit)
 {
@@ -156,7 +173,7 @@ runner_after_bundle(XLogRecPtr commit)
 	}
 	if (commit != InvalidXLogRecPtr)
 		sb_work_goes_well();
-	pg_atomic_write_u64(&runner->lane->applied, runner->intake->position);
+	sb_runner_publish_applied();
 	ConditionVariableBroadcast(&runner->db->changed);
 }
 
@@ -245,7 +262,7 @@ runner_persist_due(void)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (runner->intake->position > pipeline->persisted && (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
+		if (!pipeline->draining && runner->intake->position > pipeline->persisted && (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
 	return false;
@@ -269,6 +286,8 @@ sb_runner_persist_positions(void)
 		SbPipeline *pipeline = lfirst(lc);
 		ErrorData *error;
 
+		if (pipeline->draining)
+			continue;
 		pipeline->progress.position = Max(pipeline->progress.position, runner->intake->position);
 		pipeline->changed = true;
 		if (sb_postponed_try(runner_persist_one, &pipeline->progress, &error))
@@ -369,9 +388,17 @@ runner_bundle(void)
 	runner_end_bundle(end, commit);
 }
 
-/* The pipeline whose turn it is to have a chunk of its history read, or will be at *at; NULL: none. */
+static TimestampTz
+runner_chunk_due(const SbPipeline *pipeline)
+{
+	if (pipeline->draining)
+		return DT_NOBEGIN;
+	return runner->awaiting_reset ? DT_NOEND : sb_history_next(pipeline, runner->intake->position);
+}
+
+/* The pipeline whose turn it is to have a chunk of its history read, or of its queue, or will be at *at; NULL: none. */
 static SbPipeline *
-runner_next_history(TimestampTz now, TimestampTz *at)
+runner_next_chunk(TimestampTz now, TimestampTz *at)
 {
 	SbPipeline *first = NULL;
 	SbPipeline *next = NULL;
@@ -382,7 +409,7 @@ runner_next_history(TimestampTz now, TimestampTz *at)
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		TimestampTz due = sb_history_next(pipeline, runner->intake->position);
+		TimestampTz due = runner_chunk_due(pipeline);
 
 		*at = Min(*at, due);
 		if (due > now)
@@ -394,6 +421,35 @@ runner_next_history(TimestampTz now, TimestampTz *at)
 	return next ? next : first;
 }
 
+/* A chunk of a queue, for it and those that read its result. */
+static void
+runner_drain(SbPipeline *reader)
+{
+	SbQueueScan scan = {0};
+	SbFeed feed = sb_queue_feed(reader, &scan);
+	List *tree = list_make1(reader);
+	XLogRecPtr commit;
+	SbBundleEnd end;
+	ListCell *lc;
+
+	/* each is behind what it reads */
+	foreach (lc, runner->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->upstream && list_member_ptr(tree, pipeline->upstream))
+			tree = lappend(tree, pipeline);
+	}
+	end = sb_bundle_feed(runner->intake, tree, &feed, &runner->db->chain_generation, runner->chain_generation, &commit);
+	list_free(tree);
+	runner_end_bundle(end, commit);
+	if (end != SB_BUNDLE_DONE)
+		return;
+	reader->queue_floor = scan.taken;
+	if (scan.ended)
+		sb_runner_drained(reader);
+}
+
 /* A chunk of a history. The next one waits until the stream has come to where this one's snapshot was taken. */
 static void
 runner_history(SbPipeline *pipeline)
@@ -402,7 +458,6 @@ runner_history(SbPipeline *pipeline)
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	fed = pipeline->row->id;
 	end = sb_bundle_feed(runner->intake, runner->pipelines, &feed, &runner->db->chain_generation, runner->chain_generation, &commit);
 	runner_end_bundle(end, commit);
 	if (end == SB_BUNDLE_DONE)
@@ -410,6 +465,17 @@ runner_history(SbPipeline *pipeline)
 		XLogFlush(sb_history_awaits(pipeline));
 		sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 	}
+}
+
+static void
+runner_chunk(SbPipeline *pipeline)
+{
+	fed_last = true;
+	fed = pipeline->row->id;
+	if (pipeline->draining)
+		runner_drain(pipeline);
+	else
+		runner_history(pipeline);
 }
 
 /* Pipelines that the session does not reach back to can never go on, also those that do not run now. */
@@ -457,8 +523,8 @@ runner_timeout(TimestampTz wake)
 static void
 runner_turn(void)
 {
-	TimestampTz now, wake, history_at, swap_at;
-	SbPipeline *history;
+	TimestampTz now, wake, chunk_at, swap_at;
+	SbPipeline *next;
 	List *ready;
 
 	if (sb_intake_is_stale(runner->intake) || sb_postponed_next() <= sb_clock_now())
@@ -467,7 +533,12 @@ runner_turn(void)
 	{
 		if (runner->lane_kind == SB_LANE_LATE)
 			sb_runner_give_back();
-		sb_worker_sleep(runner_timeout(sb_postponed_next()));
+		/* a queue is there without a session */
+		next = runner_next_chunk(sb_clock_now(), &chunk_at);
+		if (next)
+			runner_chunk(next);
+		else
+			sb_worker_sleep(runner_timeout(sb_postponed_next()));
 		return;
 	}
 	if (runner->lane_kind == SB_LANE_MAIN && sb_runner_waits_for_joiner())
@@ -491,12 +562,11 @@ runner_turn(void)
 		return;
 	wake = runner_next_wake();
 	now = sb_clock_now();
-	history = runner_next_history(now, &history_at);
+	next = runner_next_chunk(now, &chunk_at);
 	/* by turns, where there is something in the ring all the time */
-	if (history && !(fed_last && sb_intake_has_frames(runner->intake)))
+	if (next && !(fed_last && sb_intake_has_frames(runner->intake)))
 	{
-		fed_last = true;
-		runner_history(history);
+		runner_chunk(next);
 		return;
 	}
 	fed_last = false;
@@ -509,7 +579,7 @@ runner_turn(void)
 	if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
 		sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 	pgstat_report_stat(true);
-	wake = Min(Min(wake, history_at), sb_postponed_next());
+	wake = Min(Min(wake, chunk_at), sb_postponed_next());
 	if (runner->lane_kind == SB_LANE_MAIN)
 		wake = Min(Min(wake, sb_commands_next(runner->db, runner->intake->position)), Min(sb_housekeeping_next(), swap_at));
 	sb_worker_sleep(runner_timeout(wake));

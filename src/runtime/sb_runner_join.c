@@ -84,6 +84,21 @@ sb_runner_give_back(void)
 	sb_tell_runner(runner->db);
 }
 
+void
+sb_runner_drained(SbPipeline *reader)
+{
+	int32 id = reader->row->id;
+
+	reader->draining = false;
+	if (runner->lane_kind == SB_LANE_LATE && sb_lane_return_drained(runner->db, id, reader->queue_floor))
+	{
+		SB_KILL_POINT("after_join");
+		ereport(DEBUG1, (errmsg_internal("pipeline \"%s\" has taken its queue", reader->row->name)));
+		runner_close_tree(id);
+	}
+	sb_tell_runner(runner->db);
+}
+
 /* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
 bool
 sb_runner_join(void)

@@ -11,6 +11,7 @@
 #include "runtime/sb_lane.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
+#include "runtime/sb_queue.h"
 #include "runtime/sb_runner_private.h"
 #include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
@@ -43,11 +44,11 @@ sb_runner_request_rewind(void)
 static bool
 runner_is_mine(const List *rows, const SbPipelineRow *row)
 {
-	const SbPipelineRow *root = row;
+	bool late = false;
 
-	for (const SbPipelineRow *next = row; next != NULL; next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
-		root = next;
-	return list_member_int(runner->laggards, root->id) == (runner->lane_kind == SB_LANE_LATE);
+	for (const SbPipelineRow *next = row; next != NULL && !late; next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
+		late = list_member_int(runner->laggards, next->id);
+	return late == (runner->lane_kind == SB_LANE_LATE);
 }
 
 /* The list as it is; laggards that are not to run any more are taken off it. */
@@ -97,9 +98,16 @@ runner_foremost(const List *rows)
 	return most;
 }
 
+/* Has it been away, while what it needs came by? A new one starts here. */
+static bool
+runner_was_away(const SbPipelineRow *row)
+{
+	return (row->revision > 1 && !list_member_int(runner->exchanged, row->id)) || sb_postponed_was(row->id) || sb_aside_until(row->id) != 0;
+}
+
 /*
  * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. One that comes back from the second lane has
- * had it there; a new one starts here: what has passed by is in the rows of its history.
+ * had it there; of a new one what has passed by is in the rows of its history.
  */
 static bool
 runner_needs_rewind(const SbPipelineRow *row)
@@ -110,22 +118,38 @@ runner_needs_rewind(const SbPipelineRow *row)
 		return true;
 	if (list_member_int(runner->given, row->id) && runner->intake->position != InvalidXLogRecPtr && row->progress.position >= runner->intake->position)
 		return false;
-	return (row->revision > 1 && !list_member_int(runner->exchanged, row->id)) || sb_postponed_was(row->id) || sb_aside_until(row->id) != 0;
+	return runner_was_away(row);
+}
+
+/* Has a reader that is not open so much in its queue that it is taken first? One that has just been exchanged was linked. */
+static bool
+runner_has_queue(const SbPipelineRow *row)
+{
+	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) && sb_queue_is_long(row->id);
+}
+
+static bool
+runner_is_behind(const SbPipelineRow *row, XLogRecPtr foremost)
+{
+	bool begins = runner->intake->position == InvalidXLogRecPtr && !runner->awaiting_reset;
+	int64 floor;
+
+	if (row->upstream != 0 && sb_lane_has_drained(runner->db, row->id, &floor))
+		return false;
+	/* also one with little, that may fail again, or have others wait for a lock */
+	if (row->upstream != 0)
+		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) || runner_has_queue(row);
+	if (row->progress.position == InvalidXLogRecPtr)
+		return false;
+	return begins ? row->progress.position + SB_LAG_BYTES < foremost : runner->pipelines != NIL && runner_needs_rewind(row);
 }
 
 /* What has passed by here is needed by this one, which is to be opened: it is not to hold up those that are open, and is a laggard then. */
 static void
 runner_give(const SbPipelineRow *row, XLogRecPtr foremost)
 {
-	bool behind;
-
-	if (runner->lane_kind == SB_LANE_LATE || row->upstream != 0 || row->progress.position == InvalidXLogRecPtr)
-		return;
-	if (runner->intake->position == InvalidXLogRecPtr && !runner->awaiting_reset)
-		behind = row->progress.position + SB_LAG_BYTES < foremost;
-	else
-		behind = runner->pipelines != NIL && runner_needs_rewind(row);
-	if (!behind || !sb_lane_give(runner->db, row->id, row->progress.position))
+	if (runner->lane_kind == SB_LANE_LATE || !runner_is_behind(row, foremost) ||
+	    !sb_lane_give(runner->db, row->id, row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr))
 		return;
 	runner->laggards = lappend_int(runner->laggards, row->id);
 	runner->given = list_append_unique_int(runner->given, row->id);
@@ -201,6 +225,8 @@ runner_link(List *rows)
 			SbPipelineRow *row = lfirst(lc2);
 			SbPipeline *reader = row->upstream == pipeline->row->id ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
 
+			if (reader && reader->draining)
+				reader = NULL;
 			if (reader)
 				running = lappend(running, reader);
 			/* one that has to be made anew never asks for what it has missed */
@@ -215,7 +241,7 @@ runner_link(List *rows)
 		sb_chain_set_readers(pipeline, source, running, waiting);
 		list_free(running);
 		list_free(waiting);
-		pipeline->upstream = pipeline->row->upstream ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
+		pipeline->upstream = pipeline->row->upstream && !pipeline->draining ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
 		/* its result has been dropped by hand */
 		if (pipeline->upstream && pipeline->upstream->chain == NULL)
 			pipeline->upstream = NULL;
@@ -233,7 +259,7 @@ runner_publish_sources(const List *rows, uint32 generation)
 	{
 		const SbPipelineRow *row = lfirst(lc);
 
-		if (list_member_int(runner->laggards, row->id))
+		if (row->upstream == 0 && list_member_int(runner->laggards, row->id))
 			sources = list_append_unique_oid(sources, row->source);
 	}
 
@@ -267,6 +293,33 @@ runner_publish_results(List *rows)
 	}
 	sb_results_set(runner->db, watched);
 	list_free(watched);
+}
+
+/* One that is opened, and reads another's result, is told where its queue begins, and whether that is taken first. */
+static void
+runner_begin_queue(SbPipeline *reader)
+{
+	const SbPipelineRow *row = reader->row;
+
+	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN && sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
+		return;
+	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(row);
+}
+
+/* Who waits for a pipeline with a queue waits as for one that cannot be opened; and then for the bundle that takes the rest. */
+static void
+runner_publish_queues(void)
+{
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->draining)
+			sb_postponed_until(pipeline->row->id, DT_NOEND);
+	}
+	sb_runner_publish_applied();
 }
 
 /* Who was put aside here, or there, and is this lane's now. */
@@ -364,6 +417,7 @@ sb_runner_reload(void)
 			if (pipeline)
 			{
 				runner->pipelines = lappend(runner->pipelines, pipeline);
+				runner_begin_queue(pipeline);
 				(void) sb_aside_try(row->id);
 				runner->given = list_delete_int(runner->given, row->id);
 				rewind = rewind || needs_rewind;
@@ -382,6 +436,7 @@ sb_runner_reload(void)
 	{
 		runner_publish_sources(rows, generation);
 		runner_publish_results(rows);
+		runner_publish_queues();
 		MemoryContextSwitchTo(scratch);
 		sb_version_rebuild_marked(rows);
 		sb_version_complete_trees();

@@ -46,6 +46,8 @@ extern XLogRecPtr sb_runner_least_open(void);
 extern XLogRecPtr sb_runner_least_position(void);
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
 extern void sb_runner_persist_positions(void);
+/* What is committed by all that are open; nothing is known to be while one is yet to take the rest of its queue, which is in the next bundle. */
+extern void sb_runner_publish_applied(void);
 /* The extension is gone, or is another one: the launcher decides what comes next. */
 extern _Noreturn void sb_runner_leave(void);
 
@@ -56,6 +58,8 @@ extern void sb_runner_reload(void);
 extern void sb_runner_request_rewind(void);
 
 /* ---- sb_runner_join.c ---- */
+/* Its queue has been taken to the end: it is linked to what it reads, here or in the first lane. */
+extern void sb_runner_drained(SbPipeline *reader);
 /* A laggard is as good as here: it may come to this place while nothing further is taken. True: it has. */
 extern bool sb_runner_waits_for_joiner(void);
 /* For the second lane, which waits for its reader: where there can be none, all go back to where they were, to the first, which then goes back for them. */

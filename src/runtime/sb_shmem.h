@@ -115,9 +115,11 @@ typedef struct SbLane
 typedef struct SbLaggard
 {
 	int32 pipeline;
-	XLogRecPtr position; /* flushed: what the slot has to keep */
+	XLogRecPtr position; /* flushed: what the slot has to keep; invalid: it needs none of the WAL, but what is in its queue */
 	XLogRecPtr from;     /* from here on the first lane has its source's rows too */
-	bool returned;       /* without having come there: the first lane is to go back for it, and takes it off the list then */
+	bool returned;       /* the first lane is to open it, and takes it off the list then; where it has not come there, that one goes back for it */
+	bool drained;        /* returned with a queue that had been taken to its end ... */
+	int64 queue_floor;   /* ... of which nothing is left up to here */
 } SbLaggard;
 
 #define SB_MAX_LAGGARDS 128 /* beyond this the first lane goes back for them */

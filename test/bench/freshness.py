@@ -1,6 +1,8 @@
 """freshness: from the return of a commit to its effect being visible in the result, with a thousand single-row transactions a second."""
+import contextlib
 import os
 import re
+import subprocess
 
 import sb_bench as sb
 
@@ -68,3 +70,59 @@ def run_laggard():
                 raise sb.Failure(f"{pipeline} differs from its batch view")
     yield sb.Row("freshness beside a laggard p99", p99 / 1000, "ms", 10, "lower",
                  f"p50 {p50 / 1000:.2f} ms, maximum {most / 1000:.1f} ms; {rows} rows, {rate}/s; {written:.0f} MB behind")
+
+
+QUEUE_ROWS = 500_000
+SLOW_ROWS = 30_000
+READER = "SELECT slow(u.key) AS key, sum(u.n) AS n, max(u.id) AS last FROM upstream u GROUP BY 1"
+
+
+def reader_case(what, note, begin):
+    """A pipeline that reads the result of another, and what begin(db) does with it: a context within which it is measured"""
+    with sb.database("reader") as db:
+        sb.psql(db, "CREATE TABLE source (id bigint, ts timestamptz, key int, amount float8)", "CREATE TABLE behind (id bigint, key int)",
+                "CREATE FUNCTION slow(key int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF key < 0 THEN PERFORM pg_sleep(0.001); END IF; RETURN key; END'")
+        sb.create_pipeline(db, "result", QUERY)
+        sb.create_pipeline(db, "upstream", "SELECT b.id, b.key, count(*) AS n FROM behind b GROUP BY b.id, b.key")
+        sb.psql(db, f"SELECT beam.create_pipeline('reader', '{READER}')")
+        sb.wait_for(db, "reader")
+        with begin(db):
+            p50, p99, most, _, rate, rows = measure(db, LAG_RATE, SECONDS)
+        for pipeline in ("result", "upstream", "reader"):
+            sb.wait_for(db, pipeline)
+            if sb.differences(db, pipeline):
+                raise sb.Failure(f"{pipeline} differs from its batch view")
+    return sb.Row(f"freshness beside a reader p99, {what}", p99 / 1000, "ms", 10, "lower", f"p50 {p50 / 1000:.2f} ms, maximum {most / 1000:.1f} ms; {rows} rows, {rate}/s; {note}")
+
+
+@contextlib.contextmanager
+def resumed(db, rows, key):
+    """It was paused meanwhile"""
+    sb.psql(db, "SELECT beam.pause_pipeline('reader')", f"INSERT INTO behind SELECT i, {key} FROM generate_series(1, {rows}) i")
+    # what upstream has written for them is read and passed over, too
+    for pipeline in ("upstream", "result"):
+        sb.wait_for(db, pipeline)
+    sb.psql(db, "SELECT beam.resume_pipeline('reader')")
+    yield
+
+
+@contextlib.contextmanager
+def locked(db):
+    """Somebody has locked its result, and it has been put aside for that"""
+    session = subprocess.Popen(["psql", "-X", "-q", "-d", db], stdin=subprocess.PIPE, text=True)
+    try:
+        session.stdin.write("BEGIN; LOCK TABLE reader IN SHARE MODE;\n")
+        session.stdin.flush()
+        sb.until("the lock", lambda: sb.value(db, "SELECT count(*) FROM pg_locks WHERE relation = 'reader'::regclass AND mode = 'ShareLock'") == "1")
+        sb.psql(db, "INSERT INTO behind VALUES (1, 1)")
+        sb.until("the reader to be put aside", lambda: sb.value(db, "SELECT state FROM beam.pipelines WHERE name = 'reader'") == "retrying")
+        yield
+    finally:
+        session.communicate("ROLLBACK;\n")
+
+
+def run_reader():
+    """A pipeline that reads the result of another is behind alone: with much in its queue, slow, or with a result that is locked."""
+    yield reader_case("queue", f"{QUEUE_ROWS} rows in its queue", lambda db: resumed(db, QUEUE_ROWS, "i % 1000"))
+    yield reader_case("slow", f"{SLOW_ROWS} rows, a millisecond each", lambda db: resumed(db, SLOW_ROWS, "-1 - i % 1000"))
+    yield reader_case("lock", "its result is locked", locked)

@@ -28,6 +28,7 @@ BENCHES = {
     "history": history.run,
     "freshness": freshness.run,
     "laggard": freshness.run_laggard,
+    "reader": freshness.run_reader,
     "writers": writers.run,
     "state": state.run_state,
     "state-over-budget": state.run_state_over_budget,

@@ -1,0 +1,52 @@
+/*
+ * sb_queue.h: the rows that wait for a pipeline which reads another's result: what has been written there while it did not run (sb_pipeline_chain.c).
+ *
+ * A reader that is opened with a queue of some length is `draining`: what it reads goes on queueing for it, and it takes its queue in *chunks*, as it would a history
+ * (sb_history.h): each is a bundle of it and of those that read its result, bounded in rows and time, in which the rows go. A chunk that has come to the queue's end
+ * ends that: it is linked to what it reads, and what has been queued since comes first in the next bundle.
+ *
+ * WATERMARK. It is that of what the reader reads, which is beyond rows that are in the queue. So it stands while there are any; at the queue's end it moves to
+ * where it was before the last look into the queue.
+ *
+ * CRASH SAFETY. What the rows of a chunk have done to cells and result commits in the transaction that deletes them.
+ */
+#ifndef SB_QUEUE_H
+#define SB_QUEUE_H
+
+#include "postgres.h"
+#include "runtime/sb_bundle.h"
+#include "runtime/sb_pipeline.h"
+
+/* So many rows a chunk has at most: the reader of the first lane goes through what it writes within a few milliseconds. */
+#define SB_QUEUE_CHUNK_ROWS 10000
+
+/* A look through a queue, within one transaction. */
+typedef struct SbQueueScan
+{
+	SbPipeline *reader;
+	MemoryContext context; /* of the rows of a batch */
+	TupleDesc layout;      /* of the reader's source */
+	int64 taken;           /* what is up to here has been read */
+	bool ended;            /* there is no more */
+
+	/* of a chunk */
+	int rows;
+	TimestampTz until;
+	TimestampTz watermark; /* of what the reader reads, as it was before the first row was read */
+} SbQueueScan;
+
+/* From the first row on. */
+extern void sb_queue_begin(SbQueueScan *scan, SbPipeline *reader);
+/* The next rows, good until the next call. 0: there are none. */
+extern int sb_queue_next(SbQueueScan *scan, SbRow **rows);
+/* Those that were read go. */
+extern void sb_queue_end(SbQueueScan *scan);
+/* The reader takes all that there is. */
+extern void sb_queue_take(SbPipeline *reader);
+
+/* A chunk of the queue, as a feed for one bundle; the scan outlives it. */
+extern SbFeed sb_queue_feed(SbPipeline *reader, SbQueueScan *scan);
+/* Is it too long for one bundle, or can that not be told at once? */
+extern bool sb_queue_is_long(int32 reader);
+
+#endif
