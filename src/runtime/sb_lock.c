@@ -69,6 +69,31 @@ names_have(const List *names, const char *name)
 	return false;
 }
 
+static int
+names_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* Of those that read from any version of it, in an order that does not change with their versions. */
+static List *
+names_of_readers(const List *rows, const char *name)
+{
+	List *readers = NIL;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *reader = lfirst(lc);
+		const SbPipelineRow *upstream = reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
+
+		if (upstream && strcmp(upstream->name, name) == 0)
+			readers = lappend(readers, reader->name);
+	}
+	list_sort(readers, names_compare);
+	return readers;
+}
+
 /* Readers first; `seen` has those that are on the way, too. */
 static void
 names_collect(const List *rows, const char *name, List **seen, List **names)
@@ -79,14 +104,8 @@ names_collect(const List *rows, const char *name, List **seen, List **names)
 	if (names_have(*seen, name))
 		return;
 	*seen = lappend(*seen, unconstify(char *, name));
-	foreach (lc, rows)
-	{
-		const SbPipelineRow *reader = lfirst(lc);
-		const SbPipelineRow *upstream = reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
-
-		if (upstream && strcmp(upstream->name, name) == 0)
-			names_collect(rows, reader->name, seen, names);
-	}
+	foreach (lc, names_of_readers(rows, name))
+		names_collect(rows, lfirst(lc), seen, names);
 	*names = lappend(*names, unconstify(char *, name));
 }
 
