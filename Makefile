@@ -34,6 +34,13 @@ $(EXTENSION)--$(EXTVERSION).sql: $(INSTALL_PARTS)
 # Every object depends on every header: the tree is small, and a stale object costs more than it saves.
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
-.PHONY: bench
+.PHONY: bench dist
 bench:
 	./scripts/bench $(BENCH)
+
+# What PGXN takes: the files of a commit, and META.json at the top.
+DIST_COMMIT = HEAD
+DIST_DIR = .
+dist:
+	./scripts/check-meta . $(EXTVERSION)
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(DIST_DIR)/$(EXTENSION)-$(EXTVERSION).zip $(DIST_COMMIT)
