@@ -1,5 +1,5 @@
 EXTENSION = stream_beam
-EXTVERSION = 0.1.0
+EXTVERSION = 0.2.0
 MODULE_big = stream_beam
 PG_CONFIG ?= pg_config
 
@@ -7,6 +7,7 @@ SRCS = $(wildcard src/*.c src/*/*.c)
 OBJS = $(SRCS:.c=.o)
 INSTALL_PARTS = $(sort $(wildcard src/install/[0-9]*.sql))
 
+DATA = $(wildcard src/install/$(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql $(OBJS:.o=.bc)
 
