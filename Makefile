@@ -1,5 +1,5 @@
 EXTENSION = stream_beam
-EXTVERSION = 0.1.0
+EXTVERSION = 0.2.0
 MODULE_big = stream_beam
 PG_CONFIG ?= pg_config
 
@@ -7,6 +7,7 @@ SRCS = $(wildcard src/*.c src/*/*.c)
 OBJS = $(SRCS:.c=.o)
 INSTALL_PARTS = $(sort $(wildcard src/install/[0-9]*.sql))
 
+DATA = $(wildcard src/install/$(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql $(OBJS:.o=.bc)
 
@@ -34,6 +35,13 @@ $(EXTENSION)--$(EXTVERSION).sql: $(INSTALL_PARTS)
 # Every object depends on every header: the tree is small, and a stale object costs more than it saves.
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
-.PHONY: bench
+.PHONY: bench dist
 bench:
 	./scripts/bench $(BENCH)
+
+# What PGXN takes: the files of a commit, and META.json at the top.
+DIST_COMMIT = HEAD
+DIST_DIR = .
+dist:
+	./scripts/check-meta . $(EXTVERSION)
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(DIST_DIR)/$(EXTENSION)-$(EXTVERSION).zip $(DIST_COMMIT)

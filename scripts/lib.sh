@@ -308,8 +308,25 @@ jobs_count() {
 	echo "${SB_JOBS:-$((n > 4 ? 4 : n))}"
 }
 
+# What earlier versions have released goes beside the build that the tests run: they begin with those, and update them.
+install_released() {
+	local to copy=(install -m 644 "$SB_BUILD"/assert/test/upgrade/stream_beam--*.sql)
+
+	to=$("$PG_CONFIG" --sharedir)/extension/
+	if [[ -w $to ]]; then
+		"${copy[@]}" "$to"
+	elif can_root; then
+		as_root "${copy[@]}" "$to"
+	fi
+}
+
 # Installs a build into the PostgreSQL it was built for.
 install_build() {
+	install_files "$1"
+	[[ $1 != assert ]] || install_released
+}
+
+install_files() {
 	local kind=$1 so=$SB_BUILD/$1/stream_beam.so log
 
 	log=$SB_BUILD/$kind/install.log

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_pipeline_row.h"
 #include "executor/spi.h"
@@ -10,6 +11,7 @@
 #include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -339,12 +341,19 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 }
 
 bool
+sb_catalog_has(const char *table)
+{
+	return OidIsValid(get_relname_relid(table, get_namespace_oid("beam", false)));
+}
+
+bool
 sb_catalog_is_retried(int32 id)
 {
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(id)};
 
-	return sb_sql_run("SELECT FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_SELECT) > 0;
+	return sb_catalog_has("retry") &&
+	       sb_sql_run("SELECT FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_SELECT) > 0;
 }
 
 void

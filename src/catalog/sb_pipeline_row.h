@@ -91,6 +91,8 @@ sb_catalog_is_held(const SbPipelineRow *row)
 	return row->state == SB_PIPELINE_PAUSED && row->error_code != NULL;
 }
 
+/* Is there this table? One that a later version has brought is not, from the day the library is replaced until ALTER EXTENSION ... UPDATE. */
+extern bool sb_catalog_has(const char *table);
 /* Has it been put aside, to be tried again? */
 extern bool sb_catalog_is_retried(int32 id);
 extern const char *sb_pipeline_state_name(SbPipelineState state);

@@ -65,6 +65,8 @@ aside_make(int32 pipeline)
 static void
 aside_load(const List *mine)
 {
+	if (!sb_catalog_has("retry"))
+		return;
 	sb_sql_run("SELECT pipeline, tries, position, retry_at FROM beam.retry", 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -92,6 +94,8 @@ aside_delete_row(void *arg)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(((const SbAside *) arg)->pipeline)};
 
+	if (!sb_catalog_has("retry"))
+		return;
 	sb_sql_run("DELETE FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
@@ -110,6 +114,8 @@ aside_put_row(void *arg)
 	    Int32GetDatum(row->aside->pipeline), Int32GetDatum(row->aside->tries), LSNGetDatum(row->aside->position), TimestampTzGetDatum(row->aside->retry_at),
 	    CStringGetTextDatum(unpack_sql_state(row->error->sqlerrcode)), sb_sql_error_text(row->error->message)};
 
+	if (!sb_catalog_has("retry"))
+		return;
 	sb_sql_run("INSERT INTO beam.retry (pipeline, tries, position, retry_at, error_code, error_message) VALUES ($1, $2, $3, $4, $5, $6)"
 	           " ON CONFLICT (pipeline) DO UPDATE SET tries = $2, position = $3, retry_at = $4, error_code = $5, error_message = $6, error_at = pg_catalog.now()",
 	           lengthof(types), types, values, NULL, SPI_OK_INSERT);

@@ -1,0 +1,181 @@
+\echo Use "ALTER EXTENSION stream_beam UPDATE TO '0.2.0'" to load this file. \quit
+
+-- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runtime/sb_aside.c).
+CREATE TABLE beam.retry (
+    pipeline         pg_catalog.int4 PRIMARY KEY,
+    tries            pg_catalog.int4 NOT NULL,
+    position         pg_catalog.pg_lsn NOT NULL,        -- it failed at it, or before
+    retry_at         pg_catalog.timestamptz NOT NULL,
+    error_code       pg_catalog.text NOT NULL,
+    error_message    pg_catalog.text NOT NULL,
+    error_at         pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+REVOKE ALL ON beam.retry FROM PUBLIC;
+
+-- What is retrying says so.
+CREATE OR REPLACE VIEW beam.pipelines WITH (security_barrier) AS
+SELECT p.name,
+       CASE WHEN r.pipeline IS NOT NULL AND p.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE p.state END AS state,
+       p.source::pg_catalog.regclass AS source,
+       p.result::pg_catalog.regclass AS result,
+       p.view::pg_catalog.regclass AS batch_view,
+       pg_catalog.pg_get_userbyid(p.owner) AS owner,
+       p.trigger,
+       p.accumulation,
+       CASE WHEN p.retractable THEN 'changes' ELSE 'append_only' END AS source_mode,
+       p.timestamp_combiner,
+       p.on_time,
+       p.closing,
+       p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS watermark,
+       p.allowed_lateness OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS allowed_lateness,
+       p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval AS idle_timeout,
+       g.position,
+       COALESCE(p.error_code, r.error_code) AS error_code,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN COALESCE(p.error_message, r.error_message) END AS error_message,
+       COALESCE(p.error_at, r.error_at) AS error_at,
+       p.created_at,
+       p.version,
+       n.version AS next_version,
+       CASE WHEN nr.pipeline IS NOT NULL AND n.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE n.state END AS next_state,
+       CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN COALESCE(n.error_message, nr.error_message) END AS next_error_message
+  FROM beam.pipeline p
+  LEFT JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
+  LEFT JOIN beam.pipeline n ON n.name OPERATOR(pg_catalog.=) p.name AND n.stage OPERATOR(pg_catalog.=) 'building'
+  LEFT JOIN beam.retry r ON r.pipeline OPERATOR(pg_catalog.=) p.id
+  LEFT JOIN beam.retry nr ON nr.pipeline OPERATOR(pg_catalog.=) n.id
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result)
+UNION ALL
+SELECT d.name,
+       'needs_resync',
+       NULL,
+       d.result,
+       d.view,
+       pg_catalog.pg_get_userbyid(d.owner),
+       p.trigger,
+       p.accumulation,
+       CASE WHEN p.retractable THEN 'changes' ELSE 'append_only' END,
+       p.timestamp_combiner,
+       p.on_time,
+       p.closing,
+       p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
+       p.allowed_lateness OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
+       p.idle_timeout OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval,
+       NULL,
+       '55000',
+       'it was restored from a dump: its result is as of the dump, its state is to be made from the source',
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL
+  FROM beam._restored_definition d
+ CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) p
+ WHERE beam._may_see(d.owner, d.result);
+
+CREATE OR REPLACE VIEW beam.stat_pipelines WITH (security_barrier) AS
+SELECT p.name,
+       CASE WHEN r.pipeline IS NOT NULL AND p.state OPERATOR(pg_catalog.=) 'running' THEN 'retrying' ELSE p.state END AS state,
+       g.rows_in,
+       g.bundles,
+       g.panes,
+       g.late AS late_events,
+       g.dead AS dead_letters,
+       g.cells,
+       g.position,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), g.position) AS lag_bytes,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.decoded_lsn) AS reader_lag_bytes,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn) AS retained_bytes,
+       CASE WHEN s.transaction_lsn OPERATOR(pg_catalog.<) COALESCE(least.position, s.decoded_lsn) THEN s.held_by
+            WHEN least.id OPERATOR(pg_catalog.=) p.id THEN 'this pipeline'
+            WHEN beam._may_see(least.owner, least.result) THEN pg_catalog.format('pipeline %I', least.name)
+            WHEN least.id IS NOT NULL THEN 'a pipeline of another role'
+       END AS held_by,
+       g.commit_time,
+       g.updated_at
+  FROM beam.pipeline p
+  JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id
+ CROSS JOIN beam._slot() s
+  LEFT JOIN beam.retry r ON r.pipeline OPERATOR(pg_catalog.=) p.id
+  LEFT JOIN (SELECT l.id, l.name, l.owner, l.result, k.position
+               FROM beam.pipeline l
+               JOIN beam.progress k ON k.pipeline OPERATOR(pg_catalog.=) l.id
+              WHERE l.upstream OPERATOR(pg_catalog.=) 0 AND l.state OPERATOR(pg_catalog.<>) 'needs_resync'
+              ORDER BY k.position, l.id LIMIT 1) least ON true
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result);
+
+-- The frontier is for who may read it.
+CREATE OR REPLACE VIEW beam.stat_backfill WITH (security_barrier) AS
+SELECT b.pipeline,
+       b.kind,
+       b.state,
+       b.range_from,
+       b.range_to,
+       b.rows,
+       b.estimated_rows,
+       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN 100
+            ELSE LEAST(99, pg_catalog.round((100 OPERATOR(pg_catalog.*) b.share)::pg_catalog.numeric, 1)) END AS percent,
+       pg_catalog.round((b.rows OPERATOR(pg_catalog./) b.seconds)::pg_catalog.numeric) AS rows_per_second,
+       CASE WHEN b.share OPERATOR(pg_catalog.>=) 1 THEN '0'::pg_catalog.interval
+            WHEN b.share OPERATOR(pg_catalog.>) 0 AND b.finished_at IS NULL
+            THEN pg_catalog.date_trunc('second', b.seconds OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) b.share) OPERATOR(pg_catalog./) b.share OPERATOR(pg_catalog.*) '1 second'::pg_catalog.interval) END AS time_left,
+       b.by,
+       b.frontier,
+       b.chunks,
+       b.started_at,
+       b.finished_at
+  FROM (SELECT p.owner,
+               p.result,
+               p.name AS pipeline,
+               CASE WHEN p.reason OPERATOR(pg_catalog.=) 'backfill()' THEN 'backfill' ELSE 'history' END AS kind,
+               CASE WHEN h.finished_at IS NOT NULL THEN 'done'
+                    WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
+                    WHEN h.scanned THEN 'catching up'
+                    WHEN h.begun THEN 'scanning'
+                    ELSE 'waiting' END AS state,
+               NULL::pg_catalog.timestamptz AS range_from,
+               NULL::pg_catalog.timestamptz AS range_to,
+               h.rows,
+               GREATEST(h.estimated_rows, h.rows) AS estimated_rows,
+               CASE WHEN h.scanned THEN 1 ELSE LEAST(0.99, h.rows::pg_catalog.float8 OPERATOR(pg_catalog./) GREATEST(h.estimated_rows, 1)) END AS share,
+               GREATEST(EXTRACT(epoch FROM h.updated_at OPERATOR(pg_catalog.-) h.started_at)::pg_catalog.float8, 0.001) AS seconds,
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 THEN 'event time'
+                    WHEN h.part OPERATOR(pg_catalog.>) 0
+                    THEN (SELECT a.attname FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.source AND a.attnum OPERATOR(pg_catalog.=) h.part)::pg_catalog.text END AS by,
+               -- a value of a column is for who may read it
+               CASE WHEN h.part OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_has_role(p.owner, 'USAGE') THEN h.lower_bound END AS frontier,
+               h.chunks,
+               h.started_at,
+               h.finished_at
+          FROM beam.history h
+          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) h.pipeline
+         UNION ALL
+        SELECT p.owner,
+               p.result,
+               p.name,
+               'backfill',
+               CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.state
+                    WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
+                    WHEN c.first IS NOT NULL THEN 'scanning'
+                    ELSE 'waiting' END,
+               CASE WHEN c.range_from OPERATOR(pg_catalog.<>) '-infinity' THEN c.range_from END,
+               CASE WHEN c.range_to OPERATOR(pg_catalog.<>) 'infinity' THEN c.range_to END,
+               c.rows,
+               NULL,
+               CASE WHEN c.state OPERATOR(pg_catalog.=) 'done' THEN 1
+                    WHEN pg_catalog.isfinite(c.first) AND pg_catalog.isfinite(c.hi) AND c.hi OPERATOR(pg_catalog.>) c.first
+                    THEN EXTRACT(epoch FROM c.lo OPERATOR(pg_catalog.-) c.first)::pg_catalog.float8 OPERATOR(pg_catalog./) EXTRACT(epoch FROM c.hi OPERATOR(pg_catalog.-) c.first)::pg_catalog.float8
+                    ELSE 0 END,
+               GREATEST(EXTRACT(epoch FROM c.updated_at OPERATOR(pg_catalog.-) c.started_at)::pg_catalog.float8, 0.001),
+               CASE WHEN pg_catalog.isfinite(c.first) THEN 'event time' END,
+               CASE WHEN pg_catalog.isfinite(c.lo) THEN c.lo::pg_catalog.text END,
+               NULL,
+               c.started_at,
+               CASE WHEN c.state OPERATOR(pg_catalog.<>) 'waiting' THEN c.updated_at END
+          FROM beam.command c
+          JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) c.pipeline
+         WHERE c.kind OPERATOR(pg_catalog.<>) 'replay'
+           -- one that is handed over to a version is seen as that
+           AND c.state OPERATOR(pg_catalog.<>) 'building' AND (c.state OPERATOR(pg_catalog.<>) 'done' OR c.first IS NOT NULL)) b
+ WHERE beam._may_see(b.owner, b.result);
