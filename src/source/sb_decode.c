@@ -609,6 +609,19 @@ decode_stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecP
 		decode_forget_transaction(txn->xid);
 }
 
+/* Subtransactions that have been aborted are no longer on the list. */
+static int
+decode_committed_subxacts(ReorderBufferTXN *txn, TransactionId **xids)
+{
+	dlist_iter iter;
+	int n = 0;
+
+	*xids = palloc(sizeof(TransactionId) * (txn->nsubtxns + 1));
+	dlist_foreach(iter, &txn->subtxns)(*xids)[n++] = dlist_container(ReorderBufferTXN, node, iter.cur)->xid;
+	Assert(n <= txn->nsubtxns);
+	return n;
+}
+
 static void
 decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
 {
@@ -625,8 +638,12 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	}
 	else if (!sb_frame_spool_is_empty(committed))
 	{
+		TransactionId *subxacts;
+		int n = decode_committed_subxacts(txn, &subxacts);
+
 		decode_write_begin(txn);
-		sb_frame_spool_copy(committed, decoder->writer);
+		sb_frame_spool_copy(committed, decoder->writer, subxacts, n);
+		pfree(subxacts);
 		SB_KILL_POINT("stream_commit");
 		decode_write_commit(txn);
 	}

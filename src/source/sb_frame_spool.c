@@ -11,6 +11,7 @@
 #include "pgstat.h"
 #include "source/sb_frame_spool.h"
 #include "storage/fd.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -34,6 +35,8 @@ struct SbFrameSpool
 	SbSubxact *subxacts; /* in the order of their starts */
 	int nsubxacts, max_subxacts;
 	TransactionId last_subxid;
+	SbSubxact *runs; /* frames of one transaction, the one at the top too, that stand one behind the other: where each begins */
+	int nruns, max_runs;
 	HTAB *left_out;
 	Oid last_left_out;
 };
@@ -109,6 +112,21 @@ spool_flush(SbFrameSpool *spool)
 	spool->used = 0;
 }
 
+/* Here begin frames of this one. */
+static void
+spool_append_subxact(SbFrameSpool *spool, SbSubxact **subxacts, int *n, int *max, TransactionId xid)
+{
+	if (*n == *max)
+	{
+		*max = Max(16, *max * 2);
+		if (*subxacts)
+			*subxacts = repalloc_huge(*subxacts, sizeof(SbSubxact) * *max);
+		else
+			*subxacts = MemoryContextAlloc(spool->context, sizeof(SbSubxact) * *max);
+	}
+	(*subxacts)[(*n)++] = (SbSubxact){.xid = xid, .start = spool->written + spool->used};
+}
+
 /* The first frame of a subtransaction: from here on all is its own, or its children's, until it ends. */
 static void
 spool_note_subxact(SbFrameSpool *spool, TransactionId subxid)
@@ -119,15 +137,7 @@ spool_note_subxact(SbFrameSpool *spool, TransactionId subxid)
 		if (spool->subxacts[i].xid == subxid)
 			return;
 	}
-	if (spool->nsubxacts == spool->max_subxacts)
-	{
-		spool->max_subxacts = Max(16, spool->max_subxacts * 2);
-		if (spool->subxacts)
-			spool->subxacts = repalloc_huge(spool->subxacts, sizeof(SbSubxact) * spool->max_subxacts);
-		else
-			spool->subxacts = MemoryContextAlloc(spool->context, sizeof(SbSubxact) * spool->max_subxacts);
-	}
-	spool->subxacts[spool->nsubxacts++] = (SbSubxact){.xid = subxid, .start = spool->written + spool->used};
+	spool_append_subxact(spool, &spool->subxacts, &spool->nsubxacts, &spool->max_subxacts, subxid);
 }
 
 void *
@@ -141,6 +151,8 @@ sb_frame_spool_reserve(SbFrameSpool *spool, TransactionId subxid, SbFrameType ty
 		spool_flush(spool);
 	if (subxid != spool->xid && subxid != spool->last_subxid)
 		spool_note_subxact(spool, subxid);
+	if (spool->nruns == 0 || spool->runs[spool->nruns - 1].xid != subxid)
+		spool_append_subxact(spool, &spool->runs, &spool->nruns, &spool->max_runs, subxid);
 	frame = (SbFrame *) (spool->buffer + spool->used);
 	frame->length = length;
 	frame->type = type;
@@ -165,6 +177,8 @@ sb_frame_spool_abort_subxact(SbFrameSpool *spool, TransactionId subxid)
 			continue;
 		spool->nsubxacts = i;
 		spool->last_subxid = InvalidTransactionId;
+		while (spool->nruns > 0 && spool->runs[spool->nruns - 1].start >= start)
+			spool->nruns--;
 		spool->used = start > spool->written ? start - spool->written : 0;
 		spool->written = Min(spool->written, start);
 		return;
@@ -179,9 +193,30 @@ sb_frame_spool_is_empty(const SbFrameSpool *spool)
 	return spool->written + spool->used == 0;
 }
 
-/* Copies the whole frames among the buffer's `used` bytes; returns how many bytes they are. */
+/* Where copying is, and whether what stands there goes along. */
+typedef struct SbSpoolCopy
+{
+	SbRingWriter *writer;
+	const TransactionId *committed; /* subtransactions, sorted */
+	int ncommitted;
+	int run;
+	bool left_out;
+} SbSpoolCopy;
+
+static void
+spool_enter_runs(const SbFrameSpool *spool, SbSpoolCopy *copy, off_t at)
+{
+	while (copy->run + 1 < spool->nruns && spool->runs[copy->run + 1].start <= at)
+	{
+		TransactionId xid = spool->runs[++copy->run].xid;
+
+		copy->left_out = xid != spool->xid && bsearch(&xid, copy->committed, copy->ncommitted, sizeof(TransactionId), xidComparator) == NULL;
+	}
+}
+
+/* Copies the whole frames among the buffer's `used` bytes, which begin at `start`; returns how many bytes they are. */
 static Size
-spool_copy_buffer(SbFrameSpool *spool, SbRingWriter *writer)
+spool_copy_buffer(SbFrameSpool *spool, SbSpoolCopy *state, off_t start)
 {
 	Size at = 0;
 
@@ -192,22 +227,27 @@ spool_copy_buffer(SbFrameSpool *spool, SbRingWriter *writer)
 
 		if (frame->length > spool->used - at)
 			break;
-		copy = sb_ring_reserve(writer, frame->type, frame->length);
-		memcpy(copy, frame, frame->length);
-		sb_ring_append(writer, copy);
+		spool_enter_runs(spool, state, start + at);
 		at += frame->length;
+		if (state->left_out)
+			continue;
+		copy = sb_ring_reserve(state->writer, frame->type, frame->length);
+		memcpy(copy, frame, frame->length);
+		sb_ring_append(state->writer, copy);
 	}
 	return at;
 }
 
 void
-sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer)
+sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer, TransactionId *committed, int ncommitted)
 {
+	SbSpoolCopy copy = {.writer = writer, .committed = committed, .ncommitted = ncommitted, .run = -1};
 	off_t at = 0;
 
+	qsort(committed, ncommitted, sizeof(TransactionId), xidComparator);
 	if (spool->written == 0)
 	{
-		(void) spool_copy_buffer(spool, writer);
+		(void) spool_copy_buffer(spool, &copy, 0);
 		return;
 	}
 	spool_flush(spool);
@@ -220,7 +260,7 @@ sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer)
 		if (n < 0)
 			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from temporary file \"%s\": %m", FilePathName(spool->file))));
 		spool->used = n;
-		taken = spool_copy_buffer(spool, writer);
+		taken = spool_copy_buffer(spool, &copy, at);
 		if (taken == 0)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("temporary file \"%s\" ends too early", FilePathName(spool->file))));
 		at += taken;

@@ -27,8 +27,11 @@ extern void *sb_frame_spool_reserve(SbFrameSpool *spool, TransactionId subxid, S
 /* the frame just reserved is complete */
 extern void sb_frame_spool_append(SbFrameSpool *spool, const void *frame);
 extern void sb_frame_spool_abort_subxact(SbFrameSpool *spool, TransactionId subxid);
-/* Puts all frames into the ring. */
-extern void sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer);
+/*
+ * Puts the frames into the ring, but for those of subtransactions that are not among the committed ones, which are sorted here: PostgreSQL does not
+ * tell of the abort of one whose changes it had put aside on disk before it streamed them.
+ */
+extern void sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer, TransactionId *committed, int ncommitted);
 extern bool sb_frame_spool_is_empty(const SbFrameSpool *spool);
 
 /* Relations whose rows were left out, to be asked about again at the commit. */

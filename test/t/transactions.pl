@@ -68,6 +68,32 @@ promise 'transaction_larger_than_the_decoding_memory' => sub {
 	$node->restart;
 };
 
+# A session that begins in the middle of it goes through its first rows again, which are put aside, and gets the rest as a stream
+promise 'savepoint_of_a_large_transaction_is_rolled_back_after_another_session_has_begun' => sub {
+	my $writer = $node->background_psql('postgres');
+	my $slot = q{SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'stream%' AND NOT temporary};
+
+	run(q{ALTER SYSTEM SET stream_beam.decoding_work_mem = '64kB'; SELECT pg_reload_conf()});
+	for my $again (1 .. 3)
+	{
+		$writer->query_safe(qq{BEGIN; INSERT INTO ev SELECT i, $row FROM generate_series(1, 10) i; SAVEPOINT s; INSERT INTO ev SELECT i, $row FROM generate_series(1, 9000) i});
+		my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
+		# the slot moves past these rows
+		until ($node->safe_psql('postgres', "SELECT ($slot) > '$lsn'") eq 't') { run(q{INSERT INTO ev VALUES (0, '2026-01-01', 0, 'w'); CALL beam.wait_for('sums')}) }
+		my $pid = wait_for_worker($node, 'reader');
+		run("SELECT pg_terminate_backend($pid)");
+		wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader' AND pid <> $pid");
+		run(q{INSERT INTO ev VALUES (0, '2026-01-01', 0, 'w'); CALL beam.wait_for('sums')});
+		$writer->query_safe(qq{SAVEPOINT t; INSERT INTO ev SELECT i, $row FROM generate_series(1, 2000) i; RELEASE t; INSERT INTO ev SELECT i, $row FROM generate_series(1, 20) i});
+		run(q{INSERT INTO ev VALUES (0, '2026-01-01', 0, 'w'); CALL beam.wait_for('sums')});
+		$writer->query_safe('ROLLBACK TO s');
+		$writer->query_safe(qq{INSERT INTO ev SELECT i, $row FROM generate_series(1, 7) i; COMMIT});
+		both_equal("session $again");
+	}
+	$writer->quit;
+	run(q{ALTER SYSTEM RESET stream_beam.decoding_work_mem; SELECT pg_reload_conf()});
+};
+
 promise 'row_larger_than_the_ring' => sub {
 	run(q{ALTER TABLE ev ALTER v SET STORAGE EXTERNAL});
 	run(q{INSERT INTO ev VALUES (1, '2026-01-01', 3, 'small'), (2, '2026-01-01', 3, repeat('x', 5000000)), (3, '2026-01-01', 3, 'small')});
