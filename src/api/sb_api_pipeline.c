@@ -252,11 +252,14 @@ static bool
 wait_check_building(const SbPipelineRow *row, bool altered)
 {
 	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(row->name));
+	List *rows;
 	ListCell *lc;
 
 	if (building == NULL || (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
 		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
-	foreach (lc, sb_version_tree(sb_catalog_pipelines(), building))
+	/* what has gone since is not in the way of who waits: he looks again */
+	rows = sb_catalog_pipelines();
+	foreach (lc, sb_version_tree(rows, building))
 	{
 		SbPipelineRow *version = lfirst(lc);
 
@@ -268,9 +271,8 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 			         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
 	}
 	/* nor does it come to its end where what it reads stands still, unless that is made anew as well */
-	for (const SbPipelineRow *needed = building; needed->upstream != 0;)
+	for (const SbPipelineRow *needed = sb_catalog_row_of_id(rows, building->upstream); needed; needed = sb_catalog_row_of_id(rows, needed->upstream))
 	{
-		needed = sb_catalog_find_by_id(needed->upstream);
 		if (needed->rebuild == NULL)
 			wait_check_running(row, needed);
 	}

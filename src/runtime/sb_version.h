@@ -81,7 +81,7 @@ extern TimestampTz sb_version_expire(TimestampTz now);
 
 /* The version, one of these rows, with whose place this one takes its own; NULL: it takes it by itself. */
 extern SbPipelineRow *sb_version_leader(List *rows, const SbPipelineRow *row);
-/* Those of the rows that take their places together with this one, itself among them, each behind what it reads. */
+/* Those of the rows that take their places together with this one, itself among them, each behind what it reads; NIL: it is not among them. */
 extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
 /*
  * For each pipeline that reads the current version a version that reads the next one, and so on, where there is none yet: one that is kept

@@ -35,6 +35,8 @@ sb_version_tree(List *rows, const SbPipelineRow *building)
 	SbPipelineRow *leader;
 	ListCell *lc;
 
+	if (root == NULL)
+		return NIL;
 	while ((leader = sb_version_leader(rows, root)) != NULL)
 		root = leader;
 	/* a reader's id is above that of what it reads */
