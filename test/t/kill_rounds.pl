@@ -1,7 +1,7 @@
 # Kills by the hundred: in each round a process of ours, a client's backend or the postmaster dies under a mixed load, at a moment nobody has
 # chosen or at a named point of the code; then every result is its batch view, row for row.
 #
-#   ROUNDS=n   default 150; a new set of tables and pipelines every 40
+#   ROUNDS=n   default 140; a new set of tables and pipelines every 40
 #   SEED=n     of the first round, default the clock; printed. What is done follows from it, when the server does it does not
 #   POINT=name kills at this point only
 # For thousands: SB_FILE_SECONDS=20000 ROUNDS=5000 ./scripts/test tap=kill_rounds
@@ -14,7 +14,7 @@ use Time::HiRes qw(time usleep);
 use SbTest;
 use SbLoad;
 
-my $ROUNDS = $ENV{ROUNDS} // 150;
+my $ROUNDS = $ENV{ROUNDS} // 140;
 my $SEED = $ENV{SEED} // int(time) % 1_000_000;
 my $EPOCH = 40;
 my $POINT_SECONDS = 5; # so long a point may take to be passed
