@@ -16,12 +16,12 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-/* Where the first frame of a subtransaction stands. */
-typedef struct SbSubxact
+/* Frames of one transaction, at the top or below, that stand one behind the other. */
+typedef struct SbSpoolRun
 {
 	TransactionId xid;
 	off_t start;
-} SbSubxact;
+} SbSpoolRun;
 
 struct SbFrameSpool
 {
@@ -32,10 +32,7 @@ struct SbFrameSpool
 	off_t written;
 	Size used; /* bytes in the buffer, to be written behind `written` */
 	char *buffer;
-	SbSubxact *subxacts; /* in the order of their starts */
-	int nsubxacts, max_subxacts;
-	TransactionId last_subxid;
-	SbSubxact *runs; /* frames of one transaction, the one at the top too, that stand one behind the other: where each begins */
+	SbSpoolRun *runs;
 	int nruns, max_runs;
 	HTAB *left_out;
 	Oid last_left_out;
@@ -114,30 +111,17 @@ spool_flush(SbFrameSpool *spool)
 
 /* Here begin frames of this one. */
 static void
-spool_append_subxact(SbFrameSpool *spool, SbSubxact **subxacts, int *n, int *max, TransactionId xid)
+spool_begin_run(SbFrameSpool *spool, TransactionId xid)
 {
-	if (*n == *max)
+	if (spool->nruns == spool->max_runs)
 	{
-		*max = Max(16, *max * 2);
-		if (*subxacts)
-			*subxacts = repalloc_huge(*subxacts, sizeof(SbSubxact) * *max);
+		spool->max_runs = Max(16, spool->max_runs * 2);
+		if (spool->runs)
+			spool->runs = repalloc_huge(spool->runs, sizeof(SbSpoolRun) * spool->max_runs);
 		else
-			*subxacts = MemoryContextAlloc(spool->context, sizeof(SbSubxact) * *max);
+			spool->runs = MemoryContextAlloc(spool->context, sizeof(SbSpoolRun) * spool->max_runs);
 	}
-	(*subxacts)[(*n)++] = (SbSubxact){.xid = xid, .start = spool->written + spool->used};
-}
-
-/* The first frame of a subtransaction: from here on all is its own, or its children's, until it ends. */
-static void
-spool_note_subxact(SbFrameSpool *spool, TransactionId subxid)
-{
-	spool->last_subxid = subxid;
-	for (int i = spool->nsubxacts - 1; i >= 0; i--)
-	{
-		if (spool->subxacts[i].xid == subxid)
-			return;
-	}
-	spool_append_subxact(spool, &spool->subxacts, &spool->nsubxacts, &spool->max_subxacts, subxid);
+	spool->runs[spool->nruns++] = (SbSpoolRun){.xid = xid, .start = spool->written + spool->used};
 }
 
 void *
@@ -149,10 +133,8 @@ sb_frame_spool_reserve(SbFrameSpool *spool, TransactionId subxid, SbFrameType ty
 	Assert(length <= SB_SPOOL_MAX_FRAME);
 	if (spool->used + length > SB_SPOOL_MAX_FRAME)
 		spool_flush(spool);
-	if (subxid != spool->xid && subxid != spool->last_subxid)
-		spool_note_subxact(spool, subxid);
 	if (spool->nruns == 0 || spool->runs[spool->nruns - 1].xid != subxid)
-		spool_append_subxact(spool, &spool->runs, &spool->nruns, &spool->max_runs, subxid);
+		spool_begin_run(spool, subxid);
 	frame = (SbFrame *) (spool->buffer + spool->used);
 	frame->length = length;
 	frame->type = type;
@@ -166,19 +148,17 @@ sb_frame_spool_append(SbFrameSpool *spool, const void *frame)
 	spool->used += ((const SbFrame *) frame)->length;
 }
 
+/* From its first frame on all is its own, or its children's. */
 void
 sb_frame_spool_abort_subxact(SbFrameSpool *spool, TransactionId subxid)
 {
-	for (int i = spool->nsubxacts - 1; i >= 0; i--)
+	for (int i = 0; i < spool->nruns; i++)
 	{
-		off_t start = spool->subxacts[i].start;
+		off_t start = spool->runs[i].start;
 
-		if (spool->subxacts[i].xid != subxid)
+		if (spool->runs[i].xid != subxid)
 			continue;
-		spool->nsubxacts = i;
-		spool->last_subxid = InvalidTransactionId;
-		while (spool->nruns > 0 && spool->runs[spool->nruns - 1].start >= start)
-			spool->nruns--;
+		spool->nruns = i;
 		spool->used = start > spool->written ? start - spool->written : 0;
 		spool->written = Min(spool->written, start);
 		return;
