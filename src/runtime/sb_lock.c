@@ -8,7 +8,7 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
+#include "nodes/value.h"
 #include "runtime/sb_lock.h"
 #include "sb_statement.h"
 #include "storage/lmgr.h"
@@ -27,11 +27,11 @@ name_tag(const char *name)
 	return tag;
 }
 
-bool
-sb_lock_name_now(const char *name)
+static bool
+name_lock(const char *name, bool wait)
 {
 	LOCKTAG tag = name_tag(name);
-	bool locked = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	bool locked = LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 
 	/* what was done under it is to be seen */
 	AcceptInvalidationMessages();
@@ -41,38 +41,19 @@ sb_lock_name_now(const char *name)
 void
 sb_lock_name(const char *name)
 {
-	LOCKTAG tag = name_tag(name);
-
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	AcceptInvalidationMessages();
+	(void) name_lock(name, true);
 }
 
-static void
-name_lock(const char *name, bool wait)
+bool
+sb_lock_name_now(const char *name)
 {
-	if (wait)
-		sb_lock_name(name);
-	else if (!sb_lock_name_now(name))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("pipeline \"%s\" is being changed by somebody else", name)));
-}
-
-static bool
-names_have(const List *names, const char *name)
-{
-	ListCell *lc;
-
-	foreach (lc, names)
-	{
-		if (strcmp(lfirst(lc), name) == 0)
-			return true;
-	}
-	return false;
+	return name_lock(name, false);
 }
 
 static int
 names_compare(const ListCell *a, const ListCell *b)
 {
-	return strcmp(lfirst(a), lfirst(b));
+	return strcmp(strVal(lfirst(a)), strVal(lfirst(b)));
 }
 
 /* Of those that read from any version of it, in an order that does not change with their versions. */
@@ -88,7 +69,7 @@ names_of_readers(const List *rows, const char *name)
 		const SbPipelineRow *upstream = reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
 
 		if (upstream && strcmp(upstream->name, name) == 0)
-			readers = lappend(readers, reader->name);
+			readers = lappend(readers, makeString(reader->name));
 	}
 	list_sort(readers, names_compare);
 	return readers;
@@ -96,17 +77,17 @@ names_of_readers(const List *rows, const char *name)
 
 /* Readers first; `seen` has those that are on the way, too. */
 static void
-names_collect(const List *rows, const char *name, List **seen, List **names)
+names_collect(const List *rows, String *name, List **seen, List **names)
 {
 	ListCell *lc;
 
 	check_stack_depth();
-	if (names_have(*seen, name))
+	if (list_member(*seen, name))
 		return;
-	*seen = lappend(*seen, unconstify(char *, name));
-	foreach (lc, names_of_readers(rows, name))
+	*seen = lappend(*seen, name);
+	foreach (lc, names_of_readers(rows, strVal(name)))
 		names_collect(rows, lfirst(lc), seen, names);
-	*names = lappend(*names, unconstify(char *, name));
+	*names = lappend(*names, name);
 }
 
 static List *
@@ -115,24 +96,8 @@ names_of_tree(const char *name)
 	List *seen = NIL;
 	List *names = NIL;
 
-	names_collect(sb_catalog_pipelines(), name, &seen, &names);
-	list_free(seen);
+	names_collect(sb_catalog_pipelines(), makeString(pstrdup(name)), &seen, &names);
 	return names;
-}
-
-static bool
-names_are_same(const List *a, const List *b)
-{
-	ListCell *lc, *lc2;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(lc, a, lc2, b)
-	{
-		if (strcmp(lfirst(lc), lfirst(lc2)) != 0)
-			return false;
-	}
-	return true;
 }
 
 static void
@@ -143,16 +108,19 @@ names_lock(const char *name, bool wait)
 	ListCell *lc;
 
 	/* readers may have come or gone while we waited: another order, perhaps */
-	while (!names_are_same(names, held))
+	while (!equal(names, held))
 	{
 		foreach (lc, held)
 		{
-			LOCKTAG tag = name_tag(lfirst(lc));
+			LOCKTAG tag = name_tag(strVal(lfirst(lc)));
 
 			(void) LockRelease(&tag, ExclusiveLock, false);
 		}
 		foreach (lc, names)
-			name_lock(lfirst(lc), wait);
+		{
+			if (!name_lock(strVal(lfirst(lc)), wait))
+				ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("pipeline \"%s\" is being changed by somebody else", strVal(lfirst(lc)))));
+		}
 		held = names;
 		names = names_of_tree(name);
 	}
@@ -164,7 +132,7 @@ sb_lock_pipeline(const char *name, bool tree)
 	if (tree)
 		names_lock(name, true);
 	else
-		name_lock(name, true);
+		sb_lock_name(name);
 	return sb_catalog_lock(name);
 }
 
