@@ -363,20 +363,19 @@ sb_catalog_follow_owners(void)
 	 * All versions: the functions of the one would run beside those of the other. What somebody has locked may wait for the table that has just been
 	 * given away: the runner looks again when it is told that he is through.
 	 */
-	sb_sql_run("UPDATE beam.pipeline p SET owner = x.owner, revision = p.revision OPERATOR(pg_catalog.+) 1,"
-	           " state = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN 'paused' ELSE p.state END,"
-	           " error_code = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN '55000' ELSE p.error_code END,"
-	           " error_message = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN x.message ELSE p.error_message END,"
-	           " error_at = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN pg_catalog.now() ELSE p.error_at END"
-	           " FROM (SELECT v.id, w.relowner AS owner,"
+	sb_sql_run("WITH given AS (SELECT o.name,"
 	           " pg_catalog.format('it was given by role %s to role %s, and waits for the new owner, or a superuser, to call beam.resume_pipeline()',"
 	           " pg_catalog.pg_get_userbyid(o.owner), pg_catalog.pg_get_userbyid(c.relowner)) AS message"
-	           " FROM beam.pipeline o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner"
-	           " JOIN beam.pipeline v ON v.name OPERATOR(pg_catalog.=) o.name JOIN pg_catalog.pg_class w ON w.oid OPERATOR(pg_catalog.=) v.result) x"
-	           " WHERE x.id OPERATOR(pg_catalog.=) p.id"
-	           " AND p.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM beam.pipeline l WHERE EXISTS (SELECT FROM beam.pipeline o"
-	           " JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner"
-	           " WHERE o.name OPERATOR(pg_catalog.=) l.name) ORDER BY l.name, l.version FOR NO KEY UPDATE OF l SKIP LOCKED))",
+	           " FROM beam.pipeline o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner),"
+	           " locked AS (SELECT v.id FROM beam.pipeline v WHERE v.name OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT g.name FROM given g))"
+	           " ORDER BY v.name, v.version FOR NO KEY UPDATE OF v SKIP LOCKED)"
+	           " UPDATE beam.pipeline p SET owner = w.relowner, revision = p.revision OPERATOR(pg_catalog.+) 1,"
+	           " state = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN 'paused' ELSE p.state END,"
+	           " error_code = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN '55000' ELSE p.error_code END,"
+	           " error_message = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN g.message ELSE p.error_message END,"
+	           " error_at = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN pg_catalog.now() ELSE p.error_at END"
+	           " FROM given g, locked l, pg_catalog.pg_class w"
+	           " WHERE l.id OPERATOR(pg_catalog.=) p.id AND g.name OPERATOR(pg_catalog.=) p.name AND w.oid OPERATOR(pg_catalog.=) p.result",
 	           0, NULL, NULL, NULL, SPI_OK_UPDATE);
 }
 
