@@ -19,7 +19,6 @@
 #include "utils/guc.h"
 
 #define SB_BACKFILL_LOCK_MS "200"
-/* Autovacuum is told to go away before that. */
 
 bool
 sb_backfill_wants_version(const SbPipeline *pipeline)

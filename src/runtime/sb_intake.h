@@ -77,9 +77,9 @@ typedef struct SbIntake
 } SbIntake;
 
 /* The two words: of the database's entry in the registry. */
+extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep);
 /* The catalog has changed since the pipelines in memory were opened. */
 extern bool sb_intake_is_stale(const SbIntake *intake);
-extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep);
 
 /* Is there a frame that may be taken? */
 extern bool sb_intake_has_frames(const SbIntake *intake);

@@ -574,7 +574,8 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		/* of the stream, and it has had it */
 		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
 			continue;
-		sb_pipeline_lock(pipeline);
+		if (unlikely(!pipeline->locked))
+			sb_pipeline_lock(pipeline);
 		pipeline->current = row;
 		pipeline_row(pipeline, row);
 		/* what is computed anew has come in before */

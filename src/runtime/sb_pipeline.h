@@ -162,6 +162,8 @@ extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
  */
 extern void sb_chain_fill_queue(int32 reader, Oid result, Oid source);
 extern char *sb_chain_queue_name(int32 pipeline);
+/* InvalidOid: it is gone. */
+extern Oid sb_chain_queue_relid(int32 pipeline);
 /* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
 extern AttrNumber sb_chain_queue_attno(Form_pg_attribute att);
 /* A row of what the reader reads, in the current context. */

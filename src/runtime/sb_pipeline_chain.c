@@ -81,6 +81,12 @@ sb_chain_queue_name(int32 pipeline)
 	return psprintf("queue_%d", pipeline);
 }
 
+Oid
+sb_chain_queue_relid(int32 pipeline)
+{
+	return get_relname_relid(sb_chain_queue_name(pipeline), get_namespace_oid("beam_state", false));
+}
+
 /* A column of this name and type, or none: one that is gone fails the pipeline when it writes its result, one of a version nobody reads. */
 static AttrNumber
 chain_find_column(TupleDesc layout, const char *name, Oid type)
@@ -130,7 +136,7 @@ static SbQueue *
 chain_queue_open(int32 reader)
 {
 	char *name = sb_chain_queue_name(reader);
-	Relation rel = try_table_open(get_relname_relid(name, get_namespace_oid("beam_state", false)), AccessShareLock);
+	Relation rel = try_table_open(sb_chain_queue_relid(reader), AccessShareLock);
 	TupleDesc table;
 	SbQueue *queue;
 	StringInfoData columns;

@@ -211,7 +211,7 @@ sb_queue_feed(SbPipeline *reader, SbQueueScan *scan)
 bool
 sb_queue_is_long(int32 reader)
 {
-	Oid queue = get_relname_relid(sb_chain_queue_name(reader), get_namespace_oid("beam_state", false));
+	Oid queue = sb_chain_queue_relid(reader);
 	Relation rel;
 	bool is_long;
 

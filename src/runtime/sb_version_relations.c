@@ -195,7 +195,7 @@ relations_view_is_shared(const SbPipelineRow *row)
 static Oid
 relations_queue(const SbPipelineRow *row)
 {
-	return row->upstream != 0 ? get_relname_relid(sb_chain_queue_name(row->id), get_namespace_oid("beam_state", false)) : InvalidOid;
+	return row->upstream != 0 ? sb_chain_queue_relid(row->id) : InvalidOid;
 }
 
 void
