@@ -428,17 +428,18 @@ sb_catalog_delete(int32 id)
 }
 
 void
-sb_catalog_put_progress(const SbProgress *progress)
+sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 {
 	static SbStatement *statement = NULL;
 	Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	               INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
-	char nulls[lengthof(types) + 1] = "            ";
+	               INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	char nulls[lengthof(types) + 1] = "             ";
 	Datum values[] = {
 	    Int32GetDatum(progress->pipeline), LSNGetDatum(progress->position), TimestampTzGetDatum(progress->input_watermark),
 	    TimestampTzGetDatum(progress->output_watermark), TimestampTzGetDatum(progress->max_event_time),
 	    TimestampTzGetDatum(progress->commit_time), Int64GetDatum(progress->rows_in), Int64GetDatum(progress->bundles),
-	    Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells)};
+	    Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells),
+	    Int64GetDatum(bundles)};
 
 	if (statement == NULL)
 	{
@@ -447,7 +448,7 @@ sb_catalog_put_progress(const SbProgress *progress)
 		statement = sb_statement_create(
 		    "UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
 		    " rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
-		    " WHERE pipeline OPERATOR(pg_catalog.=) $1",
+		    " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND bundles OPERATOR(pg_catalog.=) $13",
 		    NULL, lengthof(types), types);
 		sb_statement_elevate(statement);
 		MemoryContextSwitchTo(old);
@@ -456,6 +457,9 @@ sb_catalog_put_progress(const SbProgress *progress)
 		nulls[5] = 'n';
 	SB_KILL_POINT("before_position");
 	if (sb_statement_run(statement, values, nulls) != 1)
-		elog(ERROR, "pipeline %d has no row in beam.progress", progress->pipeline);
+		ereport(ERROR,
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("another process has written bundles of pipeline %d meanwhile, or it has been dropped", progress->pipeline),
+		         errdetail("It was to have %lld.", (long long) bundles)));
 	SB_KILL_POINT("after_position");
 }

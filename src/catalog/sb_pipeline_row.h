@@ -134,6 +134,10 @@ extern void sb_catalog_put_version(const SbPipelineRow *row);
 /* It has to be made anew; a reason that it has already stands. False: dropped. */
 extern bool sb_catalog_mark_rebuild(int32 id, const char *reason);
 extern void sb_catalog_delete(int32 id);
-extern void sb_catalog_put_progress(const SbProgress *progress);
+/*
+ * The row has this number of bundles until now. Another number, and error 40001: another process has the pipeline open too, and what this one knows of
+ * its cells is void.
+ */
+extern void sb_catalog_put_progress(const SbProgress *progress, int64 bundles);
 
 #endif

@@ -16,6 +16,9 @@
  *
  * CRASHES. A server that starts has no laggards; the first runner then makes them anew. All that counts is in the catalog, in the transaction of each bundle.
  *
+ * ONE OWNER. A pipeline is to be open in one of the two runners. Where it is in both all the same (resumed, while the other one is in a bundle of it that is not committed
+ * yet), the second to write finds another number of bundles in the catalog than it knows (sb_catalog_put_progress()), and opens it anew.
+ *
  * LOCKING. The list is read and written with the registry's lock. Adding to it is for the first lane's runner, removing for the second's, and for the first's where the
  * pipeline is not to run any more.
  */

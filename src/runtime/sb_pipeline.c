@@ -716,7 +716,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (pipeline->history)
 		sb_history_write(pipeline);
 	if (pipeline->observer == NULL)
-		sb_catalog_put_progress(progress);
+		sb_catalog_put_progress(progress, progress->bundles - 1);
 }
 
 void

@@ -271,7 +271,9 @@ runner_persist_due(void)
 static void
 runner_persist_one(void *arg)
 {
-	sb_catalog_put_progress(arg);
+	const SbProgress *progress = arg;
+
+	sb_catalog_put_progress(progress, progress->bundles);
 }
 
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */

@@ -507,9 +507,9 @@ swap_catalogs(List *swaps)
 			swap_fail_commands(swap);
 		swap_catalog(swap);
 		/* what moved without rows is not in the catalog yet, and they are opened from there */
-		sb_catalog_put_progress(&swap->building->progress);
+		sb_catalog_put_progress(&swap->building->progress, swap->building->progress.bundles);
 		if (swap->keep)
-			sb_catalog_put_progress(&swap->current->progress);
+			sb_catalog_put_progress(&swap->current->progress, swap->current->progress.bundles);
 	}
 }
 

@@ -265,5 +265,27 @@ promise 'without_a_worker_for_the_second_lane_the_first_takes_it_in_steps' => su
 	all_equal('in the first');
 };
 
+# The late runner is in a chunk when there turns out to be no slot: whoever resumes the reader then has it opened by the first lane, before that chunk is committed
+promise 'without_a_slot_for_the_second_lane_no_row_is_taken_twice' => sub {
+	run('ALTER SYSTEM RESET max_worker_processes; ALTER SYSTEM SET max_replication_slots = 1');
+	for my $round (1 .. 3)
+	{
+		my $from;
+
+		$node->restart;
+		wait_for($node, 'reader');
+		pause_with_queue(3000, 'reader');
+		# one that needs the WAL, and so the slot
+		run(q{SELECT beam.pause_pipeline('calm_sum'); INSERT INTO calm VALUES (1, 1); UPDATE hold SET on_ = true});
+		$from = -s $node->logfile;
+		run(q{SELECT beam.resume_pipeline('reader'); SELECT beam.resume_pipeline('calm_sum')});
+		$node->wait_for_log(qr/all replication slots are in use/, $from);
+		run(q{SELECT beam.pause_pipeline('reader'); SELECT beam.resume_pipeline('reader')}) for 1 .. 3;
+		wait_until($node, q{SELECT state = 'running' FROM beam.pipelines WHERE name = 'reader'});
+		run('UPDATE hold SET on_ = false');
+		all_equal("round $round");
+	}
+};
+
 $node->stop;
 done_testing();
