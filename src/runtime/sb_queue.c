@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
 #include "sb_guc.h"
@@ -208,6 +209,29 @@ sb_queue_feed(SbPipeline *reader, SbQueueScan *scan)
 	return (SbFeed){.pipeline = reader, .arg = scan, .open = chunk_open, .next = chunk_next, .close = chunk_close};
 }
 
+static void
+queue_lock(void *arg)
+{
+	LockRelationOid(*(Oid *) arg, AccessShareLock);
+}
+
+/*
+ * Who has made the reader has the queue locked still when its row can be seen, for a moment; who drops it has so for longer, which is seen when it is
+ * opened. False: it is locked.
+ */
+static bool
+queue_lock_soon(Oid queue)
+{
+	ErrorData *error;
+
+	if (ConditionalLockRelationOid(queue, AccessShareLock) || sb_postponed_try(queue_lock, &queue, &error))
+		return true;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
+}
+
 bool
 sb_queue_is_long(int32 reader)
 {
@@ -215,8 +239,7 @@ sb_queue_is_long(int32 reader)
 	Relation rel;
 	bool is_long;
 
-	/* who drops it has it locked: that is seen when it is opened */
-	if (!OidIsValid(queue) || !ConditionalLockRelationOid(queue, AccessShareLock))
+	if (!OidIsValid(queue) || !queue_lock_soon(queue))
 		return true;
 	rel = try_table_open(queue, NoLock);
 	is_long = rel == NULL || RelationGetNumberOfBlocks(rel) > SB_QUEUE_SHORT_BLOCKS;
