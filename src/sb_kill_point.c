@@ -9,6 +9,7 @@
 
 #ifdef USE_ASSERT_CHECKING
 
+#include <fcntl.h>
 #include <signal.h>
 
 #include "miscadmin.h"
@@ -31,16 +32,34 @@ sb_kill_point_define(void)
 	                           &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, kill_at_assign, NULL);
 }
 
+#define SB_KILL_ONCE "once "
+#define SB_KILLED_FILE "stream_beam.killed"
+
+/* Of all processes, also of a server that has started again meanwhile, the first one only; until somebody removes the file. */
+static bool
+kill_is_first(void)
+{
+	int fd = open(SB_KILLED_FILE, O_CREAT | O_EXCL | O_WRONLY, 0600);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
 void
 sb_kill_point_pass(const char *name, const char *what)
 {
 	size_t length = strlen(name);
 	const char *at = kill_at;
 	int times = 1;
+	bool once;
 	bool fail;
 
 	if (likely(at == NULL || at[0] == '\0'))
 		return;
+	once = strncmp(at, SB_KILL_ONCE, strlen(SB_KILL_ONCE)) == 0;
+	at += once ? strlen(SB_KILL_ONCE) : 0;
 	fail = at[0] == '!';
 	at += fail;
 	if (strncmp(at, name, length) != 0)
@@ -57,7 +76,7 @@ sb_kill_point_pass(const char *name, const char *what)
 		times = atoi(at + 1);
 	else if (at[0] != '\0')
 		return;
-	if (++passed < times)
+	if (++passed < times || (once && !kill_is_first()))
 		return;
 	if (fail)
 		ereport(ERROR, (errmsg_internal("planted at \"%s\"", name)));

@@ -19,7 +19,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use IPC::Run ();
 
-our @EXPORT = qw(new_node create_extension wait_until wait_for equal_to_batch pid_of wait_for_worker wait_for_no_worker kill9
+our @EXPORT = qw(new_node create_extension wait_until wait_for equal_to_batch pid_of wait_for_worker wait_for_no_worker kill9 kill_at
   crash_and_start differences promise make_source tumble create_pipeline refuses state_is slot_count has_icu start_load finish_load);
 
 # new_node(NAME, conf => "lines of postgresql.conf", preload => 0, extension => 0, start => 0)
@@ -40,6 +40,7 @@ max_replication_slots = 20
 shared_buffers = 16MB
 timezone = 'UTC'
 restart_after_crash = on
+include_if_exists = 'kill_at.conf'
 });
 	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
 	return $node unless $options{start} // 1;
@@ -145,6 +146,18 @@ sub kill9
 	kill('KILL', $pid) or die "could not kill the $kind, process $pid: $!";
 	wait_until($node, _workers("count(*) FILTER (WHERE pid <> $pid) > 0 AND count(*) FILTER (WHERE pid = $pid) = 0", $kind, $db));
 	return pid_of($node, $kind, $db);
+}
+
+# One process kills itself at this point (src/sb_kill_point.h), if it comes there; undef: none does. With `every` each does, time and again.
+sub kill_at
+{
+	my ($node, $point, %how) = @_;
+	my $file = $node->data_dir . '/kill_at.conf';
+
+	unlink $file, $node->data_dir . '/stream_beam.killed';
+	append_to_file($file, sprintf("stream_beam.kill_at = '%s%s'\n", $how{every} ? '' : 'once ', $point)) if defined $point;
+	# the server may be starting
+	$node->reload;
 }
 
 # promise(NAME, sub { ... }): the tests of one promise. What dies in it fails it, and the next one has its turn.

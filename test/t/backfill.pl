@@ -10,7 +10,6 @@ stream_beam.ring_size = '1MB'
 stream_beam.bundle_time = '20ms'
 log_statement = none
 stream_beam.housekeeping_interval = '1s'
-include_if_exists = 'kill_at.conf'
 });
 
 # Rows that come, change, move to other windows and go
@@ -224,16 +223,6 @@ promise 'letters_expire_by_age_and_count' => sub {
 	$node->safe_psql('postgres', q{SELECT beam.drop_pipeline('b_bad')});
 };
 
-sub kill_at
-{
-	my ($point) = @_;
-
-	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die $!;
-	print $fh defined $point ? "stream_beam.kill_at = '$point'\n" : '';
-	close $fh;
-	$node->reload;
-}
-
 # Until the runner has read that it is not to be killed any more: it has had two turns without dying
 sub survive
 {
@@ -250,10 +239,10 @@ for my $point (qw(before_state:3 before_commit:4 after_commit:4 before_position:
 		my $load = start_load($node, $script, 'postgres', qw(-c 2 -T 600 -R 50 --max-tries=1000));
 
 		spoil('b_hop');
-		kill_at($point);
+		kill_at($node, $point);
 		# the server may hang up on psql before it has taken its input
 		eval { $node->psql('postgres', q{CALL beam.backfill('b_hop', '2026-01-01 03:00', '2026-01-01 18:00')}) } for 1 .. 3;
-		kill_at(undef);
+		kill_at($node, undef);
 		survive();
 		end_load($load);
 		backfill('b_hop');

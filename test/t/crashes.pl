@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 use SbTest;
 
-my $node = new_node('crashes', conf => "stream_beam.bundle_time = '20ms'\nmax_locks_per_transaction = 256\ninclude_if_exists = 'kill_at.conf'\n");
+my $node = new_node('crashes', conf => "stream_beam.bundle_time = '20ms'\nmax_locks_per_transaction = 256\n");
 
 sub run { return $node->safe_psql('postgres', $_[0], timeout => 120) }
 
@@ -32,17 +32,6 @@ sub crashes
 
 	my $log = slurp_file($node->logfile, $from);
 	return () = $log =~ /was terminated by signal/g;
-}
-
-sub kill_at
-{
-	my ($point) = @_;
-
-	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die $!;
-	print $fh "stream_beam.kill_at = '$point'\n";
-	close $fh;
-	# the server may be starting
-	$node->reload;
 }
 
 # Until the state of the pipeline is what is expected, whatever crashes meanwhile
@@ -174,12 +163,12 @@ for my $how ([ crash => 'decode_change(e_crash)', qr/the reader has crashed at i
 		run("CREATE TABLE $name (id int, k int); ALTER TABLE $name REPLICA IDENTITY FULL; SELECT beam.create_pipeline('r1_$name', 'SELECT k, count(*) AS n FROM $name GROUP BY k');
 			SELECT beam.create_pipeline('r2_$name', 'SELECT max(id) AS m, count(*) AS n FROM $name'); INSERT INTO $name VALUES (1, 1); INSERT INTO calm VALUES (300, 2)");
 		wait_for($node, $_) for "r1_$name", "r2_$name", 'calm_sum';
-		kill_at($how->[1]);
+		kill_at($node, $how->[1], every => 1);
 		# until the reader has heard of it
 		while (slurp_file($node->logfile, $from) !~ /kills itself|planted at/) { eval { run("INSERT INTO $name VALUES (2, 2)") } }
 		comes_to("r1_$name", 'failed');
 		comes_to("r2_$name", 'failed');
-		kill_at('');
+		kill_at($node, undef);
 		like(wait_run("SELECT string_agg(error_code || error_message, ' ') FROM beam.pipelines WHERE name ~ '_$name'"), qr/^55000a change of the source of pipeline "r1_$name" cannot be read from the WAL: $how->[2].*55000.*"r2_$name" cannot be read.*$how->[2]/,
 			'with an error that says so');
 		wait_run("INSERT INTO calm VALUES (301, 2); INSERT INTO $name VALUES (3, 3)");
@@ -213,7 +202,7 @@ for my $role ([ runner => 'reload' ], [ reader => 'before_reset' ], [ launcher =
 	promise "$role->[0]_that_crashes_by_itself_is_left_alone" => sub {
 		my $from = -s $node->logfile;
 
-		kill_at($role->[1]);
+		kill_at($node, $role->[1], every => 1);
 		eval { run(q{BEGIN; SELECT beam.pause_pipeline('calm_sum'); SELECT beam.resume_pipeline('calm_sum'); COMMIT}) } if $role->[0] ne 'reader';
 		eval { run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'}) } if $role->[0] eq 'reader';
 		for (1 .. 600)
@@ -224,7 +213,7 @@ for my $role ([ runner => 'reload' ], [ reader => 'before_reset' ], [ launcher =
 		like(slurp_file($node->logfile, $from), qr/stream_beam: the (stream_beam )?$role->[0].* has crashed 5 times/, 'the log says so');
 		wait_run('SELECT 1');
 		is(crashes($from), 5, 'it has crashed five times');
-		kill_at('');
+		kill_at($node, undef);
 		wait_run('INSERT INTO calm VALUES (200, 1)');
 		equal_to_batch($node, 'calm_sum', 'a reload of the configuration starts it again');
 		is(crashes($from), 5, 'and it stays');
@@ -235,14 +224,14 @@ promise 'back_off_grows_over_crashes_of_the_server' => sub {
 	my $from = -s $node->logfile;
 	my @at;
 
-	kill_at('before_reset');
+	kill_at($node, 'before_reset', every => 1);
 	eval { run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'}) };
 	while (@at < 4)
 	{
 		push @at, time if crashes($from) > @at;
 		usleep(5000); # sleeps: between two looks
 	}
-	kill_at('');
+	kill_at($node, undef);
 	cmp_ok($at[3] - $at[2], '>', 0.9, sprintf('the fourth comes a second after the third: %.1f s', $at[3] - $at[2]));
 	cmp_ok($at[2] - $at[1], '>', 0.4, sprintf('which comes half a second after the second: %.1f s', $at[2] - $at[1]));
 	wait_run('INSERT INTO calm VALUES (201, 1)');

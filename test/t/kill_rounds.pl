@@ -45,7 +45,6 @@ stream_beam.history_chunk_time = '5ms'
 max_prepared_transactions = 50
 max_locks_per_transaction = 256
 log_statement = none
-include_if_exists = 'kill_at.conf'
 });
 my ($postmaster, $load);
 my (%killed, %passed);
@@ -147,7 +146,8 @@ sub set_kill_at
 	my ($value) = @_;
 
 	open(my $fh, '>', $node->data_dir . '/kill_at.conf') or die "kill_at.conf: $!";
-	print $fh "stream_beam.kill_at = '$value'\n";
+	unlink $node->data_dir . '/stream_beam.killed';
+	print $fh "stream_beam.kill_at = 'once $value'\n" if $value;
 	# a large transaction comes in parts, unless there is memory for it; then it outgrows the ring
 	print $fh "stream_beam.decoding_work_mem = '64MB'\n" if $value =~ /_spool/;
 	print $fh "stream_beam.max_retained_wal = '32MB'\n" if $value =~ /_give_up/;

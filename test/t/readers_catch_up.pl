@@ -230,11 +230,11 @@ promise 'killed_at_any_point_nothing_is_lost_and_nothing_is_taken_twice' => sub 
 		my $from = -s $node->logfile;
 
 		pause_with_queue(4000, 'reader', 'over');
-		setting("kill_at = '$point'");
+		kill_at($node, $point);
 		# the server may be gone before it has answered
 		eval { run("SELECT beam.resume_pipeline('$_')") } for qw(reader over);
 		wait_until($node, 'SELECT true') until slurp_file($node->logfile, $from) =~ /kills itself at/;
-		until (eval { setting("kill_at = ''"); 1 }) { wait_until($node, 'SELECT true') }
+		kill_at($node, undef);
 		wait_until($node, 'SELECT true');
 		until (eval { run("SELECT beam.resume_pipeline('$_')") for qw(reader over); 1 }) { wait_until($node, 'SELECT true') }
 		until (eval { write_rows(10); 1 }) { wait_until($node, 'SELECT true') }

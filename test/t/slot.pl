@@ -10,7 +10,7 @@ use Time::HiRes qw(usleep);
 use SbTest;
 
 my $MB = 1024 * 1024;
-my $node = new_node('main', conf => "min_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\ninclude_if_exists = 'kill_at.conf'\n");
+my $node = new_node('main', conf => "min_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\n");
 
 sub run { return $node->safe_psql('postgres', $_[0]) }
 
@@ -333,15 +333,12 @@ sub freeze_flush
 }
 
 # The workers that come after this have it; those that are there have it soon
-sub kill_at
+sub now_kill_at
 {
 	my ($point) = @_;
-	my $file = $node->data_dir . '/kill_at.conf';
 	my $at = -s $node->logfile;
 
-	unlink $file;
-	append_to_file($file, "stream_beam.kill_at = '$point'\n");
-	$node->reload;
+	kill_at($node, $point);
 	$node->wait_for_log(qr/parameter "stream_beam.kill_at" (changed|removed)/, $at);
 }
 
@@ -356,12 +353,6 @@ sub apply
 	return $flushed;
 }
 
-sub no_kill
-{
-	unlink $node->data_dir . '/kill_at.conf';
-	$node->reload;
-}
-
 promise 'nothing_is_confirmed_before_its_bundle_is_flushed' => sub {
 	my $at = -s $node->logfile;
 
@@ -373,7 +364,7 @@ promise 'nothing_is_confirmed_before_its_bundle_is_flushed' => sub {
 		my $runner = one('pid', 'stream_beam runner');
 
 		# the runner, if it says that something may be confirmed. One that starts has it for sure, and has nothing to say
-		kill_at('before_confirmable');
+		now_kill_at('before_confirmable');
 		run("SELECT pg_terminate_backend($runner)");
 		wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'stream_beam runner' AND pid <> $runner AND wait_event = 'Extension'");
 		$runner = one('pid', 'stream_beam runner');
@@ -382,14 +373,14 @@ promise 'nothing_is_confirmed_before_its_bundle_is_flushed' => sub {
 		true_or_killed($at, "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $runner");
 		if (!ok(!killed($at), "round $round: nothing may be confirmed"))
 		{
-			no_kill();
+			kill_at($node, undef);
 			wait_until($node, "SELECT pid <> $writer FROM pg_stat_activity WHERE backend_type = 'walwriter'");
 			return equal_to_batch($node, 'flushed', "round $round: nothing is lost");
 		}
 		is(run('SELECT pg_current_wal_flush_lsn()'), $flushed, "round $round: nor was anything flushed");
 		is(run('SELECT ' . confirmed('< (SELECT position FROM beam.progress)')), 't', "round $round: nor confirmed");
 		# with all that was not flushed
-		no_kill();
+		kill_at($node, undef);
 		kill('KILL', $writer);
 		wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'walwriter' AND pid <> $writer");
 		equal_to_batch($node, 'flushed', "round $round: nothing is lost");
@@ -403,10 +394,10 @@ promise 'crash_right_after_a_confirmation_loses_nothing' => sub {
 		my $k = 1000 * $round;
 
 		freeze_flush();
-		kill_at('after_confirm');
+		now_kill_at('after_confirm');
 		# each flushes the bundle of the one before, which is confirmed then; its own bundle is not flushed
 		apply($at, $k++) until killed($at) || $k % 1000 > 100;
-		no_kill();
+		kill_at($node, undef);
 		ok(killed($at), "round $round: the reader is killed");
 		wait_for_worker($node, 'runner');
 		is(run("SELECT state FROM beam.pipelines WHERE name = 'flushed'"), 'running', "round $round: it goes on");

@@ -11,7 +11,6 @@ stream_beam.housekeeping_interval = 1
 stream_beam.max_dead_letters = 50
 stream_beam.bundle_time = '20ms'
 stream_beam.history_chunk_time = '20ms'
-include_if_exists = 'kill_at.conf'
 });
 my $rows = 20000;
 
@@ -405,16 +404,6 @@ promise 'restored_levels_are_resynced_in_their_order' => sub {
 
 # ---- kills ----
 
-sub kill_at
-{
-	my ($point) = @_;
-	my $file = $node->data_dir . '/kill_at.conf';
-
-	unlink $file;
-	append_to_file($file, "stream_beam.kill_at = '$point'\n");
-	$node->reload;
-}
-
 promise 'killed_while_a_tree_is_built_and_exchanged' => sub {
 	setup('k');
 	wait_for($node, 'k_d');
@@ -425,14 +414,14 @@ promise 'killed_while_a_tree_is_built_and_exchanged' => sub {
 		my $query = $version++ % 2 ? by_hour('k') =~ s/, max\(e.id\) AS most//r : tumble('e_k');
 		my $at = -s $node->logfile;
 
-		kill_at($what) if $what =~ /swap/;
+		kill_at($node, $what) if $what =~ /swap/;
 		alter('k', $query, q{, keep => NULL});
 		kill9($node, 'runner') if $what eq 'runner';
 		crash_and_start($node) if $what eq 'postmaster';
 		if ($what =~ /swap/)
 		{
 			$node->wait_for_log(qr/kills itself/, $at);
-			kill_at('');
+			kill_at($node, undef);
 			wait_for_worker($node, 'runner');
 		}
 		wait_until($node, "SELECT next_version IS NULL FROM beam.pipelines WHERE name = 'k'");

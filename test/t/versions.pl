@@ -10,7 +10,6 @@ stream_beam.housekeeping_interval = 1
 stream_beam.max_dead_letters = 50
 stream_beam.bundle_time = '20ms'
 stream_beam.history_chunk_time = '20ms'
-include_if_exists = 'kill_at.conf'
 });
 my $forever = q{allowed_lateness => '10000 days'};
 my $rows = 20000;
@@ -315,16 +314,6 @@ promise 'restored_pipeline_is_resynced' => sub {
 
 # ---- kills ----
 
-sub kill_at
-{
-	my ($point) = @_;
-	my $file = $node->data_dir . '/kill_at.conf';
-
-	unlink $file;
-	append_to_file($file, "stream_beam.kill_at = '$point'\n");
-	$node->reload;
-}
-
 promise 'killed_while_it_is_built_and_exchanged' => sub {
 	setup('k');
 	wait_for($node, 'k');
@@ -335,14 +324,14 @@ promise 'killed_while_it_is_built_and_exchanged' => sub {
 		my $query = $version++ % 2 ? by_hour('k') : tumble('e_k');
 		my $at = -s $node->logfile;
 
-		kill_at($what) if $what =~ /swap/;
+		kill_at($node, $what) if $what =~ /swap/;
 		alter('k', $query, q{, keep => NULL});
 		kill9($node, 'runner') if $what eq 'runner';
 		crash_and_start($node) if $what eq 'postmaster';
 		if ($what =~ /swap/)
 		{
 			$node->wait_for_log(qr/kills itself/, $at);
-			kill_at('');
+			kill_at($node, undef);
 			wait_for_worker($node, 'runner');
 		}
 		wait_until($node, "SELECT next_version IS NULL FROM beam.pipelines WHERE name = 'k'");
@@ -390,7 +379,7 @@ promise 'killed_at_any_point_of_the_exchange_it_is_wholly_old_or_wholly_new' => 
 		setup($name);
 		wait_for($node, $name);
 		$at = -s $node->logfile;
-		kill_at($point);
+		kill_at($node, $point);
 		alter($name, by_hour($name));
 		$node->wait_for_log(qr/kills itself/, $at);
 		# before the runner has another try: no worker
