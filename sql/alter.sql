@@ -38,8 +38,11 @@ SELECT version, stage FROM beam.pipeline_versions;
 SELECT relname FROM pg_class WHERE relname LIKE 'p\_%' AND relnamespace = current_schema::regnamespace AND relkind IN ('r', 'v');
 
 -- ---- settings alone: the view stays, and so does what the user has added ----
+-- seen in its transaction: it may be built at once
+BEGIN;
 SELECT beam.alter_pipeline('p', watermark => '1 hour', allowed_lateness => '2 days', idle_timeout => '0', keep => '1 hour');
 SELECT version, stage, result, keep_until FROM beam.pipeline_versions WHERE stage = 'current';
+COMMIT;
 CALL beam.wait_for_alter('p');
 SELECT watermark, allowed_lateness, idle_timeout, batch_view, version, next_version FROM beam.pipelines;
 SELECT version, stage, state, result, keep_until > now() + interval '59 minutes' AS kept, reason FROM beam.pipeline_versions ORDER BY version;
