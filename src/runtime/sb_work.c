@@ -264,6 +264,8 @@ work_end(int code, Datum arg)
 {
 	if (!sb_work->failed)
 		sb_work_rest();
+	/* the next worker may have the place before this process is gone: what a signal says of this one is not to be said of that */
+	sb_work = &nobody;
 }
 
 void
