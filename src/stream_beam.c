@@ -3,6 +3,8 @@
  */
 #include "postgres.h"
 
+#include "base/sb_bracket.h"
+#include "base/sb_guc.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "query/sb_session_batch.h"
@@ -10,8 +12,6 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_shmem.h"
 #include "runtime/sb_worker.h"
-#include "sb_bracket.h"
-#include "sb_guc.h"
 #include "source/sb_decode.h"
 
 PG_MODULE_MAGIC;

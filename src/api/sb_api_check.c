@@ -3,8 +3,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "api/sb_api.h"
+#include "base/sb_compat.h"
+#include "base/sb_guc.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
@@ -16,13 +19,10 @@
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
 #include "runtime/sb_worker.h"
-#include "sb_guc.h"
-#include "sb_compat.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "access/htup_details.h"
 #include "utils/catcache.h"
+#include "utils/guc.h"
 #include "utils/syscache.h"
 
 static void

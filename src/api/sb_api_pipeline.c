@@ -5,6 +5,7 @@
 
 #include "access/xlog.h"
 #include "api/sb_api.h"
+#include "base/sb_compat.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -19,7 +20,6 @@
 #include "query/sb_query.h"
 #include "replication/message.h"
 #include "runtime/sb_version.h"
-#include "sb_compat.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"

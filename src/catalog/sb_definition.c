@@ -6,11 +6,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_definition.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"

@@ -3,10 +3,10 @@
  */
 #include "postgres.h"
 
+#include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_history_row.h"
 #include "executor/spi.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 

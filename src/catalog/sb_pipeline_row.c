@@ -3,12 +3,12 @@
  */
 #include "postgres.h"
 
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_pipeline_row.h"
 #include "executor/spi.h"
-#include "sb_kill_point.h"
-#include "sb_statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"

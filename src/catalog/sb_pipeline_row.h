@@ -8,9 +8,9 @@
 
 #include "postgres.h"
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
-#include "datatype/timestamp.h"
 
 typedef struct SbProgress
 {

@@ -18,9 +18,9 @@
 #define SB_REDUCE_H
 
 #include "postgres.h"
-#include "lib/stringinfo.h"
 #include "engine/sb_trigger.h"
 #include "engine/sb_window.h"
+#include "lib/stringinfo.h"
 
 typedef enum SbAccumulation
 {

@@ -9,8 +9,8 @@
 #define SB_TRIGGER_H
 
 #include "postgres.h"
-#include "lib/stringinfo.h"
 #include "engine/sb_window.h"
+#include "lib/stringinfo.h"
 
 #define SB_TRIGGER_MAX_NODES 64 /* the finished bits live in one uint64 */
 

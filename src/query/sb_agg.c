@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/sb_compat.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_proc.h"
@@ -27,7 +28,6 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "query/sb_query_private.h"
-#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"

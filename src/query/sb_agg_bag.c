@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -15,7 +16,6 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "query/sb_agg_bag.h"
-#include "sb_compat.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/queryenvironment.h"

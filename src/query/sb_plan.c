@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "base/sb_compat.h"
 #include "catalog/heap.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -20,7 +21,6 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "query/sb_plan_private.h"
-#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"

@@ -10,6 +10,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "base/sb_compat.h"
+#include "base/sb_partition.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -26,8 +28,6 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "query/sb_plan_private.h"
-#include "sb_compat.h"
-#include "sb_partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"

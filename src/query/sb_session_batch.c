@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/sb_compat.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -28,7 +29,6 @@
 #include "parser/parsetree.h"
 #include "query/sb_session_batch.h"
 #include "query/sb_session_rewrite.h"
-#include "sb_compat.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"

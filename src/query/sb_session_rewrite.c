@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -25,7 +26,6 @@
 #include "parser/parsetree.h"
 #include "query/sb_session_rewrite.h"
 #include "rewrite/rewriteManip.h"
-#include "sb_compat.h"
 
 /* columns of a window function */
 #define WINDOW_START 1

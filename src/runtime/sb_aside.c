@@ -3,15 +3,15 @@
  */
 #include "postgres.h"
 
+#include "base/sb_guc.h"
+#include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "runtime/sb_aside.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
-#include "sb_guc.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"

@@ -7,6 +7,11 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/sb_error.h"
+#include "base/sb_guc.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -16,71 +21,11 @@
 #include "runtime/sb_queue.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
-#include "sb_guc.h"
-#include "sb_kill_point.h"
-#include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-void
-sb_transaction_begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-void
-sb_transaction_commit(void)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
-/* A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with. */
-static bool
-bundle_error_is_raised(const ErrorData *error)
-{
-	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
-}
-
-bool
-sb_error_is_of_server(const ErrorData *error)
-{
-	if (bundle_error_is_raised(error))
-		return false;
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
-			return true;
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
-			return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
-		default:
-			return error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
-	}
-}
-
-bool
-sb_error_is_transient(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	}
-}
 
 /*
  * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a right that was taken away), or this one may not
@@ -89,7 +34,7 @@ sb_error_is_transient(int sqlerrcode)
 static bool
 bundle_error_is_of_row(const ErrorData *error, bool strict)
 {
-	if (bundle_error_is_raised(error))
+	if (sb_error_is_raised(error))
 		return true;
 	if (sb_limit_is_cause(error) || sb_error_is_of_server(error))
 		return false;
@@ -107,37 +52,6 @@ bundle_error_is_of_row(const ErrorData *error, bool strict)
 		default:
 			return true;
 	}
-}
-
-bool
-sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
-
-	/* a rollback forgets them all */
-	Assert(sb_statements_are_empty());
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		fn(arg);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		sb_statements_abort();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
 }
 
 /* ---- the plain run ---- */

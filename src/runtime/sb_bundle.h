@@ -50,14 +50,4 @@ typedef struct SbFeed
 extern SbBundleEnd sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation,
                                   uint32 seen_chain_generation, XLogRecPtr *commit_lsn);
 
-/* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
-extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);
-/* Is it a passing trouble of the server rather than of the data: then it is tried again later. */
-extern bool sb_error_is_transient(int sqlerrcode);
-/* Is it a trouble of the server as a whole, which no pipeline is to be blamed for? */
-extern bool sb_error_is_of_server(const ErrorData *error);
-
-extern void sb_transaction_begin(void);
-extern void sb_transaction_commit(void);
-
 #endif

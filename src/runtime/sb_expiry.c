@@ -3,11 +3,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_guc.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "runtime/sb_expiry.h"
-#include "sb_guc.h"
-#include "sb_statement.h"
 #include "utils/timestamp.h"
 
 /* Deleted by one statement, and how many of these in one turn: what is left waits for the next. */

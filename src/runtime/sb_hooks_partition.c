@@ -17,6 +17,8 @@
 
 #include "access/table.h"
 #include "access/xlog.h"
+#include "base/sb_partition.h"
+#include "base/sb_statement.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -26,8 +28,6 @@
 #include "nodes/parsenodes.h"
 #include "runtime/sb_hooks_partition.h"
 #include "runtime/sb_shmem.h"
-#include "sb_partition.h"
-#include "sb_statement.h"
 #include "source/sb_rebuild_note.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"

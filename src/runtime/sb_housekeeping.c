@@ -5,11 +5,11 @@
  */
 #include "postgres.h"
 
-#include "runtime/sb_bundle.h"
+#include "base/sb_guc.h"
+#include "base/sb_transaction.h"
 #include "runtime/sb_expiry.h"
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_version.h"
-#include "sb_guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

@@ -5,10 +5,10 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
+#include "base/sb_kill_point.h"
 #include "catalog/pg_type.h"
 #include "runtime/sb_intake.h"
-#include "sb_compat.h"
-#include "sb_kill_point.h"
 #include "storage/buffile.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"

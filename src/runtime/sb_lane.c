@@ -4,8 +4,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "base/sb_compat.h"
 #include "runtime/sb_lane.h"
-#include "sb_compat.h"
 #include "source/sb_decode.h"
 #include "utils/timestamp.h"
 

@@ -6,11 +6,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_guc.h"
 #include "miscadmin.h"
 #include "runtime/sb_limit.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_work.h"
-#include "sb_guc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/timeout.h"

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_statement.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -10,7 +11,6 @@
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "runtime/sb_lock.h"
-#include "sb_statement.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"

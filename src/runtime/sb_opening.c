@@ -3,8 +3,8 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "runtime/sb_aside.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_work.h"

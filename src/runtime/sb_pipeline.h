@@ -12,12 +12,12 @@
 #define SB_PIPELINE_H
 
 #include "postgres.h"
+#include "base/sb_bracket.h"
 #include "catalog/sb_pipeline_row.h"
 #include "engine/sb_reduce.h"
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
 #include "runtime/sb_intake.h"
-#include "sb_bracket.h"
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
 

@@ -11,9 +11,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/sb_guc.h"
 #include "miscadmin.h"
 #include "runtime/sb_pipeline_merge.h"
-#include "sb_guc.h"
 #include "utils/memutils.h"
 
 /*

@@ -7,9 +7,9 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "query/sb_bytes.h"
 #include "runtime/sb_pipeline.h"
-#include "sb_compat.h"
 
 /* They stand one behind the other, not aligned. */
 bytea *

@@ -16,9 +16,9 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "miscadmin.h"
 #include "runtime/sb_pipeline_merge.h"
-#include "sb_compat.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

@@ -3,11 +3,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
 #include "storage/lmgr.h"
-#include "sb_compat.h"
 #include "utils/memutils.h"
 
 static void

@@ -3,8 +3,8 @@
  */
 #include "postgres.h"
 
+#include "base/sb_transaction.h"
 #include "nodes/pg_list.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_limit.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_worker.h"

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_transaction.h"
 #include <sys/stat.h>
 
 #include "access/xlog.h"
@@ -20,6 +21,10 @@
 #include "access/xlogreader.h"
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
+#include "base/sb_compat.h"
+#include "base/sb_guc.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -28,14 +33,9 @@
 #include "replication/logical.h"
 #include "replication/slot.h"
 #include "replication/snapbuild.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_lane.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
-#include "sb_compat.h"
-#include "sb_guc.h"
-#include "sb_kill_point.h"
-#include "sb_statement.h"
 #include "source/sb_decode.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"

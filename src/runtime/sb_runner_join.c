@@ -3,11 +3,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_kill_point.h"
 #include "runtime/sb_aside.h"
 #include "runtime/sb_lane.h"
 #include "runtime/sb_runner_private.h"
 #include "runtime/sb_worker.h"
-#include "sb_kill_point.h"
 #include "utils/timestamp.h"
 
 static SbRunner *const runner = &sb_the_runner;

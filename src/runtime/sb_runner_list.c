@@ -3,10 +3,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_kill_point.h"
+#include "base/sb_transaction.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "runtime/sb_aside.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_lane.h"
 #include "runtime/sb_opening.h"
@@ -17,7 +18,6 @@
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
-#include "sb_kill_point.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

@@ -4,10 +4,10 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "base/sb_error.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_postponed.h"

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_statement.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -18,7 +19,6 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"

@@ -11,12 +11,12 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "runtime/sb_version.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"

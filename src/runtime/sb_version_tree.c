@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_postponed.h"

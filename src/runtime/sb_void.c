@@ -11,15 +11,15 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "base/sb_compat.h"
+#include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_void.h"
 #include "runtime/sb_worker.h"
-#include "sb_compat.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 

@@ -7,13 +7,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/sb_guc.h"
 #include "common/file_perm.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "runtime/sb_work.h"
-#include "sb_guc.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 

@@ -5,10 +5,10 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "query/sb_json.h"
-#include "sb_kill_point.h"
-#include "sb_statement.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"

@@ -14,11 +14,11 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "base/sb_compat.h"
+#include "base/sb_kill_point.h"
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
-#include "sb_compat.h"
-#include "sb_kill_point.h"
 #include "source/sb_decode.h"
 #include "source/sb_decode_source.h"
 #include "source/sb_frame_spool.h"

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
+#include "base/sb_compat.h"
 #include "catalog/partition.h"
-#include "sb_compat.h"
 #include "source/sb_decode_source.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"

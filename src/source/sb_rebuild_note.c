@@ -8,11 +8,11 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "base/sb_compat.h"
 #include "catalog/pg_control.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
 #include "miscadmin.h"
-#include "sb_compat.h"
 #include "source/sb_rebuild_note.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"

@@ -3,7 +3,7 @@
  */
 #include "postgres.h"
 
-#include "sb_kill_point.h"
+#include "base/sb_kill_point.h"
 #include "source/sb_ring.h"
 
 /* Published at the latest after so many bytes, so that a consumer works while a large transaction is still being decoded. */

@@ -4,10 +4,10 @@
 #ifndef SB_CELLS_PRIVATE_H
 #define SB_CELLS_PRIVATE_H
 
+#include "base/sb_compat.h"
+#include "base/sb_statement.h"
 #include "port/pg_bitutils.h"
 #include "query/sb_bytes.h"
-#include "sb_compat.h"
-#include "sb_statement.h"
 #include "state/sb_cells.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"

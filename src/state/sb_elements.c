@@ -6,8 +6,8 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "engine/sb_number.h"
-#include "sb_compat.h"
 #include "state/sb_elements.h"
 
 #define SB_ELEMENTS_VERSION 1

@@ -2,9 +2,9 @@
  * sb_unit_server.c: what the engine needs of a server, and libpgcommon and libpgport do not have: errors and intervals.
  */
 #include "postgres.h"
+#include "base/sb_compat.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
-#include "sb_compat.h"
 #include "sb_unit.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

@@ -3,10 +3,10 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
+#include "base/sb_guc.h"
+#include "base/sb_kill_point.h"
 #include "miscadmin.h"
-#include "sb_compat.h"
-#include "sb_guc.h"
-#include "sb_kill_point.h"
 
 int sb_guc_bundle_rows;
 int sb_guc_bundle_time_ms;

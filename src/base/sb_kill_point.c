@@ -5,7 +5,7 @@
  */
 #include "postgres.h"
 
-#include "sb_kill_point.h"
+#include "base/sb_kill_point.h"
 
 #ifdef USE_ASSERT_CHECKING
 

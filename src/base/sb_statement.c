@@ -3,11 +3,11 @@
  */
 #include "postgres.h"
 
+#include "base/sb_bracket.h"
+#include "base/sb_statement.h"
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
-#include "sb_bracket.h"
-#include "sb_statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"

@@ -1,0 +1,45 @@
+/*
+ * sb_error.c: what an error is to be blamed on; see sb_error.h.
+ */
+#include "postgres.h"
+
+#include "base/sb_error.h"
+
+bool
+sb_error_is_raised(const ErrorData *error)
+{
+	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
+}
+
+bool
+sb_error_is_of_server(const ErrorData *error)
+{
+	if (sb_error_is_raised(error))
+		return false;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
+			return true;
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
+			return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
+		default:
+			return error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
+	}
+}
+
+bool
+sb_error_is_transient(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}
