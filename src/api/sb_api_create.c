@@ -20,6 +20,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
+#include "catalog/sb_pipeline_names.h"
+#include "catalog/sb_view.h"
 #include "commands/extension.h"
 #include "commands/view.h"
 #include "common/int.h"

@@ -12,6 +12,8 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_history_row.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_view.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -74,13 +76,13 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 			         errhint("%s", api_state_hint(row->state))));
 	}
 	if (to == SB_PIPELINE_RUNNING)
-		sb_pipeline_check_owners(row);
+		sb_owner_check(row);
 	/* its other versions stand and run with it, but for those that belong to somebody else */
 	foreach (lc, sb_catalog_versions(row->name))
 	{
 		SbPipelineRow *version = lfirst(lc);
 
-		if ((version->state != from && version->state != from2) || version->owner != row->owner || !sb_pipeline_has_one_owner(version))
+		if ((version->state != from && version->state != from2) || version->owner != row->owner || !sb_owner_is_one(version))
 			continue;
 		sb_catalog_set_state(version->id, to, NULL);
 		sb_at_commit_tell_runner();
@@ -219,7 +221,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	row = sb_api_find(name, saved.user);
 	sb_api_leave(&saved);
 	explain_settings(result, row);
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_enter(row, &saved);
 	plan = sb_plan_build(sb_view_definition(row, NULL));
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);

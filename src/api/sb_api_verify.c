@@ -16,6 +16,7 @@
 #include "api/sb_api_range.h"
 #include "base/sb_statement.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_owner.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -297,7 +298,7 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 	range = sb_range_get(fcinfo, 1);
 	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	/* both sides with the settings of the pipeline, whoever asks */
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_enter(row, &saved);
 	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
 	sb_bracket_leave(&saved);
 	return (Datum) 0;

@@ -131,7 +131,11 @@ extern void sb_catalog_follow_owners(void);
 extern void sb_catalog_forget_definitions(void);
 /* Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the struct. */
 extern void sb_catalog_put_version(const SbPipelineRow *row);
-/* It has to be made anew; a reason that it has already stands. False: dropped. */
+/*
+ * It cannot follow its source by changes any more, and has to be made anew from it: a current version is rebuilt beside, one that is being built begins
+ * again, a kept one is given up. Takes effect when the runner has looked again (sb_at_commit_tell_runner()). A reason that it has already stands.
+ * False: dropped.
+ */
 extern bool sb_catalog_mark_rebuild(int32 id, const char *reason);
 extern void sb_catalog_delete(int32 id);
 /*

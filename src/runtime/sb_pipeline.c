@@ -11,6 +11,9 @@
 #include "base/sb_statement.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_pipeline_names.h"
+#include "catalog/sb_view.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -31,78 +34,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* ---- the owner ---- */
-
-/* Expressions see the settings of the session that made the pipeline: they decide what text a timestamp has, and what a name means. */
-void
-sb_pipeline_row_as_owner(const SbPipelineRow *row, SbBracket *saved)
-{
-	SbSettings settings = {.n = row->nsettings, .texts = row->settings};
-
-	sb_bracket_enter_owner(saved, row->owner, &settings);
-}
-
-void
-sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
-{
-	sb_pipeline_row_as_owner(pipeline->row, saved);
-}
-
 /* ---- opening ---- */
-
-/* The stored tree names everything by OID and number: renaming changes nothing in it. */
-char *
-sb_view_fingerprint(Query *query)
-{
-	char *text;
-	uint64 hash;
-
-	query = copyObject(query);
-	/* as whom a view's relations are read follows from who owns it */
-	sb_query_check_as(query, InvalidOid);
-	text = nodeToString(query);
-	hash = hash_bytes_extended((unsigned char *) text, strlen(text), 0);
-	return psprintf(UINT64_FORMAT, hash);
-}
-
-/* The query of the batch view as that is now, a copy. */
-static Query *
-view_query(const SbPipelineRow *row)
-{
-	Relation view;
-	Query *query;
-
-	/* first, and to the end of the transaction: DROP TABLE ... CASCADE has them in this order */
-	if (OidIsValid(row->source))
-		LockRelationOid(row->source, AccessShareLock);
-	view = try_table_open(row->view, AccessShareLock);
-	if (view == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
-	query = copyObject(get_view_query(view));
-	table_close(view, AccessShareLock);
-	return query;
-}
-
-Query *
-sb_view_definition(const SbPipelineRow *row, char **fingerprint)
-{
-	Query *query = view_query(row);
-	char *now = sb_view_fingerprint(query);
-
-	/* out of a dump, or by pg_upgrade: the view is what there is */
-	if (*row->fingerprint && strcmp(now, row->fingerprint) != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
-		         errdetail("The pipeline is what it was made as: what the view says now is another definition."),
-		         errhint("Put the view back as it was, or make its query the pipeline's: beam.alter_pipeline(name, query => ...).")));
-	if (fingerprint)
-		*fingerprint = now;
-	return query;
-}
 
 static char *
 pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
@@ -177,45 +109,6 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->kept_clocks = pipeline->clocks;
 }
 
-/* InvalidOid: it is gone. */
-static Oid
-pipeline_relation_owner(Oid relation)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-bool
-sb_pipeline_has_one_owner(const SbPipelineRow *row)
-{
-	Oid result = pipeline_relation_owner(row->result);
-	Oid view = pipeline_relation_owner(row->view);
-
-	/* what is gone is another thing */
-	return (!OidIsValid(result) || result == row->owner) && (!OidIsValid(view) || view == row->owner);
-}
-
-void
-sb_pipeline_check_owners(const SbPipelineRow *row)
-{
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->owner)))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the owner of pipeline \"%s\" is gone", row->name)));
-	if (!sb_pipeline_has_one_owner(row))
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\", its result table and its batch view do not belong to one role", row->name),
-		         errdetail("The pipeline belongs to %s, the table to %s, the view to %s.", GetUserNameFromId(row->owner, false),
-		                   GetUserNameFromId(pipeline_relation_owner(row->result), true), GetUserNameFromId(pipeline_relation_owner(row->view), true)),
-		         errhint("ALTER VIEW ... OWNER TO, or ALTER TABLE ... OWNER TO; then call beam.resume_pipeline().")));
-}
-
 SbPipeline *
 sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 {
@@ -230,7 +123,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
 	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
-	sb_pipeline_check_owners(row);
+	sb_owner_check(row);
 	pipeline->result_xmin = pipeline_result_xmin(row);
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
@@ -277,7 +170,7 @@ sb_pipeline_verify(SbPipeline *pipeline)
 
 	(void) pipeline_relation_name(row, row->result, "result table");
 	(void) pipeline_relation_name(row, row->state_table, "state table");
-	sb_pipeline_check_owners(row);
+	sb_owner_check(row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
 	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);

@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 #include "base/sb_bracket.h"
+#include "catalog/sb_owner.h"
 #include "catalog/sb_pipeline_row.h"
 #include "engine/sb_reduce.h"
 #include "query/sb_query.h"
@@ -99,13 +100,9 @@ extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 /* ... or anything else that is in its row of pg_class, be it back and forth? */
 extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
 extern void sb_pipeline_close(SbPipeline *pipeline);
-/* Do pipeline, result table and batch view belong to one role? Else the one's code would run with the rights of the other. */
-extern bool sb_pipeline_has_one_owner(const SbPipelineRow *row);
-/* Error 55000 where they do not; 42704: that role is gone. */
-extern void sb_pipeline_check_owners(const SbPipelineRow *row);
-/* Of the open pipelines, the one with this id, or NULL. */
 /* What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what the stream brings. */
 extern void sb_pipeline_at_work(const SbPipeline *pipeline, bool fed);
+/* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
@@ -156,20 +153,8 @@ extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
-/*
- * For a reader that is being made, and is planned over the table `source`: the rows that the result has now, which is locked against
- * writers. SPI connected.
- */
-extern void sb_chain_fill_queue(int32 reader, Oid result, Oid source);
-extern char *sb_chain_queue_name(int32 pipeline);
-/* InvalidOid: it is gone. */
-extern Oid sb_chain_queue_relid(int32 pipeline);
-/* The number of the source's column that one of a queue stands for; InvalidAttrNumber: for none. */
-extern AttrNumber sb_chain_queue_attno(Form_pg_attribute att);
 /* A row of what the reader reads, in the current context. */
 extern SbRow sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op);
-/* The SQL that makes the queue of a reader that is planned over this relation. */
-extern char *sb_chain_queue_sql(const char *table, Oid source);
 
 /* ---- for the files of the pipeline ---- */
 
@@ -178,9 +163,12 @@ extern Size sb_pipeline_budget(const SbPipeline *pipeline);
 /* Asks the cells whose timers are due, in their order, and writes what they say. */
 extern void sb_pipeline_timers(SbPipeline *pipeline);
 
-/* The bracket of the pipeline's owner, with the pipeline's settings, until sb_bracket_leave(). */
-extern void sb_pipeline_row_as_owner(const SbPipelineRow *row, SbBracket *saved);
-extern void sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved);
+static inline void
+sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
+{
+	sb_owner_enter(pipeline->row, saved);
+}
+
 /* ---- changes (sb_pipeline_change.c) ---- */
 
 /*
@@ -238,19 +226,5 @@ extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPa
 extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* The next packed row to be retracted, a copy; *at starts as NULL. NULL: no more. */
 extern bytea *sb_pipeline_next_emitted(const SbEntry *entry, const char **at);
-
-/* The names that create_pipeline() takes; errors 22023. */
-#define SB_FIRE_ALWAYS "fire_always"
-#define SB_FIRE_IF_NON_EMPTY "fire_if_non_empty"
-extern SbAccumulation sb_accumulation_of_name(const char *name);
-extern SbTimestampCombiner sb_combiner_of_name(const char *name);
-
-/*
- * The definition that the pipeline was made with, a copy out of its batch view, and its fingerprint (NULL: not wanted). Error 42P01: the view is
- * gone; 55000: it has been replaced.
- */
-extern Query *sb_view_definition(const SbPipelineRow *row, char **fingerprint);
-/* md5-like identity of a view's definition: the same as long as the query means the same */
-extern char *sb_view_fingerprint(Query *query);
 
 #endif

@@ -14,29 +14,18 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
-#include "base/sb_statement.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "runtime/sb_queue.h"
+#include "sink/sb_queue_table.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 /* Rows handed on at a time, while a large bundle runs. */
 #define SB_CHAIN_ROWS 20000
-
-/* How rows go into the queue of a reader. */
-typedef struct SbQueue
-{
-	SbStatement *statement;
-	TupleDesc desc;    /* op, and the columns that the queue has ... */
-	AttrNumber *attno; /* ... of the source's columns with these numbers */
-} SbQueue;
 
 struct SbChain
 {
@@ -49,43 +38,8 @@ struct SbChain
 	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	int32 *waiting;    /* ids of the readers that do not run */
 	int nwaiting;
-	SbQueue **queue; /* for each of them */
+	SbQueueTable **queue; /* for each of them */
 };
-
-/* A column for each of the source's, by its number: a rename is none of its business, and the server looks after the types. */
-char *
-sb_chain_queue_sql(const char *table, Oid source)
-{
-	Relation rel = table_open(source, AccessShareLock);
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op pg_catalog.int2 NOT NULL", table);
-	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-
-		if (att->attisdropped)
-			continue;
-		appendStringInfoString(&sql, ", ");
-		sb_result_append_column(&sql, psprintf("c%d", att->attnum), att->atttypid, att->atttypmod, att->attcollation);
-	}
-	appendStringInfo(&sql, "); REVOKE ALL ON %s FROM PUBLIC;", table);
-	table_close(rel, NoLock);
-	return sql.data;
-}
-
-char *
-sb_chain_queue_name(int32 pipeline)
-{
-	return psprintf("queue_%d", pipeline);
-}
-
-Oid
-sb_chain_queue_relid(int32 pipeline)
-{
-	return get_relname_relid(sb_chain_queue_name(pipeline), get_namespace_oid("beam_state", false));
-}
 
 /* A column of this name and type, or none: one that is gone fails the pipeline when it writes its result, one of a version nobody reads. */
 static AttrNumber
@@ -123,143 +77,10 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	return true;
 }
 
-AttrNumber
-sb_chain_queue_attno(Form_pg_attribute att)
-{
-	const char *name = NameStr(att->attname);
-
-	return att->attisdropped || *name != 'c' ? InvalidAttrNumber : (AttrNumber) strtol(name + 1, NULL, 10);
-}
-
-/* NULL: it is gone, and the reader with it. */
-static SbQueue *
-chain_queue_open(int32 reader)
-{
-	char *name = sb_chain_queue_name(reader);
-	Relation rel = try_table_open(sb_chain_queue_relid(reader), AccessShareLock);
-	TupleDesc table;
-	SbQueue *queue;
-	StringInfoData columns;
-	AttrNumber n = 1;
-
-	if (rel == NULL)
-		return NULL;
-	table = RelationGetDescr(rel);
-	queue = palloc0(sizeof(SbQueue));
-	initStringInfo(&columns);
-	queue->attno = palloc(sizeof(AttrNumber) * (table->natts + 1));
-	for (int i = 0; i < table->natts; i++)
-	{
-		if (sb_chain_queue_attno(TupleDescAttr(table, i)) != InvalidAttrNumber)
-			queue->attno[n++] = sb_chain_queue_attno(TupleDescAttr(table, i));
-	}
-	queue->desc = CreateTemplateTupleDesc(n);
-	TupleDescInitEntry(queue->desc, 1, "op", INT2OID, -1, 0);
-	n = 1;
-	for (int i = 0; i < table->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(table, i);
-
-		if (sb_chain_queue_attno(att) == InvalidAttrNumber)
-			continue;
-		TupleDescInitEntry(queue->desc, ++n, NameStr(att->attname), att->atttypid, att->atttypmod, 0);
-		TupleDescInitEntryCollation(queue->desc, n, att->attcollation);
-		appendStringInfo(&columns, ", %s", NameStr(att->attname));
-	}
-	table_close(rel, NoLock);
-	queue->statement = sb_statement_create(psprintf("INSERT INTO beam_state.%s (op%s) SELECT op%s FROM rows", name, columns.data, columns.data), queue->desc, 0, NULL);
-	sb_statement_elevate(queue->statement);
-	return queue;
-}
-
-/* A row, laid out as the source: the columns that the queue has, with the types that it has them with. */
-static void
-chain_queue_put(SbQueue *queue, HeapTuple tuple, TupleDesc layout, int op)
-{
-	Datum *values = palloc0(sizeof(Datum) * queue->desc->natts);
-	bool *nulls = palloc(sizeof(bool) * queue->desc->natts);
-
-	memset(nulls, true, sizeof(bool) * queue->desc->natts);
-	values[0] = Int16GetDatum(op);
-	nulls[0] = false;
-	for (int i = 1; i < queue->desc->natts; i++)
-	{
-		AttrNumber attno = queue->attno[i];
-		Form_pg_attribute att = attno <= layout->natts ? TupleDescAttr(layout, attno - 1) : NULL;
-
-		/* one that was altered is none of the pipeline's: that would not have been opened */
-		if (att == NULL || att->attisdropped || att->atttypid != TupleDescAttr(queue->desc, i)->atttypid)
-			continue;
-		values[i] = heap_getattr(tuple, attno, layout, &nulls[i]);
-		if (!nulls[i] && att->attlen == -1)
-			values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
-	}
-	sb_statement_put(queue->statement, values, nulls);
-}
-
-/* A statement takes so many rows at a time. */
-#define SB_CHAIN_FILL_ROWS 20000
-
-/* A row of one relation as one of another: columns go by name and type. In the current context. */
-static HeapTuple
-chain_convert(HeapTuple tuple, TupleDesc from, TupleDesc to)
-{
-	Datum *values = palloc0(sizeof(Datum) * to->natts);
-	bool *nulls = palloc(sizeof(bool) * to->natts);
-
-	memset(nulls, true, sizeof(bool) * to->natts);
-	for (int i = 0; i < to->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(to, i);
-		AttrNumber attno = column->attisdropped ? InvalidAttrNumber : chain_find_column(from, NameStr(column->attname), column->atttypid);
-
-		if (attno != InvalidAttrNumber)
-			values[i] = heap_getattr(tuple, attno, from, &nulls[i]);
-	}
-	return heap_form_tuple(to, values, nulls);
-}
-
-void
-sb_chain_fill_queue(int32 reader, Oid result, Oid source)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext rows = AllocSetContextCreate(context, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	SbQueue *queue = chain_queue_open(reader);
-	Relation rel = table_open(result, NoLock);
-	Relation planned = table_open(source, AccessShareLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
-
-		MemoryContextSwitchTo(rows);
-		if (result != source)
-			tuple = chain_convert(tuple, RelationGetDescr(rel), RelationGetDescr(planned));
-		chain_queue_put(queue, tuple, RelationGetDescr(planned), 1);
-		MemoryContextSwitchTo(context);
-		MemoryContextReset(rows);
-		if (sb_statement_rows(queue->statement) >= SB_CHAIN_FILL_ROWS)
-			sb_statement_run(queue->statement, NULL, NULL);
-	}
-	if (sb_statement_rows(queue->statement) > 0)
-		sb_statement_run(queue->statement, NULL, NULL);
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(planned, NoLock);
-	table_close(rel, NoLock);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-}
-
 static void
 chain_add_waiting(SbChain *chain, int32 reader)
 {
-	SbQueue *queue = chain_queue_open(reader);
+	SbQueueTable *queue = sb_queue_table_open(reader);
 
 	if (queue == NULL)
 		return;
@@ -290,7 +111,7 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 	if (chain)
 	{
 		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
-		chain->queue = palloc(sizeof(SbQueue *) * (list_length(waiting) + 1));
+		chain->queue = palloc(sizeof(SbQueueTable *) * (list_length(waiting) + 1));
 		foreach (lc, waiting)
 			chain_add_waiting(chain, lfirst_int(lc));
 	}
@@ -377,11 +198,10 @@ chain_queue_rows(SbChain *chain)
 			bool insert = frame->kind == SB_ROW_INSERT;
 			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length, .t_data = (HeapTupleHeader) frame->data};
 
-			chain_queue_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
+			sb_queue_table_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
 			MemoryContextReset(context);
 		}
-		if (chain->n > 0)
-			sb_statement_run(chain->queue[w]->statement, NULL, NULL);
+		sb_queue_table_write(chain->queue[w]);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -461,7 +281,7 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(chain->rows_context));
 
 	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
-	chain->queue = repalloc(chain->queue, sizeof(SbQueue *) * (chain->nwaiting + 1));
+	chain->queue = repalloc(chain->queue, sizeof(SbQueueTable *) * (chain->nwaiting + 1));
 	chain_add_waiting(chain, reader);
 	MemoryContextSwitchTo(old);
 }

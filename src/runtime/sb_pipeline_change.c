@@ -11,7 +11,7 @@
 #include "executor/spi.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_version.h"
+#include "runtime/sb_hooks.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -213,7 +213,8 @@ change_rebuild(SbPipeline *pipeline, const SbRow *row)
 		return;
 	}
 	sb_bracket_enter_extension(&saved);
-	sb_version_rebuild(pipeline->row->id, change_rebuild_cause(row->frame));
+	if (sb_catalog_mark_rebuild(pipeline->row->id, change_rebuild_cause(row->frame)))
+		sb_at_commit_tell_runner();
 	sb_bracket_leave(&saved);
 }
 

@@ -23,6 +23,7 @@
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
+#include "sink/sb_queue_table.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -46,7 +47,7 @@ queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 
 	for (int i = 0; i < queue->natts; i++)
 	{
-		AttrNumber attno = sb_chain_queue_attno(TupleDescAttr(queue, i));
+		AttrNumber attno = sb_queue_table_attno(TupleDescAttr(queue, i));
 
 		if (attno != InvalidAttrNumber && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
 			places[attno - 1] = i + 1;
@@ -123,7 +124,7 @@ sb_queue_next(SbQueueScan *scan, SbRow **rows)
 	MemoryContextReset(scan->context);
 	old = MemoryContextSwitchTo(scan->context);
 	sb_bracket_enter_extension(&saved);
-	n = (int) sb_sql_run(psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d", sb_chain_queue_name(scan->reader->row->id), SB_QUEUE_ROWS),
+	n = (int) sb_sql_run(psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d", sb_queue_table_name(scan->reader->row->id), SB_QUEUE_ROWS),
 	                     lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	*rows = queue_rows(scan);
 	SPI_freetuptable(SPI_tuptable);
@@ -143,7 +144,7 @@ sb_queue_end(SbQueueScan *scan)
 
 	sb_bracket_enter_extension(&saved);
 	if (scan->rows > 0)
-		sb_sql_run(psprintf("DELETE FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 AND seq OPERATOR(pg_catalog.<=) $2", sb_chain_queue_name(scan->reader->row->id)),
+		sb_sql_run(psprintf("DELETE FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 AND seq OPERATOR(pg_catalog.<=) $2", sb_queue_table_name(scan->reader->row->id)),
 		           lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	sb_bracket_leave(&saved);
 	MemoryContextDelete(scan->context);
@@ -236,7 +237,7 @@ queue_lock_soon(Oid queue)
 bool
 sb_queue_is_long(int32 reader)
 {
-	Oid queue = sb_chain_queue_relid(reader);
+	Oid queue = sb_queue_table_relid(reader);
 	Relation rel;
 	bool is_long;
 

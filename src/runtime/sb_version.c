@@ -7,6 +7,8 @@
 #include "base/sb_error.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_pipeline_names.h"
 #include "executor/spi.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
@@ -55,7 +57,7 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 {
 	SbBracket saved;
 
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_enter(row, &saved);
 	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
 	sb_bracket_leave(&saved);
 }
@@ -153,13 +155,6 @@ sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
 	row->source = (*plan)->source;
 	version_find_upstream(row);
 	return row;
-}
-
-void
-sb_version_rebuild(int32 pipeline, const char *reason)
-{
-	if (sb_catalog_mark_rebuild(pipeline, reason))
-		sb_at_commit_tell_runner();
 }
 
 /* ---- what was asked for ---- */

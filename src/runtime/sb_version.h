@@ -63,12 +63,7 @@ extern void sb_version_check_result(const SbPipelineRow *current);
 extern _Noreturn void sb_version_refuse_second(const char *name);
 /* Error 0A000 where rows can be taken back, and the pipeline has forgotten them. */
 extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan);
-/*
- * The pipeline with this id cannot follow its source by changes any more: it is to be made anew from it. It takes effect when the
- * transaction commits: a current version is rebuilt beside, one that is being built begins again, a kept one is given up.
- */
-extern void sb_version_rebuild(int32 pipeline, const char *reason);
-/* For the runner: does what sb_version_rebuild() asked for, of all of these rows. */
+/* For the runner: does what sb_catalog_mark_rebuild() asked for, of all of these rows. */
 extern void sb_version_rebuild_marked(List *rows);
 
 /* What cannot be built anew says so, and stands still: the row is set to failed; what is passing goes up. */

@@ -9,6 +9,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_view.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -19,6 +21,7 @@
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
+#include "sink/sb_queue_table.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -102,7 +105,7 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 	int64 bytes;
 
 	/* expressions and predicates of indexes are folded when they are read; constants have output functions */
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_enter(row, &saved);
 	history.part = sb_part_choose(plan, row->retractable);
 	if (history.part != SB_PART_NONE)
 		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
@@ -124,7 +127,7 @@ relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 	SbBracket saved;
 	SbQuery *query;
 
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_enter(row, &saved);
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	signature = sb_signature_of(query);
 	sb_query_close(query);
@@ -141,12 +144,12 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 	relations_sign(row, plan);
 	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
 	sb_catalog_set_state_table(row->id, row->state_table);
-	name = sb_chain_queue_name(row->id);
+	name = sb_queue_table_name(row->id);
 	if (row->upstream != 0)
 	{
-		(void) relations_make_member(name, sb_chain_queue_sql(quote_qualified_identifier("beam_state", name), row->source));
+		(void) relations_make_member(name, sb_queue_table_sql(quote_qualified_identifier("beam_state", name), row->source));
 		if (history)
-			sb_chain_fill_queue(row->id, sb_catalog_find_by_id(row->upstream)->result, row->source);
+			sb_queue_table_fill(row->id, sb_catalog_find_by_id(row->upstream)->result, row->source);
 	}
 	else if (history)
 		relations_begin_history(row, plan);
@@ -195,7 +198,7 @@ relations_view_is_shared(const SbPipelineRow *row)
 static Oid
 relations_queue(const SbPipelineRow *row)
 {
-	return row->upstream != 0 ? sb_chain_queue_relid(row->id) : InvalidOid;
+	return row->upstream != 0 ? sb_queue_table_relid(row->id) : InvalidOid;
 }
 
 void
@@ -229,8 +232,8 @@ sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 	SbBracket saved;
 	SbPlan *plan;
 
-	sb_pipeline_check_owners(row);
-	sb_pipeline_row_as_owner(row, &saved);
+	sb_owner_check(row);
+	sb_owner_enter(row, &saved);
 	plan = sb_plan_build(query);
 	sb_bracket_leave(&saved);
 	return plan;

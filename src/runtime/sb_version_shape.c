@@ -14,6 +14,7 @@
 #include "base/sb_statement.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_pipeline_names.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "runtime/sb_version.h"

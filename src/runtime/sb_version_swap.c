@@ -21,6 +21,8 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_pipeline_names.h"
+#include "catalog/sb_view.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/sb_pipeline_names.h"
 #include "miscadmin.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"

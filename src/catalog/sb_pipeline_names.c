@@ -1,10 +1,10 @@
 /*
- * sb_pipeline_names.c: the names that beam.create_pipeline() takes and the catalog keeps, and what they mean.
+ * sb_pipeline_names.c: names and what they mean; see sb_pipeline_names.h.
  */
 #include "postgres.h"
 
+#include "catalog/sb_pipeline_names.h"
 #include "lib/stringinfo.h"
-#include "runtime/sb_pipeline.h"
 
 static const char *const accumulation_names[] = {"accumulating", "discarding", "retracting"};
 static const char *const combiner_names[] = {"end_of_window", "earliest", "latest"};

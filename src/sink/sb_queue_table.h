@@ -1,0 +1,35 @@
+/*
+ * sb_queue_table.h: the table beam_state.queue_N, in which rows wait for a pipeline that reads the result of another and does not run now.
+ *
+ * It has the number of a row, 1 or -1 (the row is taken back), and a column for each of the source's.
+ */
+#ifndef SB_QUEUE_TABLE_H
+#define SB_QUEUE_TABLE_H
+
+#include "postgres.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "catalog/pg_attribute.h"
+
+typedef struct SbQueueTable SbQueueTable;
+
+extern char *sb_queue_table_name(int32 pipeline);
+/* InvalidOid: it is gone. */
+extern Oid sb_queue_table_relid(int32 pipeline);
+/* The SQL that makes it for a pipeline that is planned over this relation. */
+extern char *sb_queue_table_sql(const char *table, Oid source);
+/* The number of the source's column that one of the table stands for; InvalidAttrNumber: for none. */
+extern AttrNumber sb_queue_table_attno(Form_pg_attribute att);
+
+/* To write to it, in the current context. NULL: it is gone, and the reader with it. */
+extern SbQueueTable *sb_queue_table_open(int32 reader);
+/* A row, laid out as the source: the columns that the table has, with the types that it has them with. */
+extern void sb_queue_table_put(SbQueueTable *queue, HeapTuple tuple, TupleDesc layout, int op);
+extern void sb_queue_table_write(SbQueueTable *queue);
+/*
+ * For a reader that is being made, and is planned over the table `source`: the rows that the result has now, which is locked against
+ * writers. SPI connected.
+ */
+extern void sb_queue_table_fill(int32 reader, Oid result, Oid source);
+
+#endif
