@@ -46,26 +46,69 @@ backfill_column_time(int column)
 	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
 }
 
-SbBackfilled *
-sb_backfill_load(const SbPipeline *pipeline)
+/* What a step has left behind: all windows of its range have what its snapshot has seen. */
+typedef struct SbBackfilled
+{
+	SbWindowRange range;
+	SbCut *cut;
+} SbBackfilled;
+
+static bool
+backfilled_saw(const SbBackfilled *backfilled, const SbRow *row)
+{
+	return TransactionIdIsValid(row->xid) && sb_cut_hides(backfilled->cut, row->xid, row->position);
+}
+
+static bool
+backfilled_leaves_out_of(const void *gate, const SbRow *row, SbWindow window)
+{
+	const SbBackfilled *backfilled = gate;
+
+	return sb_window_range_has(&backfilled->range, window) && backfilled_saw(backfilled, row);
+}
+
+static bool
+backfilled_spares(const void *gate, const SbRow *row, SbWindowRange *range)
+{
+	const SbBackfilled *backfilled = gate;
+
+	if (!backfilled_saw(backfilled, row))
+		return false;
+	*range = backfilled->range;
+	return true;
+}
+
+static const SbGateKind backfilled_gate = {.name = "backfill", .leaves_out_of = backfilled_leaves_out_of, .spares = backfilled_spares};
+
+/* The cut is in the pipeline's context. */
+static void
+backfilled_add(SbPipeline *pipeline, const SbWindowRange *range, SbCut *cut)
+{
+	SbBackfilled *backfilled = MemoryContextAlloc(pipeline->context, sizeof(SbBackfilled));
+
+	*backfilled = (SbBackfilled){.range = *range, .cut = cut};
+	sb_gate_add(pipeline, &backfilled_gate, backfilled);
+}
+
+void
+sb_backfill_attach(SbPipeline *pipeline)
 {
 	Oid types[] = {INT4OID, PG_LSNOID};
 	Datum values[] = {Int32GetDatum(pipeline->row->id), LSNGetDatum(pipeline->row->progress.position)};
-	SbBackfilled *backfilled = NULL;
 
 	if (sb_sql_run("SELECT from_time, lo, hi, snapshot::pg_catalog.text, until FROM beam.cut"
 	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND until OPERATOR(pg_catalog.>) $2",
 	               lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		char *snapshot = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4);
+		SbWindowRange range = {.from = backfill_column_time(1), .lo = backfill_column_time(2), .hi = backfill_column_time(3)};
+		MemoryContext old = MemoryContextSwitchTo(pipeline->context);
 		bool isnull;
 
-		backfilled = palloc(sizeof(SbBackfilled));
-		backfilled->range = (SbWindowRange){.from = backfill_column_time(1), .lo = backfill_column_time(2), .hi = backfill_column_time(3)};
-		backfilled->cut = sb_cut_parse(snapshot, DatumGetLSN(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull)));
+		backfilled_add(pipeline, &range, sb_cut_parse(snapshot, DatumGetLSN(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull))));
+		MemoryContextSwitchTo(old);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return backfilled;
 }
 
 static void
@@ -74,7 +117,7 @@ backfill_store(const SbBackfillStep *step)
 	Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, PG_LSNOID};
 	Datum values[] = {
 	    Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
-	    TimestampTzGetDatum(step->range.hi), CStringGetTextDatum(sb_cut_format(step->backfilled->cut)), LSNGetDatum(step->backfilled->cut->end)};
+	    TimestampTzGetDatum(step->range.hi), CStringGetTextDatum(sb_cut_format(step->cut)), LSNGetDatum(step->cut->end)};
 
 	sb_sql_run("INSERT INTO beam.cut VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot, $6) ON CONFLICT (pipeline) DO UPDATE"
 	           " SET from_time = excluded.from_time, lo = excluded.lo, hi = excluded.hi, snapshot = excluded.snapshot, until = excluded.until",
@@ -84,13 +127,15 @@ backfill_store(const SbBackfillStep *step)
 bool
 sb_backfill_may_step(SbPipeline *pipeline, XLogRecPtr position)
 {
-	if (pipeline->backfilled == NULL)
+	SbBackfilled *backfilled = sb_gate_of(pipeline, &backfilled_gate);
+
+	if (backfilled == NULL)
 		return true;
-	if (position < pipeline->backfilled->cut->end)
+	if (position < backfilled->cut->end)
 		return false;
-	pfree(pipeline->backfilled->cut);
-	pfree(pipeline->backfilled);
-	pipeline->backfilled = NULL;
+	sb_gate_remove(pipeline, &backfilled_gate);
+	pfree(backfilled->cut);
+	pfree(backfilled);
 	return true;
 }
 
@@ -132,11 +177,12 @@ backfill_overlap(const void *key, const void *element)
 	return window->end <= shown->start ? -1 : window->start >= shown->end;
 }
 
-bool
-sb_backfill_showed(const SbBackfill *backfill, SbWindow window)
+static bool
+backfill_showed(const SbRecompute *recompute, SbWindow window)
 {
-	return bsearch(&window, backfill->shown, backfill->nshown, sizeof(SbWindow),
-	               backfill->joined ? backfill_overlap : backfill_compare) != NULL;
+	const SbBackfillStep *step = (const SbBackfillStep *) ((const char *) recompute - offsetof(SbBackfillStep, recompute));
+
+	return bsearch(&window, step->shown, step->nshown, sizeof(SbWindow), step->pipeline->merging ? backfill_overlap : backfill_compare) != NULL;
 }
 
 int64
@@ -263,11 +309,9 @@ backfill_take_snapshot(SbBackfillStep *step)
 		UnregisterSnapshot(step->snapshot);
 		return false;
 	}
-	step->backfilled = palloc(sizeof(SbBackfilled));
-	step->backfilled->range = step->range;
-	step->backfilled->cut = sb_cut_of_snapshot(step->snapshot);
+	step->cut = sb_cut_of_snapshot(step->snapshot);
 	/* something to decode behind it: the stream comes there even where nobody writes */
-	step->backfilled->cut->end = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
+	step->cut->end = sb_log_message(SB_MARKER_PREFIX, "", 0, false);
 	return true;
 }
 
@@ -296,7 +340,7 @@ backfill_start_scan(SbBackfillStep *step)
 		                      .values = values};
 	}
 	/* their position, for those that fail: any that the stream has not come to */
-	step->scan = sb_scan_begin(pipeline, step->snapshot, &query, step->backfilled ? step->backfilled->cut->end : PG_UINT64_MAX);
+	step->scan = sb_scan_begin(pipeline, step->snapshot, &query, step->cut ? step->cut->end : PG_UINT64_MAX);
 }
 
 static bool
@@ -307,7 +351,7 @@ backfill_open(SbFeed *feed)
 	MemoryContext old = MemoryContextSwitchTo(step->context);
 
 	/* a plain run may have come to here before */
-	pipeline->backfill = NULL;
+	pipeline->recompute = NULL;
 	if (!backfill_take_snapshot(step))
 	{
 		MemoryContextSwitchTo(old);
@@ -316,11 +360,10 @@ backfill_open(SbFeed *feed)
 	if (pipeline->queue_pending && pipeline->upstream)
 		sb_queue_take(pipeline);
 	step->rows = 0;
-	step->backfill = (SbBackfill){.range = step->range, .feeding = true, .joined = pipeline->merging};
-	step->backfill.nshown = sb_pipeline_clear(pipeline, &step->range, true, &step->backfill.shown);
-	step->backfill.nshown = pipeline->merging ? sb_window_merge(step->backfill.shown, step->backfill.nshown)
-	                                          : backfill_sort(step->backfill.shown, step->backfill.nshown);
-	pipeline->backfill = &step->backfill;
+	step->recompute = (SbRecompute){.range = step->range, .feeding = true, .showed = backfill_showed};
+	step->nshown = sb_pipeline_clear(pipeline, &step->range, true, &step->shown);
+	step->nshown = pipeline->merging ? sb_window_merge(step->shown, step->nshown) : backfill_sort(step->shown, step->nshown);
+	pipeline->recompute = &step->recompute;
 	pipeline->changed = true;
 	SB_KILL_POINT("after_clear");
 	backfill_start_scan(step);
@@ -347,12 +390,12 @@ backfill_close(SbFeed *feed)
 	UnregisterSnapshot(step->snapshot);
 	/* what is put aside is of the step, too */
 	sb_pipeline_flush(step->pipeline);
-	step->backfill.feeding = false;
+	step->recompute.feeding = false;
 	if (!step->pipeline->plan->grouped && sb_cells_count(step->pipeline->cells) == 0)
 		sb_pipeline_put_empty(step->pipeline);
 	if (step->pipeline->clocks.input_watermark != SB_TIME_MIN)
 		sb_cells_hasten(step->pipeline->cells, &step->range);
-	if (step->backfilled)
+	if (step->cut)
 		backfill_store(step);
 	SB_KILL_POINT("after_backfill_cut");
 	step->done(step);
@@ -370,20 +413,17 @@ sb_backfill_end(SbBackfillStep *step, bool committed)
 {
 	SbPipeline *pipeline = step->pipeline;
 
-	pipeline->backfill = NULL;
+	pipeline->recompute = NULL;
 	if (committed)
 		SB_KILL_POINT("after_backfill_commit");
-	if (committed && step->backfilled)
+	if (committed && step->cut)
 	{
-		MemoryContext old = MemoryContextSwitchTo(pipeline->context);
-		Size size = offsetof(SbCut, xip) + sizeof(TransactionId) * step->backfilled->cut->nxip;
+		Size size = offsetof(SbCut, xip) + sizeof(TransactionId) * step->cut->nxip;
+		SbCut *cut = MemoryContextAlloc(pipeline->context, size);
 
-		Assert(pipeline->backfilled == NULL);
-		pipeline->backfilled = palloc(sizeof(SbBackfilled));
-		pipeline->backfilled->range = step->range;
-		pipeline->backfilled->cut = palloc(size);
-		memcpy(pipeline->backfilled->cut, step->backfilled->cut, size);
-		MemoryContextSwitchTo(old);
+		Assert(sb_gate_of(pipeline, &backfilled_gate) == NULL);
+		memcpy(cut, step->cut, size);
+		backfilled_add(pipeline, &step->range, cut);
 	}
 	MemoryContextDelete(step->context);
 }

@@ -22,38 +22,11 @@
 #include "runtime/sb_pipeline.h"
 #include "runtime/sb_scan.h"
 
-/* While a step is run: SbPipeline.backfill. */
-typedef struct SbBackfill
-{
-	SbWindowRange range;
-	bool feeding;    /* rows come: nothing fires yet */
-	SbWindow *shown; /* sorted: windows whose rows were taken out of the result; of sessions, those that overlap joined */
-	int nshown;
-	bool joined; /* they are sessions */
-} SbBackfill;
-
-/* What a step has left behind: SbPipeline.backfilled. */
-typedef struct SbBackfilled
-{
-	SbWindowRange range;
-	SbCut *cut;
-} SbBackfilled;
-
 /*
- * The cut of the last step, where the pipeline's position has not come to its end; NULL: there is none. In the current context. SPI
- * connected, as the extension's owner.
+ * For a pipeline that is being opened: the cut of the last step, where the pipeline's position has not come to its end, is a gate. SPI connected, as the extension's
+ * owner.
  */
-extern SbBackfilled *sb_backfill_load(const SbPipeline *pipeline);
-
-/* Has the last step seen the row, so that all windows of its range have it? */
-static inline bool
-sb_backfill_saw(const SbBackfilled *backfilled, const SbRow *row)
-{
-	return TransactionIdIsValid(row->xid) && sb_cut_hides(backfilled->cut, row->xid, row->position);
-}
-
-/* Had the window, before the running step, a row in the result? */
-extern bool sb_backfill_showed(const SbBackfill *backfill, SbWindow window);
+extern void sb_backfill_attach(SbPipeline *pipeline);
 
 /* Can its windows be taken a part at a time: are they told by the time of an element, and not merging? */
 static inline bool
@@ -80,10 +53,12 @@ typedef struct SbBackfillStep
 
 	/* private */
 	MemoryContext context; /* of the step */
-	SbBackfill backfill;
+	SbRecompute recompute;
+	SbWindow *shown; /* sorted: windows whose rows were taken out of the result; of sessions, those that overlap joined */
+	int nshown;
 	SbScan *scan;
 	Snapshot snapshot;
-	SbBackfilled *backfilled;
+	SbCut *cut; /* where the snapshot meets the stream; NULL: there is no stream */
 } SbBackfillStep;
 
 /* A step as a feed for one bundle; it is refused where the source is locked, or a snapshot cannot be had just now. */

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_worker.h"
 #include "storage/ipc.h"
@@ -429,7 +430,7 @@ typedef struct SbCommandRun
 static void
 backfill_check(const SbPipeline *pipeline)
 {
-	if (pipeline->history)
+	if (sb_history_is_read(pipeline))
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", pipeline->row->name),

@@ -89,7 +89,7 @@ typedef struct SbSample
 	double rows_for; /* rows of the table for each of them */
 } SbSample;
 
-struct SbHistory
+typedef struct SbHistory
 {
 	MemoryContext context;
 	AttrNumber part;
@@ -107,7 +107,15 @@ struct SbHistory
 	double chunk_rows;   /* how many the next chunk is to have */
 	TimestampTz next_at; /* the next chunk is not read before */
 	long await_ms;
-};
+} SbHistory;
+
+static const SbGateKind history_gate;
+
+static SbHistory *
+history_of(const SbPipeline *pipeline)
+{
+	return sb_gate_of(pipeline, &history_gate);
+}
 
 /* ---- values as text ---- */
 
@@ -173,10 +181,10 @@ history_set_regions(SbHistory *history, SbRegions *regions)
 
 /* The same, to be written with the bundle. */
 static void
-history_change_regions(SbPipeline *pipeline, SbRegions *regions)
+history_change_regions(SbPipeline *pipeline, SbHistory *history, SbRegions *regions)
 {
-	history_set_regions(pipeline->history, regions);
-	pipeline->history->dirty = true;
+	history_set_regions(history, regions);
+	history->dirty = true;
 	pipeline->changed = true;
 }
 
@@ -203,10 +211,11 @@ history_read_regions(SbHistory *history, const SbHistoryRow *row)
 	return regions;
 }
 
-void
-sb_history_write(SbPipeline *pipeline)
+/* To its row in the catalog, after result and state: the order in which a bundle takes its locks. */
+static void
+history_write(SbPipeline *pipeline, void *gate)
 {
-	SbHistory *history = pipeline->history;
+	SbHistory *history = gate;
 	const SbRegions *regions = history->now;
 	SbHistoryRow row = {.pipeline = pipeline->row->id, .begun = regions->begun, .scanned = regions->scanned, .done = regions->done, .rows = regions->rows, .chunks = regions->chunks};
 	SbBracket saved;
@@ -273,11 +282,12 @@ history_has(SbHistory *history, SbQuery *query, const SbRow *row)
 	}
 }
 
-bool
-sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
+/* A chunk has the row, or will. */
+static bool
+history_leaves_out(SbPipeline *pipeline, void *gate, const SbRow *row)
 {
 	/* a row of a chunk */
-	if (!TransactionIdIsValid(row->xid) || !history_has(pipeline->history, pipeline->query, row))
+	if (!TransactionIdIsValid(row->xid) || !history_has(gate, pipeline->query, row))
 		return false;
 	/* it counts as a row of the history */
 	if (row->frame->kind == SB_ROW_INSERT)
@@ -285,20 +295,20 @@ sb_history_ignores(SbPipeline *pipeline, const SbRow *row)
 	return true;
 }
 
-void
-sb_history_restart(SbPipeline *pipeline, const SbRow *row)
+static void
+history_emptied(SbPipeline *pipeline, void *gate, const SbRow *row)
 {
-	SbHistory *history = pipeline->history;
+	SbHistory *history = gate;
 
 	sb_unseen_add(history->unseen, row->xid);
 	history->sample = (SbSample){0};
-	history_change_regions(pipeline, history_new_regions(history));
+	history_change_regions(pipeline, history, history_new_regions(history));
 }
 
-void
-sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position)
+static void
+history_reached(SbPipeline *pipeline, void *gate, XLogRecPtr position)
 {
-	SbHistory *history = pipeline->history;
+	SbHistory *history = gate;
 	SbRegions *regions = history->now;
 
 	if (!regions->scanned || regions->done || position < regions->cut->end)
@@ -307,13 +317,21 @@ sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position)
 	regions->begun = regions->scanned = regions->done = true;
 	regions->rows = history->now->rows;
 	regions->chunks = history->now->chunks;
-	history_change_regions(pipeline, regions);
+	history_change_regions(pipeline, history, regions);
+}
+
+static bool
+history_is_done(const void *gate)
+{
+	const SbHistory *history = gate;
+
+	return history->now->done;
 }
 
 bool
-sb_history_is_done(const SbPipeline *pipeline)
+sb_history_is_read(const SbPipeline *pipeline)
 {
-	return pipeline->history == NULL || pipeline->history->now->done;
+	return history_of(pipeline) != NULL;
 }
 
 /*
@@ -329,16 +347,15 @@ chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
 	history->chunk_rows = Max(pipeline->merging ? SB_HISTORY_LEAST_ROWS : 1, history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
-void
-sb_history_keep(SbPipeline *pipeline)
+static bool
+history_accept(SbPipeline *pipeline, void *gate)
 {
-	SbHistory *history = pipeline->history;
+	SbHistory *history = gate;
 
 	if (history->now->done)
 	{
 		MemoryContextDelete(history->context);
-		pipeline->history = NULL;
-		return;
+		return false;
 	}
 	if (history->kept != history->now)
 	{
@@ -349,15 +366,25 @@ sb_history_keep(SbPipeline *pipeline)
 		SB_KILL_POINT("after_chunk_commit");
 	}
 	history->kept = history->now;
+	return true;
 }
 
-void
-sb_history_rollback(SbPipeline *pipeline)
+static void
+history_rollback(SbPipeline *pipeline, void *gate)
 {
-	SbHistory *history = pipeline->history;
+	SbHistory *history = gate;
 
 	history_set_regions(history, history->kept);
 }
+
+static const SbGateKind history_gate = {.name = "history",
+                                        .leaves_out = history_leaves_out,
+                                        .emptied = history_emptied,
+                                        .reached = history_reached,
+                                        .is_open = history_is_done,
+                                        .write = history_write,
+                                        .accept = history_accept,
+                                        .rollback = history_rollback};
 
 /* ---- opening ---- */
 
@@ -383,8 +410,8 @@ history_open_part(SbPipeline *pipeline, SbHistory *history)
 	sb_query_set_part(pipeline->query, expr);
 }
 
-SbHistory *
-sb_history_open(SbPipeline *pipeline)
+void
+sb_history_attach(SbPipeline *pipeline)
 {
 	MemoryContext context;
 	MemoryContext old;
@@ -393,7 +420,7 @@ sb_history_open(SbPipeline *pipeline)
 	SbHistory *history;
 
 	if (row == NULL || row->done)
-		return NULL;
+		return;
 	context = AllocSetContextCreate(pipeline->context, "stream_beam history", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(context);
 	history = palloc0(sizeof(SbHistory));
@@ -408,7 +435,7 @@ sb_history_open(SbPipeline *pipeline)
 	history->now = history->kept = history_read_regions(history, row);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
-	return history;
+	sb_gate_add(pipeline, &history_gate, history);
 }
 
 /* ---- chunks ---- */
@@ -416,7 +443,8 @@ sb_history_open(SbPipeline *pipeline)
 XLogRecPtr
 sb_history_awaits(const SbPipeline *pipeline)
 {
-	const SbRegions *regions = pipeline->history ? pipeline->history->now : NULL;
+	const SbHistory *history = history_of(pipeline);
+	const SbRegions *regions = history ? history->now : NULL;
 
 	return regions && regions->cut ? regions->cut->end : InvalidXLogRecPtr;
 }
@@ -424,7 +452,7 @@ sb_history_awaits(const SbPipeline *pipeline)
 TimestampTz
 sb_history_next(const SbPipeline *pipeline, XLogRecPtr position)
 {
-	const SbHistory *history = pipeline->history;
+	const SbHistory *history = history_of(pipeline);
 
 	if (history == NULL || history->now->scanned || position < sb_history_awaits(pipeline))
 		return DT_NOEND;
@@ -565,7 +593,7 @@ static bool
 chunk_open(SbFeed *feed)
 {
 	SbPipeline *pipeline = feed->pipeline;
-	SbHistory *history = pipeline->history;
+	SbHistory *history = history_of(pipeline);
 	SbChunk *chunk = &history->chunk;
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -593,7 +621,7 @@ chunk_open(SbFeed *feed)
 static int
 chunk_next(SbFeed *feed, SbRow **rows)
 {
-	SbChunk *chunk = &feed->pipeline->history->chunk;
+	SbChunk *chunk = &history_of(feed->pipeline)->chunk;
 	int n = sb_scan_next(chunk->scan, rows, SB_HISTORY_ROWS);
 
 	chunk->rows += n;
@@ -604,7 +632,7 @@ static void
 chunk_close(SbFeed *feed)
 {
 	SbPipeline *pipeline = feed->pipeline;
-	SbHistory *history = pipeline->history;
+	SbHistory *history = history_of(pipeline);
 	SbChunk *chunk = &history->chunk;
 	SbRegions *before = history->now;
 	SbRegions *regions = history_new_regions(history);
@@ -625,7 +653,7 @@ chunk_close(SbFeed *feed)
 	MemoryContextSwitchTo(old);
 	sb_scan_end(chunk->scan);
 	UnregisterSnapshot(chunk->snapshot);
-	history_change_regions(pipeline, regions);
+	history_change_regions(pipeline, history, regions);
 	chunk->closed = true;
 	SB_KILL_POINT("before_chunk_commit");
 	if (!pipeline->merging)

@@ -24,22 +24,12 @@
 #include "runtime/sb_scan.h"
 
 /*
- * The history of a pipeline that has one and is not through with it, else NULL. In the current context, which is the pipeline's. To be
- * opened before the stream moves past the pipeline's position.
+ * For a pipeline that is being opened: where it has a history, and is not through with it, that is a gate. Before the stream moves past the pipeline's
+ * position.
  */
-extern SbHistory *sb_history_open(SbPipeline *pipeline);
-/* True: this row, the query's current one, is not for the pipeline: a chunk has it, or will. */
-extern bool sb_history_ignores(SbPipeline *pipeline, const SbRow *row);
-/* The source has been emptied, and the pipeline with it. */
-extern void sb_history_restart(SbPipeline *pipeline, const SbRow *row);
-/* The stream is at `position`: the history may be over. */
-extern void sb_history_end_bundle(SbPipeline *pipeline, XLogRecPtr position);
-/* To its row in the catalog, after result and state: the order in which a bundle takes its locks. */
-extern void sb_history_write(SbPipeline *pipeline);
-/* NULL, or over as of the running transaction. */
-extern bool sb_history_is_done(const SbPipeline *pipeline);
-extern void sb_history_keep(SbPipeline *pipeline);
-extern void sb_history_rollback(SbPipeline *pipeline);
+extern void sb_history_attach(SbPipeline *pipeline);
+/* Has it one, and is not through with it? */
+extern bool sb_history_is_read(const SbPipeline *pipeline);
 
 /* When the next chunk may be read, the stream being at `position`; DT_NOEND: not before that has moved. */
 extern TimestampTz sb_history_next(const SbPipeline *pipeline, XLogRecPtr position);

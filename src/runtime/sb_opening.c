@@ -5,6 +5,8 @@
 
 #include "base/sb_error.h"
 #include "runtime/sb_aside.h"
+#include "runtime/sb_backfill.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_work.h"
@@ -28,6 +30,9 @@ opening_run(void *arg)
 	/* expressions are folded */
 	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
 	opening->pipeline = sb_pipeline_open(opening->row, NULL);
+	sb_backfill_attach(opening->pipeline);
+	sb_history_attach(opening->pipeline);
+	sb_pipeline_retain(opening->pipeline, opening->context);
 	opening->pipeline->strict = sb_aside_is_strict(opening->row->id);
 	MemoryContextSwitchTo(old);
 }

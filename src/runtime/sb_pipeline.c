@@ -18,8 +18,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
-#include "runtime/sb_backfill.h"
-#include "runtime/sb_history.h"
 #include "runtime/sb_pipeline.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
@@ -150,15 +148,17 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	sb_bracket_leave(&saved);
-	pipeline->backfilled = observer ? NULL : sb_backfill_load(pipeline);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
-	if (observer == NULL)
-		pipeline->history = sb_history_open(pipeline);
 	sb_pipeline_forget_deferred(pipeline);
 	MemoryContextSwitchTo(old);
-	MemoryContextSetParent(context, old);
 	return pipeline;
+}
+
+void
+sb_pipeline_retain(SbPipeline *pipeline, MemoryContext context)
+{
+	MemoryContextSetParent(pipeline->context, context);
 }
 
 void
@@ -312,10 +312,9 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 static inline bool
 pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
 {
-	if (unlikely(pipeline->backfill != NULL))
-		return !sb_window_range_has(&pipeline->backfill->range, window);
-	return unlikely(pipeline->backfilled != NULL) && sb_window_range_has(&pipeline->backfilled->range, window) &&
-	       sb_backfill_saw(pipeline->backfilled, row);
+	if (unlikely(pipeline->recompute != NULL))
+		return !sb_window_range_has(&pipeline->recompute->range, window);
+	return unlikely(pipeline->gates != NIL) && sb_gates_leave_out_of(pipeline, row, window);
 }
 
 /* Which groups a row is in. Good until the query has another row. */
@@ -338,7 +337,7 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, const SbPlace *place
 	if (pipeline_leaves_out(pipeline, row, window))
 		return;
 	/* nothing is late that is computed anew */
-	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->backfill == NULL)
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->recompute == NULL)
 	{
 		sb_pipeline_late(pipeline, row, place->event_time, window, false);
 		return;
@@ -380,7 +379,7 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
 	 * have to come there yet.
 	 */
-	if (!sb_row_is_old(row) && pipeline->backfill == NULL)
+	if (!sb_row_is_old(row) && pipeline->recompute == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
 	if (place->nwindows == 0)
 		return false;
@@ -396,7 +395,7 @@ pipeline_side(SbPipeline *pipeline, const SbRow *row)
 
 	sb_row_tuple(row, &tuple);
 	sb_query_set_row(pipeline->query, &tuple, row->layout);
-	if (pipeline->history && sb_history_ignores(pipeline, row))
+	if (pipeline->gates != NIL && sb_gates_leave_out(pipeline, row))
 		return;
 	if (pipeline_place(pipeline, row, &place))
 		pipeline_add_windows(pipeline, row, &place);
@@ -472,7 +471,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		pipeline->current = row;
 		pipeline_row(pipeline, row);
 		/* what is computed anew has come in before */
-		if (pipeline->backfill == NULL)
+		if (pipeline->recompute == NULL)
 			pipeline->progress.rows_in++;
 		pipeline->changed = true;
 		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
@@ -519,8 +518,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 
 	if (pipeline->observer)
 		return;
-	/* nothing is late or collected before the history is in */
-	if (!sb_history_is_done(pipeline))
+	/* nothing is late or collected before the rows from before are in */
+	if (!sb_gates_are_open(pipeline))
 		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
@@ -573,10 +572,10 @@ pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
 {
 	if (pipeline->row->upstream != 0)
 		return pipeline->progress.bundles == 0 && (!pipeline->queue_pending || pipeline->draining);
-	if (pipeline->history == NULL)
+	if (sb_gates_are_open(pipeline))
 		return false;
-	sb_history_end_bundle(pipeline, position);
-	return sb_history_is_done(pipeline);
+	sb_gates_reached(pipeline, position);
+	return sb_gates_are_open(pipeline);
 }
 
 void
@@ -606,8 +605,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->commit_time = commit_time;
 	progress->bundles++;
 	progress->cells = sb_cells_count(pipeline->cells);
-	if (pipeline->history)
-		sb_history_write(pipeline);
+	sb_gates_write(pipeline);
 	if (pipeline->observer == NULL)
 		sb_catalog_put_progress(progress, progress->bundles - 1);
 }
@@ -616,8 +614,7 @@ void
 sb_pipeline_keep(SbPipeline *pipeline)
 {
 	sb_cells_keep(pipeline->cells);
-	if (pipeline->history)
-		sb_history_keep(pipeline);
+	sb_gates_accept(pipeline);
 	pipeline->kept_clocks = pipeline->clocks;
 	if (pipeline->changed)
 		pipeline->persisted = pipeline->progress.position;
@@ -638,8 +635,7 @@ sb_pipeline_rollback(SbPipeline *pipeline)
 	pipeline->current = NULL;
 	pipeline->changed = pipeline->locked = false;
 	sb_cells_rollback(pipeline->cells);
-	if (pipeline->history)
-		sb_history_rollback(pipeline);
+	sb_gates_rollback(pipeline);
 	sb_chain_rollback(pipeline);
 	pipeline->queue_pending = pipeline->kept_queue_pending;
 	pipeline->queue_watermark = SB_TIME_MIN;
@@ -657,7 +653,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	if (pipeline->queue_pending && pipeline->upstream)
 		return pipeline->clocks.processing_time;
 	/* the watermark stands still */
-	if (pipeline->history)
+	if (!sb_gates_are_open(pipeline))
 		return wake;
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);

@@ -18,6 +18,7 @@
 #include "engine/sb_reduce.h"
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
+#include "runtime/sb_gate.h"
 #include "runtime/sb_intake.h"
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
@@ -36,9 +37,15 @@ typedef struct SbObserver
 } SbObserver;
 
 typedef struct SbChain SbChain;
-struct SbBackfill;
-struct SbBackfilled;
-typedef struct SbHistory SbHistory;
+
+/* While windows are computed anew from the table (sb_backfill.h): the rows that come are those of the table. */
+typedef struct SbRecompute
+{
+	SbWindowRange range; /* of the windows; the others have the rows */
+	bool feeding;        /* rows come: nothing fires yet */
+	/* Had the window a row in the result? */
+	bool (*showed)(const struct SbRecompute *recompute, SbWindow window);
+} SbRecompute;
 
 typedef struct SbPipeline
 {
@@ -54,29 +61,28 @@ typedef struct SbPipeline
 	SbClocks kept_clocks; /* as of the last keep */
 	SbCells *cells;
 	SbResult *result;
-	SbSignature *signature;          /* as it was opened */
-	char *result_name;               /* qualified, as it was opened */
-	TransactionId result_xmin;       /* who had last written its row of pg_class then */
-	const SbObserver *observer;      /* NULL: tables */
-	struct SbPipeline *upstream;     /* whose result it reads; NULL: a table, or an upstream that does not run */
-	List *readers;                   /* of SbPipeline: those running that read its result */
-	SbChain *chain;                  /* rows for the readers; NULL: it has none */
-	bool strict;                     /* it has been put aside again and again: what fails is its row's fault */
-	bool misses_reader;              /* one that is being built to read its result does not run */
-	SbHistory *history;              /* rows that the source had before; NULL: all are in */
-	bool merging;                    /* its windows are sessions */
-	bool retractable;                /* its rows may be taken back; false: what is no INSERT is a dead letter */
-	TupleDesc checked_layout;        /* the last that a change came with ... */
-	bool old_is_known;               /* ... and whether its old tuples have all that the query uses */
-	bool chain_held;                 /* rows are not handed on as they come: the bundle is run carefully */
-	bool kept_queue_pending;         /* as of the last keep */
-	bool queue_pending;              /* rows may have been queued while it did not run */
-	bool draining;                   /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
-	int64 queue_floor;               /* of its queue nothing is left up to here */
-	TimestampTz queue_watermark;     /* of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
-	struct SbBackfill *backfill;     /* the step that is being run; NULL: none */
-	struct SbBackfilled *backfilled; /* what the last step has seen of the stream to come; NULL: nothing */
-	Datum *out_values;               /* of one result row */
+	SbSignature *signature;       /* as it was opened */
+	char *result_name;            /* qualified, as it was opened */
+	TransactionId result_xmin;    /* who had last written its row of pg_class then */
+	const SbObserver *observer;   /* NULL: tables */
+	struct SbPipeline *upstream;  /* whose result it reads; NULL: a table, or an upstream that does not run */
+	List *readers;                /* of SbPipeline: those running that read its result */
+	SbChain *chain;               /* rows for the readers; NULL: it has none */
+	bool strict;                  /* it has been put aside again and again: what fails is its row's fault */
+	bool misses_reader;           /* one that is being built to read its result does not run */
+	List *gates;                  /* of SbGate */
+	bool merging;                 /* its windows are sessions */
+	bool retractable;             /* its rows may be taken back; false: what is no INSERT is a dead letter */
+	TupleDesc checked_layout;     /* the last that a change came with ... */
+	bool old_is_known;            /* ... and whether its old tuples have all that the query uses */
+	bool chain_held;              /* rows are not handed on as they come: the bundle is run carefully */
+	bool kept_queue_pending;      /* as of the last keep */
+	bool queue_pending;           /* rows may have been queued while it did not run */
+	bool draining;                /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
+	int64 queue_floor;            /* of its queue nothing is left up to here */
+	TimestampTz queue_watermark;  /* of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
+	const SbRecompute *recompute; /* NULL: nothing is computed anew */
+	Datum *out_values;            /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
 	int defer_rows;              /* when there are so many they are resolved, though the bundle goes on */
@@ -99,6 +105,8 @@ extern void sb_pipeline_verify(SbPipeline *pipeline);
 extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 /* ... or anything else that is in its row of pg_class, be it back and forth? */
 extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
+/* It outlives the transaction, in this context, which is its parent then; until then an error frees it. */
+extern void sb_pipeline_retain(SbPipeline *pipeline, MemoryContext context);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 /* What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what the stream brings. */
 extern void sb_pipeline_at_work(const SbPipeline *pipeline, bool fed);
@@ -193,7 +201,7 @@ extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 static inline void
 sb_pipeline_reduce(SbPipeline *pipeline, SbCell *cell, TimestampTz event_time)
 {
-	if (unlikely(pipeline->backfill != NULL))
+	if (unlikely(pipeline->recompute != NULL))
 		sb_reduce_move(&pipeline->strategy, &pipeline->clocks, cell, event_time);
 	else
 		sb_reduce_add(&pipeline->strategy, &pipeline->clocks, cell, event_time);

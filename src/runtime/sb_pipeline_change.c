@@ -9,9 +9,8 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
-#include "runtime/sb_backfill.h"
-#include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
+#include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -242,8 +241,7 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 	if (row->frame->kind == SB_ROW_TRUNCATE)
 	{
 		change_truncate(pipeline, row);
-		if (pipeline->history)
-			sb_history_restart(pipeline, row);
+		sb_gates_emptied(pipeline, row);
 		return false;
 	}
 	change_check_old(pipeline, row);
@@ -253,7 +251,7 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 	if (row->frame->old_length == 0)
 		return false;
 	/* a history judges each side by its part value, which the query may not use: the row may have moved to where it is read, or from there */
-	if (pipeline->history)
+	if (sb_gates_judge_rows(pipeline))
 		return true;
 	same = change_compare(pipeline, row);
 	*stays = same == SB_SAME_PLACE;
@@ -350,8 +348,8 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 static void
 change_truncate(SbPipeline *pipeline, const SbRow *row)
 {
-	bool spare = pipeline->backfilled && sb_backfill_saw(pipeline->backfilled, row);
-	SbWindowRange range = spare ? pipeline->backfilled->range : SB_ALL_WINDOWS;
+	SbWindowRange range = SB_ALL_WINDOWS;
+	bool spare = sb_gates_spare(pipeline, row, &range);
 	SbWindow *windows;
 	MemoryContext old;
 

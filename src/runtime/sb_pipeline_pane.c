@@ -5,7 +5,6 @@
 
 #include "base/sb_compat.h"
 #include "miscadmin.h"
-#include "runtime/sb_backfill.h"
 #include "runtime/sb_pipeline.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
@@ -114,7 +113,7 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
 	bool ended = pipeline->clocks.input_watermark > sb_window_max_timestamp(window);
 
-	if (pipeline->backfill == NULL || entry->emitted || !sb_backfill_showed(pipeline->backfill, window))
+	if (pipeline->recompute == NULL || entry->emitted || !pipeline->recompute->showed(pipeline->recompute, window))
 		return false;
 	/* what it says is not said again with the next pane */
 	if (pipeline->strategy.accumulation == SB_DISCARDING)
@@ -141,7 +140,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 
 	sb_pipeline_resolve(pipeline);
 	/* a pane in the middle could close a window to the rest of its rows */
-	if (pipeline->backfill && pipeline->backfill->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
+	if (pipeline->recompute && pipeline->recompute->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
 	{
 		sb_cells_untouch(pipeline->cells);
 		return;

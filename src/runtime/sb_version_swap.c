@@ -27,6 +27,7 @@
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_command.h"
+#include "runtime/sb_history.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
@@ -591,7 +592,7 @@ swap_follows(const SbPipeline *building)
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || building->upstream) && building->history == NULL && !building->queue_pending && !building->misses_reader &&
+	return (building->row->upstream == 0 || building->upstream) && !sb_history_is_read(building) && !building->queue_pending && !building->misses_reader &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
