@@ -213,7 +213,7 @@ bundle_run_plainly(SbBundleRun *run)
 	sb_transaction_commit();
 	SB_KILL_POINT("after_commit");
 	foreach (lc, run->pipelines)
-		sb_pipeline_keep(lfirst(lc));
+		sb_pipeline_accept(lfirst(lc));
 }
 
 /* ---- the careful run ---- */
@@ -322,7 +322,7 @@ careful_rows(SbCareful *careful, int lo, int hi)
 	careful->hi = hi;
 	if (sb_try(careful_range, careful, &error))
 	{
-		sb_pipeline_keep(pipeline);
+		sb_pipeline_accept(pipeline);
 		return;
 	}
 	sb_pipeline_rollback(pipeline);
@@ -356,7 +356,7 @@ careful_queue(SbCareful *careful)
 		careful_rows(careful, 0, nrows);
 	sb_queue_end(&scan);
 	careful->pipeline->queue_pending = false;
-	sb_pipeline_keep(careful->pipeline);
+	sb_pipeline_accept(careful->pipeline);
 }
 
 /* The whole bundle for one pipeline. */
@@ -460,7 +460,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 			error = run->error;
 		else if (sb_try(careful_pipeline, &careful, &error))
 		{
-			sb_pipeline_keep(pipeline);
+			sb_pipeline_accept(pipeline);
 			run->refused = run->refused || careful.refused;
 			continue;
 		}

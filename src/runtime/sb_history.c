@@ -1,7 +1,7 @@
 /*
  * sb_history.c: the rows that a table had before its pipeline; see sb_history.h.
  *
- * MEMORY. The history lives in a context of its own, child of the pipeline's. The regions as of the last commit (`kept`) and those of the
+ * MEMORY. The history lives in a context of its own, child of the pipeline's. The regions as of the last commit (`accepted`) and those of the
  * running transaction (`now`) have a context each, so that either can be dropped whole.
  */
 #include "postgres.h"
@@ -99,7 +99,7 @@ typedef struct SbHistory
 	Oid collation;
 	FmgrInfo *compare;
 	SbRegions *now;
-	SbRegions *kept;
+	SbRegions *accepted;
 	bool dirty; /* to be written with the bundle */
 	SbUnseen *unseen;
 	SbChunk chunk;
@@ -174,7 +174,7 @@ history_new_regions(SbHistory *history)
 static void
 history_set_regions(SbHistory *history, SbRegions *regions)
 {
-	if (history->now != history->kept)
+	if (history->now != history->accepted)
 		MemoryContextDelete(history->now->context);
 	history->now = regions;
 }
@@ -357,15 +357,15 @@ history_accept(SbPipeline *pipeline, void *gate)
 		MemoryContextDelete(history->context);
 		return false;
 	}
-	if (history->kept != history->now)
+	if (history->accepted != history->now)
 	{
-		MemoryContextDelete(history->kept->context);
+		MemoryContextDelete(history->accepted->context);
 		if (history->chunk.closed && pipeline->merging)
 			chunk_adapt(pipeline, history);
 		history->chunk.closed = false;
 		SB_KILL_POINT("after_chunk_commit");
 	}
-	history->kept = history->now;
+	history->accepted = history->now;
 	return true;
 }
 
@@ -374,7 +374,7 @@ history_rollback(SbPipeline *pipeline, void *gate)
 {
 	SbHistory *history = gate;
 
-	history_set_regions(history, history->kept);
+	history_set_regions(history, history->accepted);
 }
 
 static const SbGateKind history_gate = {.name = "history",
@@ -432,7 +432,7 @@ sb_history_attach(SbPipeline *pipeline)
 	history->unseen = sb_unseen_create();
 	sb_pipeline_as_owner(pipeline, &saved);
 	history_open_part(pipeline, history);
-	history->now = history->kept = history_read_regions(history, row);
+	history->now = history->accepted = history_read_regions(history, row);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
 	sb_gate_add(pipeline, &history_gate, history);

@@ -104,7 +104,7 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
 	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
-	pipeline->kept_clocks = pipeline->clocks;
+	pipeline->accepted_clocks = pipeline->clocks;
 }
 
 SbPipeline *
@@ -127,7 +127,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->observer = observer;
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->kept_queue_pending = row->upstream != 0 && observer == NULL;
+	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && observer == NULL;
 	pipeline->queue_watermark = SB_TIME_MIN;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
@@ -494,19 +494,6 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 
 /* ---- ends ---- */
 
-void
-sb_pipeline_write_state(SbPipeline *pipeline)
-{
-	SbBracket saved;
-
-	SB_KILL_POINT("before_state");
-	/* aggregates serialize their states */
-	sb_pipeline_as_owner(pipeline, &saved);
-	sb_cells_write(pipeline->cells);
-	sb_bracket_leave(&saved);
-	SB_KILL_POINT("after_state");
-}
-
 /* How finely the watermark of a resting source follows the clock. */
 #define SB_IDLE_STEP_US USECS_PER_SEC
 
@@ -563,7 +550,7 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 	sb_pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	sb_pipeline_write_state(pipeline);
-	sb_pipeline_keep(pipeline);
+	sb_pipeline_accept(pipeline);
 }
 
 /* Is this the bundle that brings the last of the rows that were there before? */
@@ -597,50 +584,9 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 		progress->position = Max(progress->position, position);
 	if (!pipeline->changed)
 		return;
-	sb_pipeline_write_state(pipeline);
-	progress->input_watermark = pipeline->clocks.input_watermark;
-	progress->output_watermark = pipeline->clocks.output_watermark;
-	progress->max_event_time = pipeline->max_event_time;
 	if (had_rows)
 		progress->commit_time = commit_time;
-	progress->bundles++;
-	progress->cells = sb_cells_count(pipeline->cells);
-	sb_gates_write(pipeline);
-	if (pipeline->observer == NULL)
-		sb_catalog_put_progress(progress, progress->bundles - 1);
-}
-
-void
-sb_pipeline_keep(SbPipeline *pipeline)
-{
-	sb_cells_keep(pipeline->cells);
-	sb_gates_accept(pipeline);
-	pipeline->kept_clocks = pipeline->clocks;
-	if (pipeline->changed)
-		pipeline->persisted = pipeline->progress.position;
-	pipeline->row->progress = pipeline->progress;
-	pipeline->kept_queue_pending = pipeline->queue_pending;
-	sb_chain_keep(pipeline);
-	MemoryContextReset(pipeline->bundle);
-	sb_pipeline_forget_deferred(pipeline);
-}
-
-void
-sb_pipeline_rollback(SbPipeline *pipeline)
-{
-	pipeline->clocks.input_watermark = pipeline->kept_clocks.input_watermark;
-	pipeline->clocks.output_watermark = pipeline->kept_clocks.output_watermark;
-	pipeline->progress = pipeline->row->progress;
-	pipeline->max_event_time = pipeline->progress.max_event_time;
-	pipeline->current = NULL;
-	pipeline->changed = pipeline->locked = false;
-	sb_cells_rollback(pipeline->cells);
-	sb_gates_rollback(pipeline);
-	sb_chain_rollback(pipeline);
-	pipeline->queue_pending = pipeline->kept_queue_pending;
-	pipeline->queue_watermark = SB_TIME_MIN;
-	MemoryContextReset(pipeline->bundle);
-	sb_pipeline_forget_deferred(pipeline);
+	sb_pipeline_write(pipeline);
 }
 
 TimestampTz

@@ -6,7 +6,7 @@
  * and all rows of merging windows, are put aside and taken together (sb_pipeline_defer.c).
  *
  * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, elevated; it enters the bracket of the
- * pipeline's owner by itself. After each (sub)transaction the caller says keep or rollback.
+ * pipeline's owner by itself. After each (sub)transaction the caller says accept or rollback.
  */
 #ifndef SB_PIPELINE_H
 #define SB_PIPELINE_H
@@ -52,13 +52,13 @@ typedef struct SbPipeline
 	MemoryContext context; /* of the pipeline: all of this */
 	MemoryContext bundle;  /* of a bundle: live states, rows put aside */
 	MemoryContext element; /* of a few rows or panes: what is made on the way */
-	SbPipelineRow *row;    /* as last read; its progress is as of the last keep */
+	SbPipelineRow *row;    /* as last read; its progress is as of the last accept */
 	SbProgress progress;   /* as of the running transaction */
 	SbPlan *plan;
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks kept_clocks; /* as of the last keep */
+	SbClocks accepted_clocks; /* as of the last accept */
 	SbCells *cells;
 	SbResult *result;
 	SbSignature *signature;       /* as it was opened */
@@ -76,7 +76,7 @@ typedef struct SbPipeline
 	TupleDesc checked_layout;     /* the last that a change came with ... */
 	bool old_is_known;            /* ... and whether its old tuples have all that the query uses */
 	bool chain_held;              /* rows are not handed on as they come: the bundle is run carefully */
-	bool kept_queue_pending;      /* as of the last keep */
+	bool accepted_queue_pending;  /* as of the last accept */
 	bool queue_pending;           /* rows may have been queued while it did not run */
 	bool draining;                /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
 	int64 queue_floor;            /* of its queue nothing is left up to here */
@@ -128,7 +128,9 @@ extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, Ti
 extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time);
 /* State only: makes what is done so far safe from a rollback to here. */
 extern void sb_pipeline_write_state(SbPipeline *pipeline);
-extern void sb_pipeline_keep(SbPipeline *pipeline);
+/* State and all else that its tables are to have of it, with its progress. */
+extern void sb_pipeline_write(SbPipeline *pipeline);
+extern void sb_pipeline_accept(SbPipeline *pipeline);
 extern void sb_pipeline_rollback(SbPipeline *pipeline);
 
 /*
@@ -151,7 +153,7 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 /* In a careful run: the rows held; their readers take them one by one; what then is not taken is queued. */
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
-extern void sb_chain_keep(SbPipeline *pipeline);
+extern void sb_chain_accept(SbPipeline *pipeline);
 extern void sb_chain_rollback(SbPipeline *pipeline);
 /* The pipeline has failed: its rows of this bundle are void. */
 extern void sb_chain_forget(SbPipeline *pipeline);

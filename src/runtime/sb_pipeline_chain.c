@@ -32,7 +32,7 @@ struct SbChain
 	MemoryContext rows_context;
 	SbRow *rows;
 	int n, max;
-	int kept;          /* of them, those that a rollback leaves */
+	int accepted;      /* of them, those that a rollback leaves */
 	Oid source;        /* what the readers are planned over: the result table, or of a version that is not current that of the current one */
 	TupleDesc layout;  /* of it */
 	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
@@ -211,7 +211,7 @@ static void
 chain_forget_rows(SbChain *chain)
 {
 	chain->rows = NULL;
-	chain->n = chain->max = chain->kept = 0;
+	chain->n = chain->max = chain->accepted = 0;
 	MemoryContextReset(chain->rows_context);
 }
 
@@ -254,17 +254,17 @@ sb_chain_finish_held(SbPipeline *pipeline)
 }
 
 void
-sb_chain_keep(SbPipeline *pipeline)
+sb_chain_accept(SbPipeline *pipeline)
 {
 	if (pipeline->chain)
-		pipeline->chain->kept = pipeline->chain->n;
+		pipeline->chain->accepted = pipeline->chain->n;
 }
 
 void
 sb_chain_rollback(SbPipeline *pipeline)
 {
 	if (pipeline->chain)
-		pipeline->chain->n = pipeline->chain->kept;
+		pipeline->chain->n = pipeline->chain->accepted;
 }
 
 void

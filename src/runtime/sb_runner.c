@@ -303,7 +303,7 @@ sb_runner_persist_positions(void)
 	}
 	sb_transaction_commit();
 	foreach (lc, runner->pipelines)
-		sb_pipeline_keep(lfirst(lc));
+		sb_pipeline_accept(lfirst(lc));
 	persisted_at = GetCurrentTimestamp();
 }
 

@@ -625,7 +625,7 @@ sb_cells_next(SbCells *cells, SbEntry *entry)
 /* ---- transactions and memory ---- */
 
 void
-sb_cells_keep(SbCells *cells)
+sb_cells_accept(SbCells *cells)
 {
 	dlist_mutable_iter iter;
 

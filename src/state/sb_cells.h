@@ -13,7 +13,7 @@
  * The statements about the table run as the extension's owner by themselves.
  *
  * TRANSACTIONS. A cell that is changed, or has come in from the table (where it may be as this transaction has written it), is on the
- * list `changed` until sb_cells_keep() (the transaction, or the subtransaction, is committed) or sb_cells_rollback() (it is not: these
+ * list `changed` until sb_cells_accept() (the transaction, or the subtransaction, is committed) or sb_cells_rollback() (it is not: these
  * cells leave the memory, and what is stored is counted anew). All others are as of the last commit.
  */
 #ifndef SB_CELLS_H
@@ -124,7 +124,7 @@ extern TimestampTz sb_cells_earliest_hold(SbCells *cells);
 
 /* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected). */
 extern void sb_cells_write(SbCells *cells);
-extern void sb_cells_keep(SbCells *cells);
+extern void sb_cells_accept(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
 /*
