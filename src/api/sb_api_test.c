@@ -1,7 +1,7 @@
 /*
  * sb_api_test.c: beam.test_stream(): a pipeline's query and engine over a scripted input.
  *
- * The pipeline is opened with an observer: its cells live in memory, its panes become rows of the function's result. Its clocks stand
+ * The pipeline is opened with a sink that stands for its tables: its cells live in memory, its panes become rows of the function's result. Its clocks stand
  * still but for the script: processing time starts at 2000-01-01 00:00 UTC, the watermark at -infinity.
  */
 #include "postgres.h"
@@ -29,7 +29,6 @@
 typedef struct SbScript
 {
 	ReturnSetInfo *result;
-	SbObserver observer;
 	SbPipeline *pipeline;
 	TupleDesc out_desc; /* of the plan's columns */
 	TupleDesc key_desc; /* of the group keys */
@@ -77,16 +76,18 @@ script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, b
 }
 
 static void
-script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op)
+script_emit(void *sink, const SbSinkRow *row)
 {
-	SbScript *script = arg;
+	SbScript *script = sink;
+	const SbPane *pane = row->pane;
+	SbWindow window = row->window;
 	Datum out[OUT_NCOLUMNS] = {0};
 	bool isnull[OUT_NCOLUMNS];
 
 	if (script->result == NULL)
 		return;
 	memset(isnull, true, sizeof(isnull));
-	if (op >= 0)
+	if (row->op >= 0)
 	{
 		out[OUT_TIMING] = CStringGetTextDatum(timings[pane->timing]);
 		out[OUT_INDEX] = Int64GetDatum(pane->index);
@@ -97,23 +98,23 @@ script_emit(void *arg, const SbPane *pane, SbWindow window, const Datum *values,
 		out[OUT_ELEMENTS] = Int64GetDatum(pane->elements);
 		memset(&isnull[OUT_TIMING], false, sizeof(bool) * (OUT_ELEMENTS - OUT_TIMING + 1));
 	}
-	if (op != 0)
+	if (row->op != 0)
 	{
-		out[OUT_DATA] = script_record_to_jsonb(script->out_desc, values, nulls);
+		out[OUT_DATA] = script_record_to_jsonb(script->out_desc, row->values, row->nulls);
 		isnull[OUT_DATA] = false;
 	}
 	/* a retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's */
-	if (op < 0)
-		window = sb_plan_row_window(script->pipeline->plan, values, window);
-	script_put(script, op > 0 ? "pane" : op < 0 ? "retraction"
-	                                            : "none",
+	if (row->op < 0)
+		window = sb_plan_row_window(script->pipeline->plan, row->values, window);
+	script_put(script, row->op > 0 ? "pane" : row->op < 0 ? "retraction"
+	                                                      : "none",
 	           window, out, isnull);
 }
 
 static void
-script_late(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json)
+script_late(void *sink, const SbLateEvent *event, const char *json)
 {
-	SbScript *script = arg;
+	SbScript *script = sink;
 	Datum out[OUT_NCOLUMNS] = {0};
 	bool isnull[OUT_NCOLUMNS];
 
@@ -121,15 +122,15 @@ script_late(void *arg, TimestampTz event_time, SbWindow window, bool closed, con
 		return;
 	memset(isnull, true, sizeof(isnull));
 	out[OUT_DATA] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-	out[OUT_REASON] = CStringGetTextDatum(closed ? "closed" : "expired");
+	out[OUT_REASON] = CStringGetTextDatum(event->closed ? "closed" : "expired");
 	isnull[OUT_DATA] = isnull[OUT_REASON] = false;
-	script_put(script, "late", window, out, isnull);
+	script_put(script, "late", event->window, out, isnull);
 }
 
 static void
-script_remove(void *arg, SbWindow window, const Datum *keys, const bool *nulls)
+script_remove(void *sink, SbWindow window, const Datum *keys, const bool *nulls)
 {
-	SbScript *script = arg;
+	SbScript *script = sink;
 	Datum out[OUT_NCOLUMNS] = {0};
 	bool isnull[OUT_NCOLUMNS];
 
@@ -381,6 +382,9 @@ script_describe(SbScript *script)
 	script->key_desc = keys;
 }
 
+/* Stands for the pipeline's tables. */
+static const SbSinkKind script_sink = {.name = "script", .wants_panes = true, .put = script_emit, .remove = script_remove, .late = script_late};
+
 /*
  * Opens the pipeline named by the first argument and runs the script in the second. From here to script_end() all is done as the
  * pipeline's owner and with its settings, whoever calls: what is in a row's types and in the query is the owner's.
@@ -395,8 +399,7 @@ script_start(SbScript *script, FunctionCallInfo fcinfo)
 	sb_api_enter(&saved);
 	row = sb_api_find(name, saved.user);
 	sb_api_leave(&saved);
-	script->observer = (SbObserver){.emit = script_emit, .late = script_late, .remove = script_remove, .arg = script};
-	script->pipeline = sb_pipeline_open(row, &script->observer);
+	script->pipeline = sb_pipeline_open(row, &script_sink, script);
 	sb_pipeline_as_owner(script->pipeline, &script->saved);
 	script_describe(script);
 	script_run(script, PG_GETARG_JSONB_P(1));

@@ -29,7 +29,7 @@ opening_run(void *arg)
 
 	/* expressions are folded */
 	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
-	opening->pipeline = sb_pipeline_open(opening->row, NULL);
+	opening->pipeline = sb_pipeline_open(opening->row, NULL, NULL);
 	sb_backfill_attach(opening->pipeline);
 	sb_history_attach(opening->pipeline);
 	sb_pipeline_retain(opening->pipeline, opening->context);

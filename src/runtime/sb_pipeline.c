@@ -96,19 +96,19 @@ pipeline_set_strategy(SbPipeline *pipeline)
 static void
 pipeline_set_progress(SbPipeline *pipeline)
 {
-	if (pipeline->observer)
+	if (pipeline->in_memory)
 		pipeline->row->progress = (SbProgress){.pipeline = pipeline->row->id, .input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	pipeline->progress = pipeline->row->progress;
 	pipeline->persisted = pipeline->progress.position;
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->observer ? 0 : sb_clock_now();
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->in_memory ? 0 : sb_clock_now();
 	pipeline->accepted_clocks = pipeline->clocks;
 }
 
 SbPipeline *
-sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
+sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink)
 {
 	/* an error on the way frees what has been made */
 	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
@@ -124,10 +124,10 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	sb_owner_check(row);
 	pipeline->result_xmin = pipeline_result_xmin(row);
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
-	state_name = observer ? NULL : pipeline_relation_name(row, row->state_table, "state table");
-	pipeline->observer = observer;
+	state_name = instead ? NULL : pipeline_relation_name(row, row->state_table, "state table");
+	pipeline->in_memory = instead != NULL;
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && observer == NULL;
+	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && instead == NULL;
 	pipeline->queue_watermark = SB_TIME_MIN;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
@@ -137,7 +137,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
 	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
 	                                pipeline->retractable);
-	if (observer == NULL)
+	if (instead == NULL)
 	{
 		pipeline->signature = sb_signature_of(pipeline->query);
 		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature, row->name);
@@ -147,6 +147,10 @@ sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer)
 	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
 	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
 	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	if (instead)
+		sb_pipeline_add_sink(pipeline, instead, sink);
+	else
+		sb_pipeline_add_sink(pipeline, &sb_result_sink, pipeline->result);
 	sb_bracket_leave(&saved);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
@@ -267,7 +271,7 @@ sb_pipeline_budget(const SbPipeline *pipeline)
 static void
 pipeline_make_room(SbPipeline *pipeline, Size bytes)
 {
-	if (pipeline->observer)
+	if (pipeline->in_memory)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OUT_OF_MEMORY),
 		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory", pipeline->row->name),
@@ -488,7 +492,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 	pipeline->current = NULL;
 	sb_bracket_leave(&saved);
 	/* each has what it may have, and together they have too much */
-	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->observer)
+	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->in_memory)
 		pipeline_make_room(pipeline, sb_cells_bytes(pipeline->cells) / 2);
 }
 
@@ -503,7 +507,7 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	int64 delay = pipeline->row->watermark_delay_us;
 	TimestampTz watermark = pipeline->clocks.input_watermark;
 
-	if (pipeline->observer)
+	if (pipeline->in_memory)
 		return;
 	/* nothing is late or collected before the rows from before are in */
 	if (!sb_gates_are_open(pipeline))

@@ -23,19 +23,6 @@
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
 
-/*
- * Sees what a pipeline does instead of its tables: then the cells live in memory only, and nothing is written. `op`: 1 a row, -1 its
- * retraction, 0 a pane without a row (HAVING is not true: values are not set).
- */
-typedef struct SbObserver
-{
-	void (*emit)(void *arg, const SbPane *pane, SbWindow window, const Datum *values, const bool *nulls, int op);
-	void (*late)(void *arg, TimestampTz event_time, SbWindow window, bool closed, const char *json);
-	/* accumulating: the row of a window that is no more, merged or taken apart, leaves the result */
-	void (*remove)(void *arg, SbWindow window, const Datum *keys, const bool *nulls);
-	void *arg;
-} SbObserver;
-
 typedef struct SbChain SbChain;
 
 /* While windows are computed anew from the table (sb_backfill.h): the rows that come are those of the table. */
@@ -64,7 +51,9 @@ typedef struct SbPipeline
 	SbSignature *signature;       /* as it was opened */
 	char *result_name;            /* qualified, as it was opened */
 	TransactionId result_xmin;    /* who had last written its row of pg_class then */
-	const SbObserver *observer;   /* NULL: tables */
+	bool in_memory;               /* it has no tables: its cells are in memory only, and nothing is written */
+	List *sinks;                  /* of SbSink */
+	bool wants_panes;             /* one of them does */
 	struct SbPipeline *upstream;  /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                /* of SbPipeline: those running that read its result */
 	SbChain *chain;               /* rows for the readers; NULL: it has none */
@@ -95,10 +84,10 @@ typedef struct SbPipeline
 } SbPipeline;
 
 /*
- * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. With an observer (which
- * outlives it) it starts from nothing, at processing time 2000-01-01 UTC.
+ * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. With a sink that stands for its tables
+ * it starts from nothing, at processing time 2000-01-01 UTC.
  */
-extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbObserver *observer);
+extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink);
 /* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
 /* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
@@ -124,7 +113,7 @@ extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
 extern void sb_pipeline_flush(SbPipeline *pipeline);
 /* Flush; watermark; timers; results; state; progress. `idle`: the source is at rest, the watermark follows the clock. */
 extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle);
-/* Moves the clocks (never back) by hand and fires what is due: for a pipeline that is observed. */
+/* Moves the clocks (never back) by hand and fires what is due: for a pipeline that is in memory. */
 extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time);
 /* State only: makes what is done so far safe from a rollback to here. */
 extern void sb_pipeline_write_state(SbPipeline *pipeline);
@@ -220,14 +209,24 @@ extern void sb_pipeline_resolve(SbPipeline *pipeline);
 /* Between rows only: afterwards others are the current row of the query. */
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
 extern void sb_pipeline_forget_deferred(SbPipeline *pipeline);
-/* The row in out_values, to the result table or to the observer. */
+
+/* ---- sinks (sb_pipeline_sink.c) ---- */
+
+extern void sb_pipeline_add_sink(SbPipeline *pipeline, const SbSinkKind *kind, void *sink);
+extern void sb_pipeline_remove_sink(SbPipeline *pipeline, const SbSinkKind *kind);
+/* The row in out_values, or (op 0) that there is none. */
 extern void sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op);
+extern void sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys, const bool *nulls);
+/* Are there rows to be written, or to vanish? */
+extern bool sb_pipeline_has_rows(const SbPipeline *pipeline);
+extern void sb_pipeline_write_rows(SbPipeline *pipeline);
+extern void sb_pipeline_put_late(SbPipeline *pipeline, const SbLateEvent *event, const char *json);
 
 /* ---- what cells have said (sb_pipeline_emitted.c) ---- */
 
 /* Takes the rows of windows out of the result whose place the cell has taken. */
 extern void sb_pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry);
-/* Retracts what was emitted for the cell and for the windows merged into it. `pane`: for the observer, of which a retraction has nothing. */
+/* Retracts what was emitted for the cell and for the windows merged into it. `pane`: what a retraction says nothing of, for sinks that want panes. */
 extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /*
  * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it

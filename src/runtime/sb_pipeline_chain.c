@@ -88,6 +88,14 @@ chain_add_waiting(SbChain *chain, int32 reader)
 	chain->queue[chain->nwaiting++] = queue;
 }
 
+static void
+chain_sink_put(void *sink, const SbSinkRow *row)
+{
+	sb_chain_put(sink, row->values, row->nulls, row->op);
+}
+
+static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
+
 void
 sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
 {
@@ -108,6 +116,9 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 	}
 	pipeline->readers = chain ? list_copy(running) : NIL;
 	pipeline->chain = chain;
+	sb_pipeline_remove_sink(pipeline, &chain_sink);
+	if (chain)
+		sb_pipeline_add_sink(pipeline, &chain_sink, pipeline);
 	if (chain)
 	{
 		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));

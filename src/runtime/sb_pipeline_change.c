@@ -79,10 +79,7 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	char *json = change_json(pipeline, row);
 
-	if (pipeline->observer)
-		pipeline->observer->late(pipeline->observer->arg, event_time, window, closed, json);
-	else
-		sb_letters_put_late(&event, json);
+	sb_pipeline_put_late(pipeline, &event, json);
 	pipeline->progress.late++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
@@ -284,14 +281,13 @@ sb_pipeline_begin_empty(SbPipeline *pipeline)
 {
 	SbBracket saved;
 
-	if (pipeline->observer || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
+	if (pipeline->in_memory || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
 	    sb_cells_count(pipeline->cells) > 0)
 		return;
 	sb_pipeline_lock(pipeline);
 	sb_pipeline_as_owner(pipeline, &saved);
 	sb_pipeline_put_empty(pipeline);
-	if (sb_result_pending(pipeline->result))
-		sb_result_write(pipeline->result);
+	sb_pipeline_write_rows(pipeline);
 	sb_bracket_leave(&saved);
 	pipeline->changed = true;
 }
@@ -326,7 +322,7 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_cells_clear(pipeline->cells, range, inside);
-	if (pipeline->observer)
+	if (pipeline->in_memory)
 		return 0;
 	sb_pipeline_as_owner(pipeline, &saved);
 	n = sb_result_clear(pipeline->result, range, inside);
@@ -358,10 +354,9 @@ change_truncate(SbPipeline *pipeline, const SbRow *row)
 	old = MemoryContextSwitchTo(pipeline->bundle);
 	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
 	MemoryContextSwitchTo(pipeline->element);
-	if (!pipeline->observer && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+	if (!pipeline->in_memory && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
 		sb_pipeline_put_empty(pipeline);
-	if (sb_result_pending(pipeline->result))
-		sb_result_write(pipeline->result);
+	sb_pipeline_write_rows(pipeline);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }

@@ -84,11 +84,6 @@ sb_pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
 	if (session == NULL || session->removed == NULL)
 		return;
 	for (int i = 0; i < session->nremoved; i++)
-	{
-		if (pipeline->observer)
-			pipeline->observer->remove(pipeline->observer->arg, session->removed[i], keys, nulls);
-		else
-			sb_result_remove(pipeline->result, session->removed[i], keys, nulls);
-	}
+		sb_pipeline_remove_row(pipeline, session->removed[i], keys, nulls);
 	sb_cells_clear_removed(pipeline->cells, entry);
 }

@@ -58,17 +58,6 @@ merge_overlap(SbWindow a, SbWindow b)
 
 /* ---- rows of windows that are no more ---- */
 
-static void
-merge_remove_row(SbMerge *merge, SbWindow window)
-{
-	SbPipeline *pipeline = merge->pipeline;
-
-	if (pipeline->observer)
-		pipeline->observer->remove(pipeline->observer->arg, window, merge->keys, merge->nulls);
-	else
-		sb_result_remove(pipeline->result, window, merge->keys, merge->nulls);
-}
-
 /* Will the cell make a pane that takes the place of what was said of this window? */
 static inline bool
 merge_takes_place(SbMerge *merge, SbEntry *entry, SbWindow window)
@@ -91,7 +80,7 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 			sb_cells_add_removed(merge->pipeline->cells, into[i], window);
 		return;
 	}
-	merge_remove_row(merge, window);
+	sb_pipeline_remove_row(merge->pipeline, window, merge->keys, merge->nulls);
 }
 
 /*

@@ -19,23 +19,6 @@ pipeline_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
 }
 
 void
-sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
-{
-	const SbObserver *observer = pipeline->observer;
-
-	if (observer)
-	{
-		observer->emit(observer->arg, pane, sb_cells_cell(pipeline->cells, entry)->window, pipeline->out_values, pipeline->out_nulls, op);
-		return;
-	}
-	/* an accumulating result has the new row in the old one's place */
-	if (op > 0 || pipeline->strategy.accumulation == SB_RETRACTING)
-		sb_result_put(pipeline->result, pipeline->out_values, pipeline->out_nulls, op);
-	if (pipeline->chain && op != 0)
-		sb_chain_put(pipeline, pipeline->out_values, pipeline->out_nulls, op);
-}
-
-void
 sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
@@ -59,7 +42,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 
 	pipeline->progress.panes++;
 	/* nothing came since the last pane, and the row does not tell panes apart: it stands already */
-	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && pipeline->observer == NULL)
+	if (pane->elements == 0 && !sb_query_uses_pane(pipeline->query) && !pipeline->wants_panes)
 		return;
 	old = MemoryContextSwitchTo(pipeline->element);
 	sb_pipeline_recall(pipeline, entry);
@@ -70,13 +53,13 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
 		sb_pipeline_emit_row(pipeline, entry, pane);
-	else if (pipeline->observer)
+	else if (pipeline->wants_panes)
 		sb_pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
 	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
 	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
-		sb_result_remove(pipeline->result, window, keys, nulls);
+		sb_pipeline_remove_row(pipeline, window, keys, nulls);
 		entry->emitted = false;
 	}
 	MemoryContextSwitchTo(old);
@@ -94,13 +77,6 @@ pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 	pipeline_forget_accumulators(pipeline, entry);
 	if (sb_cells_session(pipeline->cells, entry))
 		sb_cells_set_elements(pipeline->cells, entry, NULL);
-}
-
-static void
-pipeline_write_result(SbPipeline *pipeline)
-{
-	if (sb_result_pending(pipeline->result))
-		sb_result_write(pipeline->result);
 }
 
 /*
@@ -125,7 +101,7 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 void
 sb_pipeline_lock(SbPipeline *pipeline)
 {
-	if (pipeline->locked || pipeline->observer)
+	if (pipeline->locked || pipeline->in_memory)
 		return;
 	LockRelationOid(pipeline->row->result, RowExclusiveLock);
 	LockRelationOid(pipeline->row->state_table, RowExclusiveLock);
@@ -155,7 +131,7 @@ sb_pipeline_flush(SbPipeline *pipeline)
 		sb_cells_set_timers(pipeline->cells, entry, true);
 		CHECK_FOR_INTERRUPTS();
 	}
-	pipeline_write_result(pipeline);
+	sb_pipeline_write_rows(pipeline);
 	sb_bracket_leave(&saved);
 	sb_chain_hand_on(pipeline, false);
 }
@@ -172,7 +148,7 @@ sb_pipeline_timers(SbPipeline *pipeline)
 	int64 fired = 0;
 	SbPane pane;
 
-	if (!sb_cells_may_be_due(pipeline->cells) && !sb_result_pending(pipeline->result))
+	if (!sb_cells_may_be_due(pipeline->cells) && !sb_pipeline_has_rows(pipeline))
 		return;
 	sb_pipeline_as_owner(pipeline, &saved);
 	while ((entry = sb_cells_due(pipeline->cells)) != NULL)
@@ -197,7 +173,7 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		}
 		if (++fired % SB_TIMERS_AT_ONCE != 0)
 			continue;
-		pipeline_write_result(pipeline);
+		sb_pipeline_write_rows(pipeline);
 		sb_pipeline_write_state(pipeline);
 		sb_bracket_leave(&saved);
 		sb_chain_hand_on(pipeline, false);
@@ -206,6 +182,6 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		if (sb_cells_bytes(pipeline->cells) > budget)
 			sb_cells_evict(pipeline->cells, budget / 2);
 	}
-	pipeline_write_result(pipeline);
+	sb_pipeline_write_rows(pipeline);
 	sb_bracket_leave(&saved);
 }

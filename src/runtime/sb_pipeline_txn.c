@@ -78,7 +78,7 @@ progress_write(SbPipeline *pipeline)
 	progress->max_event_time = pipeline->max_event_time;
 	progress->cells = sb_cells_count(pipeline->cells);
 	progress->bundles++;
-	if (pipeline->observer == NULL)
+	if (!pipeline->in_memory)
 		sb_catalog_put_progress(progress, progress->bundles - 1);
 }
 

@@ -559,3 +559,46 @@ sb_result_write(SbResult *result)
 		sb_statement_run(result->insert, NULL, NULL);
 	SB_KILL_POINT("after_result");
 }
+
+/* ---- the sink ---- */
+
+/* An accumulating result has the new row in the old one's place. */
+static void
+result_sink_put(void *sink, const SbSinkRow *row)
+{
+	SbResult *result = sink;
+
+	if (row->op > 0 || result->accumulation == SB_RETRACTING)
+		sb_result_put(result, row->values, row->nulls, row->op);
+}
+
+static void
+result_sink_remove(void *sink, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	sb_result_remove(sink, window, keys, nulls);
+}
+
+static bool
+result_sink_is_pending(const void *sink)
+{
+	return sb_result_pending(sink);
+}
+
+static void
+result_sink_write(void *sink)
+{
+	sb_result_write(sink);
+}
+
+static void
+result_sink_late(void *sink, const SbLateEvent *event, const char *json)
+{
+	sb_letters_put_late(event, json);
+}
+
+const SbSinkKind sb_result_sink = {.name = "table",
+                                   .put = result_sink_put,
+                                   .remove = result_sink_remove,
+                                   .is_pending = result_sink_is_pending,
+                                   .write = result_sink_write,
+                                   .late = result_sink_late};

@@ -11,6 +11,7 @@
 #include "postgres.h"
 #include "engine/sb_reduce.h"
 #include "query/sb_plan.h"
+#include "sink/sb_sink.h"
 
 typedef struct SbResult SbResult;
 
@@ -32,6 +33,9 @@ extern void sb_result_replace_sql(const SbPlan *plan, const char *from, const ch
  * read back, too, and what is read must be what was written.
  */
 extern void sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation, const char *pipeline);
+
+/* An SbResult as a sink; what is late goes to beam.late_event. */
+extern const SbSinkKind sb_result_sink;
 
 /* Lives in the current context. `table`: qualified name. */
 extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
