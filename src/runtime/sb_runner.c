@@ -57,13 +57,6 @@
 
 SbRunner sb_the_runner;
 static SbRunner *const runner = &sb_the_runner;
-static int32 fed;             /* the pipeline that had the last chunk of its history, or queue */
-static bool fed_last;         /* since the last bundle of the ring */
-static TimestampTz next_swap; /* not before: a lock was not to be had ... */
-static int32 tried_swap;      /* ... by this version */
-
-static int flush_retries;
-static TimestampTz persisted_at; /* when positions were last written without rows */
 
 /* ---- confirmation ---- */
 
@@ -168,7 +161,7 @@ runner_after_bundle(XLogRecPtr commit)
 		{
 			runner->pending_position = least;
 			runner->pending_commit = XactLastCommitEnd;
-			flush_retries = SB_FLUSH_RETRIES;
+			runner->flush_retries = SB_FLUSH_RETRIES;
 			runner_try_confirm();
 		}
 	}
@@ -223,8 +216,8 @@ runner_swap(List *exchanges)
 
 	foreach (lc, exchanges)
 		names = lappend(names, pstrdup(((SbExchange *) lfirst(lc))->building->row->name));
-	next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
-	tried_swap = ((SbExchange *) linitial(exchanges))->building->row->id;
+	runner->next_swap = TimestampTzPlusMilliseconds(sb_clock_now(), SB_SWAP_RETRY_MS);
+	runner->tried_swap = ((SbExchange *) linitial(exchanges))->building->row->id;
 	if (sb_version_try_swap(exchanges))
 	{
 		SB_KILL_POINT("after_swap");
@@ -247,7 +240,7 @@ runner_slot_waits(void)
 {
 	XLogRecPtr restart;
 
-	if (!TimestampDifferenceExceeds(persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
+	if (!TimestampDifferenceExceeds(runner->persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
 		return false;
 	restart = sb_slot_restart_lsn(runner->db->dbid);
 	return restart != InvalidXLogRecPtr && runner->intake->position > restart && runner->intake->position - restart > SB_PERSIST_BYTES;
@@ -304,7 +297,7 @@ sb_runner_persist_positions(void)
 	sb_transaction_commit();
 	foreach (lc, runner->pipelines)
 		sb_pipeline_accept(lfirst(lc));
-	persisted_at = GetCurrentTimestamp();
+	runner->persisted_at = GetCurrentTimestamp();
 }
 
 static TimestampTz
@@ -372,8 +365,6 @@ runner_command(void)
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	if (sb_commands_next(runner->db, runner->intake->position) > sb_clock_now())
-		return false;
 	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, runner->chain_generation, &commit);
 	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
@@ -418,7 +409,7 @@ runner_next_chunk(TimestampTz now, TimestampTz *at)
 		if (due > now)
 			continue;
 		first = first ? first : pipeline;
-		if (next == NULL && pipeline->row->id > fed)
+		if (next == NULL && pipeline->row->id > runner->fed)
 			next = pipeline;
 	}
 	return next ? next : first;
@@ -473,8 +464,8 @@ runner_history(SbPipeline *pipeline)
 static void
 runner_chunk(SbPipeline *pipeline)
 {
-	fed_last = true;
-	fed = pipeline->row->id;
+	runner->fed_last = true;
+	runner->fed = pipeline->row->id;
 	if (pipeline->draining)
 		runner_drain(pipeline);
 	else
@@ -515,77 +506,166 @@ runner_timeout(TimestampTz wake)
 
 	if (wake != DT_NOEND)
 		timeout = Max(1, TimestampDifferenceMilliseconds(sb_clock_now(), wake));
-	if (runner->pending_position != InvalidXLogRecPtr && flush_retries > 0)
+	if (runner->pending_position != InvalidXLogRecPtr && runner->flush_retries > 0)
 	{
-		flush_retries--;
+		runner->flush_retries--;
 		timeout = timeout < 0 ? SB_FLUSH_RETRY_MS : Min(timeout, SB_FLUSH_RETRY_MS);
 	}
 	return timeout;
 }
 
+/* ---- activities ---- */
+
+static TimestampTz
+reload_due(void)
+{
+	return sb_intake_is_stale(runner->intake) ? DT_NOBEGIN : sb_postponed_next();
+}
+
+static bool
+reload_run(void)
+{
+	sb_runner_reload();
+	return false;
+}
+
+static TimestampTz
+session_due(void)
+{
+	return runner->awaiting_reset ? DT_NOBEGIN : DT_NOEND;
+}
+
+static bool
+session_run(void)
+{
+	if (!runner_await_reset() && runner->lane_kind == SB_LANE_LATE)
+		sb_runner_give_back();
+	return false;
+}
+
+static bool
+housekeeping_run(void)
+{
+	sb_housekeeping_run(sb_clock_now());
+	return true;
+}
+
+static TimestampTz
+swap_due(void)
+{
+	List *ready = sb_version_ready(runner->pipelines, runner->tried_swap);
+	TimestampTz due = ready ? runner->next_swap : DT_NOEND;
+
+	list_free_deep(ready);
+	return due;
+}
+
+static bool
+swap_run(void)
+{
+	runner_swap(sb_version_ready(runner->pipelines, runner->tried_swap));
+	return true;
+}
+
+static TimestampTz
+command_due(void)
+{
+	return sb_commands_next(runner->db, runner->intake->position);
+}
+
+static TimestampTz
+always_due(void)
+{
+	return DT_NOBEGIN;
+}
+
+static TimestampTz
+chunk_due(void)
+{
+	TimestampTz at;
+
+	(void) runner_next_chunk(DT_NOBEGIN, &at);
+	return at;
+}
+
+/* By turns with the bundles, where there is something in the ring all the time. */
+static bool
+chunk_run(void)
+{
+	TimestampTz at;
+	SbPipeline *next = runner_next_chunk(sb_clock_now(), &at);
+
+	if (next == NULL || (!runner->awaiting_reset && runner->fed_last && sb_intake_has_frames(runner->intake)))
+		return false;
+	runner_chunk(next);
+	return true;
+}
+
+static TimestampTz
+bundle_due(void)
+{
+	return sb_intake_has_frames(runner->intake) ? DT_NOBEGIN : runner_next_wake();
+}
+
+static bool
+bundle_run(void)
+{
+	runner->fed_last = false;
+	runner_bundle();
+	return true;
+}
+
+/* In the order in which they are looked at. */
+static const SbActivity activities[] = {
+    {.name = "reload", .lanes = {true, true}, .without_session = true, .due = reload_due, .run = reload_run},
+    {.name = "session", .lanes = {true, true}, .without_session = true, .due = session_due, .run = session_run},
+    {.name = "wait for a laggard", .lanes = {[SB_LANE_MAIN] = true}, .due = sb_runner_joiner_due, .run = sb_runner_waits_for_joiner},
+    {.name = "housekeeping", .lanes = {[SB_LANE_MAIN] = true}, .due = sb_housekeeping_next, .run = housekeeping_run},
+    {.name = "exchange of versions", .lanes = {[SB_LANE_MAIN] = true}, .due = swap_due, .run = swap_run},
+    {.name = "command", .lanes = {[SB_LANE_MAIN] = true}, .due = command_due, .run = runner_command},
+    {.name = "join", .lanes = {[SB_LANE_LATE] = true}, .due = always_due, .run = sb_runner_join},
+    /* a queue is there without a session */
+    {.name = "chunk", .lanes = {true, true}, .without_session = true, .due = chunk_due, .run = chunk_run},
+    {.name = "bundle", .lanes = {true, true}, .due = bundle_due, .run = bundle_run},
+};
+
+static void
+runner_rest(TimestampTz wake)
+{
+	runner->fed_last = false;
+	if (!runner->awaiting_reset)
+	{
+		runner_try_confirm();
+		if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
+			sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
+		pgstat_report_stat(true);
+	}
+	sb_worker_sleep(runner_timeout(wake));
+}
+
 static void
 runner_turn(void)
 {
-	TimestampTz now, wake, chunk_at, swap_at;
-	SbPipeline *next;
-	List *ready;
+	TimestampTz wake = DT_NOEND;
 
-	if (sb_intake_is_stale(runner->intake) || sb_postponed_next() <= sb_clock_now())
-		sb_runner_reload();
-	if (runner->awaiting_reset && !runner_await_reset())
+	for (int i = 0; i < lengthof(activities); i++)
 	{
-		if (runner->lane_kind == SB_LANE_LATE)
-			sb_runner_give_back();
-		/* a queue is there without a session */
-		next = runner_next_chunk(sb_clock_now(), &chunk_at);
-		if (next)
-			runner_chunk(next);
-		else
-			sb_worker_sleep(runner_timeout(sb_postponed_next()));
-		return;
+		const SbActivity *activity = &activities[i];
+		TimestampTz due;
+
+		if (!activity->lanes[runner->lane_kind] || (runner->awaiting_reset && !activity->without_session))
+			continue;
+		due = activity->due();
+		if (due <= sb_clock_now())
+		{
+			if (activity->run())
+				return;
+			due = activity->due();
+		}
+		if (due != DT_NOBEGIN)
+			wake = Min(wake, due);
 	}
-	if (runner->lane_kind == SB_LANE_MAIN && sb_runner_waits_for_joiner())
-		return;
-	if (runner->lane_kind == SB_LANE_MAIN && sb_housekeeping_next() <= sb_clock_now())
-	{
-		sb_housekeeping_run(sb_clock_now());
-		return;
-	}
-	ready = runner->lane_kind == SB_LANE_MAIN ? sb_version_ready(runner->pipelines, tried_swap) : NIL;
-	swap_at = ready ? next_swap : DT_NOEND;
-	if (swap_at <= sb_clock_now())
-	{
-		runner_swap(ready);
-		return;
-	}
-	list_free_deep(ready);
-	if (runner->lane_kind == SB_LANE_MAIN && runner_command())
-		return;
-	if (runner->lane_kind == SB_LANE_LATE && sb_runner_join())
-		return;
-	wake = runner_next_wake();
-	now = sb_clock_now();
-	next = runner_next_chunk(now, &chunk_at);
-	/* by turns, where there is something in the ring all the time */
-	if (next && !(fed_last && sb_intake_has_frames(runner->intake)))
-	{
-		runner_chunk(next);
-		return;
-	}
-	fed_last = false;
-	if (sb_intake_has_frames(runner->intake) || wake <= now)
-	{
-		runner_bundle();
-		return;
-	}
-	runner_try_confirm();
-	if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
-		sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
-	pgstat_report_stat(true);
-	wake = Min(Min(wake, chunk_at), sb_postponed_next());
-	if (runner->lane_kind == SB_LANE_MAIN)
-		wake = Min(Min(wake, sb_commands_next(runner->db, runner->intake->position)), Min(sb_housekeeping_next(), swap_at));
-	sb_worker_sleep(runner_timeout(wake));
+	runner_rest(wake);
 }
 
 void

@@ -18,17 +18,18 @@ static SbRunner *const runner = &sb_the_runner;
 /* One that is so near is as good as there. */
 #define SB_JOIN_BYTES (256 * 1024)
 
-/* A laggard is as good as here: it may come to this place while nothing further is taken. True: it has. */
+TimestampTz
+sb_runner_joiner_due(void)
+{
+	return runner->db->joining ? runner->next_join : DT_NOEND;
+}
+
 bool
 sb_runner_waits_for_joiner(void)
 {
-	static TimestampTz next = 0;
-	TimestampTz now;
-	TimestampTz until;
+	TimestampTz now = sb_clock_now();
+	TimestampTz until = TimestampTzPlusMilliseconds(now, SB_JOIN_WAIT_MS);
 
-	if (!runner->db->joining || (now = sb_clock_now()) < next)
-		return false;
-	until = TimestampTzPlusMilliseconds(now, SB_JOIN_WAIT_MS);
 	sb_lane_hold(runner->db, runner->intake->position);
 	while (!sb_intake_is_stale(runner->intake) && now < until)
 	{
@@ -37,7 +38,7 @@ sb_runner_waits_for_joiner(void)
 		now = sb_clock_now();
 	}
 	sb_lane_go_on(runner->db);
-	next = TimestampTzPlusMilliseconds(now, SB_JOIN_INTERVAL_MS);
+	runner->next_join = TimestampTzPlusMilliseconds(now, SB_JOIN_INTERVAL_MS);
 	return sb_intake_is_stale(runner->intake);
 }
 

@@ -34,7 +34,27 @@ typedef struct SbRunner
 	/* what may be confirmed once the commit is flushed */
 	XLogRecPtr pending_commit;
 	XLogRecPtr pending_position;
+	int flush_retries;
+	TimestampTz persisted_at; /* when positions were last written without rows */
+
+	int32 fed;             /* the pipeline that had the last chunk of its history, or queue */
+	bool fed_last;         /* since the last bundle of the ring */
+	TimestampTz next_swap; /* not before: a lock was not to be had ... */
+	int32 tried_swap;      /* ... by this version */
+	TimestampTz next_join; /* a laggard is not waited for before */
 } SbRunner;
+
+/* What a runner may have to do in a turn. */
+typedef struct SbActivity
+{
+	const char *name;
+	bool lanes[SB_NLANES]; /* whose it is */
+	bool without_session;  /* also while there is no session of the reader to take frames from */
+	/* When it is to be run, as far as can be told; DT_NOBEGIN: now, DT_NOEND: not until something happens. */
+	TimestampTz (*due)(void);
+	/* True: the turn is over. False: there was nothing to do, or the rest of the turn goes on with it. */
+	bool (*run)(void);
+} SbActivity;
 
 /* The one of this process. */
 extern SbRunner sb_the_runner;
@@ -60,7 +80,9 @@ extern void sb_runner_request_rewind(void);
 /* ---- sb_runner_join.c ---- */
 /* Its queue has been taken to the end: it is linked to what it reads, here or in the first lane. */
 extern void sb_runner_drained(SbPipeline *reader);
-/* A laggard is as good as here: it may come to this place while nothing further is taken. True: it has. */
+/* When a laggard that is as good as here may be waited for; DT_NOEND: there is none. */
+extern TimestampTz sb_runner_joiner_due(void);
+/* It may come to this place while nothing further is taken. True: it has. */
 extern bool sb_runner_waits_for_joiner(void);
 /* For the second lane, which waits for its reader: where there can be none, all go back to where they were, to the first, which then goes back for them. */
 extern void sb_runner_give_back(void);
