@@ -344,9 +344,9 @@ backfill_start_scan(SbBackfillStep *step)
 }
 
 static bool
-backfill_open(SbFeed *feed)
+backfill_open(SbRowSource *row_source)
 {
-	SbBackfillStep *step = feed->arg;
+	SbBackfillStep *step = row_source->arg;
 	SbPipeline *pipeline = step->pipeline;
 	MemoryContext old = MemoryContextSwitchTo(step->context);
 
@@ -372,9 +372,9 @@ backfill_open(SbFeed *feed)
 }
 
 static int
-backfill_next(SbFeed *feed, SbRow **rows)
+backfill_next(SbRowSource *row_source, SbRow **rows)
 {
-	SbBackfillStep *step = feed->arg;
+	SbBackfillStep *step = row_source->arg;
 	int n = sb_scan_next(step->scan, rows, SB_BACKFILL_ROWS);
 
 	step->rows += n;
@@ -382,9 +382,9 @@ backfill_next(SbFeed *feed, SbRow **rows)
 }
 
 static void
-backfill_close(SbFeed *feed)
+backfill_close(SbRowSource *row_source)
 {
-	SbBackfillStep *step = feed->arg;
+	SbBackfillStep *step = row_source->arg;
 
 	sb_scan_end(step->scan);
 	UnregisterSnapshot(step->snapshot);
@@ -401,11 +401,11 @@ backfill_close(SbFeed *feed)
 	step->done(step);
 }
 
-SbFeed
-sb_backfill_feed(SbBackfillStep *step)
+SbRowSource
+sb_backfill_rows(SbBackfillStep *step)
 {
 	step->context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam backfill", ALLOCSET_DEFAULT_SIZES);
-	return (SbFeed){.pipeline = step->pipeline, .asked_for = true, .arg = step, .open = backfill_open, .next = backfill_next, .close = backfill_close};
+	return (SbRowSource){.pipeline = step->pipeline, .asked_for = true, .arg = step, .open = backfill_open, .next = backfill_next, .close = backfill_close};
 }
 
 void

@@ -17,9 +17,9 @@
 
 #include "postgres.h"
 #include "access/transam.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_cut.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_row_source.h"
 #include "runtime/sb_scan.h"
 
 /*
@@ -61,8 +61,8 @@ typedef struct SbBackfillStep
 	SbCut *cut; /* where the snapshot meets the stream; NULL: there is no stream */
 } SbBackfillStep;
 
-/* A step as a feed for one bundle; it is refused where the source is locked, or a snapshot cannot be had just now. */
-extern SbFeed sb_backfill_feed(SbBackfillStep *step);
+/* A step as a row source for one bundle; it is refused where the source is locked, or a snapshot cannot be had just now. */
+extern SbRowSource sb_backfill_rows(SbBackfillStep *step);
 /* After the bundle, whatever has become of it. `committed`: the stream leaves out from now on what the step has seen. */
 extern void sb_backfill_end(SbBackfillStep *step, bool committed);
 /* May the next step be run, the stream being at `position`? Forgets a cut that has done its work. */

@@ -82,8 +82,8 @@ typedef struct SbBundleRun
 {
 	SbIntake *intake;
 	List *pipelines;
-	SbFeed *feed; /* NULL: rows come from the ring */
-	bool refused; /* the feed could not be opened */
+	SbRowSource *row_source; /* NULL: rows come from the ring */
+	bool refused;            /* it could not be opened */
 	TimestampTz started;
 	SbIntakeStop stop;
 	pg_atomic_uint32 *chain_generation;
@@ -130,25 +130,25 @@ bundle_take(SbBundleRun *run)
 }
 
 static void
-bundle_take_feed(SbBundleRun *run)
+bundle_take_rows_of(SbBundleRun *run)
 {
-	SbFeed *feed = run->feed;
+	SbRowSource *row_source = run->row_source;
 	SbRow *rows;
 	int n;
 
-	sb_pipeline_at_work(feed->pipeline, true);
-	run->refused = !feed->open(feed);
+	sb_pipeline_at_work(row_source->pipeline, true);
+	run->refused = !row_source->open(row_source);
 	if (run->refused)
 		return;
-	while ((n = feed->next(feed, &rows)) > 0)
+	while ((n = row_source->next(row_source, &rows)) > 0)
 	{
-		sb_pipeline_rows(feed->pipeline, rows, 0, n);
+		sb_pipeline_rows(row_source->pipeline, rows, 0, n);
 		sb_worker_check();
 	}
-	feed->close(feed);
+	row_source->close(row_source);
 }
 
-/* All that was done is void: half a transaction, whose rest comes again from its beginning, or nothing to feed. */
+/* All that was done is void: half a transaction, whose rest comes again from its beginning, or no row to be had. */
 static void
 bundle_give_up(SbBundleRun *run)
 {
@@ -183,8 +183,8 @@ bundle_run_plainly(SbBundleRun *run)
 	sb_transaction_begin();
 	foreach (lc, run->pipelines)
 		sb_pipeline_begin_bundle(lfirst(lc), run->started);
-	if (run->feed)
-		bundle_take_feed(run);
+	if (run->row_source)
+		bundle_take_rows_of(run);
 	else
 		bundle_take(run);
 	if (run->refused || (run->stop == SB_INTAKE_RESET && intake->in_transaction))
@@ -197,10 +197,10 @@ bundle_run_plainly(SbBundleRun *run)
 		SbPipeline *pipeline = lfirst(lc);
 
 		/* what was fed to it is in its cells, and comes to an end here */
-		sb_pipeline_at_work(pipeline, run->feed && run->feed->pipeline == pipeline);
+		sb_pipeline_at_work(pipeline, run->row_source && run->row_source->pipeline == pipeline);
 		if (pipeline->queue_pending && pipeline->upstream)
 			sb_queue_take(pipeline);
-		sb_pipeline_end_bundle(pipeline, intake->position, run->feed ? pipeline->progress.commit_time : intake->last_commit_time,
+		sb_pipeline_end_bundle(pipeline, intake->position, run->row_source ? pipeline->progress.commit_time : intake->last_commit_time,
 		                       bundle_is_idle(pipeline, intake, run->started));
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
@@ -222,7 +222,7 @@ typedef struct SbCareful
 {
 	SbIntake *intake;
 	SbPipeline *pipeline;
-	SbFeed *feed; /* NULL: it has none */
+	SbRowSource *row_source; /* NULL: it has none */
 	bool refused;
 	SbRow *rows;
 	int lo, hi;
@@ -317,7 +317,7 @@ careful_rows(SbCareful *careful, int lo, int hi)
 		return;
 	CHECK_FOR_INTERRUPTS();
 	/* a part of its own, as far as time is concerned */
-	sb_pipeline_at_work(pipeline, careful->feed != NULL);
+	sb_pipeline_at_work(pipeline, careful->row_source != NULL);
 	careful->lo = lo;
 	careful->hi = hi;
 	if (sb_try(careful_range, careful, &error))
@@ -331,17 +331,17 @@ careful_rows(SbCareful *careful, int lo, int hi)
 }
 
 static void
-careful_feed(SbCareful *careful)
+careful_rows_of(SbCareful *careful)
 {
-	SbFeed *feed = careful->feed;
+	SbRowSource *row_source = careful->row_source;
 	int nrows;
 
-	careful->refused = !feed->open(feed);
+	careful->refused = !row_source->open(row_source);
 	if (careful->refused)
 		return;
-	while ((nrows = feed->next(feed, &careful->rows)) > 0)
+	while ((nrows = row_source->next(row_source, &careful->rows)) > 0)
 		careful_rows(careful, 0, nrows);
-	feed->close(feed);
+	row_source->close(row_source);
 }
 
 /* What was queued while it did not run comes before what is new. */
@@ -369,8 +369,8 @@ careful_pipeline(void *arg)
 	int part = 0;
 	int nrows;
 
-	if (careful->feed)
-		careful_feed(careful);
+	if (careful->row_source)
+		careful_rows_of(careful);
 	else if (pipeline->upstream)
 	{
 		if (pipeline->queue_pending)
@@ -383,7 +383,7 @@ careful_pipeline(void *arg)
 		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
 			careful_rows(careful, 0, nrows);
 	}
-	sb_pipeline_end_bundle(pipeline, intake->position, careful->feed ? pipeline->progress.commit_time : intake->last_commit_time, careful->idle);
+	sb_pipeline_end_bundle(pipeline, intake->position, careful->row_source ? pipeline->progress.commit_time : intake->last_commit_time, careful->idle);
 	sb_letters_write();
 }
 
@@ -451,11 +451,11 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	foreach (lc, run->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .feed = run->feed && run->feed->pipeline == pipeline ? run->feed : NULL, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .row_source = run->row_source && run->row_source->pipeline == pipeline ? run->row_source : NULL, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
-		sb_pipeline_at_work(pipeline, careful.feed != NULL);
+		sb_pipeline_at_work(pipeline, careful.row_source != NULL);
 		if (pipeline->row->id == run->culprit)
 			error = run->error;
 		else if (sb_try(careful_pipeline, &careful, &error))
@@ -467,7 +467,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		sb_work_on_other();
 		if (sb_error_is_of_server(error))
 			ReThrowError(error);
-		if (careful.feed && careful.feed->asked_for && sb_error_is_transient(error->sqlerrcode))
+		if (careful.row_source && careful.row_source->asked_for && sb_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_leave_out(pipeline, error, run->intake);
@@ -600,9 +600,9 @@ sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generat
 }
 
 SbBundleEnd
-sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .feed = feed, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .row_source = row_source, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
 
 	Assert(intake->nrows == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);

@@ -11,13 +11,14 @@
 #include "postgres.h"
 #include "runtime/sb_intake.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_row_source.h"
 
 typedef enum SbBundleEnd
 {
 	SB_BUNDLE_DONE,
 	SB_BUNDLE_RELOAD,  /* done, and the pipelines have changed */
 	SB_BUNDLE_RESET,   /* a RESET frame is next; an unfinished transaction was rolled back */
-	SB_BUNDLE_NOTHING, /* of a feed that could not be opened: rolled back */
+	SB_BUNDLE_NOTHING, /* of a row source that could not be opened: rolled back */
 	SB_BUNDLE_FAILED   /* done, and a pipeline was set to failed */
 } SbBundleEnd;
 
@@ -29,25 +30,8 @@ typedef enum SbBundleEnd
 extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation,
                                  XLogRecPtr *commit_lsn);
 
-/*
- * Rows that do not come through the ring, for one pipeline (and those that read its result): they make a bundle of their own, between
- * two of the ring's. Where one fails, all is opened and read anew in the careful run.
- */
-typedef struct SbFeed
-{
-	SbPipeline *pipeline;
-	bool asked_for; /* by somebody who waits to be told of an error */
-	void *arg;
-	/* In the bundle's transaction, before the first row. False: nothing can be done now; the transaction is given up. */
-	bool (*open)(struct SbFeed *feed);
-	/* The next rows, good until the next call. 0: there are none. */
-	int (*next)(struct SbFeed *feed, SbRow **rows);
-	/* The rows are in the cells; what is written now commits with them. */
-	void (*close)(struct SbFeed *feed);
-} SbFeed;
-
 /* The same for a bundle of these rows. SB_BUNDLE_NOTHING: it could not be opened. */
-extern SbBundleEnd sb_bundle_feed(SbIntake *intake, List *pipelines, SbFeed *feed, pg_atomic_uint32 *chain_generation,
-                                  uint32 seen_chain_generation, XLogRecPtr *commit_lsn);
+extern SbBundleEnd sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, pg_atomic_uint32 *chain_generation,
+                                      uint32 seen_chain_generation, XLogRecPtr *commit_lsn);
 
 #endif

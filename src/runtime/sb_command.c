@@ -526,9 +526,9 @@ replay_done(SbCommand *command)
 }
 
 static SbBundleEnd
-command_feed(SbCommandRun *run, SbFeed *feed)
+command_run_rows(SbCommandRun *run, SbRowSource *row_source)
 {
-	return sb_bundle_feed(run->intake, run->pipelines, feed, &run->db->chain_generation, run->seen_chain_generation, run->commit);
+	return sb_bundle_run_rows(run->intake, run->pipelines, row_source, &run->db->chain_generation, run->seen_chain_generation, run->commit);
 }
 
 /* The next part of the range: so much that it takes neither too long nor too short a time. */
@@ -539,7 +539,7 @@ command_backfill(SbCommandRun *run)
 	SbBackfillStep step = {.pipeline = run->pipeline, .done = backfill_done, .arg = command};
 	TimestampTz started = sb_clock_now();
 	SbBundleEnd end;
-	SbFeed feed;
+	SbRowSource row_source;
 	int64 took;
 
 	if (command->lo == DT_NOEND && !backfill_try_begin(run))
@@ -555,8 +555,8 @@ command_backfill(SbCommandRun *run)
 		if (command->hi - command->lo > step_length)
 			step.range.hi = command->lo + step_length;
 	}
-	feed = sb_backfill_feed(&step);
-	end = command_feed(run, &feed);
+	row_source = sb_backfill_rows(&step);
+	end = command_run_rows(run, &row_source);
 	sb_backfill_end(&step, end == SB_BUNDLE_DONE || end == SB_BUNDLE_RELOAD);
 	took = (sb_clock_now() - started) / 1000;
 	if (end != SB_BUNDLE_NOTHING && took < SB_STEP_SHORT_MS && step_length < PG_INT64_MAX / 4)
@@ -570,12 +570,12 @@ static SbBundleEnd
 command_take_step(SbCommandRun *run)
 {
 	SbBundleEnd end;
-	SbFeed feed;
+	SbRowSource row_source;
 
 	if (command_is_backfill(run->command))
 		return command_backfill(run);
-	feed = sb_replay_feed(run->pipeline, run->command, replay_done);
-	end = command_feed(run, &feed);
+	row_source = sb_replay_rows(run->pipeline, run->command, replay_done);
+	end = command_run_rows(run, &row_source);
 	SB_KILL_POINT("after_replay_commit");
 	return end;
 }

@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 #include "runtime/sb_bundle.h"
+#include "runtime/sb_row_source.h"
 #include "runtime/sb_shmem.h"
 #include "utils/array.h"
 
@@ -72,9 +73,9 @@ extern void sb_commands_follow(int32 before, int32 next, bool backfilled);
 /* ---- sb_replay.c ---- */
 
 /*
- * The next dead letters of a command, as a feed for one bundle. All of them are deleted; those that fail again are new letters. `done` is
+ * The next dead letters of a command, as a row source for one bundle. All of them are deleted; those that fail again are new letters. `done` is
  * called in the bundle's transaction, with the command brought up to date.
  */
-extern SbFeed sb_replay_feed(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand *command));
+extern SbRowSource sb_replay_rows(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand *command));
 
 #endif

@@ -590,9 +590,9 @@ chunk_postpone(SbHistory *history)
 }
 
 static bool
-chunk_open(SbFeed *feed)
+chunk_open(SbRowSource *row_source)
 {
-	SbPipeline *pipeline = feed->pipeline;
+	SbPipeline *pipeline = row_source->pipeline;
 	SbHistory *history = history_of(pipeline);
 	SbChunk *chunk = &history->chunk;
 	TimestampTz now = GetCurrentTimestamp();
@@ -619,9 +619,9 @@ chunk_open(SbFeed *feed)
 }
 
 static int
-chunk_next(SbFeed *feed, SbRow **rows)
+chunk_next(SbRowSource *row_source, SbRow **rows)
 {
-	SbChunk *chunk = &history_of(feed->pipeline)->chunk;
+	SbChunk *chunk = &history_of(row_source->pipeline)->chunk;
 	int n = sb_scan_next(chunk->scan, rows, SB_HISTORY_ROWS);
 
 	chunk->rows += n;
@@ -629,9 +629,9 @@ chunk_next(SbFeed *feed, SbRow **rows)
 }
 
 static void
-chunk_close(SbFeed *feed)
+chunk_close(SbRowSource *row_source)
 {
-	SbPipeline *pipeline = feed->pipeline;
+	SbPipeline *pipeline = row_source->pipeline;
 	SbHistory *history = history_of(pipeline);
 	SbChunk *chunk = &history->chunk;
 	SbRegions *before = history->now;
@@ -662,8 +662,8 @@ chunk_close(SbFeed *feed)
 		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }
 
-SbFeed
-sb_history_feed(SbPipeline *pipeline)
+SbRowSource
+sb_history_rows(SbPipeline *pipeline)
 {
-	return (SbFeed){.pipeline = pipeline, .open = chunk_open, .next = chunk_next, .close = chunk_close};
+	return (SbRowSource){.pipeline = pipeline, .open = chunk_open, .next = chunk_next, .close = chunk_close};
 }

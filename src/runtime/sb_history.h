@@ -18,9 +18,9 @@
 #define SB_HISTORY_H
 
 #include "postgres.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_cut.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_row_source.h"
 #include "runtime/sb_scan.h"
 
 /*
@@ -33,8 +33,8 @@ extern bool sb_history_is_read(const SbPipeline *pipeline);
 
 /* When the next chunk may be read, the stream being at `position`; DT_NOEND: not before that has moved. */
 extern TimestampTz sb_history_next(const SbPipeline *pipeline, XLogRecPtr position);
-/* The next chunk, as a feed that is good for one bundle. */
-extern SbFeed sb_history_feed(SbPipeline *pipeline);
+/* The next chunk, as a row source that is good for one bundle. */
+extern SbRowSource sb_history_rows(SbPipeline *pipeline);
 /* The end of the last chunk's cut: what the stream has to come to before the next one. */
 extern XLogRecPtr sb_history_awaits(const SbPipeline *pipeline);
 

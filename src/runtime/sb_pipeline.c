@@ -219,7 +219,7 @@ void
 sb_pipeline_at_work(const SbPipeline *pipeline, bool fed)
 {
 	if (fed)
-		sb_work_on(SB_WORK_FEED, pipeline->row->id, pipeline->row->progress.bundles);
+		sb_work_on(SB_WORK_ROWS, pipeline->row->id, pipeline->row->progress.bundles);
 	else
 		sb_work_on(SB_WORK_STREAM, pipeline->row->id, pipeline->persisted);
 }

@@ -171,10 +171,10 @@ sb_queue_take(SbPipeline *reader)
 /* ---- chunks ---- */
 
 static bool
-chunk_open(SbFeed *feed)
+chunk_open(SbRowSource *row_source)
 {
-	SbPipeline *reader = feed->pipeline;
-	SbQueueScan *scan = feed->arg;
+	SbPipeline *reader = row_source->pipeline;
+	SbQueueScan *scan = row_source->arg;
 
 	sb_queue_begin(scan, reader);
 	/* before the rows: all that it has said up to this watermark is in the queue */
@@ -184,31 +184,31 @@ chunk_open(SbFeed *feed)
 }
 
 static int
-chunk_next(SbFeed *feed, SbRow **rows)
+chunk_next(SbRowSource *row_source, SbRow **rows)
 {
-	SbQueueScan *scan = feed->arg;
+	SbQueueScan *scan = row_source->arg;
 
 	if (scan->rows >= Min(sb_guc_bundle_rows, SB_QUEUE_CHUNK_ROWS) || (scan->rows > 0 && GetCurrentTimestamp() >= scan->until))
 		return 0;
-	sb_pipeline_at_work(feed->pipeline, true);
+	sb_pipeline_at_work(row_source->pipeline, true);
 	return sb_queue_next(scan, rows);
 }
 
 static void
-chunk_close(SbFeed *feed)
+chunk_close(SbRowSource *row_source)
 {
-	SbQueueScan *scan = feed->arg;
+	SbQueueScan *scan = row_source->arg;
 
 	sb_queue_end(scan);
 	if (scan->ended)
-		feed->pipeline->queue_watermark = scan->watermark;
+		row_source->pipeline->queue_watermark = scan->watermark;
 	SB_KILL_POINT("before_queue_commit");
 }
 
-SbFeed
-sb_queue_feed(SbPipeline *reader, SbQueueScan *scan)
+SbRowSource
+sb_queue_rows(SbPipeline *reader, SbQueueScan *scan)
 {
-	return (SbFeed){.pipeline = reader, .arg = scan, .open = chunk_open, .next = chunk_next, .close = chunk_close};
+	return (SbRowSource){.pipeline = reader, .arg = scan, .open = chunk_open, .next = chunk_next, .close = chunk_close};
 }
 
 static void

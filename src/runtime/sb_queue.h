@@ -14,8 +14,8 @@
 #define SB_QUEUE_H
 
 #include "postgres.h"
-#include "runtime/sb_bundle.h"
 #include "runtime/sb_pipeline.h"
+#include "runtime/sb_row_source.h"
 
 /* So many rows a chunk has at most: the reader of the first lane goes through what it writes within a few milliseconds. */
 #define SB_QUEUE_CHUNK_ROWS 10000
@@ -44,8 +44,8 @@ extern void sb_queue_end(SbQueueScan *scan);
 /* The reader takes all that there is. */
 extern void sb_queue_take(SbPipeline *reader);
 
-/* A chunk of the queue, as a feed for one bundle; the scan outlives it. */
-extern SbFeed sb_queue_feed(SbPipeline *reader, SbQueueScan *scan);
+/* A chunk of the queue, as a row source for one bundle; the scan outlives it. */
+extern SbRowSource sb_queue_rows(SbPipeline *reader, SbQueueScan *scan);
 /* Is it too long for one bundle, or can that not be told at once? */
 extern bool sb_queue_is_long(int32 reader);
 

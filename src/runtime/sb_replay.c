@@ -5,7 +5,7 @@
  * order in which they failed. What fails again is a dead letter like any other: a new one, with the new message, in the same transaction
  * in which the old one is deleted.
  *
- * MEMORY. A step's letters are in the context current when the feed was made.
+ * MEMORY. A step's letters are in the context current when the row source was made.
  */
 #include "postgres.h"
 
@@ -215,9 +215,9 @@ replay_make_rows(SbReplay *replay)
 }
 
 static bool
-replay_open(SbFeed *feed)
+replay_open(SbRowSource *row_source)
 {
-	SbReplay *replay = feed->arg;
+	SbReplay *replay = row_source->arg;
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
 
 	replay->nrows = 0;
@@ -231,9 +231,9 @@ replay_open(SbFeed *feed)
 }
 
 static int
-replay_next(SbFeed *feed, SbRow **rows)
+replay_next(SbRowSource *row_source, SbRow **rows)
 {
-	SbReplay *replay = feed->arg;
+	SbReplay *replay = row_source->arg;
 
 	if (replay->given)
 		return 0;
@@ -243,14 +243,14 @@ replay_next(SbFeed *feed, SbRow **rows)
 }
 
 static void
-replay_close(SbFeed *feed)
+replay_close(SbRowSource *row_source)
 {
-	SbReplay *replay = feed->arg;
+	SbReplay *replay = row_source->arg;
 	SbCommand *command = replay->command;
 	int64 failed = replay->pipeline->progress.dead - replay->dead;
 
 	(void) replay_run(replay, "DELETE FROM beam.dead_letter" SB_REPLAY_WHICH, replay->last_id, SPI_OK_DELETE);
-	/* the layout goes with this feed: another could have its address */
+	/* the layout goes with this source: another could have its address */
 	replay->pipeline->checked_layout = NULL;
 	replay->pipeline->changed = true;
 	command->last_id = replay->last_id;
@@ -260,8 +260,8 @@ replay_close(SbFeed *feed)
 	SB_KILL_POINT("before_replay_commit");
 }
 
-SbFeed
-sb_replay_feed(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand *command))
+SbRowSource
+sb_replay_rows(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand *command))
 {
 	SbReplay *replay = palloc0(sizeof(SbReplay));
 
@@ -269,5 +269,5 @@ sb_replay_feed(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand 
 	replay->pipeline = pipeline;
 	replay->command = command;
 	replay->done = done;
-	return (SbFeed){.pipeline = pipeline, .asked_for = true, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
+	return (SbRowSource){.pipeline = pipeline, .asked_for = true, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
 }

@@ -420,7 +420,7 @@ static void
 runner_drain(SbPipeline *reader)
 {
 	SbQueueScan scan = {0};
-	SbFeed feed = sb_queue_feed(reader, &scan);
+	SbRowSource row_source = sb_queue_rows(reader, &scan);
 	List *tree = list_make1(reader);
 	XLogRecPtr commit;
 	SbBundleEnd end;
@@ -434,7 +434,7 @@ runner_drain(SbPipeline *reader)
 		if (pipeline->upstream && list_member_ptr(tree, pipeline->upstream))
 			tree = lappend(tree, pipeline);
 	}
-	end = sb_bundle_feed(runner->intake, tree, &feed, &runner->db->chain_generation, runner->chain_generation, &commit);
+	end = sb_bundle_run_rows(runner->intake, tree, &row_source, &runner->db->chain_generation, runner->chain_generation, &commit);
 	list_free(tree);
 	runner_end_bundle(end, commit);
 	if (end != SB_BUNDLE_DONE)
@@ -448,11 +448,11 @@ runner_drain(SbPipeline *reader)
 static void
 runner_history(SbPipeline *pipeline)
 {
-	SbFeed feed = sb_history_feed(pipeline);
+	SbRowSource row_source = sb_history_rows(pipeline);
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	end = sb_bundle_feed(runner->intake, runner->pipelines, &feed, &runner->db->chain_generation, runner->chain_generation, &commit);
+	end = sb_bundle_run_rows(runner->intake, runner->pipelines, &row_source, &runner->db->chain_generation, runner->chain_generation, &commit);
 	runner_end_bundle(end, commit);
 	if (end == SB_BUNDLE_DONE)
 	{

@@ -33,7 +33,7 @@ typedef enum SbWorkKind
 	SB_WORK_NONE,   /* it rests */
 	SB_WORK_OTHER,  /* on nothing that somebody made; `at`: its turns, of a reader the place in the WAL that it reads */
 	SB_WORK_STREAM, /* on what comes to a pipeline; `at`: the pipeline's position */
-	SB_WORK_FEED,   /* on rows that a pipeline reads from tables; `at`: the pipeline's bundles */
+	SB_WORK_ROWS,   /* on rows that a pipeline reads from tables; `at`: the pipeline's bundles */
 	SB_WORK_CHANGE  /* on a change of a relation; `at`: its place in the WAL */
 } SbWorkKind;
 
@@ -41,7 +41,7 @@ typedef enum SbWorkKind
 static inline bool
 sb_work_is_of_pipeline(int32 kind)
 {
-	return kind == SB_WORK_STREAM || kind == SB_WORK_FEED;
+	return kind == SB_WORK_STREAM || kind == SB_WORK_ROWS;
 }
 
 /* The worker's place in the file. */
