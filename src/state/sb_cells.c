@@ -82,45 +82,20 @@ cells_match(const SbCells *cells, SbEntry *entry)
 	return cells->nkeys == 0 || sb_query_keys_equal(cells->query, keys, nulls, probe->keys, probe->nulls);
 }
 
-static int
-cells_compare_event(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	TimestampTz x = pairingheap_const_container(SbEntry, event_node, a)->event_timer;
-	TimestampTz y = pairingheap_const_container(SbEntry, event_node, b)->event_timer;
+/* The order of a heap whose first is what has the earliest time: a pairing heap gives the greatest. */
+#define CELLS_EARLIEST_FIRST(function, type, node, time)                                 \
+	static int function(const pairingheap_node *a, const pairingheap_node *b, void *arg) \
+	{                                                                                    \
+		TimestampTz x = pairingheap_const_container(type, node, a)->time;                \
+		TimestampTz y = pairingheap_const_container(type, node, b)->time;                \
+                                                                                         \
+		return (x < y) - (x > y);                                                        \
+	}
 
-	return x < y ? 1 : x > y ? -1
-	                         : 0;
-}
-
-static int
-cells_compare_processing(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	TimestampTz x = pairingheap_const_container(SbEntry, processing_node, a)->processing_timer;
-	TimestampTz y = pairingheap_const_container(SbEntry, processing_node, b)->processing_timer;
-
-	return x < y ? 1 : x > y ? -1
-	                         : 0;
-}
-
-static int
-cells_compare_hold(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	TimestampTz x = pairingheap_const_container(SbEntry, hold_node, a)->hold;
-	TimestampTz y = pairingheap_const_container(SbEntry, hold_node, b)->hold;
-
-	return x < y ? 1 : x > y ? -1
-	                         : 0;
-}
-
-static int
-cells_compare_stored(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	TimestampTz x = pairingheap_const_container(SbStoredWindow, event_node, a)->event_timer;
-	TimestampTz y = pairingheap_const_container(SbStoredWindow, event_node, b)->event_timer;
-
-	return x < y ? 1 : x > y ? -1
-	                         : 0;
-}
+CELLS_EARLIEST_FIRST(cells_compare_event, SbEntry, event_node, event_timer)
+CELLS_EARLIEST_FIRST(cells_compare_processing, SbEntry, processing_node, processing_timer)
+CELLS_EARLIEST_FIRST(cells_compare_hold, SbEntry, hold_node, hold)
+CELLS_EARLIEST_FIRST(cells_compare_stored, SbStoredWindow, event_node, event_timer)
 
 static void
 cells_lay_out(SbCells *cells)
