@@ -24,6 +24,7 @@
 #include "runtime/sb_lane.h"
 #include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
+#include "runtime/sb_worker_kind.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
@@ -39,12 +40,10 @@
 /* A worker that the postmaster was asked for but that has not reported; a launcher that restarted has no handle to ask. */
 #define SB_START_TIMEOUT_MS 10000
 
-static const char *const worker_types[SB_NROLES] = {"stream_beam reader", "stream_beam runner", "stream_beam late reader", "stream_beam late runner", "stream_beam guard"};
-static const char *const worker_functions[SB_NROLES] = {"stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_reader_main", "stream_beam_runner_main", "stream_beam_guard_main"};
-
 /* handles of the workers asked for, [database * SB_NROLES + role]; NULL: none */
 static BackgroundWorkerHandle **handles;
 static MemoryContext scan_context;
+static TimestampTz warned_at; /* that no background worker is free */
 
 void
 sb_launcher_register(void)
@@ -56,30 +55,50 @@ sb_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it. */
 static bool
-launcher_wants(SbDatabase *db, SbRole role)
+reader_wanted(const SbDatabase *db)
 {
-	if (role == SB_ROLE_GUARD)
-		return db->guard_wanted && (db->state == SB_DB_PROBE || db->state == SB_DB_RUN);
-	switch (db->state)
-	{
-		case SB_DB_PROBE:
-			return role == SB_ROLE_RUNNER;
-		case SB_DB_RUN:
-			if (sb_lane_of_role(role) == SB_LANE_LATE && db->nlaggards == 0)
-				return false;
-			/* where there are but queues to be taken none is needed; but a runner that has begun to take its frames waits for their end */
-			if (role == SB_ROLE_LATE_READER && sb_lane_least(db) == InvalidXLogRecPtr && db->workers[role].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
-				return false;
-			/* the runner makes the ring, as it does in the first lane before there is a reader */
-			if (role == SB_ROLE_LATE_READER && db->lanes[SB_LANE_LATE].ring == 0)
-				return false;
-			/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it */
-			return role == SB_ROLE_RUNNER || role == SB_ROLE_LATE_RUNNER || wal_level >= WAL_LEVEL_LOGICAL;
-		default:
-			return false;
-	}
+	return db->state == SB_DB_RUN && wal_level >= WAL_LEVEL_LOGICAL;
 }
+
+static bool
+runner_wanted(const SbDatabase *db)
+{
+	return db->state == SB_DB_PROBE || db->state == SB_DB_RUN;
+}
+
+static bool
+late_runner_wanted(const SbDatabase *db)
+{
+	return db->state == SB_DB_RUN && db->nlaggards > 0;
+}
+
+static bool
+late_reader_wanted(const SbDatabase *db)
+{
+	if (!reader_wanted(db) || db->nlaggards == 0)
+		return false;
+	/* where there are but queues to be taken none is needed; but a runner that has begun to take its frames waits for their end */
+	if (sb_lane_least(unconstify(SbDatabase *, db)) == InvalidXLogRecPtr && db->workers[SB_ROLE_LATE_READER].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
+		return false;
+	/* the runner makes the ring, as it does in the first lane before there is a reader */
+	return db->lanes[SB_LANE_LATE].ring != 0;
+}
+
+static bool
+guard_wanted(const SbDatabase *db)
+{
+	return db->guard_wanted && (db->state == SB_DB_PROBE || db->state == SB_DB_RUN);
+}
+
+const SbWorkerKind sb_worker_kinds[SB_NROLES] = {
+    [SB_ROLE_READER] = {.type = "stream_beam reader", .main = "stream_beam_reader_main", .wanted = reader_wanted},
+    [SB_ROLE_RUNNER] = {.type = "stream_beam runner", .main = "stream_beam_runner_main", .wanted = runner_wanted},
+    [SB_ROLE_LATE_READER] = {.type = "stream_beam late reader", .main = "stream_beam_reader_main", .wanted = late_reader_wanted},
+    [SB_ROLE_LATE_RUNNER] = {.type = "stream_beam late runner", .main = "stream_beam_runner_main", .wanted = late_runner_wanted},
+    [SB_ROLE_GUARD] = {.type = "stream_beam guard", .main = "stream_beam_guard_main", .wanted = guard_wanted},
+};
 
 /* Called once for each end of a worker that was running or starting, and for what a crash of the server has left. */
 static void
@@ -101,7 +120,7 @@ launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 	db->workers[role].restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
 	if (sb_work_is_hopeless(db->dbid, role))
 		ereport(WARNING,
-		        (errmsg("stream_beam: the %s of database %u has crashed %d times without coming further, and is not started again", worker_types[role], db->dbid, SB_CRASHES_OF_OURS),
+		        (errmsg("stream_beam: the %s of database %u has crashed %d times without coming further, and is not started again", sb_worker_kinds[role].type, db->dbid, SB_CRASHES_OF_OURS),
 		         errhint("Look above for what ended it. After mending the cause call pg_reload_conf().")));
 }
 
@@ -113,10 +132,9 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	SbWork *work = sb_work_place(db->dbid, role);
 	BackgroundWorkerHandle **handle = &handles[index * SB_NROLES + role];
 	BackgroundWorker description;
-	static TimestampTz warned_at = 0;
 
-	sb_worker_describe(&description, worker_functions[role], worker_types[role]);
-	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u", worker_types[role], db->dbid);
+	sb_worker_describe(&description, sb_worker_kinds[role].main, sb_worker_kinds[role].type);
+	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u", sb_worker_kinds[role].type, db->dbid);
 	description.bgw_main_arg = Int32GetDatum(index * SB_NROLES + role);
 	description.bgw_notify_pid = MyProcPid;
 
@@ -144,7 +162,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 		warned_at = now;
 		ereport(WARNING,
 		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-		         errmsg("could not start a %s: no background worker is free", worker_types[role]),
+		         errmsg("could not start a %s: no background worker is free", sb_worker_kinds[role].type),
 		         errhint("Raise max_worker_processes and restart the server.")));
 	}
 }
@@ -156,7 +174,7 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	SbDatabase *db = &sb_registry->databases[index];
 	SbWorker *worker = &db->workers[role];
 	BackgroundWorkerHandle *handle = handles[index * SB_NROLES + role];
-	bool wanted = launcher_wants(db, role);
+	bool wanted = sb_worker_kinds[role].wanted(db);
 	pid_t pid;
 
 	if (worker->state == SB_WORKER_STARTING)
@@ -244,7 +262,7 @@ launcher_tend_database(int index, TimestampTz now)
 	{
 		SbWorker *worker = &db->workers[role];
 
-		if (worker->state == SB_WORKER_STOPPED && launcher_wants(db, role) && worker->restart_at <= now && !launcher_database_exists(db->dbid))
+		if (worker->state == SB_WORKER_STOPPED && sb_worker_kinds[role].wanted(db) && worker->restart_at <= now && !launcher_database_exists(db->dbid))
 		{
 			LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 			db->state = SB_DB_NONE;
