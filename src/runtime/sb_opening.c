@@ -30,6 +30,8 @@ opening_run(void *arg)
 	/* expressions are folded */
 	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
 	opening->pipeline = sb_pipeline_open(opening->row, NULL, NULL);
+	/* what they read on the way goes with it */
+	MemoryContextSwitchTo(opening->pipeline->context);
 	sb_backfill_attach(opening->pipeline);
 	sb_history_attach(opening->pipeline);
 	sb_pipeline_retain(opening->pipeline, opening->context);

@@ -632,15 +632,16 @@ static const SbActivity activities[] = {
 static void
 runner_rest(TimestampTz wake)
 {
-	runner->fed_last = false;
 	if (!runner->awaiting_reset)
 	{
+		runner->fed_last = false;
 		runner_try_confirm();
 		if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
 			sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 		pgstat_report_stat(true);
 	}
-	sb_worker_sleep(runner_timeout(wake));
+	/* a reload within another activity may have postponed something */
+	sb_worker_sleep(runner_timeout(Min(wake, sb_postponed_next())));
 }
 
 static void

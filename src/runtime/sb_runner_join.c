@@ -21,7 +21,8 @@ static SbRunner *const runner = &sb_the_runner;
 TimestampTz
 sb_runner_joiner_due(void)
 {
-	return runner->db->joining ? runner->next_join : DT_NOEND;
+	/* nobody is woken for it: it comes with what wakes the runner anyway */
+	return runner->db->joining && sb_clock_now() >= runner->next_join ? DT_NOBEGIN : DT_NOEND;
 }
 
 bool

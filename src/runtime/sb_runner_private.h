@@ -80,7 +80,7 @@ extern void sb_runner_request_rewind(void);
 /* ---- sb_runner_join.c ---- */
 /* Its queue has been taken to the end: it is linked to what it reads, here or in the first lane. */
 extern void sb_runner_drained(SbPipeline *reader);
-/* When a laggard that is as good as here may be waited for; DT_NOEND: there is none. */
+/* A laggard is as good as here, and may be waited for now: DT_NOBEGIN; else DT_NOEND. */
 extern TimestampTz sb_runner_joiner_due(void);
 /* It may come to this place while nothing further is taken. True: it has. */
 extern bool sb_runner_waits_for_joiner(void);
