@@ -14,6 +14,12 @@ sb_error_is_raised(const ErrorData *error)
 bool
 sb_error_is_of_server(const ErrorData *error)
 {
+	return !sb_error_is_raised(error) && ERRCODE_TO_CATEGORY(error->sqlerrcode) == MAKE_SQLSTATE('5', '7', '0', '0', '0') && error->sqlerrcode != ERRCODE_QUERY_CANCELED;
+}
+
+bool
+sb_error_is_of_machine(const ErrorData *error)
+{
 	if (sb_error_is_raised(error))
 		return false;
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
@@ -21,8 +27,6 @@ sb_error_is_of_server(const ErrorData *error)
 		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
 			return true;
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
-			return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
 		default:
 			return error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
 	}

@@ -10,7 +10,12 @@
 extern bool sb_error_is_raised(const ErrorData *error);
 /* Is it a passing trouble of the server rather than of the data: then it is tried again later. */
 extern bool sb_error_is_transient(int sqlerrcode);
-/* Is it a trouble of the server as a whole, which no pipeline is to be blamed for? */
+/* Does the server, or this process, end? No pipeline is to be blamed for it. */
 extern bool sb_error_is_of_server(const ErrorData *error);
+/*
+ * Is it a trouble of disks, files or connections? It may be that of all, or that of a function which one pipeline calls: who meets it tries again,
+ * and neither a row nor, however often, the pipeline is given up for it.
+ */
+extern bool sb_error_is_of_machine(const ErrorData *error);
 
 #endif

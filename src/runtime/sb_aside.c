@@ -5,6 +5,7 @@
 
 #include "base/sb_guc.h"
 #include "base/sb_statement.h"
+#include "base/sb_error.h"
 #include "base/sb_transaction.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -212,7 +213,7 @@ sb_aside_put(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr positi
 
 	if (aside == NULL)
 		aside = aside_make(row->id);
-	if (++aside->tries > sb_guc_max_retries)
+	if (++aside->tries > sb_guc_max_retries && !sb_error_is_of_machine(error))
 	{
 		aside_forget(aside);
 		return false;

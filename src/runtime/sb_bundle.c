@@ -36,7 +36,7 @@ bundle_error_is_of_row(const ErrorData *error, bool strict)
 {
 	if (sb_error_is_raised(error))
 		return true;
-	if (sb_limit_is_cause(error) || sb_error_is_of_server(error))
+	if (sb_limit_is_cause(error) || sb_error_is_of_server(error) || sb_error_is_of_machine(error))
 		return false;
 	if (sb_error_is_transient(error->sqlerrcode))
 		return strict;

@@ -183,5 +183,31 @@ promise 'code_that_may_pass_is_the_row\'s_after_a_few_tries' => sub {
 	run(q{SELECT beam.drop_pipeline('p_takes')});
 };
 
+# 58P01 that is no RAISE: as far as a process can tell its disk may be gone
+promise 'file_that_a_function_does_not_find_is_its_pipelines_trouble' => sub {
+	run(q{CREATE FUNCTION loads_now() RETURNS void LANGUAGE plpgsql VOLATILE AS $$BEGIN IF (SELECT on_ FROM hold) THEN LOAD '$libdir/plugins/none'; END IF; END$$;
+		CREATE FUNCTION loads(k int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF k = 13 THEN PERFORM loads_now(); END IF; RETURN k; END$$; UPDATE hold SET on_ = true});
+	setup('loads', 'SELECT loads(k) AS k, count(*) AS n FROM SOURCE GROUP BY 1');
+	my $runner = pid_of($node, 'runner');
+	run('INSERT INTO e_loads VALUES (2, 13, 1), (3, 3, 1)');
+	is_retrying('loads', qr/^58P01 could not access file/);
+	others_go_on();
+	# more often than a row has that is at fault
+	wait_until($node, q{SELECT max(tries) >= 4 FROM beam.retry});
+	is(pid_of($node, 'runner'), $runner, 'no worker ends for it');
+	run('UPDATE hold SET on_ = false');
+	equal_to_batch($node, 'p_loads', 'no row is given up');
+	is(run('SELECT count(*) FROM beam.dead_letters'), 0, 'nor a letter written');
+	# ... nor one that is in the history
+	run(q{UPDATE hold SET on_ = true; SELECT beam.drop_pipeline('p_loads'); INSERT INTO e_loads VALUES (4, 13, 1)});
+	create_pipeline($node, 'p_loads', 'SELECT loads(k) AS k, count(*) AS n FROM e_loads GROUP BY 1');
+	is_retrying('loads', qr/^58P01 could not access file/);
+	others_go_on();
+	is(pid_of($node, 'runner'), $runner, 'no worker ends for it');
+	run('UPDATE hold SET on_ = false');
+	equal_to_batch($node, 'p_loads');
+	run(q{SELECT beam.drop_pipeline('p_loads')});
+};
+
 $node->stop;
 done_testing();
