@@ -30,6 +30,15 @@
 #include "varatt.h"
 #endif
 
+/* ---- lists ---- */
+
+#if PG_VERSION_NUM < 170000
+/* The outer loop runs once: it is there for the index. */
+#define foreach_ptr(type, var, lst)                      \
+	for (int var##__i = 0; var##__i >= 0; var##__i = -1) \
+		for (type *var = NULL; var##__i < list_length(lst) && (var = list_nth(lst, var##__i)) != NULL; var##__i++)
+#endif
+
 /* ---- assertions ---- */
 
 /* 16 took the second argument away from ExceptionalCondition(). A test that defines it puts this in front of the file's name. */

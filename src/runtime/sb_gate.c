@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "runtime/sb_gate.h"
 #include "runtime/sb_pipeline.h"
 #include "utils/memutils.h"
@@ -37,12 +38,8 @@ sb_gate_remove(SbPipeline *pipeline, const SbGateKind *kind)
 void *
 sb_gate_of(const SbPipeline *pipeline, const SbGateKind *kind)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind == kind)
 			return gate->gate;
 	}
@@ -52,12 +49,8 @@ sb_gate_of(const SbPipeline *pipeline, const SbGateKind *kind)
 bool
 sb_gates_leave_out(SbPipeline *pipeline, const SbRow *row)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->leaves_out && gate->kind->leaves_out(pipeline, gate->gate, row))
 			return true;
 	}
@@ -67,12 +60,8 @@ sb_gates_leave_out(SbPipeline *pipeline, const SbRow *row)
 bool
 sb_gates_leave_out_of(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->leaves_out_of && gate->kind->leaves_out_of(gate->gate, row, window))
 			return true;
 	}
@@ -82,12 +71,8 @@ sb_gates_leave_out_of(const SbPipeline *pipeline, const SbRow *row, SbWindow win
 bool
 sb_gates_spare(const SbPipeline *pipeline, const SbRow *row, SbWindowRange *range)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->spares && gate->kind->spares(gate->gate, row, range))
 			return true;
 	}
@@ -97,12 +82,8 @@ sb_gates_spare(const SbPipeline *pipeline, const SbRow *row, SbWindowRange *rang
 void
 sb_gates_emptied(SbPipeline *pipeline, const SbRow *row)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->emptied)
 			gate->kind->emptied(pipeline, gate->gate, row);
 	}
@@ -111,12 +92,8 @@ sb_gates_emptied(SbPipeline *pipeline, const SbRow *row)
 void
 sb_gates_reached(SbPipeline *pipeline, XLogRecPtr position)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->reached)
 			gate->kind->reached(pipeline, gate->gate, position);
 	}
@@ -125,12 +102,8 @@ sb_gates_reached(SbPipeline *pipeline, XLogRecPtr position)
 bool
 sb_gates_are_open(const SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->is_open && !gate->kind->is_open(gate->gate))
 			return false;
 	}
@@ -140,12 +113,8 @@ sb_gates_are_open(const SbPipeline *pipeline)
 bool
 sb_gates_judge_rows(const SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->leaves_out)
 			return true;
 	}
@@ -155,12 +124,8 @@ sb_gates_judge_rows(const SbPipeline *pipeline)
 void
 sb_gates_write(SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->write)
 			gate->kind->write(pipeline, gate->gate);
 	}
@@ -185,12 +150,8 @@ sb_gates_accept(SbPipeline *pipeline)
 void
 sb_gates_rollback(SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->gates)
+	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		const SbGate *gate = lfirst(lc);
-
 		if (gate->kind->rollback)
 			gate->kind->rollback(pipeline, gate->gate);
 	}

@@ -175,7 +175,7 @@ sb_lane_forget_returned(SbDatabase *db, const List *still)
 }
 
 XLogRecPtr
-sb_lane_least(SbDatabase *db)
+sb_lane_least(const SbDatabase *db)
 {
 	XLogRecPtr least = PG_UINT64_MAX;
 

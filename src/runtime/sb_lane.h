@@ -49,7 +49,7 @@ extern bool sb_lane_has_drained(SbDatabase *db, int32 pipeline, int64 *floor);
 /* For the first lane's runner, which has them open, or goes back for them; not of these ids, which were still the second lane's when it looked. */
 extern void sb_lane_forget_returned(SbDatabase *db, const List *still);
 /* What the slot has to keep for them; invalid: there are none. */
-extern XLogRecPtr sb_lane_least(SbDatabase *db);
+extern XLogRecPtr sb_lane_least(const SbDatabase *db);
 /* What it needs no longer is flushed. */
 extern void sb_lane_advance(SbDatabase *db, int32 pipeline, XLogRecPtr position);
 

@@ -80,7 +80,7 @@ late_reader_wanted(const SbDatabase *db)
 	if (!reader_wanted(db) || db->nlaggards == 0)
 		return false;
 	/* where there are but queues to be taken none is needed; but a runner that has begun to take its frames waits for their end */
-	if (sb_lane_least(unconstify(SbDatabase *, db)) == InvalidXLogRecPtr && db->workers[SB_ROLE_LATE_READER].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
+	if (sb_lane_least(db) == InvalidXLogRecPtr && db->workers[SB_ROLE_LATE_READER].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
 		return false;
 	/* the runner makes the ring, as it does in the first lane before there is a reader */
 	return db->lanes[SB_LANE_LATE].ring != 0;

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "runtime/sb_pipeline.h"
 #include "utils/memutils.h"
 
@@ -38,12 +39,8 @@ void
 sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 {
 	SbSinkRow row = {.pane = pane, .window = sb_cells_cell(pipeline->cells, entry)->window, .values = pipeline->out_values, .nulls = pipeline->out_nulls, .op = op};
-	ListCell *lc;
-
-	foreach (lc, pipeline->sinks)
+	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		const SbSink *sink = lfirst(lc);
-
 		if (op != 0 || sink->kind->wants_panes)
 			sink->kind->put(sink->sink, &row);
 	}
@@ -52,12 +49,8 @@ sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op
 void
 sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys, const bool *nulls)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->sinks)
+	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		const SbSink *sink = lfirst(lc);
-
 		if (sink->kind->remove)
 			sink->kind->remove(sink->sink, window, keys, nulls);
 	}
@@ -66,12 +59,8 @@ sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys,
 bool
 sb_pipeline_has_rows(const SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->sinks)
+	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		const SbSink *sink = lfirst(lc);
-
 		if (sink->kind->is_pending && sink->kind->is_pending(sink->sink))
 			return true;
 	}
@@ -81,12 +70,8 @@ sb_pipeline_has_rows(const SbPipeline *pipeline)
 void
 sb_pipeline_write_rows(SbPipeline *pipeline)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->sinks)
+	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		const SbSink *sink = lfirst(lc);
-
 		if (sink->kind->is_pending && sink->kind->is_pending(sink->sink))
 			sink->kind->write(sink->sink);
 	}
@@ -95,12 +80,8 @@ sb_pipeline_write_rows(SbPipeline *pipeline)
 void
 sb_pipeline_put_late(SbPipeline *pipeline, const SbLateEvent *event, const char *json)
 {
-	ListCell *lc;
-
-	foreach (lc, pipeline->sinks)
+	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		const SbSink *sink = lfirst(lc);
-
 		if (sink->kind->late)
 			sink->kind->late(sink->sink, event, json);
 	}
