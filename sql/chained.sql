@@ -226,5 +226,6 @@ SELECT name, state, error_message FROM beam.pipelines WHERE state <> 'running';
 \pset tuples_only on
 SELECT beam.drop_pipeline(name) FROM unnest('{large_all,large_shops,large,tick_hours,tick_minutes,visits_a_day,visits,pieces_session,pieces_sum,pieces,changes_sum,changes}'::text[]) name;
 \pset tuples_only off
-SELECT count(*) FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace AND relkind = 'r';
+-- queues are left to the runner
+SELECT count(*) FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace AND relkind = 'r' AND relname NOT LIKE 'queue%';
 DROP SCHEMA chained CASCADE;

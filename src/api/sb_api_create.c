@@ -364,7 +364,7 @@ sb_creation_check_source(SbCreation *creation)
 		/* looked at again: it may have been dropped, its result kept, until we have the lock */
 		creation->row.upstream = 0;
 		sb_api_enter(&saved);
-		sb_lock_relation(creation->plan->source, ShareLock);
+		sb_lock_relation(creation->plan->source, SB_LOCK_READ);
 		sb_api_leave(&saved);
 		create_find_upstream(creation);
 	}
@@ -383,8 +383,6 @@ create_fix_start(SbCreation *creation, SbDatabase *db)
 	(void) sb_pin_until_end();
 	if (creation->row.upstream == 0)
 		sb_source_add(db, source);
-	else
-		sb_at_commit_chain();
 	creation->row.progress.position = sb_pin_until_end();
 }
 

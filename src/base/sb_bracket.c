@@ -52,6 +52,12 @@ sb_bracket_is_elevated(void)
 	return nentered > 0 ? entered[nentered - 1].kind == SB_BRACKET_EXTENSION : is_worker;
 }
 
+bool
+sb_bracket_is_of_owner(void)
+{
+	return nentered > 0 && entered[nentered - 1].kind == SB_BRACKET_OWNER;
+}
+
 static void
 bracket_push(SbBracketKind kind)
 {

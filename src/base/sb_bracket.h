@@ -38,6 +38,8 @@ extern void sb_bracket_enter_owner(SbBracket *saved, Oid owner, const SbSettings
 extern void sb_bracket_leave(const SbBracket *saved);
 
 extern bool sb_bracket_is_elevated(void);
+/* Code of a pipeline's owner runs. */
+extern bool sb_bracket_is_of_owner(void);
 
 /* This process is a worker: it is elevated outside of brackets. */
 extern void sb_bracket_begin_worker(void);

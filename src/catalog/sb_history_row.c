@@ -59,11 +59,13 @@ sb_catalog_history(int32 pipeline)
 void
 sb_catalog_insert_history(const SbHistoryRow *row)
 {
-	Oid types[] = {INT4OID, INT2OID, OIDOID, INT8OID};
-	Datum values[] = {Int32GetDatum(row->pipeline), Int16GetDatum(row->part), ObjectIdGetDatum(row->type), Int64GetDatum(row->estimated_rows)};
+	Oid types[] = {INT4OID, INT2OID, OIDOID, INT8OID, TEXTOID};
+	Datum values[] = {
+	    Int32GetDatum(row->pipeline), Int16GetDatum(row->part), ObjectIdGetDatum(row->type), Int64GetDatum(row->estimated_rows),
+	    CStringGetTextDatum(row->snapshot ? row->snapshot : "")};
 
-	sb_sql_run("INSERT INTO beam.history (pipeline, part, part_type, estimated_rows) VALUES ($1, $2, $3, $4)",
-	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.history (pipeline, part, part_type, estimated_rows, snapshot) VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot)",
+	           lengthof(types), types, values, row->snapshot ? NULL : "    n", SPI_OK_INSERT);
 }
 
 void

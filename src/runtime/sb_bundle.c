@@ -86,8 +86,6 @@ typedef struct SbBundleRun
 	bool refused;            /* it could not be opened */
 	TimestampTz started;
 	SbIntakeStop stop;
-	pg_atomic_uint32 *chain_generation;
-	uint32 seen_chain_generation;
 	bool wrote;
 	/* what ended the plain run at a limit: that pipeline is left out of the careful one; 0: none */
 	int32 culprit;
@@ -112,7 +110,7 @@ bundle_take(SbBundleRun *run)
 			sb_pipeline_at_work(lfirst(lc), false);
 			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
 		}
-		sb_work_on_other();
+		sb_pipeline_rests();
 		if (intake->nrows > done)
 			SB_KILL_POINT("after_rows");
 		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
@@ -142,6 +140,8 @@ bundle_take_rows_of(SbBundleRun *run)
 		return;
 	while ((n = row_source->next(row_source, &rows)) > 0)
 	{
+		/* it is limited by its size */
+		sb_pipeline_at_work(row_source->pipeline, true);
 		sb_pipeline_rows(row_source->pipeline, rows, 0, n);
 		sb_worker_check();
 	}
@@ -159,19 +159,6 @@ bundle_give_up(SbBundleRun *run)
 	sb_statements_abort();
 	foreach (lc, run->pipelines)
 		sb_pipeline_rollback(lfirst(lc));
-}
-
-/*
- * A pipeline was made that reads the result of one that this bundle has written to: its rows would be missed. The creation held the
- * result locked, so it was committed before our first row there. Rare; the worker starts anew, with both.
- */
-static void
-bundle_check_chains(SbBundleRun *run)
-{
-	if (pg_atomic_read_u32(run->chain_generation) != run->seen_chain_generation)
-		ereport(ERROR,
-		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		         errmsg("a pipeline has been chained to another while a bundle was run: the bundle is run again")));
 }
 
 static void
@@ -205,9 +192,8 @@ bundle_run_plainly(SbBundleRun *run)
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
-	sb_work_on_other();
+	sb_pipeline_rests();
 	sb_letters_write();
-	bundle_check_chains(run);
 	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
 	SB_KILL_POINT("before_commit");
 	sb_transaction_commit();
@@ -316,7 +302,6 @@ careful_rows(SbCareful *careful, int lo, int hi)
 	if (lo == hi)
 		return;
 	CHECK_FOR_INTERRUPTS();
-	/* a part of its own, as far as time is concerned */
 	sb_pipeline_at_work(pipeline, careful->row_source != NULL);
 	careful->lo = lo;
 	careful->hi = hi;
@@ -455,6 +440,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
+		sb_limit_again(&pipeline->limit);
 		sb_pipeline_at_work(pipeline, careful.row_source != NULL);
 		if (pipeline->row->id == run->culprit)
 			error = run->error;
@@ -464,7 +450,8 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 			run->refused = run->refused || careful.refused;
 			continue;
 		}
-		sb_work_on_other();
+		sb_limit_waited(error);
+		sb_pipeline_rests();
 		if (sb_error_is_of_server(error))
 			ReThrowError(error);
 		if (careful.row_source && careful.row_source->asked_for && sb_error_is_transient(error->sqlerrcode))
@@ -479,13 +466,12 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
 		*failed = true;
 	}
-	sb_work_on_other();
+	sb_pipeline_rests();
 	foreach (lc, run->pipelines)
 	{
 		sb_chain_finish_held(lfirst(lc));
 		((SbPipeline *) lfirst(lc))->chain_held = false;
 	}
-	bundle_check_chains(run);
 	run->wrote = true;
 	MemoryContextSwitchTo(old);
 	SB_KILL_POINT("before_careful_commit");
@@ -526,7 +512,8 @@ bundle_try_plainly(SbBundleRun *run)
 			run->culprit = sb_work->what;
 			run->error = error;
 		}
-		sb_work_on_other();
+		sb_limit_waited(error);
+		sb_pipeline_rests();
 		AbortCurrentTransaction();
 		sb_statements_abort();
 		foreach (lc, run->pipelines)
@@ -564,13 +551,17 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	bool failed = false;
 	bool complete = true;
 	bool begun;
+	ListCell *lc;
 
 	*commit_lsn = InvalidXLogRecPtr;
 	error_context_stack = &context;
+	sb_limit_begin_whole();
 	begun = sb_limit_begin();
 	if (!bundle_try_plainly(run))
 		complete = bundle_run_carefully(run, &failed);
 	sb_limit_end(begun);
+	foreach (lc, run->pipelines)
+		((SbPipeline *) lfirst(lc))->slow = sb_limit_settle(&((SbPipeline *) lfirst(lc))->limit, ((SbPipeline *) lfirst(lc))->row->id);
 	error_context_stack = context.previous;
 	if (run->error)
 		FreeErrorData(run->error);
@@ -592,17 +583,17 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 }
 
 SbBundleEnd
-sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = sb_clock_now()};
 
 	return bundle_run(&run, commit_lsn);
 }
 
 SbBundleEnd
-sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation, XLogRecPtr *commit_lsn)
+sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .row_source = row_source, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now(), .chain_generation = chain_generation, .seen_chain_generation = seen_chain_generation};
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .row_source = row_source, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now()};
 
 	Assert(intake->nrows == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);

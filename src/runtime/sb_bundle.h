@@ -24,14 +24,12 @@ typedef enum SbBundleEnd
 
 /*
  * Runs a bundle over what the intake has, waiting for the end of a transaction once it has begun. `pipelines`: each after the one
- * whose result it reads. Error if *chain_generation is not what was seen when they were opened. *commit_lsn: of its own transaction,
+ * whose result it reads. *commit_lsn: of its own transaction,
  * InvalidXLogRecPtr if it wrote nothing.
  */
-extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, pg_atomic_uint32 *chain_generation, uint32 seen_chain_generation,
-                                 XLogRecPtr *commit_lsn);
+extern SbBundleEnd sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn);
 
 /* The same for a bundle of these rows. SB_BUNDLE_NOTHING: it could not be opened. */
-extern SbBundleEnd sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, pg_atomic_uint32 *chain_generation,
-                                      uint32 seen_chain_generation, XLogRecPtr *commit_lsn);
+extern SbBundleEnd sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, XLogRecPtr *commit_lsn);
 
 #endif

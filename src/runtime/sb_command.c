@@ -423,7 +423,6 @@ typedef struct SbCommandRun
 	SbIntake *intake;
 	List *pipelines;
 	SbDatabase *db;
-	uint32 seen_chain_generation;
 	XLogRecPtr *commit;
 } SbCommandRun;
 
@@ -528,7 +527,7 @@ replay_done(SbCommand *command)
 static SbBundleEnd
 command_run_rows(SbCommandRun *run, SbRowSource *row_source)
 {
-	return sb_bundle_run_rows(run->intake, run->pipelines, row_source, &run->db->chain_generation, run->seen_chain_generation, run->commit);
+	return sb_bundle_run_rows(run->intake, run->pipelines, row_source, run->commit);
 }
 
 /* The next part of the range: so much that it takes neither too long nor too short a time. */
@@ -627,12 +626,12 @@ command_try_step(SbCommandRun *run)
 }
 
 SbBundleEnd
-sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_chain_generation, XLogRecPtr *commit)
+sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, XLogRecPtr *commit)
 {
 	MemoryContext old;
 	SbCommands commands;
 	ListCell *lc;
-	SbCommandRun run = {.db = db, .intake = intake, .pipelines = pipelines, .seen_chain_generation = seen_chain_generation, .commit = commit};
+	SbCommandRun run = {.db = db, .intake = intake, .pipelines = pipelines, .commit = commit};
 	SbBundleEnd end = SB_BUNDLE_NOTHING;
 
 	*commit = InvalidXLogRecPtr;

@@ -62,7 +62,7 @@ extern void sb_command_delete(int64 id);
 /* When there may be a step to take, the stream being at `position`: 0 at once, DT_NOEND not before it moves or somebody asks. */
 extern TimestampTz sb_commands_next(SbDatabase *db, XLogRecPtr position);
 /* Takes one step of one command, as a bundle. SB_BUNDLE_NOTHING: there was none to take. */
-extern SbBundleEnd sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, uint32 seen_chain_generation, XLogRecPtr *commit);
+extern SbBundleEnd sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, XLogRecPtr *commit);
 
 /*
  * A version of a pipeline has taken another one's place: what is asked of that is asked of this now. `backfilled`: it was built for a

@@ -142,6 +142,33 @@ sb_cut_parse(const char *snapshot, XLogRecPtr end)
 	return cut;
 }
 
+SbCut *
+sb_cut_of_workers(const SbDatabase *db)
+{
+	static const SbRole writers[] = {SB_ROLE_RUNNER, SB_ROLE_LATE_RUNNER};
+	SbCut *cut = cut_make(0);
+
+	/* first: who has an id below has it in its place by now */
+	cut->xmin = ReadNextTransactionId();
+	for (int i = 0; i < lengthof(writers); i++)
+	{
+		const PGPROC *proc = BackendPidGetProc(db->workers[writers[i]].pid);
+		TransactionId xid = proc ? proc->xid : InvalidTransactionId;
+
+		if (TransactionIdIsNormal(xid) && TransactionIdPrecedes(xid, cut->xmin))
+			cut->xmin = xid;
+	}
+	cut->xmax = cut->xmin;
+	return cut;
+}
+
+bool
+sb_cut_is_before(const SbCut *cut, TransactionId xid)
+{
+	/* ids of rows may be older than half a turn: those are frozen */
+	return xid - cut->xmin >= ReadNextTransactionId() - cut->xmin;
+}
+
 /* ---- what is not seen yet ---- */
 
 SbUnseen *

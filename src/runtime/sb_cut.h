@@ -15,6 +15,7 @@
 
 #include "postgres.h"
 #include "access/xlogdefs.h"
+#include "runtime/sb_shmem.h"
 #include "utils/snapshot.h"
 
 typedef struct SbCut
@@ -31,6 +32,13 @@ typedef struct SbUnseen SbUnseen;
 extern bool sb_cut_hides(const SbCut *cut, TransactionId xid, XLogRecPtr position);
 /* Of a snapshot that has just been taken. In the current context. */
 extern SbCut *sb_cut_of_snapshot(Snapshot snapshot);
+/*
+ * For what the runners of a database write: what they are about now, and all that comes, is not before it (sb_cut_is_before()). Each writes one transaction after the
+ * other, so it is an id. In the current context.
+ */
+extern SbCut *sb_cut_of_workers(const SbDatabase *db);
+/* Of a row that a runner has written: the id in its header, of a subtransaction too. */
+extern bool sb_cut_is_before(const SbCut *cut, TransactionId xid);
 /* As a pg_snapshot in text, and back. In the current context. */
 extern char *sb_cut_format(const SbCut *cut);
 extern SbCut *sb_cut_parse(const char *snapshot, XLogRecPtr end);

@@ -415,7 +415,7 @@ sb_history_attach(SbPipeline *pipeline)
 {
 	MemoryContext context;
 	MemoryContext old;
-	SbHistoryRow *row = sb_catalog_history(pipeline->row->id);
+	SbHistoryRow *row = pipeline->row->upstream == 0 ? sb_catalog_history(pipeline->row->id) : NULL;
 	SbBracket saved;
 	SbHistory *history;
 

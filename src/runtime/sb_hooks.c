@@ -43,7 +43,6 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 /* what the end of this transaction has to do; all cleared there */
 static bool tell_runner;
-static bool chained;
 static bool probe;
 /*
  * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
@@ -83,12 +82,6 @@ sb_at_commit_tell_runner(void)
 }
 
 void
-sb_at_commit_chain(void)
-{
-	chained = true;
-}
-
-void
 sb_at_commit_probe(void)
 {
 	probe = true;
@@ -112,7 +105,7 @@ hooks_end_of_transaction(bool committed)
 	SbDatabase *db = committed && probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
 
 	if (db && (pinned || (committed && (tell_runner || probe))))
-		sb_pin_release(db, pinned, committed, committed && chained);
+		sb_pin_release(db, pinned, committed);
 	if (db && committing)
 	{
 		/* after the generation: who sees it gone sees the new pipeline */
@@ -135,7 +128,7 @@ hooks_end_of_transaction(bool committed)
 		if (made)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
-	tell_runner = chained = probe = pinned = committing = false;
+	tell_runner = probe = pinned = committing = false;
 	sb_partition_note_attached(InvalidOid);
 	list_free(blocked_dbids);
 	blocked_dbids = NIL;
@@ -468,6 +461,9 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 {
 	Oid set_logged = sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
 
+	/* it is for the whole transaction, which others have their part in */
+	if (IsA(statement->utilityStmt, ConstraintsSetStmt) && sb_bracket_is_of_owner())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("cannot execute SET CONSTRAINTS within a pipeline")));
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{
 		Oid dbid = hooks_exclusive_database(statement->utilityStmt);

@@ -14,8 +14,6 @@ extern void sb_hooks_install(void);
 extern SbDatabase *sb_my_database(void);
 /* This transaction changes pipelines: when it commits, the runner is told. */
 extern void sb_at_commit_tell_runner(void);
-/* It has made a pipeline that reads another's result, which it has locked. */
-extern void sb_at_commit_chain(void);
 /* This transaction makes or drops the extension: when it commits, the launcher looks again. */
 extern void sb_at_commit_probe(void);
 /* Pins the slot's confirmation until the end of this transaction; returns the present end of the WAL. */

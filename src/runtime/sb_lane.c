@@ -43,17 +43,30 @@ sb_lane_is_refused(const SbDatabase *db)
 }
 
 bool
-sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position)
+sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position, TimestampTz until)
 {
 	bool given;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	given = db->nlaggards < SB_MAX_LAGGARDS && !sb_lane_is_refused(db) && lane_find(db, pipeline) == NULL;
 	if (given)
-		db->laggards[db->nlaggards++] = (SbLaggard){.pipeline = pipeline, .position = position};
+		db->laggards[db->nlaggards++] = (SbLaggard){.pipeline = pipeline, .position = position, .until = until};
 	LWLockRelease(sb_registry->lock);
 	sb_wake_launcher();
 	return given;
+}
+
+TimestampTz
+sb_lane_stays_until(SbDatabase *db, int32 pipeline)
+{
+	const SbLaggard *laggard;
+	TimestampTz until;
+
+	LWLockAcquire(sb_registry->lock, LW_SHARED);
+	laggard = lane_find(db, pipeline);
+	until = laggard && laggard->until != 0 ? laggard->until : DT_NOBEGIN;
+	LWLockRelease(sb_registry->lock);
+	return until;
 }
 
 static bool

@@ -32,8 +32,13 @@
 /* There was no worker or no slot to be had for the second lane: for a minute there is none, and its pipelines go back to the first. */
 extern void sb_lane_refuse(SbDatabase *db);
 extern bool sb_lane_is_refused(const SbDatabase *db);
-/* Makes it a laggard, at this position; invalid: it has a queue. False: there are too many, or there is no second lane. The runners are to be told. */
-extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position);
+/*
+ * Makes it a laggard, at this position; invalid: it has a queue. It does not come back before `until`; 0: as soon as it can. False: there are too many, or there is no second
+ * lane. The runners are to be told.
+ */
+extern bool sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position, TimestampTz until);
+/* DT_NOBEGIN: it is no laggard by itself, or may come back. */
+extern TimestampTz sb_lane_stays_until(SbDatabase *db, int32 pipeline);
 /* The sources of all laggards are published now. Writes a marker. */
 extern void sb_lane_published(SbDatabase *db);
 /* Their ids, without those that were returned; in the current context. */

@@ -1,36 +1,85 @@
 /*
  * sb_limit.c: limits of time and of waiting for locks; see sb_limit.h.
  *
- * A timer ticks while a bundle is run, ten times within the limit. Each tick looks whether the same part is at work as at the last one: so that
- * a part costs a count, and a bundle two calls of the timer.
+ * A timer ticks while a bundle is run, twenty times within the limit, and looks how long the part at work takes: so a part costs two looks at the clock, and a bundle
+ * two calls of the timer.
  */
 #include "postgres.h"
 
 #include "base/sb_guc.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "runtime/sb_limit.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_work.h"
+#include "runtime/sb_worker.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#define SB_TICKS 10
+#define SB_LIMIT_TICKS 20
+/* What a row may take, of a part that has many. */
+#define SB_LIMIT_ROW_US 10
+/* Of the limit, whatever the owner's other pipelines have had. */
+#define SB_LIMIT_LEAST 20
+/* Of the limit: less is no stall. Of the time that passes: by so much stalls are forgotten. */
+#define SB_LIMIT_STALL 20
+/* In the second lane for so long, for each time the limit beyond the second. */
+#define SB_LIMIT_STAY_MS 10000
+#define SB_LIMIT_STAY_MOST 6
 /* After the limit, of code that does not end when it is cancelled. */
 #define SB_LAST_CANCELS 3
-#define SB_LAST_CANCEL_MS 1000
+#define SB_LAST_CANCEL_US USECS_PER_SEC
 
 #define SB_NOT_CANCELLED "it took longer than stream_beam.pipeline_timeout, and could not be cancelled"
 
+struct SbLimitAccount
+{
+	Oid owner;
+	uint32 bundle;     /* that these are about: */
+	int64 overtime_us; /* of all its pipelines */
+	int64 waited_ms;   /* for locks that were not to be had */
+	int64 stalls_us;   /* that are not forgotten ... */
+	TimestampTz at;    /* ... as of then */
+};
+
+/* One that stalls the others again and again. */
+typedef struct SbLimitStay
+{
+	int32 pipeline;
+	TimestampTz until;
+} SbLimitStay;
+
 static TimeoutId timer;
 static int lock_timeout_ms = -1;
+static List *accounts; /* in TopMemoryContext, as what is next */
+static List *stays;
+static uint32 bundle;         /* counts them */
+static bool shared;           /* the time is for all parts of a bundle together */
+static SbLimitShare *current; /* whose part it is; NULL: nobody's */
+static bool current_alone;
+
+/* For the timer */
 static volatile sig_atomic_t running;
 static volatile sig_atomic_t exceeded;
-static volatile uint32 part; /* at work at the last tick */
-static volatile int ticks;   /* since it is */
-static volatile int cancels; /* since it was cancelled first */
-static volatile int tick_ms;
+static volatile uint32 part; /* whose numbers these are */
+static volatile TimestampTz part_at;
+static volatile int64 part_rows;
+static volatile int64 had_us;     /* before this part */
+static volatile int64 allowed_us; /* with it */
+static volatile int cancels;
+static volatile TimestampTz cancelled_at;
+
+static int64
+limit_us(void)
+{
+	return (int64) sb_guc_pipeline_timeout_ms * 1000;
+}
+
+/* ---- the timer ---- */
 
 static void
 limit_cancel(void)
@@ -41,7 +90,7 @@ limit_cancel(void)
 	{
 		/* of a signal handler: no more than stores */
 		memcpy(sb_work->text, SB_NOT_CANCELLED, sizeof(SB_NOT_CANCELLED));
-		sb_work->failed = true;
+		sb_work->failed = sb_work->stubborn = true;
 		ProcDiePending = true;
 	}
 	else
@@ -49,26 +98,32 @@ limit_cancel(void)
 	SetLatch(MyLatch);
 }
 
+static int64
+limit_overtime(TimestampTz now)
+{
+	return Max(0, now - part_at - part_rows * SB_LIMIT_ROW_US);
+}
+
 static void
 limit_tick(void)
 {
+	TimestampTz now;
+
 	if (!running || !sb_work_is_of_pipeline(sb_work->kind) || part != sb_work->part)
-	{
-		part = sb_work->part;
-		ticks = cancels = 0;
 		return;
-	}
-	if (++ticks < SB_TICKS)
+	now = GetCurrentTimestamp();
+	if (had_us + limit_overtime(now) < allowed_us || (cancels > 0 && now - cancelled_at < SB_LAST_CANCEL_US))
 		return;
-	/* at the limit, and then every second or so */
-	if ((ticks - SB_TICKS) % Max(1, SB_LAST_CANCEL_MS / Max(tick_ms, 1)) == 0)
-		limit_cancel();
+	cancelled_at = now;
+	limit_cancel();
 }
 
 void
-sb_limit_install(void)
+sb_limit_install(bool first_lane)
 {
 	char value[32];
+
+	shared = first_lane;
 
 	timer = RegisterTimeout(USER_TIMEOUT, limit_tick);
 	snprintf(value, sizeof(value), "%d", SB_LOCK_DEADLOCK_MS);
@@ -88,15 +143,63 @@ sb_limit_refresh(void)
 	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_SESSION);
 }
 
+/* ---- accounts ---- */
+
+SbLimitAccount *
+sb_limit_account(Oid owner)
+{
+	MemoryContext old;
+	SbLimitAccount *account;
+	ListCell *lc;
+
+	foreach (lc, accounts)
+	{
+		account = lfirst(lc);
+		if (account->owner == owner)
+			return account;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	account = palloc0(sizeof(SbLimitAccount));
+	account->owner = owner;
+	accounts = lappend(accounts, account);
+	MemoryContextSwitchTo(old);
+	return account;
+}
+
+/* As of this bundle. */
+static SbLimitAccount *
+limit_look_up(SbLimitShare *share)
+{
+	SbLimitAccount *account = share->account;
+
+	if (share->bundle != bundle)
+		*share = (SbLimitShare){.account = account, .bundle = bundle};
+	if (account->bundle != bundle)
+	{
+		account->bundle = bundle;
+		account->overtime_us = account->waited_ms = 0;
+	}
+	return account;
+}
+
+/* ---- parts ---- */
+
+void
+sb_limit_begin_whole(void)
+{
+	bundle++;
+}
+
 bool
 sb_limit_begin(void)
 {
+	int tick_ms = Max(1, sb_guc_pipeline_timeout_ms / SB_LIMIT_TICKS);
+
 	if (sb_guc_pipeline_timeout_ms == 0 || running)
 		return false;
+	current = NULL;
+	part = sb_work->part - 1;
 	exceeded = false;
-	tick_ms = Max(1, sb_guc_pipeline_timeout_ms / SB_TICKS);
-	part = sb_work->part;
-	ticks = cancels = 0;
 	running = true;
 	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms), tick_ms);
 	return true;
@@ -107,8 +210,75 @@ sb_limit_end(bool begun)
 {
 	if (!begun)
 		return;
+	sb_limit_rest();
 	running = false;
 	disable_timeout(timer, false);
+}
+
+/* The plain variable: the setting is undone by aborts, and this is not. What is tried for a moment (sb_postponed.h) has set less. */
+static void
+limit_set_lock_timeout(const SbLimitAccount *account)
+{
+	if (lock_timeout_ms > 0)
+		LockTimeout = Min(LockTimeout, Max(lock_timeout_ms - account->waited_ms, Max(1, lock_timeout_ms / SB_LIMIT_LEAST)));
+}
+
+void
+sb_limit_rest(void)
+{
+	SbLimitAccount *account;
+	int64 overtime;
+
+	if (current == NULL)
+		return;
+	account = limit_look_up(current);
+	overtime = current_alone ? 0 : limit_overtime(GetCurrentTimestamp());
+	current->run_us += overtime;
+	current->bundle_us += overtime;
+	account->overtime_us += overtime;
+	if (lock_timeout_ms > 0)
+		LockTimeout = lock_timeout_ms;
+	current = NULL;
+}
+
+void
+sb_limit_part(SbLimitShare *share, bool alone)
+{
+	SbLimitAccount *account;
+
+	if (!running)
+		return;
+	sb_limit_rest();
+	account = limit_look_up(share);
+	current = share;
+	current_alone = alone || !shared;
+	part_at = GetCurrentTimestamp();
+	part_rows = 0;
+	had_us = current_alone ? 0 : share->run_us;
+	allowed_us = current_alone ? limit_us() : Max(limit_us() - (account->overtime_us - share->run_us), limit_us() / SB_LIMIT_LEAST);
+	cancels = 0;
+	part = sb_work->part;
+	limit_set_lock_timeout(account);
+}
+
+void
+sb_limit_again(SbLimitShare *share)
+{
+	(void) limit_look_up(share);
+	share->run_us = 0;
+}
+
+void
+sb_limit_rows(int n)
+{
+	part_rows += n;
+}
+
+/* A function of the user's may say NOWAIT: that is its own affair. */
+static bool
+limit_is_of_lock(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && error->funcname && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 bool
@@ -117,6 +287,75 @@ sb_limit_is_cause(const ErrorData *error)
 	bool timed_out = exceeded && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
 	exceeded = false;
-	/* a function of the user's may raise this code, or say NOWAIT: that is its own affair */
-	return timed_out || (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && error->funcname && strcmp(error->funcname, "ProcessInterrupts") == 0);
+	return timed_out || limit_is_of_lock(error);
+}
+
+void
+sb_limit_waited(const ErrorData *error)
+{
+	if (current && limit_is_of_lock(error))
+		limit_look_up(current)->waited_ms += LockTimeout;
+}
+
+/* ---- stalls ---- */
+
+static void
+limit_forget_stays(int32 pipeline, TimestampTz now)
+{
+	ListCell *lc;
+
+	foreach (lc, stays)
+	{
+		SbLimitStay *stay = lfirst(lc);
+
+		if (stay->pipeline != pipeline && stay->until > now)
+			continue;
+		stays = foreach_delete_current(stays, lc);
+		pfree(stay);
+	}
+}
+
+static void
+limit_add_stay(int32 pipeline, TimestampTz now, TimestampTz until)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	SbLimitStay *stay = palloc(sizeof(SbLimitStay));
+
+	limit_forget_stays(pipeline, now);
+	*stay = (SbLimitStay){.pipeline = pipeline, .until = until};
+	stays = lappend(stays, stay);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+sb_limit_settle(SbLimitShare *share, int32 pipeline)
+{
+	SbLimitAccount *account = share->account;
+	TimestampTz now;
+	double times;
+
+	if (share->bundle != bundle || limit_us() == 0 || share->bundle_us < limit_us() / SB_LIMIT_STALL)
+		return false;
+	now = sb_clock_now();
+	account->stalls_us = Max(0, account->stalls_us - (now - account->at) / SB_LIMIT_STALL) + share->bundle_us;
+	account->at = now;
+	times = Min((double) account->stalls_us / limit_us() - 2, SB_LIMIT_STAY_MOST);
+	if (times > 0)
+		limit_add_stay(pipeline, now, TimestampTzPlusMilliseconds(now, (int) (times * SB_LIMIT_STAY_MS)));
+	return account->stalls_us > limit_us();
+}
+
+TimestampTz
+sb_limit_stays_until(int32 pipeline)
+{
+	ListCell *lc;
+
+	foreach (lc, stays)
+	{
+		const SbLimitStay *stay = lfirst(lc);
+
+		if (stay->pipeline == pipeline)
+			return stay->until;
+	}
+	return 0;
 }

@@ -7,7 +7,8 @@
  *      read from it, those first. An advisory lock of its own kind: neither bundles nor readers, VACUUM or DDL are in its way.
  *      One that begins to read from it afterwards is left to the runner where its name is somebody else's.
  *   2. Rows of beam.pipeline, of one name in the order of versions (sb_catalog_lock()).
- *   3. Of each version, in the order of ids: result table, state table, queue.
+ *   3. Of each version, in the order of ids: result table, state table. Its queue is written to by the bundles of what it reads, taken by its own, and dropped by the runner once
+ *      the pipeline is gone: nobody else locks it.
  *   4. Sources, then batch views.
  *   5. Rows of definition, history, progress, retry, command.
  *
@@ -25,6 +26,12 @@
 #include "postgres.h"
 #include "catalog/sb_pipeline_row.h"
 #include "storage/lockdefs.h"
+
+/*
+ * On a result, of who makes a pipeline, or a version of one, that reads it: it stays the result of what it is that of (exchange of versions, drop), and bundles go
+ * on writing to it.
+ */
+#define SB_LOCK_READ RowExclusiveLock
 
 /* deadlock_timeout of workers */
 #define SB_LOCK_DEADLOCK_MS 10

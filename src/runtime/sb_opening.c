@@ -7,6 +7,7 @@
 #include "runtime/sb_aside.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
+#include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_work.h"
@@ -19,6 +20,7 @@ typedef struct SbOpening
 	const SbPipelineRow *row;
 	MemoryContext context;
 	SbPipeline *pipeline;
+	SbLimitShare limit;
 } SbOpening;
 
 static void
@@ -29,6 +31,7 @@ opening_run(void *arg)
 
 	/* expressions are folded */
 	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
+	sb_limit_part(&opening->limit, false);
 	opening->pipeline = sb_pipeline_open(opening->row, NULL, NULL);
 	/* what they read on the way goes with it */
 	MemoryContextSwitchTo(opening->pipeline->context);
@@ -68,7 +71,7 @@ SbPipeline *
 sb_opening_open(const SbPipelineRow *row, MemoryContext context)
 {
 	TimestampTz until = sb_aside_until(row->id);
-	SbOpening opening = {.row = row, .context = context};
+	SbOpening opening = {.row = row, .context = context, .limit = {.account = sb_limit_account(row->owner)}};
 	ErrorData *error;
 	bool opened;
 
@@ -78,7 +81,7 @@ sb_opening_open(const SbPipelineRow *row, MemoryContext context)
 		return NULL;
 	}
 	opened = sb_postponed_try(opening_run, &opening, &error);
-	sb_work_on_other();
+	sb_pipeline_rests();
 	if (opened)
 		return opening.pipeline;
 	opening_leave_out(row, error, row->progress.position);
@@ -102,7 +105,7 @@ sb_opening_verify(SbPipeline *pipeline)
 	ErrorData *error;
 	bool valid = sb_postponed_try(opening_verify_one, pipeline, &error);
 
-	sb_work_on_other();
+	sb_pipeline_rests();
 	if (!valid && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		sb_postponed_add(pipeline->row->id, false);

@@ -126,6 +126,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
 	state_name = instead ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->in_memory = instead != NULL;
+	if (instead == NULL)
+		pipeline->limit.account = sb_limit_account(row->owner);
 	pipeline->retractable = row->retractable;
 	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && instead == NULL;
 	pipeline->queue_watermark = SB_TIME_MIN;
@@ -216,12 +218,20 @@ sb_pipeline_close(SbPipeline *pipeline)
 }
 
 void
-sb_pipeline_at_work(const SbPipeline *pipeline, bool fed)
+sb_pipeline_at_work(SbPipeline *pipeline, bool fed)
 {
 	if (fed)
 		sb_work_on(SB_WORK_ROWS, pipeline->row->id, pipeline->row->progress.bundles);
 	else
 		sb_work_on(SB_WORK_STREAM, pipeline->row->id, pipeline->persisted);
+	sb_limit_part(&pipeline->limit, fed);
+}
+
+void
+sb_pipeline_rests(void)
+{
+	sb_limit_rest();
+	sb_work_on_other();
 }
 
 SbPipeline *
@@ -459,6 +469,7 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 	Size budget = sb_pipeline_budget(pipeline);
 	SbBracket saved;
 
+	sb_limit_rows(hi - lo);
 	sb_cells_know_stored(pipeline->cells);
 	sb_pipeline_as_owner(pipeline, &saved);
 	for (int i = lo; i < hi; i++)

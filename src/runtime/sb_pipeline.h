@@ -19,6 +19,7 @@
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
 #include "runtime/sb_gate.h"
+#include "runtime/sb_limit.h"
 #include "runtime/sb_intake.h"
 #include "sink/sb_result.h"
 #include "state/sb_cells.h"
@@ -57,6 +58,8 @@ typedef struct SbPipeline
 	struct SbPipeline *upstream;  /* whose result it reads; NULL: a table, or an upstream that does not run */
 	List *readers;                /* of SbPipeline: those running that read its result */
 	SbChain *chain;               /* rows for the readers; NULL: it has none */
+	SbLimitShare limit;           /* of the runner's time */
+	bool slow;                    /* the last bundle has stalled the others for it, again */
 	bool strict;                  /* it has been put aside again and again: what fails is its row's fault */
 	bool misses_reader;           /* one that is being built to read its result does not run */
 	List *gates;                  /* of SbGate */
@@ -67,6 +70,7 @@ typedef struct SbPipeline
 	bool chain_held;              /* rows are not handed on as they come: the bundle is run carefully */
 	bool accepted_queue_pending;  /* as of the last accept */
 	bool queue_pending;           /* rows may have been queued while it did not run */
+	TimestampTz drain_at;         /* the next chunk of its queue is not taken before */
 	bool draining;                /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
 	int64 queue_floor;            /* of its queue nothing is left up to here */
 	TimestampTz queue_watermark;  /* of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
@@ -98,7 +102,9 @@ extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
 extern void sb_pipeline_retain(SbPipeline *pipeline, MemoryContext context);
 extern void sb_pipeline_close(SbPipeline *pipeline);
 /* What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what the stream brings. */
-extern void sb_pipeline_at_work(const SbPipeline *pipeline, bool fed);
+extern void sb_pipeline_at_work(SbPipeline *pipeline, bool fed);
+/* On nobody's account any more. */
+extern void sb_pipeline_rests(void);
 /* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 

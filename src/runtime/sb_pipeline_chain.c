@@ -41,20 +41,6 @@ struct SbChain
 	SbQueueTable **queue; /* for each of them */
 };
 
-/* A column of this name and type, or none: one that is gone fails the pipeline when it writes its result, one of a version nobody reads. */
-static AttrNumber
-chain_find_column(TupleDesc layout, const char *name, Oid type)
-{
-	for (int i = 0; i < layout->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(layout, i);
-
-		if (!column->attisdropped && column->atttypid == type && strcmp(NameStr(column->attname), name) == 0)
-			return column->attnum;
-	}
-	return InvalidAttrNumber;
-}
-
 /* False: it is gone, which is seen at the next look at the pipelines. */
 static bool
 chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
@@ -70,17 +56,18 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	chain->source = source;
 	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
+	/* one that is gone fails the pipeline when it writes its result, one of a version nobody reads */
 	chain->attno = palloc(sizeof(AttrNumber) * (plan->ncolumns + 1));
 	for (int i = 0; i < plan->ncolumns; i++)
-		chain->attno[i] = chain_find_column(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
-	chain->attno[plan->ncolumns] = chain_find_column(chain->layout, "op", INT2OID);
+		chain->attno[i] = sb_column_number(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
+	chain->attno[plan->ncolumns] = sb_column_number(chain->layout, "op", INT2OID);
 	return true;
 }
 
 static void
 chain_add_waiting(SbChain *chain, int32 reader)
 {
-	SbQueueTable *queue = sb_queue_table_open(reader);
+	SbQueueTable *queue = sb_queue_table_open(reader, false);
 
 	if (queue == NULL)
 		return;
@@ -203,6 +190,8 @@ chain_queue_rows(SbChain *chain)
 
 	for (int w = 0; w < chain->nwaiting; w++)
 	{
+		if (chain->n == 0 || !sb_queue_table_is_there(chain->queue[w]))
+			continue;
 		for (int i = 0; i < chain->n; i++)
 		{
 			SbRowFrame *frame = unconstify(SbRowFrame *, chain->rows[i].frame);

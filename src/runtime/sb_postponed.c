@@ -11,13 +11,16 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* For a lock, each time; and how long until the next attempt. */
-#define SB_POSTPONED_LOCK_TIMEOUT "200ms"
+/* For a lock, the first time of a look; once one was not to be had in it; and how long until the next look: in all, waiting takes a small share of the time. */
+#define SB_POSTPONED_WAIT_MS 200
+#define SB_POSTPONED_SHORT_WAIT_MS 10
 #define SB_POSTPONED_RETRY_MS 1000
+#define SB_POSTPONED_SHARE 20
 
 static List *closed_ids;   /* of the current look */
 static List *previous_ids; /* of the one before */
 static bool any;
+static int waited_ms;                /* in this look, for locks that were not to be had */
 static pg_atomic_uint32 *generation; /* of the catalog ... */
 static uint32 seen;                  /* ... when the look began */
 static TimestampTz least_until;      /* of sb_postponed_until() */
@@ -38,7 +41,15 @@ sb_postponed_begin(pg_atomic_uint32 *the_generation)
 	previous_ids = closed_ids;
 	closed_ids = NIL;
 	any = false;
+	waited_ms = 0;
 	least_until = DT_NOEND;
+	sb_limit_begin_whole();
+}
+
+static int
+postponed_wait(void)
+{
+	return waited_ms == 0 ? SB_POSTPONED_WAIT_MS : SB_POSTPONED_SHORT_WAIT_MS;
 }
 
 static void
@@ -46,8 +57,10 @@ postponed_attempt(void *arg)
 {
 	SbAttempt *attempt = arg;
 	int level = NewGUCNestLevel();
+	char timeout[32];
 
-	(void) set_config_option("lock_timeout", SB_POSTPONED_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	snprintf(timeout, sizeof(timeout), "%d", postponed_wait());
+	(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	attempt->fn(attempt->arg);
 	AtEOXact_GUC(true, level);
 }
@@ -60,6 +73,8 @@ sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 	bool begun = sb_limit_begin();
 	bool done = sb_try(postponed_attempt, &attempt, error);
 
+	if (!done && (*error)->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		waited_ms += postponed_wait();
 	sb_limit_end(begun);
 	return done;
 }
@@ -105,7 +120,7 @@ sb_postponed_end(SbDatabase *db)
 {
 	ListCell *lc;
 
-	next = any ? Min(least_until, TimestampTzPlusMilliseconds(sb_clock_now(), SB_POSTPONED_RETRY_MS)) : least_until;
+	next = any ? Min(least_until, TimestampTzPlusMilliseconds(sb_clock_now(), Max(SB_POSTPONED_RETRY_MS, waited_ms * SB_POSTPONED_SHARE))) : least_until;
 	if (db == NULL || (closed_ids == NIL && previous_ids == NIL))
 		return;
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);

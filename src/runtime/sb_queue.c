@@ -4,7 +4,7 @@
  * One process writes to a queue, that which has open what the reader reads; so the order of the numbers is that of the commits, and what a statement sees is the
  * queue up to some number.
  *
- * LOCKING. The queue comes after result and state (sb_lock.h): who drops the pipeline waits for a chunk at the result, and so has nobody who writes to the queue wait behind it.
+ * LOCKING. The queue comes after result and state (sb_lock.h). Who drops the pipeline does not lock it.
  *
  * Rows are read by number from where nothing is left: those deleted before stay in the table and its index until a VACUUM, and are not gone through again.
  */
@@ -12,14 +12,19 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "base/sb_bracket.h"
 #include "base/sb_error.h"
 #include "base/sb_guc.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_statement.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_history_row.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "runtime/sb_cut.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
 #include "runtime/sb_worker.h"
@@ -28,6 +33,7 @@
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* Read and handed to the reader at a time; each time is a part of its own, as far as limits are concerned (sb_limit.h). */
@@ -63,6 +69,144 @@ queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 	}
 	return places;
 }
+
+/* ---- what its source had when the reader was made ---- */
+
+/* A statement takes so many rows at a time; each time is a part of its own. */
+#define SB_QUEUE_FILL_ROWS 20000
+
+/* NULL: it has those rows. */
+static SbHistoryRow *
+queue_wanting(int32 reader)
+{
+	SbHistoryRow *history;
+	SbBracket saved;
+
+	sb_bracket_enter_extension(&saved);
+	history = sb_catalog_history(reader);
+	sb_bracket_leave(&saved);
+	return history && !history->done ? history : NULL;
+}
+
+/* A row of one relation as one of another: columns go by name and type. In the current context. */
+static HeapTuple
+queue_convert(HeapTuple tuple, TupleDesc from, TupleDesc to)
+{
+	Datum *values = palloc0(sizeof(Datum) * to->natts);
+	bool *nulls = palloc(sizeof(bool) * to->natts);
+
+	memset(nulls, true, sizeof(bool) * to->natts);
+	for (int i = 0; i < to->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(to, i);
+		AttrNumber attno = column->attisdropped ? InvalidAttrNumber : sb_column_number(from, NameStr(column->attname), column->atttypid);
+
+		if (attno != InvalidAttrNumber)
+			values[i] = heap_getattr(tuple, attno, from, &nulls[i]);
+	}
+	return heap_form_tuple(to, values, nulls);
+}
+
+/* What was queued, as this snapshot sees it, has been done to the result, as it sees that. */
+static void
+queue_empty(int32 reader, Snapshot snapshot)
+{
+	char *table = psprintf("beam_state.%s", sb_queue_table_name(reader));
+	Oid types[] = {INT8OID};
+	Datum last;
+	SbBracket saved;
+	bool isnull;
+
+	sb_bracket_enter_extension(&saved);
+	PushActiveSnapshot(snapshot);
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(seq) FROM %s", table), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look into the queue of pipeline %d", reader);
+	PopActiveSnapshot();
+	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		sb_sql_run(psprintf("DELETE FROM %s WHERE seq OPERATOR(pg_catalog.<=) $1", table), lengthof(types), types, &last, NULL, SPI_OK_DELETE);
+	sb_bracket_leave(&saved);
+}
+
+/* The rows of the result that this snapshot sees, but for those from before the cut, where there is one. Returns how many. */
+static int64
+queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const SbCut *cut)
+{
+	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	SbQueueTable *queue = sb_queue_table_open(reader->row->id, true);
+	Relation planned = table_open(reader->plan->source, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(result, NULL);
+	TableScanDesc scan = table_beginscan(result, snapshot, 0, NULL);
+	int64 n = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+		if (cut && sb_cut_is_before(cut, HeapTupleHeaderGetRawXmin(tuple->t_data)))
+			continue;
+		MemoryContextSwitchTo(rows);
+		if (RelationGetRelid(result) != RelationGetRelid(planned))
+			tuple = queue_convert(tuple, RelationGetDescr(result), RelationGetDescr(planned));
+		sb_queue_table_put(queue, tuple, RelationGetDescr(planned), 1);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(rows);
+		n++;
+		if (sb_queue_table_rows(queue) < SB_QUEUE_FILL_ROWS)
+			continue;
+		sb_queue_table_write(queue);
+		sb_worker_check();
+		sb_pipeline_at_work(reader, true);
+	}
+	sb_queue_table_write(queue);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(planned, AccessShareLock);
+	return n;
+}
+
+static void
+queue_fill(SbPipeline *reader, SbHistoryRow *history)
+{
+	SbPipelineRow *upstream;
+	Relation result;
+	Snapshot snapshot;
+	SbBracket saved;
+
+	sb_bracket_enter_extension(&saved);
+	upstream = sb_catalog_find_by_id(reader->row->upstream);
+	sb_bracket_leave(&saved);
+	sb_pipeline_lock(reader);
+	result = table_open(upstream->result, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	queue_empty(reader->row->id, snapshot);
+	history->rows = queue_fill_from(reader, result, snapshot, history->snapshot ? sb_cut_parse(history->snapshot, InvalidXLogRecPtr) : NULL);
+	UnregisterSnapshot(snapshot);
+	/* who waits for it has the writer of the table wait, too */
+	table_close(result, AccessShareLock);
+	history->begun = history->scanned = history->done = true;
+	history->chunks = 1;
+	sb_bracket_enter_extension(&saved);
+	sb_catalog_put_history(history);
+	sb_bracket_leave(&saved);
+	SB_KILL_POINT("after_queue_fill");
+}
+
+void
+sb_queue_fill(SbPipeline *reader)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbHistoryRow *history = queue_wanting(reader->row->id);
+
+	if (history)
+		queue_fill(reader, history);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* ---- a look through it ---- */
 
 void
 sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
@@ -179,6 +323,7 @@ chunk_open(SbRowSource *row_source)
 	sb_queue_begin(scan, reader);
 	/* before the rows: all that it has said up to this watermark is in the queue */
 	scan->watermark = sb_catalog_find_by_id(reader->row->upstream)->progress.output_watermark;
+	sb_queue_fill(reader);
 	scan->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_bundle_time_ms);
 	return true;
 }
@@ -222,11 +367,11 @@ queue_lock(void *arg)
  * opened. False: it is locked.
  */
 static bool
-queue_lock_soon(Oid queue)
+queue_lock_soon(Oid relation)
 {
 	ErrorData *error;
 
-	if (ConditionalLockRelationOid(queue, AccessShareLock) || sb_postponed_try(queue_lock, &queue, &error))
+	if (ConditionalLockRelationOid(relation, AccessShareLock) || sb_postponed_try(queue_lock, &relation, &error))
 		return true;
 	if (!sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
@@ -234,19 +379,27 @@ queue_lock_soon(Oid queue)
 	return false;
 }
 
-bool
-sb_queue_is_long(int32 reader)
+/* True: it cannot be told, since somebody has it locked; or it is gone. */
+static bool
+queue_is_large(Oid relation)
 {
-	Oid queue = sb_queue_table_relid(reader);
 	Relation rel;
-	bool is_long;
+	bool is_large;
 
-	if (!OidIsValid(queue) || !queue_lock_soon(queue))
+	if (!OidIsValid(relation) || !queue_lock_soon(relation))
 		return true;
-	rel = try_table_open(queue, NoLock);
-	is_long = rel == NULL || RelationGetNumberOfBlocks(rel) > SB_QUEUE_SHORT_BLOCKS;
+	rel = try_table_open(relation, NoLock);
+	is_large = rel == NULL || RelationGetNumberOfBlocks(rel) > SB_QUEUE_SHORT_BLOCKS;
 	if (rel)
 		table_close(rel, NoLock);
-	UnlockRelationOid(queue, AccessShareLock);
-	return is_long;
+	UnlockRelationOid(relation, AccessShareLock);
+	return is_large;
+}
+
+bool
+sb_queue_is_long(const SbPipelineRow *reader, const SbPipelineRow *upstream)
+{
+	if (queue_is_large(sb_queue_table_relid(reader->id)))
+		return true;
+	return queue_wanting(reader->id) != NULL && queue_is_large(upstream->result);
 }

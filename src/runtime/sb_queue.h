@@ -8,6 +8,11 @@
  * WATERMARK. It is that of what the reader reads, which is beyond rows that are in the queue. So it stands while there are any; at the queue's end it moves to
  * where it was before the last look into the queue.
  *
+ * WHAT WAS THERE BEFORE. Who makes a reader keeps nobody from writing to the result. What reads it queues for the reader from the next reading of the catalog on, and the rows
+ * of the result come into the queue later (beam.history has it), before the reader takes any: those that one snapshot sees, in the place of what it sees queued. A queue is
+ * written in the transactions that write the result, so that is all of it, once. Of a pipeline that starts from now it is those alone that were written since it was
+ * made; what a writer was about at that time counts as that.
+ *
  * CRASH SAFETY. What the rows of a chunk have done to cells and result commits in the transaction that deletes them.
  */
 #ifndef SB_QUEUE_H
@@ -35,6 +40,10 @@ typedef struct SbQueueScan
 	TimestampTz watermark; /* of what the reader reads, as it was before the first row was read */
 } SbQueueScan;
 
+/*
+ * Those rows that the result had when the reader was made go into the queue, if they have not yet. Not in a bundle of what the reader reads.
+ */
+extern void sb_queue_fill(SbPipeline *reader);
 /* From the first row on. */
 extern void sb_queue_begin(SbQueueScan *scan, SbPipeline *reader);
 /* The next rows, good until the next call. 0: there are none. */
@@ -47,6 +56,6 @@ extern void sb_queue_take(SbPipeline *reader);
 /* A chunk of the queue, as a row source for one bundle; the scan outlives it. */
 extern SbRowSource sb_queue_rows(SbPipeline *reader, SbQueueScan *scan);
 /* Is it too long for one bundle, or can that not be told at once? */
-extern bool sb_queue_is_long(int32 reader);
+extern bool sb_queue_is_long(const SbPipelineRow *reader, const SbPipelineRow *upstream);
 
 #endif

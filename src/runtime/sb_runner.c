@@ -52,6 +52,8 @@
 /* After a bundle its flush is awaited so long, to confirm it without a further wake-up. */
 #define SB_FLUSH_RETRY_MS 500
 #define SB_FLUSH_RETRIES 6
+/* One that stays in the second lane, with its queue taken, looks again after so long. */
+#define SB_DRAIN_REST_MS 100
 /* A version that could not take its place tries again after so long. */
 #define SB_SWAP_RETRY_MS 500
 
@@ -288,8 +290,8 @@ sb_runner_persist_positions(void)
 		pipeline->changed = true;
 		if (sb_postponed_try(runner_persist_one, &pipeline->progress, &error))
 			continue;
-		/* it is being dropped */
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		/* it is being dropped, or has just been, which is seen at the next reading */
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && sb_catalog_row_of_id(sb_catalog_pipelines(), pipeline->row->id) != NULL)
 			ReThrowError(error);
 		pipeline->progress = pipeline->row->progress;
 		pipeline->changed = false;
@@ -334,6 +336,24 @@ runner_evict(void)
 	sb_transaction_commit();
 }
 
+/* Those that others have waited for go on in the second lane. True: there are any. */
+static bool
+runner_find_slow(void)
+{
+	ListCell *lc;
+
+	if (runner->lane_kind == SB_LANE_LATE || list_length(runner->pipelines) == 1)
+		return false;
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->slow && !pipeline->draining)
+			runner->slow = list_append_unique_int(runner->slow, pipeline->row->id);
+	}
+	return runner->slow != NIL;
+}
+
 /* What comes after a bundle of either kind. */
 static void
 runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
@@ -354,7 +374,7 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 	runner_after_bundle(commit);
 	/* there may be letters that are too many */
 	sb_housekeeping_ask();
-	if (end == SB_BUNDLE_FAILED)
+	if (end == SB_BUNDLE_FAILED || runner_find_slow())
 		pg_atomic_fetch_add_u32(&runner->db->generation, 1);
 }
 
@@ -365,7 +385,7 @@ runner_command(void)
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, runner->chain_generation, &commit);
+	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, &commit);
 	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
 		return sb_intake_is_stale(runner->intake);
@@ -377,7 +397,7 @@ static void
 runner_bundle(void)
 {
 	XLogRecPtr commit;
-	SbBundleEnd end = sb_bundle_run(runner->intake, runner->pipelines, &runner->db->chain_generation, runner->chain_generation, &commit);
+	SbBundleEnd end = sb_bundle_run(runner->intake, runner->pipelines, &commit);
 
 	runner_end_bundle(end, commit);
 }
@@ -386,7 +406,7 @@ static TimestampTz
 runner_chunk_due(const SbPipeline *pipeline)
 {
 	if (pipeline->draining)
-		return DT_NOBEGIN;
+		return pipeline->drain_at;
 	return runner->awaiting_reset ? DT_NOEND : sb_history_next(pipeline, runner->intake->position);
 }
 
@@ -434,13 +454,17 @@ runner_drain(SbPipeline *reader)
 		if (pipeline->upstream && list_member_ptr(tree, pipeline->upstream))
 			tree = lappend(tree, pipeline);
 	}
-	end = sb_bundle_run_rows(runner->intake, tree, &row_source, &runner->db->chain_generation, runner->chain_generation, &commit);
+	end = sb_bundle_run_rows(runner->intake, tree, &row_source, &commit);
 	list_free(tree);
 	runner_end_bundle(end, commit);
 	if (end != SB_BUNDLE_DONE)
 		return;
 	reader->queue_floor = scan.taken;
-	if (scan.ended)
+	if (!scan.ended)
+		return;
+	if (runner->lane_kind == SB_LANE_LATE && sb_lane_stays_until(runner->db, reader->row->id) > sb_clock_now())
+		reader->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
+	else
 		sb_runner_drained(reader);
 }
 
@@ -452,7 +476,7 @@ runner_history(SbPipeline *pipeline)
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	end = sb_bundle_run_rows(runner->intake, runner->pipelines, &row_source, &runner->db->chain_generation, runner->chain_generation, &commit);
+	end = sb_bundle_run_rows(runner->intake, runner->pipelines, &row_source, &commit);
 	runner_end_bundle(end, commit);
 	if (end == SB_BUNDLE_DONE)
 	{
@@ -574,12 +598,6 @@ command_due(void)
 }
 
 static TimestampTz
-always_due(void)
-{
-	return DT_NOBEGIN;
-}
-
-static TimestampTz
 chunk_due(void)
 {
 	TimestampTz at;
@@ -623,7 +641,7 @@ static const SbActivity activities[] = {
     {.name = "housekeeping", .lanes = {[SB_LANE_MAIN] = true}, .due = sb_housekeeping_next, .run = housekeeping_run},
     {.name = "exchange of versions", .lanes = {[SB_LANE_MAIN] = true}, .due = swap_due, .run = swap_run},
     {.name = "command", .lanes = {[SB_LANE_MAIN] = true}, .due = command_due, .run = runner_command},
-    {.name = "join", .lanes = {[SB_LANE_LATE] = true}, .due = always_due, .run = sb_runner_join},
+    {.name = "join", .lanes = {[SB_LANE_LATE] = true}, .due = sb_runner_join_due, .run = sb_runner_join},
     /* a queue is there without a session */
     {.name = "chunk", .lanes = {true, true}, .without_session = true, .due = chunk_due, .run = chunk_run},
     {.name = "bundle", .lanes = {true, true}, .due = bundle_due, .run = bundle_run},
@@ -681,7 +699,7 @@ stream_beam_runner_main(Datum arg)
 	/* what a crash loses the slot has */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 
-	sb_limit_install();
+	sb_limit_install(runner->lane_kind == SB_LANE_MAIN);
 	StartTransactionCommand();
 	runner->extension = get_extension_oid("stream_beam", true);
 	if (OidIsValid(runner->extension))

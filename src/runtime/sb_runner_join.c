@@ -101,11 +101,23 @@ sb_runner_drained(SbPipeline *reader)
 	sb_tell_runner(runner->db);
 }
 
+TimestampTz
+sb_runner_join_due(void)
+{
+	TimestampTz due = DT_NOEND;
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+		due = Min(due, sb_lane_stays_until(runner->db, ((SbPipeline *) lfirst(lc))->row->id));
+	return runner->pipelines == NIL ? DT_NOBEGIN : due;
+}
+
 /* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
 bool
 sb_runner_join(void)
 {
 	XLogRecPtr there = pg_atomic_read_u64(&runner->db->lanes[SB_LANE_MAIN].applied);
+	TimestampTz now = sb_clock_now();
 	bool near = false;
 	ListCell *lc;
 
@@ -114,7 +126,8 @@ sb_runner_join(void)
 		SbPipeline *pipeline = lfirst(lc);
 		XLogRecPtr at;
 
-		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) || pipeline->progress.position == InvalidXLogRecPtr)
+		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) || pipeline->progress.position == InvalidXLogRecPtr ||
+		    sb_lane_stays_until(runner->db, pipeline->row->id) > now)
 			continue;
 		near = near || there == InvalidXLogRecPtr || pipeline->progress.position + SB_JOIN_BYTES >= there;
 		at = sb_lane_join_at(runner->db, pipeline->row->id);

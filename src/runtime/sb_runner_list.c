@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_transaction.h"
 #include "commands/extension.h"
@@ -10,6 +11,7 @@
 #include "runtime/sb_aside.h"
 #include "runtime/sb_housekeeping.h"
 #include "runtime/sb_lane.h"
+#include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
 #include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
@@ -17,6 +19,7 @@
 #include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
+#include "runtime/sb_work.h"
 #include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -123,13 +126,13 @@ runner_needs_rewind(const SbPipelineRow *row)
 
 /* Has a reader that is not open so much in its queue that it is taken first? One that has just been exchanged was linked. */
 static bool
-runner_has_queue(const SbPipelineRow *row)
+runner_has_queue(const List *rows, const SbPipelineRow *row)
 {
-	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) && sb_queue_is_long(row->id);
+	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) && sb_queue_is_long(row, sb_catalog_row_of_id(rows, row->upstream));
 }
 
 static bool
-runner_is_behind(const SbPipelineRow *row, XLogRecPtr foremost)
+runner_is_behind(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
 {
 	bool begins = runner->intake->position == InvalidXLogRecPtr && !runner->awaiting_reset;
 	int64 floor;
@@ -138,19 +141,30 @@ runner_is_behind(const SbPipelineRow *row, XLogRecPtr foremost)
 		return false;
 	/* also one with little, that may fail again, or have others wait for a lock */
 	if (row->upstream != 0)
-		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) || runner_has_queue(row);
+		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) || runner_has_queue(rows, row);
 	if (row->progress.position == InvalidXLogRecPtr)
 		return false;
 	return begins ? row->progress.position + SB_LAG_BYTES < foremost : runner->pipelines != NIL && runner_needs_rewind(row);
 }
 
+/* One that is put aside is open until it is closed with this reading: it may be time to try it again already. */
+static bool
+runner_may_give(const SbPipelineRow *row)
+{
+	return sb_pipeline_find(runner->pipelines, row->id) == NULL || sb_aside_until(row->id) != 0 || list_member_int(runner->slow, row->id);
+}
+
 /* What has passed by here is needed by this one, which is to be opened: it is not to hold up those that are open, and is a laggard then. */
 static void
-runner_give(const SbPipelineRow *row, XLogRecPtr foremost)
+runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
 {
-	if (runner->lane_kind == SB_LANE_LATE || !runner_is_behind(row, foremost) ||
-	    !sb_lane_give(runner->db, row->id, row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr))
+	bool slow = list_member_int(runner->slow, row->id);
+
+	if (runner->lane_kind == SB_LANE_LATE || !(slow || runner_is_behind(rows, row, foremost)) ||
+	    !sb_lane_give(runner->db, row->id, row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr, sb_limit_stays_until(row->id)))
 		return;
+	if (slow)
+		ereport(LOG, (errmsg("pipeline \"%s\" has kept the others waiting, and goes on beside them", row->name)));
 	runner->laggards = lappend_int(runner->laggards, row->id);
 	runner->given = list_append_unique_int(runner->given, row->id);
 	runner->gave = true;
@@ -168,8 +182,8 @@ runner_give_all(const List *rows)
 	{
 		const SbPipelineRow *row = lfirst(lc);
 
-		if (row->state == SB_PIPELINE_RUNNING && runner_is_mine(rows, row) && sb_pipeline_find(runner->pipelines, row->id) == NULL)
-			runner_give(row, foremost);
+		if (row->state == SB_PIPELINE_RUNNING && runner_is_mine(rows, row) && runner_may_give(row))
+			runner_give(rows, row, foremost);
 	}
 }
 
@@ -205,19 +219,48 @@ runner_compare(const ListCell *a, const ListCell *b)
 	return ((SbPipeline *) lfirst(a))->row->id - ((SbPipeline *) lfirst(b))->row->id;
 }
 
-/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
+typedef struct SbLink
+{
+	SbPipeline *pipeline;
+	Oid source;
+	List *running;
+	List *waiting;
+} SbLink;
+
 static void
-runner_link(List *rows)
+runner_link_readers(void *arg)
+{
+	const SbLink *link = arg;
+
+	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
+}
+
+/* False: its result, which its readers are planned over, is somebody's for now: it does not run meanwhile. */
+static bool
+runner_try_link(SbLink *link)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(runner_link_readers, link, &error))
+		return true;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	sb_postponed_add(link->pipeline->row->id, true);
+	return false;
+}
+
+/* False: one has been closed, which is a reader of those before it. */
+static bool
+runner_link_all(List *rows)
 {
 	ListCell *lc, *lc2;
+	bool linked;
 
-	list_sort(runner->pipelines, runner_compare);
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		List *running = NIL;
-		List *waiting = NIL;
-		Oid source = InvalidOid;
+		SbLink link = {.pipeline = pipeline};
 
 		pipeline->misses_reader = false;
 		foreach (lc2, rows)
@@ -228,24 +271,40 @@ runner_link(List *rows)
 			if (reader && reader->draining)
 				reader = NULL;
 			if (reader)
-				running = lappend(running, reader);
+				link.running = lappend(link.running, reader);
 			/* one that has to be made anew never asks for what it has missed */
 			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
-				waiting = lappend_int(waiting, row->id);
+				link.waiting = lappend_int(link.waiting, row->id);
 			if (row->upstream == pipeline->row->id)
-				source = row->source;
+				link.source = row->source;
 			/* a kept one that has failed is not waited for */
 			if (row->upstream == pipeline->row->id && reader == NULL && row->stage == SB_STAGE_BUILDING)
 				pipeline->misses_reader = true;
 		}
-		sb_chain_set_readers(pipeline, source, running, waiting);
-		list_free(running);
-		list_free(waiting);
+		linked = runner_try_link(&link);
+		list_free(link.running);
+		list_free(link.waiting);
+		if (!linked)
+		{
+			runner->pipelines = foreach_delete_current(runner->pipelines, lc);
+			sb_pipeline_close(pipeline);
+			return false;
+		}
 		pipeline->upstream = pipeline->row->upstream && !pipeline->draining ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
 		/* its result has been dropped by hand */
 		if (pipeline->upstream && pipeline->upstream->chain == NULL)
 			pipeline->upstream = NULL;
 	}
+	return true;
+}
+
+/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
+static void
+runner_link(List *rows)
+{
+	list_sort(runner->pipelines, runner_compare);
+	while (!runner_link_all(rows))
+		;
 }
 
 /* Those of the laggards too: they come back. */
@@ -295,15 +354,33 @@ runner_publish_results(List *rows)
 	list_free(watched);
 }
 
+static void
+runner_fill_queue(void *arg)
+{
+	sb_pipeline_at_work(arg, true);
+	sb_queue_fill(arg);
+}
+
 /* One that is opened, and reads another's result, is told where its queue begins, and whether that is taken first. */
 static void
-runner_begin_queue(SbPipeline *reader)
+runner_begin_queue(const List *rows, SbPipeline *reader)
 {
 	const SbPipelineRow *row = reader->row;
+	ErrorData *error;
+	bool filled;
 
 	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN && sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
 		return;
-	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(row);
+	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
+	if (reader->draining)
+		return;
+	filled = sb_postponed_try(runner_fill_queue, reader, &error);
+	sb_pipeline_rests();
+	if (filled)
+		return;
+	/* what is in the way is dealt with as of a chunk */
+	reader->draining = true;
+	FreeErrorData(error);
 }
 
 /* Who waits for a pipeline with a queue waits as for one that cannot be opened; and then for the bundle that takes the rest. */
@@ -364,11 +441,24 @@ runner_follow_owners(void)
 	sb_postponed_add(0, false);
 }
 
+/* One that is being read still has its turn again. */
+static void
+runner_drop_queues(void)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(sb_version_drop_queues, NULL, &error))
+		return;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	sb_postponed_add(0, false);
+}
+
 void
 sb_runner_reload(void)
 {
 	uint32 generation = pg_atomic_read_u32(&runner->db->generation);
-	uint32 chains = pg_atomic_read_u32(&runner->db->chain_generation);
 	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	Oid now;
@@ -417,7 +507,7 @@ sb_runner_reload(void)
 			if (pipeline)
 			{
 				runner->pipelines = lappend(runner->pipelines, pipeline);
-				runner_begin_queue(pipeline);
+				runner_begin_queue(rows, pipeline);
 				(void) sb_aside_try(row->id);
 				runner->given = list_delete_int(runner->given, row->id);
 				rewind = rewind || needs_rewind;
@@ -440,18 +530,22 @@ sb_runner_reload(void)
 		MemoryContextSwitchTo(scratch);
 		sb_version_rebuild_marked(rows);
 		sb_version_complete_trees();
+		runner_drop_queues();
 	}
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
 	sb_suspects_forgive(runner->db->dbid, suspects);
+	/* what ends the next one is no matter of theirs */
+	if (suspects != NIL)
+		sb_work_goes_well();
 	MemoryContextDelete(scratch);
 	runner->intake->seen_generation = generation;
-	runner->chain_generation = chains;
 	/* what was to be confirmed knew nothing of those that are new */
 	if (runner->pending_position != InvalidXLogRecPtr)
 		runner->pending_position = Min(runner->pending_position, sb_runner_least_position());
 	list_free(runner->exchanged);
-	runner->exchanged = NIL;
+	list_free(runner->slow);
+	runner->exchanged = runner->slow = NIL;
 	sb_housekeeping_ask();
 	/* also where one is awaited: that session may have begun without these sources */
 	if (rewind)

@@ -19,9 +19,9 @@ typedef struct SbRunner
 	Oid extension;
 	MemoryContext context;     /* of the pipelines, and of the lists */
 	List *pipelines;           /* of SbPipeline: the running ones */
-	uint32 chain_generation;   /* as of the reading of the catalog */
 	XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
 	List *exchanged;           /* ids of versions closed to be opened anew, with nothing missed */
+	List *slow;                /* of ids: those that go to the second lane with the next reading of the catalog */
 	List *laggards;            /* ids: of the second lane, as of the reading of the catalog */
 	bool gave;                 /* in the current look */
 	List *given;               /* ids: those that this process has made so, and that have not come back */
@@ -87,6 +87,8 @@ extern bool sb_runner_waits_for_joiner(void);
 /* For the second lane, which waits for its reader: where there can be none, all go back to where they were, to the first, which then goes back for them. */
 extern void sb_runner_give_back(void);
 /* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
+/* When one may come back; or is to be looked at. */
+extern TimestampTz sb_runner_join_due(void);
 extern bool sb_runner_join(void);
 
 #endif

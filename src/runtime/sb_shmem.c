@@ -56,7 +56,6 @@ shmem_database_init(SbDatabase *db)
 {
 	pg_atomic_init_u32(&db->sources_version, 0);
 	pg_atomic_init_u32(&db->generation, 0);
-	pg_atomic_init_u32(&db->chain_generation, 0);
 	pg_atomic_init_u32(&db->creations, 0);
 	pg_atomic_init_u32(&db->slot_discard, 0);
 	pg_atomic_init_u32(&db->watermark_waiters, 0);
@@ -358,14 +357,12 @@ sb_pin_acquire(SbDatabase *db)
 }
 
 void
-sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained)
+sb_pin_release(SbDatabase *db, bool pinned, bool changed)
 {
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	Assert(!pinned || db->pins > 0);
 	if (changed)
 		pg_atomic_fetch_add_u32(&db->generation, 1);
-	if (chained)
-		pg_atomic_fetch_add_u32(&db->chain_generation, 1);
 	if (pinned)
 		db->pins--;
 	LWLockRelease(sb_registry->lock);

@@ -116,6 +116,7 @@ typedef struct SbLaggard
 {
 	int32 pipeline;
 	XLogRecPtr position; /* flushed: what the slot has to keep; invalid: it needs none of the WAL, but what is in its queue */
+	TimestampTz until;   /* it stays in the second lane; 0: it need not */
 	XLogRecPtr from;     /* from here on the first lane has its source's rows too */
 	bool returned;       /* the first lane is to open it, and takes it off the list then; where it has not come there, that one goes back for it */
 	bool drained;        /* returned with a queue that had been taken to its end ... */
@@ -164,7 +165,6 @@ typedef struct SbDatabase
 
 	pg_atomic_uint32 generation;        /* bumped by each committed change of pipelines */
 	pg_atomic_uint32 creations;         /* by creators: those that are committing, until the generation is bumped; nothing is taken */
-	pg_atomic_uint32 chain_generation;  /* bumped by each committed creation of a pipeline over another's result */
 	pg_atomic_uint32 slot_discard;      /* by guard and reader: the slot is to be made anew; cleared by the reader when it is */
 	pg_atomic_uint32 watermark_waiters; /* by those who wait for a watermark: how many they are */
 	pg_atomic_uint32 commands;          /* by those who ask for something (sb_command.h), after they have committed it */
@@ -208,7 +208,7 @@ extern SbRing *sb_ring_attach(SbLane *lane, bool create);
 /* Holds the confirmation of the slot at the present position until sb_pin_release(); returns that position. */
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);
 /* Ends the pin. `changed`: the transaction committed a change of pipelines: the runner is told in the same instant. */
-extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed, bool chained);
+extern void sb_pin_release(SbDatabase *db, bool pinned, bool changed);
 /* Something has changed that pipelines of every database may have to see: all runners reload. */
 extern void sb_tell_all_runners(void);
 extern void sb_tell_runner(SbDatabase *db);

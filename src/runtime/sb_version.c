@@ -63,28 +63,13 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 }
 
 static void
-version_lock_upstream(const SbPipelineRow *row)
-{
-	Oid upstream = sb_catalog_find_by_id(row->upstream)->result;
-	Relation result;
-
-	/* no bundle writes to it before this version is there, ... */
-	sb_lock_relation(upstream, ShareLock);
-	result = table_open(upstream, NoLock);
-	/* ... and one that runs now has not done so if it is new itself */
-	if (result->rd_createSubid == InvalidSubTransactionId)
-		sb_at_commit_chain();
-	table_close(result, NoLock);
-}
-
-static void
 version_fix_start(SbPipelineRow *row)
 {
 	(void) sb_pin_until_end();
 	if (row->upstream == 0)
 		sb_source_add(sb_my_database(), row->source);
 	else
-		version_lock_upstream(row);
+		sb_lock_relation(sb_catalog_find_by_id(row->upstream)->result, SB_LOCK_READ);
 	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
 	row->progress.position = sb_pin_until_end();
 }

@@ -31,6 +31,11 @@ extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool h
 extern void sb_version_lock_relations(const SbPipelineRow *row, int keep);
 /* Drops what the version has, and its row; a view that other versions share stays. Waits for the running bundle. */
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
+/*
+ * The queues of readers that are no more: who drops a reader leaves its queue to the runner, since what it reads writes there until the drop is committed, and is not to
+ * wait for that. Worker, SPI connected; no argument.
+ */
+extern void sb_version_drop_queues(void *arg);
 /* Drops one of its relations, if it is there. */
 extern void sb_version_drop_relation(Oid relation, char relkind);
 /* The plan of its definition, made as its owner; the fingerprint too (NULL: not wanted). Errors as sb_view_definition(). */

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "query/sb_signature.h"
+#include "runtime/sb_cut.h"
 #include "runtime/sb_history_part.h"
 #include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
@@ -120,6 +121,20 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
 }
 
+/* They are put into its queue by the runner. */
+static void
+relations_begin_queue(const SbPipelineRow *row, bool history)
+{
+	SbHistoryRow reader = {.pipeline = row->id, .part = SB_PART_NONE};
+	int64 bytes;
+
+	sb_part_estimate(sb_catalog_find_by_id(row->upstream)->result, &reader.estimated_rows, &bytes);
+	/* where rows can be taken back there are none from before */
+	if (!history && !row->retractable)
+		reader.snapshot = sb_cut_format(sb_cut_of_workers(sb_my_database()));
+	sb_catalog_insert_history(&reader);
+}
+
 static void
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
@@ -148,8 +163,7 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 	if (row->upstream != 0)
 	{
 		(void) relations_make_member(name, sb_queue_table_sql(quote_qualified_identifier("beam_state", name), row->source));
-		if (history)
-			sb_queue_table_fill(row->id, sb_catalog_find_by_id(row->upstream)->result, row->source);
+		relations_begin_queue(row, history);
 	}
 	else if (history)
 		relations_begin_history(row, plan);
@@ -195,19 +209,12 @@ relations_view_is_shared(const SbPipelineRow *row)
 	return false;
 }
 
-static Oid
-relations_queue(const SbPipelineRow *row)
-{
-	return row->upstream != 0 ? sb_queue_table_relid(row->id) : InvalidOid;
-}
-
 void
 sb_version_lock_relations(const SbPipelineRow *row, int keep)
 {
-	/* one that is kept: nobody begins to read it as that of a pipeline */
-	sb_lock_relation(row->result, keep & SB_KEEP_RESULT ? ShareUpdateExclusiveLock : AccessExclusiveLock);
+	/* one that is kept: nobody begins to read it as that of a pipeline (SB_LOCK_READ) */
+	sb_lock_relation(row->result, keep & SB_KEEP_RESULT ? ShareRowExclusiveLock : AccessExclusiveLock);
 	sb_lock_relation(row->state_table, AccessExclusiveLock);
-	sb_lock_relation(relations_queue(row), AccessExclusiveLock);
 }
 
 void
@@ -217,12 +224,28 @@ sb_version_drop(const SbPipelineRow *row, int keep)
 	if (!(keep & SB_KEEP_RESULT))
 		sb_version_drop_relation(row->result, RELKIND_RELATION);
 	relations_drop_member(row->state_table);
-	if (OidIsValid(relations_queue(row)))
-		relations_drop_member(relations_queue(row));
 	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
 		sb_version_drop_relation(row->view, RELKIND_VIEW);
 	sb_catalog_delete(row->id);
 	sb_at_commit_tell_runner();
+}
+
+void
+sb_version_drop_queues(void *arg)
+{
+	uint64 n = sb_sql_run("SELECT c.oid FROM pg_catalog.pg_class c"
+	                      " WHERE c.relname OPERATOR(pg_catalog.>=) 'queue_' AND c.relname OPERATOR(pg_catalog.<) 'queue`' AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+	                      " AND c.relnamespace OPERATOR(pg_catalog.=) 'beam_state'::pg_catalog.regnamespace"
+	                      " AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE pg_catalog.concat('queue_', p.id) OPERATOR(pg_catalog.=) c.relname::pg_catalog.text)",
+	                      0, NULL, NULL, NULL, SPI_OK_SELECT);
+	Oid *queues = palloc(sizeof(Oid) * (n + 1));
+	bool isnull;
+
+	for (uint64 i = 0; i < n; i++)
+		queues[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	for (uint64 i = 0; i < n; i++)
+		relations_drop_member(queues[i]);
 }
 
 SbPlan *

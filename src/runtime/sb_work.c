@@ -19,7 +19,7 @@
 
 #define SB_WORK_FILE "stream_beam.work"
 #define SB_WORK_MAGIC UINT64CONST(0x6b726f772e62732e)
-#define SB_WORK_VERSION 1
+#define SB_WORK_VERSION 2
 #define SB_MAX_BLAMES 32
 
 typedef struct SbBlame
@@ -185,7 +185,7 @@ work_blame(SbWorkOfDatabase *database, int32 role, const SbWork *work)
 	/* a crash loses the last commits, so that what comes again may begin earlier */
 	if (blame->kind == SB_WORK_NONE || work->at > blame->at)
 		*blame = (SbBlame){.kind = work->kind, .what = work->what, .at = work->at, .role = whose};
-	blame->count++;
+	blame->count += work->stubborn ? SB_CRASHES : 1;
 	strlcpy(blame->text, work->failed ? work->text : "", SB_WORK_TEXT);
 }
 
@@ -282,7 +282,7 @@ static void
 work_take_place(SbWork *work)
 {
 	work->kind = SB_WORK_NONE;
-	work->innocent = work->failed = false;
+	work->innocent = work->failed = work->stubborn = false;
 	sb_work = work;
 	pqsignal(SIGQUIT, work_quit);
 	before_shmem_exit(work_end, (Datum) 0);

@@ -56,6 +56,7 @@ typedef struct SbWork
 	volatile int32 failures;         /* ends in a row: the back-off; by the launcher, cleared by the worker */
 	volatile TimestampTz started_at; /* by the launcher */
 	volatile bool failed;            /* it ends with an error, which is as a crash */
+	volatile bool stubborn;          /* ... and would do so again: once is enough */
 	char text[SB_WORK_TEXT];         /* of that error */
 } SbWork;
 

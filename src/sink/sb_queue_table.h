@@ -21,15 +21,17 @@ extern char *sb_queue_table_sql(const char *table, Oid source);
 /* The number of the source's column that one of the table stands for; InvalidAttrNumber: for none. */
 extern AttrNumber sb_queue_table_attno(Form_pg_attribute att);
 
-/* To write to it, in the current context. NULL: it is gone, and the reader with it. */
-extern SbQueueTable *sb_queue_table_open(int32 reader);
+/* The column of this name and type; InvalidAttrNumber: there is none. */
+extern AttrNumber sb_column_number(TupleDesc layout, const char *name, Oid type);
+
+/* To write to it, in the current context; `before`: the rows come before all that are there. NULL: it is gone, and the reader with it. */
+extern SbQueueTable *sb_queue_table_open(int32 reader, bool before);
+/* Is it still, to the end of the transaction? The reader may have been dropped since. */
+extern bool sb_queue_table_is_there(const SbQueueTable *queue);
 /* A row, laid out as the source: the columns that the table has, with the types that it has them with. */
 extern void sb_queue_table_put(SbQueueTable *queue, HeapTuple tuple, TupleDesc layout, int op);
+/* So many have been put that are not written. */
+extern int64 sb_queue_table_rows(const SbQueueTable *queue);
 extern void sb_queue_table_write(SbQueueTable *queue);
-/*
- * For a reader that is being made, and is planned over the table `source`: the rows that the result has now, which is locked against
- * writers. SPI connected.
- */
-extern void sb_queue_table_fill(int32 reader, Oid result, Oid source);
 
 #endif

@@ -255,6 +255,74 @@ promise 'killed_at_any_point_nothing_is_lost_and_nothing_is_taken_twice' => sub 
 	all_equal('the server crashes');
 };
 
+# Rows of the result that are there, are written meanwhile, and are written again; few and many are put into the queue in the first and in the second lane
+promise 'reader_that_is_made_while_the_result_is_written_has_each_row_once_whatever_dies' => sub {
+	my @made = ([ 'made_few', 'SELECT k % 3 AS k, count(*) AS keys, sum(n) AS n, max(v) AS v FROM few_sums GROUP BY 1' ], [ 'made_many', 'SELECT id % 10 AS k, count(*) AS keys, sum(n) AS n, max(v) AS v FROM many_sums GROUP BY 1' ]);
+	my $script = q{INSERT INTO few SELECT i, i % 50, i FROM generate_series(1, 5) i; UPDATE few SET v = v + 1 WHERE ctid = (SELECT ctid FROM few LIMIT 1); DELETE FROM few WHERE ctid = (SELECT ctid FROM few OFFSET 20 LIMIT 1);
+		INSERT INTO many SELECT random() * 20000, 0, i FROM generate_series(1, 5) i};
+	my $load;
+
+	run("CREATE TABLE $_ (id int, k int, v int); ALTER TABLE $_ REPLICA IDENTITY FULL") for qw(few many);
+	create_pipeline($node, 'few_sums', 'SELECT k, count(*) AS n, sum(v) AS v FROM few GROUP BY k');
+	create_pipeline($node, 'many_sums', 'SELECT id, count(*) AS n, sum(v) AS v FROM many GROUP BY id');
+	run('INSERT INTO many SELECT i, 0, i FROM generate_series(1, 20000) i');
+	for my $point (undef, 'after_queue_fill', 'before_queue_commit', 'after_commit:3')
+	{
+		my $name = $point ? "killed at $point" : 'nobody dies';
+		my $from = -s $node->logfile;
+
+		$load = start_load($node, $script, undef, qw(-c 2 -T 900 -R 100));
+		wait_until($node, 'SELECT count(*) > 100 FROM few_sums, few');
+		kill_at($node, $point) if $point;
+		for (@made)
+		{
+			until (eval { create_pipeline($node, @$_); 1 }) { wait_until($node, 'SELECT true') }
+		}
+		if ($point)
+		{
+			wait_until($node, 'SELECT true') until slurp_file($node->logfile, $from) =~ /kills itself at/;
+			kill_at($node, undef);
+			finish_load($load);
+			wait_until($node, 'SELECT true');
+			$load = start_load($node, $script, undef, qw(-c 2 -T 900 -R 100));
+		}
+		my $written = run('SELECT count(*) FROM few');
+		wait_until($node, "SELECT count(*) > $written + 100 FROM few");
+		finish_load($load);
+		equal_to_batch($node, $_->[0], "$name: $_->[0]") for @made;
+		is(run(q{SELECT count(*) FROM beam.stat_backfill WHERE pipeline LIKE 'made%' AND state = 'done' AND rows > 0}), 2, "$name: what was there before is in");
+		run("SELECT beam.drop_pipeline('$_->[0]')") for @made;
+	}
+	run("SELECT beam.drop_pipeline('$_')") for qw(few_sums many_sums);
+};
+
+promise 'reader_from_now_has_what_is_written_after_it_is_made_and_nothing_else' => sub {
+	run(q{CREATE TABLE seen (id int GENERATED ALWAYS AS IDENTITY, mark int)});
+	create_pipeline($node, 'seen_rows', 'SELECT s.id, s.mark, count(*) AS n FROM seen s GROUP BY 1, 2', q{accumulation => 'discarding', source_mode => 'append_only'});
+	my $load = start_load($node, 'INSERT INTO seen (mark) SELECT 0 FROM generate_series(1, 3)', undef, qw(-c 2 -T 900 -R 200));
+	for my $round (1 .. 8)
+	{
+		my ($least, $most, $has);
+
+		wait_until($node, "SELECT count(*) > 300 * $round FROM seen_rows");
+		$most = run('SELECT count(*) FROM seen_rows');
+		create_pipeline($node, 'from_now', 'SELECT mark, sum(n) AS n FROM seen_rows GROUP BY 1', 'history => false');
+		run("INSERT INTO seen (mark) SELECT $round FROM generate_series(1, 10)");
+		wait_for($node, 'from_now');
+		is(run("SELECT n FROM from_now WHERE mark = $round"), 10, "round $round: what is written after it is made is in it");
+		finish_load($load);
+		wait_for($node, 'from_now');
+		$has = run('SELECT sum(n) FROM from_now');
+		cmp_ok($has, '<=', run('SELECT count(*) FROM seen_rows') - $most, "round $round: what was there before is not");
+		cmp_ok($has, '>', 9, "round $round: $has rows");
+		run(q{SELECT beam.drop_pipeline('from_now')});
+		$load = start_load($node, 'INSERT INTO seen (mark) SELECT 0 FROM generate_series(1, 3)', undef, qw(-c 2 -T 900 -R 200));
+	}
+	finish_load($load);
+	wait_for($node, 'seen_rows');
+	run(q{SELECT beam.drop_pipeline('seen_rows')});
+};
+
 promise 'without_a_worker_for_the_second_lane_the_first_takes_it_in_steps' => sub {
 	run('ALTER SYSTEM SET max_worker_processes = 4');
 	$node->restart;

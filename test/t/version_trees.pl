@@ -129,7 +129,7 @@ promise 'readers_get_new_versions_with_what_they_read' => sub {
 	all_equal('p', 'resynced');
 	drop_all('p');
 	is(run("SELECT count(*) FROM pg_class WHERE relname LIKE 'p\\_%' AND relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace"), 0, 'nothing is left of them');
-	is(run("SELECT count(*) FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace AND relkind = 'r'"), 0, 'nor of their state');
+	wait_until($node, "SELECT count(*) = 0 FROM pg_class WHERE relnamespace = 'beam_state'::regnamespace AND relkind = 'r'");
 };
 
 # Nothing can take its place while this is held
