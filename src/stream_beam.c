@@ -10,9 +10,9 @@
 #include "query/sb_session_batch.h"
 #include "replication/output_plugin.h"
 #include "runtime/sb_hooks.h"
-#include "runtime/sb_shmem.h"
-#include "runtime/sb_worker.h"
 #include "source/sb_decode.h"
+#include "worker/sb_shmem.h"
+#include "worker/sb_worker.h"
 
 PG_MODULE_MAGIC;
 

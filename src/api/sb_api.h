@@ -7,7 +7,7 @@
 #include "postgres.h"
 #include "base/sb_bracket.h"
 #include "catalog/sb_pipeline_row.h"
-#include "runtime/sb_hooks.h"
+#include "worker/sb_at_commit.h"
 
 /*
  * From here to sb_api_leave() in the bracket of the extension's owner and SPI connected. saved->user is the caller. The current context

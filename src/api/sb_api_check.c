@@ -18,12 +18,13 @@
 #include "postmaster/bgworker_internals.h"
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
-#include "runtime/sb_worker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_worker.h"
 
 static void
 check_put(ReturnSetInfo *result, const char *item, bool ok, const char *value, const char *hint)

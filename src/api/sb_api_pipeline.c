@@ -33,6 +33,7 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
 
 /* What to do about a pipeline that does not run. */
 static const char *

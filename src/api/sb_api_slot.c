@@ -13,6 +13,7 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "worker/sb_slot.h"
 
 static char *
 slot_transaction_name(TransactionId xid)

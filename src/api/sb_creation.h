@@ -10,7 +10,7 @@
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "query/sb_plan.h"
-#include "runtime/sb_hooks.h"
+#include "worker/sb_at_commit.h"
 
 #define SB_BATCH_SUFFIX "_batch"
 

@@ -3,20 +3,20 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "base/sb_guc.h"
 #include "base/sb_statement.h"
-#include "base/sb_error.h"
 #include "base/sb_transaction.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "runtime/sb_aside.h"
-#include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
-#include "runtime/sb_worker.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_worker.h"
 
 #define SB_ASIDE_STRICT 3
 #define SB_ASIDE_FIRST_MS 1000

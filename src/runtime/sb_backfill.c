@@ -20,7 +20,6 @@
 #include "replication/message.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_queue.h"
-#include "runtime/sb_worker.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -30,6 +29,8 @@
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_worker.h"
 
 /* Rows read at a time. */
 #define SB_BACKFILL_ROWS 8192

@@ -17,15 +17,15 @@
 #include "pgstat.h"
 #include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
-#include "runtime/sb_limit.h"
 #include "runtime/sb_queue.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "sink/sb_letters.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /*
  * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a right that was taken away), or this one may not

@@ -13,15 +13,6 @@
 #include "runtime/sb_pipeline.h"
 #include "runtime/sb_row_source.h"
 
-typedef enum SbBundleEnd
-{
-	SB_BUNDLE_DONE,
-	SB_BUNDLE_RELOAD,  /* done, and the pipelines have changed */
-	SB_BUNDLE_RESET,   /* a RESET frame is next; an unfinished transaction was rolled back */
-	SB_BUNDLE_NOTHING, /* of a row source that could not be opened: rolled back */
-	SB_BUNDLE_FAILED   /* done, and a pipeline was set to failed */
-} SbBundleEnd;
-
 /*
  * Runs a bundle over what the intake has, waiting for the end of a transaction once it has begun. `pipelines`: each after the one
  * whose result it reads. *commit_lsn: of its own transaction,

@@ -1,8 +1,5 @@
 /*
  * sb_command.c: commands; see sb_command.h.
- *
- * LOCKING. The lock of a command is an advisory one on its id. A session's lock: it goes with the backend, or when that says so, and
- * not with a transaction.
  */
 #include "postgres.h"
 
@@ -18,13 +15,13 @@
 #include "runtime/sb_command.h"
 #include "runtime/sb_history.h"
 #include "runtime/sb_version.h"
-#include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_worker.h"
 
 /* A step is to take between these: other pipelines wait for it, and each costs a turn of its own. */
 #define SB_STEP_SHORT_MS 100
@@ -33,195 +30,6 @@
 #define SB_COMMAND_RETRY_MS 100
 /* While a version is built for a command it is looked so often whether somebody waits for it still. */
 #define SB_COMMAND_WATCH_MS 1000
-
-/* ---- the table ---- */
-
-static LOCKTAG
-command_locktag(int64 id)
-{
-	LOCKTAG tag;
-
-	/* an advisory lock of a kind that no function of SQL can take: those have 1 or 2 as the last number */
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, 3);
-	return tag;
-}
-
-/* Nobody waits for it: the row is of no use to anyone. */
-static bool
-command_is_left(int64 id)
-{
-	LOCKTAG tag = command_locktag(id);
-
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return false;
-	LockRelease(&tag, ExclusiveLock, false);
-	return true;
-}
-
-bool
-sb_command_ask(SbCommand *command)
-{
-	Oid types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, OIDOID};
-	char nulls[] = "      ";
-	Datum values[] = {
-	    Int32GetDatum(command->pipeline), CStringGetTextDatum(command->kind), TimestampTzGetDatum(command->from),
-	    TimestampTzGetDatum(command->to), PointerGetDatum(command->ids), ObjectIdGetDatum(GetSessionUserId())};
-	bool isnull;
-	LOCKTAG tag;
-
-	if (command->ids == NULL)
-		nulls[4] = 'n';
-	if (sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) SELECT p.id, $2, $3, $4, $5, $6"
-	               " FROM beam.pipeline p WHERE p.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF p RETURNING id",
-	               lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
-		return false;
-	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	tag = command_locktag(command->id);
-	(void) LockAcquire(&tag, ExclusiveLock, true, false);
-	return true;
-}
-
-void
-sb_command_leave(const SbCommand *command)
-{
-	LOCKTAG tag = command_locktag(command->id);
-
-	LockRelease(&tag, ExclusiveLock, true);
-}
-
-#define SB_COMMAND_COLUMNS "id, pipeline, kind, range_from, range_to, lo, hi, ids, state, rows, failed, sqlstate, message, detail, hint, last_id, max_id, events"
-
-static char *
-command_text(HeapTuple tuple, int column)
-{
-	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
-}
-
-static TimestampTz
-command_time(HeapTuple tuple, int column, TimestampTz if_null)
-{
-	bool isnull;
-	Datum value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? if_null : DatumGetTimestampTz(value);
-}
-
-static int64
-command_number(HeapTuple tuple, int column)
-{
-	bool isnull;
-
-	return DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull));
-}
-
-static SbCommand
-command_of_tuple(HeapTuple tuple)
-{
-	SbCommand command = {.id = command_number(tuple, 1), .pipeline = (int32) command_number(tuple, 2), .kind = command_text(tuple, 3)};
-	bool isnull;
-	Datum ids = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 8, &isnull);
-
-	command.from = command_time(tuple, 4, DT_NOBEGIN);
-	command.to = command_time(tuple, 5, DT_NOEND);
-	command.lo = command_time(tuple, 6, DT_NOEND);
-	command.hi = command_time(tuple, 7, DT_NOEND);
-	command.ids = isnull ? NULL : DatumGetArrayTypePCopy(ids);
-	command.state = command_text(tuple, 9);
-	command.rows = command_number(tuple, 10);
-	command.failed = command_number(tuple, 11);
-	command.sqlstate = command_text(tuple, 12);
-	command.message = command_text(tuple, 13);
-	command.detail = command_text(tuple, 14);
-	command.hint = command_text(tuple, 15);
-	command.last_id = command_number(tuple, 16);
-	command.max_id = command_number(tuple, 17);
-	command.events = command_number(tuple, 18);
-	return command;
-}
-
-bool
-sb_command_read(int64 id, SbCommand *command)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Oid types[] = {INT8OID};
-	Datum values[] = {Int64GetDatum(id)};
-	SPIPlanPtr plan = SPI_prepare("SELECT " SB_COMMAND_COLUMNS " FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types);
-	bool found;
-
-	/* as of now, also in a transaction that has one snapshot for all its life */
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read command " INT64_FORMAT, id);
-	PopActiveSnapshot();
-	MemoryContextSwitchTo(context);
-	found = SPI_processed > 0;
-	if (found)
-		*command = command_of_tuple(SPI_tuptable->vals[0]);
-	SPI_freetuptable(SPI_tuptable);
-	SPI_freeplan(plan);
-	return found;
-}
-
-void
-sb_command_delete(int64 id)
-{
-	Oid types[] = {INT8OID};
-	Datum values[] = {Int64GetDatum(id)};
-
-	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
-}
-
-/* How far it has come, in the transaction of what has been done. What is said to be done is not lost in a crash. */
-static void
-command_put(const SbCommand *command)
-{
-	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
-	char nulls[] = "         ";
-	Datum values[] = {
-	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
-	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id), Int64GetDatum(command->events)};
-
-	if (command->lo == DT_NOEND)
-		nulls[2] = nulls[3] = 'n';
-	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
-	           " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
-	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
-	ForceSyncCommit();
-}
-
-static void
-command_put_error(const SbCommand *command, const ErrorData *error)
-{
-	Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	char nulls[] = "     ";
-	Datum values[] = {
-	    Int64GetDatum(command->id), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)), CStringGetTextDatum(error->message ? error->message : ""),
-	    CStringGetTextDatum(error->detail ? error->detail : ""), CStringGetTextDatum(error->hint ? error->hint : "")};
-
-	if (error->detail == NULL)
-		nulls[3] = 'n';
-	if (error->hint == NULL)
-		nulls[4] = 'n';
-	sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
-	           " WHERE id OPERATOR(pg_catalog.=) $1",
-	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
-}
-
-void
-sb_commands_follow(int32 before, int32 next, bool backfilled)
-{
-	Oid types[] = {INT4OID, INT4OID, BOOLOID};
-	Datum values[] = {Int32GetDatum(before), Int32GetDatum(next), BoolGetDatum(backfilled)};
-
-	/* the late events of the version that goes are in the rows of this one */
-	if (sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_DONE "', updated_at = pg_catalog.clock_timestamp(),"
-	               " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
-	               " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
-	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING "' AND $3",
-	               lengthof(types), types, values, NULL, SPI_OK_UPDATE) > 0)
-		ForceSyncCommit();
-	sb_sql_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
-}
 
 /* ---- those that are under way, and those that nobody waits for ---- */
 
@@ -285,7 +93,7 @@ command_tidy(SbCommands *commands, SbCommand *command)
 	if (command_is(command, SB_COMMAND_WAITING) || command_is(command, SB_COMMAND_BUILDING))
 	{
 		command->state = SB_COMMAND_CANCELLED;
-		command_put(command);
+		sb_command_put(command);
 	}
 	commands->last = lappend_int(commands->last, command->pipeline);
 }
@@ -303,7 +111,7 @@ command_read_all(void)
 	{
 		SbCommand *command = palloc(sizeof(SbCommand));
 
-		*command = command_of_tuple(SPI_tuptable->vals[i]);
+		*command = sb_command_of_tuple(SPI_tuptable->vals[i]);
 		all = lappend(all, command);
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -311,7 +119,7 @@ command_read_all(void)
 	{
 		SbCommand *command = lfirst(lc);
 
-		if (command_is_left(command->id))
+		if (sb_command_is_left(command->id))
 			command_tidy(&commands, command);
 		else if (command_is(command, SB_COMMAND_WAITING))
 			commands.waiting = lcons(command, commands.waiting);
@@ -363,7 +171,7 @@ command_watch(SbCommand *command)
 		error.message = version->error_message;
 	}
 	if (command_give_up_version(command))
-		command_put_error(command, &error);
+		sb_command_put_error(command, &error);
 }
 
 /* ---- steps ---- */
@@ -420,7 +228,7 @@ typedef struct SbCommandRun
 {
 	SbCommand *command;
 	SbPipeline *pipeline;
-	SbIntake *intake;
+	const SbRowRunner *runner;
 	List *pipelines;
 	SbDatabase *db;
 	XLogRecPtr *commit;
@@ -469,7 +277,7 @@ backfill_begin(void *arg)
 		command->lo = command->hi = SB_TIME_MIN;
 		command->state = SB_COMMAND_DONE;
 	}
-	command_put(command);
+	sb_command_put(command);
 }
 
 /* True: steps can be taken. */
@@ -483,7 +291,7 @@ backfill_try_begin(SbCommandRun *run)
 	MemoryContextSwitchTo(the_context);
 	begun = sb_try(backfill_begin, run, &error);
 	if (!begun && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		command_put_error(run->command, error);
+		sb_command_put_error(run->command, error);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(the_context);
 	return begun && run->command->lo != DT_NOEND && command_is(run->command, SB_COMMAND_WAITING);
@@ -513,7 +321,7 @@ backfill_done(SbBackfillStep *step)
 	command->rows += step->rows;
 	if (command->lo >= command->hi)
 		command->state = SB_COMMAND_DONE;
-	command_put(command);
+	sb_command_put(command);
 }
 
 static void
@@ -521,13 +329,13 @@ replay_done(SbCommand *command)
 {
 	if (command->last_id >= command->max_id)
 		command->state = SB_COMMAND_DONE;
-	command_put(command);
+	sb_command_put(command);
 }
 
 static SbBundleEnd
 command_run_rows(SbCommandRun *run, SbRowSource *row_source)
 {
-	return sb_bundle_run_rows(run->intake, run->pipelines, row_source, run->commit);
+	return run->runner->run(row_source, run->commit);
 }
 
 /* The next part of the range: so much that it takes neither too long nor too short a time. */
@@ -586,7 +394,7 @@ command_take_step(SbCommandRun *run)
 static bool
 command_is_done_again(const SbCommandRun *run, const ErrorData *error)
 {
-	return sb_intake_is_stale(run->intake) || (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && error->funcname && strcmp(error->funcname, "DeadLockReport") == 0);
+	return run->runner->is_stale() || (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && error->funcname && strcmp(error->funcname, "DeadLockReport") == 0);
 }
 
 /*
@@ -614,7 +422,7 @@ command_try_step(SbCommandRun *run)
 		if (!command_is_done_again(run, error))
 		{
 			sb_transaction_begin();
-			command_put_error(run->command, error);
+			sb_command_put_error(run->command, error);
 			sb_transaction_commit();
 		}
 		ereport(LOG, (errmsg("stream_beam: the runner starts anew after a %s that failed: %s", run->command->kind, error->message)));
@@ -626,12 +434,12 @@ command_try_step(SbCommandRun *run)
 }
 
 SbBundleEnd
-sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, XLogRecPtr *commit)
+sb_commands_step(SbDatabase *db, const SbRowRunner *runner, List *pipelines, XLogRecPtr *commit)
 {
 	MemoryContext old;
 	SbCommands commands;
 	ListCell *lc;
-	SbCommandRun run = {.db = db, .intake = intake, .pipelines = pipelines, .commit = commit};
+	SbCommandRun run = {.db = db, .runner = runner, .pipelines = pipelines, .commit = commit};
 	SbBundleEnd end = SB_BUNDLE_NOTHING;
 
 	*commit = InvalidXLogRecPtr;
@@ -640,7 +448,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, XLogRecPtr *
 	MemoryContextReset(the_context);
 	/* first: who asks after this is seen at the next turn */
 	seen = pg_atomic_read_u32(&db->commands);
-	tried_at = intake->position;
+	tried_at = runner->position;
 	pg_read_barrier();
 	retry_at = DT_NOEND;
 	/* what is current within a transaction goes with it */
@@ -653,7 +461,7 @@ sb_commands_step(SbDatabase *db, SbIntake *intake, List *pipelines, XLogRecPtr *
 	if (commands.building)
 		retry_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_WATCH_MS);
 	waiting = commands.waiting != NIL;
-	run.command = command_choose(&commands, pipelines, intake->position);
+	run.command = command_choose(&commands, pipelines, runner->position);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(the_context);
 	if (run.command)

@@ -16,13 +16,13 @@
 #include "access/xlog.h"
 #include "lib/stringinfo.h"
 #include "runtime/sb_cut.h"
-#include "runtime/sb_worker.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_worker.h"
 
 /* So many are kept before those that all can see are looked for. */
 #define SB_UNSEEN_MANY 4096

@@ -15,8 +15,8 @@
 
 #include "postgres.h"
 #include "access/xlogdefs.h"
-#include "runtime/sb_shmem.h"
 #include "utils/snapshot.h"
+#include "worker/sb_shmem.h"
 
 typedef struct SbCut
 {

@@ -24,7 +24,6 @@
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
 #include "runtime/sb_void.h"
-#include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
 #include "storage/spin.h"
@@ -32,6 +31,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_worker.h"
 
 /* How often the launcher looks. */
 #define SB_GUARD_INTERVAL_MS 10000
@@ -41,32 +42,6 @@
 #define SB_GUARD_LOCK_TIMEOUT "5s"
 /* Workers that are well read what there is, and write their positions, within this. */
 #define SB_GUARD_CATCH_UP_MS 5000
-
-XLogRecPtr
-sb_slot_restart_lsn(Oid dbid)
-{
-	char name[NAMEDATALEN];
-	ReplicationSlot *slot;
-	XLogRecPtr restart;
-
-	sb_slot_name(dbid, name);
-	slot = SearchNamedReplicationSlot(name, true);
-	if (slot == NULL)
-		return InvalidXLogRecPtr;
-	SpinLockAcquire(&slot->mutex);
-	restart = slot->data.restart_lsn;
-	SpinLockRelease(&slot->mutex);
-	return restart;
-}
-
-XLogRecPtr
-sb_slot_held_by(SbDatabase *db, TransactionId *xid)
-{
-	*xid = pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].open_xid);
-	if (!TransactionIdIsNormal(*xid) || !TransactionIdIsInProgress(*xid))
-		return InvalidXLogRecPtr;
-	return pg_atomic_read_u64(&db->lanes[SB_LANE_MAIN].open_lsn);
-}
 
 static uint64
 guard_limit(void)

@@ -8,14 +8,9 @@
 #define SB_GUARD_H
 
 #include "postgres.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 /* Asks for the worker where it is needed; for the launcher, in each turn. Returns when it has to be called again, or DT_NOEND. */
 extern TimestampTz sb_guard_look(TimestampTz now);
-
-/* From where on the slot of a database retains WAL; invalid: there is none, or it has lost its WAL. */
-extern XLogRecPtr sb_slot_restart_lsn(Oid dbid);
-/* The transaction that keeps the slot from moving on, as far as the reader knows, and from where on; invalid: none that still runs. */
-extern XLogRecPtr sb_slot_held_by(SbDatabase *db, TransactionId *xid);
 
 #endif

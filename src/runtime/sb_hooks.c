@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "worker/sb_at_commit.h"
 
 /* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
 #define SB_LEAVE_TIMEOUT_MS 10000
@@ -41,79 +42,22 @@
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* what the end of this transaction has to do; all cleared there */
-static bool tell_runner;
-static bool probe;
+/* What the end of this transaction has to do, beside sb_at_commit.h; all cleared there. */
 /*
  * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
  * commit callbacks.
  */
-static bool catalog_changed; /* in this database */
-static bool roles_changed;   /* in every database */
-static bool pinned;
-static XLogRecPtr pinned_at;
-static bool committing;           /* counted in `creations` of this database */
+static bool catalog_changed;      /* in this database */
+static bool roles_changed;        /* in every database */
 static List *blocked_dbids;       /* in TopMemoryContext; several: each in a savepoint that was rolled back */
 static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
-
-SbDatabase *
-sb_my_database(void)
-{
-	SbDatabase *db;
-
-	if (sb_registry == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("stream_beam is not loaded by the server"),
-		         errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
-	db = sb_database_get(MyDatabaseId);
-	if (db == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-		         errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
-		         errhint("Raise stream_beam.max_databases and restart the server.")));
-	return db;
-}
-
-void
-sb_at_commit_tell_runner(void)
-{
-	tell_runner = true;
-}
-
-void
-sb_at_commit_probe(void)
-{
-	probe = true;
-}
-
-XLogRecPtr
-sb_pin_until_end(void)
-{
-	if (pinned)
-		return GetXLogInsertRecPtr();
-	pinned_at = sb_pin_acquire(sb_my_database());
-	pinned = true;
-	return pinned_at;
-}
 
 static void
 hooks_end_of_transaction(bool committed)
 {
 	ListCell *lc;
-	/* an entry without the extension may have been given back meanwhile */
-	SbDatabase *db = committed && probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
 
-	if (db && (pinned || (committed && (tell_runner || probe))))
-		sb_pin_release(db, pinned, committed);
-	if (db && committing)
-	{
-		/* after the generation: who sees it gone sees the new pipeline */
-		pg_atomic_fetch_sub_u32(&db->creations, 1);
-		sb_wake_worker(db, SB_ROLE_RUNNER);
-	}
-	if (db && committed && probe)
-		sb_database_event(db, SB_EVENT_PROBE);
+	sb_at_commit_end(committed);
 	foreach (lc, blocked_dbids)
 	{
 		SbDatabase *blocked = sb_database_find(lfirst_oid(lc));
@@ -128,7 +72,6 @@ hooks_end_of_transaction(bool committed)
 		if (made)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
-	tell_runner = probe = pinned = committing = false;
 	sb_partition_note_attached(InvalidOid);
 	list_free(blocked_dbids);
 	blocked_dbids = NIL;
@@ -168,12 +111,7 @@ hooks_xact(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			/* rows that this transaction has inserted could come to the runner before it knows of the pipeline */
-			if (pinned)
-			{
-				pg_atomic_fetch_add_u32(&sb_my_database()->creations, 1);
-				committing = true;
-			}
+			sb_at_commit_begin();
 			break;
 		case XACT_EVENT_COMMIT:
 			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -184,7 +122,7 @@ hooks_xact(XactEvent event, void *arg)
 			hooks_end_of_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (tell_runner || probe || pinned)
+			if (sb_at_commit_is_asked())
 				ereport(ERROR,
 				        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				         errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));

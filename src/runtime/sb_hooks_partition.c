@@ -27,7 +27,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "runtime/sb_hooks_partition.h"
-#include "runtime/sb_shmem.h"
 #include "source/sb_rebuild_note.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -35,6 +34,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "worker/sb_shmem.h"
 
 /* Does anybody read this database's WAL for us? */
 static bool

@@ -8,34 +8,8 @@
 #define SB_INTAKE_H
 
 #include "postgres.h"
-#include "access/htup.h"
-#include "access/tupdesc.h"
 #include "source/sb_ring.h"
-
-/* Which tuple of a change is meant. An UPDATE is two: the old one is taken back, then the new one is added. */
-typedef enum SbSide
-{
-	SB_SIDE_ALL, /* all that the change has */
-	SB_SIDE_OLD,
-	SB_SIDE_NEW
-} SbSide;
-
-typedef struct SbRow
-{
-	const SbRowFrame *frame;
-	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for what has no row: TRUNCATE, REBUILD */
-	XLogRecPtr position; /* of its transaction */
-	TimestampTz commit_time;
-	TransactionId xid; /* of its transaction, the top one; invalid: the row has not come through the ring */
-	SbSide side;
-} SbRow;
-
-/* Is the old tuple meant: is the row taken back? */
-static inline bool
-sb_row_is_old(const SbRow *row)
-{
-	return row->side == SB_SIDE_OLD || (row->side == SB_SIDE_ALL && row->frame->kind == SB_ROW_DELETE);
-}
+#include "source/sb_row.h"
 
 typedef enum SbIntakeStop
 {

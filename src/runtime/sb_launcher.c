@@ -21,9 +21,6 @@
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "runtime/sb_guard.h"
-#include "runtime/sb_lane.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "runtime/sb_worker_kind.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
@@ -32,6 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /* A worker that lived this long is well: its back-off starts again. */
 #define SB_WELL_AFTER_MS 60000

@@ -15,7 +15,7 @@
  * A bundle has 3 of a pipeline before it does anything with it (sb_pipeline_lock()), and 5 after that; where it has to write to 2, what is locked is
  * left for another time, as is done by the hook that follows ALTER TABLE ... OWNER TO. It takes the pipelines in the order of ids as far as it
  * can know it; and what users lock in one statement or one transaction has an order of their own. So a worker is the one that gives way: it
- * looks for a deadlock at once (SB_LOCK_DEADLOCK_MS), and does not wait longer than others wait before they look (stream_beam.lock_timeout).
+ * looks for a deadlock at once (SB_LIMIT_DEADLOCK_MS), and does not wait longer than others wait before they look (stream_beam.lock_timeout).
  *
  * One pair is no deadlock of ours and cannot be told by its order: CREATE INDEX CONCURRENTLY and its like wait for whoever has a snapshot,
  * and a function of SQL has one. sb_lock_relation() does not wait for them.
@@ -32,9 +32,6 @@
  * on writing to it.
  */
 #define SB_LOCK_READ RowExclusiveLock
-
-/* deadlock_timeout of workers */
-#define SB_LOCK_DEADLOCK_MS 10
 
 /* The name, whether there is a pipeline of it or not. */
 extern void sb_lock_name(const char *name);

@@ -7,13 +7,13 @@
 #include "runtime/sb_aside.h"
 #include "runtime/sb_backfill.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
-#include "runtime/sb_postponed.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 typedef struct SbOpening
 {

@@ -19,8 +19,6 @@
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
 #include "runtime/sb_pipeline.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "sink/sb_letters.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -31,6 +29,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /* ---- opening ---- */
 

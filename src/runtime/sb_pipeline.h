@@ -19,10 +19,10 @@
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
 #include "runtime/sb_gate.h"
-#include "runtime/sb_limit.h"
-#include "runtime/sb_intake.h"
 #include "sink/sb_result.h"
+#include "source/sb_row.h"
 #include "state/sb_cells.h"
+#include "worker/sb_limit.h"
 
 typedef struct SbChain SbChain;
 
@@ -190,10 +190,7 @@ extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, b
 extern void sb_pipeline_put_empty(SbPipeline *pipeline);
 /* The same where all rows that were there before have come in, if there were none, and the result is of the kind that takes its rows back: to others it is given when they are made. */
 extern void sb_pipeline_begin_empty(SbPipeline *pipeline);
-extern bool sb_row_has_side(const SbRow *row, SbSide side);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
-/* The tuple meant, pointing into its frame. */
-extern void sb_row_tuple(const SbRow *row, HeapTuple tuple);
 /* An element comes to a cell that is not closed; where windows are computed anew they may have expired. */
 static inline void
 sb_pipeline_reduce(SbPipeline *pipeline, SbCell *cell, TimestampTz event_time)

@@ -9,31 +9,13 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_pipeline.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-bool
-sb_row_has_side(const SbRow *row, SbSide side)
-{
-	return side == SB_SIDE_OLD ? row->frame->old_length > 0 : row->frame->new_length > 0;
-}
-
-void
-sb_row_tuple(const SbRow *row, HeapTuple tuple)
-{
-	char *data = unconstify(SbRowFrame *, row->frame)->data;
-	bool old = sb_row_is_old(row);
-
-	tuple->t_len = old ? row->frame->old_length : row->frame->new_length;
-	tuple->t_data = (HeapTupleHeader) (old ? data + MAXALIGN(row->frame->new_length) : data);
-	tuple->t_tableOid = row->frame->relation;
-	ItemPointerSetInvalid(&tuple->t_self);
-}
+#include "worker/sb_at_commit.h"
 
 /* The tuple meant as JSON; NULL: it is not known. In the current context. */
 static char *

@@ -25,9 +25,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "runtime/sb_cut.h"
-#include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
-#include "runtime/sb_worker.h"
 #include "sink/sb_queue_table.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -35,6 +33,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_worker.h"
 
 /* Read and handed to the reader at a time; each time is a part of its own, as far as limits are concerned (sb_limit.h). */
 #define SB_QUEUE_ROWS 256

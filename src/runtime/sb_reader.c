@@ -33,15 +33,16 @@
 #include "replication/logical.h"
 #include "replication/slot.h"
 #include "replication/snapbuild.h"
-#include "runtime/sb_lane.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "source/sb_decode.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /* Confirming writes the slot's file: at most so often, or when so much WAL could be given back. */
 #define SB_CONFIRM_INTERVAL_MS 1000

@@ -24,4 +24,22 @@ typedef struct SbRowSource
 	void (*close)(struct SbRowSource *source);
 } SbRowSource;
 
+/* How a bundle has ended. */
+typedef enum SbBundleEnd
+{
+	SB_BUNDLE_DONE,
+	SB_BUNDLE_RELOAD,  /* done, and the pipelines have changed */
+	SB_BUNDLE_RESET,   /* a RESET frame is next; an unfinished transaction was rolled back */
+	SB_BUNDLE_NOTHING, /* of a row source that could not be opened: rolled back */
+	SB_BUNDLE_FAILED   /* done, and a pipeline was set to failed */
+} SbBundleEnd;
+
+/* Who runs bundles of such rows. */
+typedef struct SbRowRunner
+{
+	XLogRecPtr position;    /* that the stream has come to */
+	bool (*is_stale)(void); /* the catalog has changed since the pipelines were opened */
+	SbBundleEnd (*run)(SbRowSource *row_source, XLogRecPtr *commit);
+} SbRowRunner;
+
 #endif

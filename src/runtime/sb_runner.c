@@ -25,25 +25,24 @@
 #include "runtime/sb_aside.h"
 #include "runtime/sb_bundle.h"
 #include "runtime/sb_command.h"
-#include "runtime/sb_guard.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_housekeeping.h"
-#include "runtime/sb_lane.h"
-#include "runtime/sb_limit.h"
 #include "runtime/sb_opening.h"
-#include "runtime/sb_postponed.h"
 #include "runtime/sb_queue.h"
 #include "runtime/sb_runner_private.h"
 #include "runtime/sb_suspects.h"
 #include "runtime/sb_version.h"
 #include "runtime/sb_void.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /* A position is written without any rows when so much WAL could be given back. */
 #define SB_PERSIST_BYTES (16 * 1024 * 1024)
@@ -378,14 +377,27 @@ runner_end_bundle(SbBundleEnd end, XLogRecPtr commit)
 		pg_atomic_fetch_add_u32(&runner->db->generation, 1);
 }
 
+static bool
+runner_is_stale(void)
+{
+	return sb_intake_is_stale(runner->intake);
+}
+
+static SbBundleEnd
+runner_run_rows(SbRowSource *row_source, XLogRecPtr *commit)
+{
+	return sb_bundle_run_rows(runner->intake, runner->pipelines, row_source, commit);
+}
+
 /* A step of what a user asks for. False: there is none to take now. */
 static bool
 runner_command(void)
 {
+	SbRowRunner row_runner = {.position = runner->intake->position, .is_stale = runner_is_stale, .run = runner_run_rows};
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
-	end = sb_commands_step(runner->db, runner->intake, runner->pipelines, &commit);
+	end = sb_commands_step(runner->db, &row_runner, runner->pipelines, &commit);
 	/* it may have begun a version, or given one up */
 	if (end == SB_BUNDLE_NOTHING)
 		return sb_intake_is_stale(runner->intake);

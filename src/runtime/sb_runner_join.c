@@ -5,10 +5,10 @@
 
 #include "base/sb_kill_point.h"
 #include "runtime/sb_aside.h"
-#include "runtime/sb_lane.h"
 #include "runtime/sb_runner_private.h"
-#include "runtime/sb_worker.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_worker.h"
 
 static SbRunner *const runner = &sb_the_runner;
 

@@ -8,7 +8,7 @@
 #include "postgres.h"
 #include "runtime/sb_intake.h"
 #include "runtime/sb_pipeline.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 typedef struct SbRunner
 {

@@ -8,8 +8,8 @@
 #define SB_SCAN_H
 
 #include "postgres.h"
-#include "runtime/sb_intake.h"
 #include "runtime/sb_pipeline.h"
+#include "source/sb_row.h"
 #include "utils/snapshot.h"
 
 typedef struct SbScan SbScan;

@@ -7,7 +7,7 @@
 #include "access/xlog.h"
 #include "catalog/sb_pipeline_row.h"
 #include "runtime/sb_suspects.h"
-#include "runtime/sb_work.h"
+#include "worker/sb_work.h"
 
 List *
 sb_suspects_fail(Oid dbid, List **rows)

@@ -10,14 +10,14 @@
 #include "catalog/sb_owner.h"
 #include "catalog/sb_pipeline_names.h"
 #include "executor/spi.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
-#include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "worker/sb_at_commit.h"
+#include "worker/sb_postponed.h"
 
 void
 sb_version_refuse_second(const char *name)

@@ -19,13 +19,13 @@
 #include "query/sb_signature.h"
 #include "runtime/sb_cut.h"
 #include "runtime/sb_history_part.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "sink/sb_queue_table.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "worker/sb_at_commit.h"
 
 char *
 sb_version_table_name(const SbPipelineRow *row, Oid namespace)

@@ -21,14 +21,13 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_command_row.h"
 #include "catalog/sb_pipeline_names.h"
 #include "catalog/sb_view.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
-#include "runtime/sb_command.h"
 #include "runtime/sb_history.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
 #include "runtime/sb_version.h"
 #include "storage/lmgr.h"
@@ -38,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker/sb_at_commit.h"
 
 #define SB_SWAP_LOCK_MS "200"
 

@@ -13,11 +13,11 @@
 
 #include "catalog/sb_pipeline_names.h"
 #include "miscadmin.h"
-#include "runtime/sb_hooks.h"
 #include "runtime/sb_lock.h"
-#include "runtime/sb_postponed.h"
 #include "runtime/sb_version.h"
 #include "utils/acl.h"
+#include "worker/sb_at_commit.h"
+#include "worker/sb_postponed.h"
 
 SbPipelineRow *
 sb_version_leader(List *rows, const SbPipelineRow *row)

@@ -19,9 +19,10 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "runtime/sb_void.h"
-#include "runtime/sb_worker.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "worker/sb_slot.h"
+#include "worker/sb_worker.h"
 
 bool
 sb_void_holds(const SbPipelineRow *row)

@@ -9,7 +9,7 @@
 
 #include "postgres.h"
 #include "catalog/sb_pipeline_row.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 /* Its position is in the WAL of its database, and holds the slot back. */
 extern bool sb_void_holds(const SbPipelineRow *row);

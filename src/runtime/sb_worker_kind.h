@@ -5,7 +5,7 @@
 #define SB_WORKER_KIND_H
 
 #include "postgres.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 typedef struct SbWorkerKind
 {

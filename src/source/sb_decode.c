@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
 
 static SbDecoder *decoder = NULL;
 static MemoryContext row_context; /* of one change: flattened tuples, split rows */

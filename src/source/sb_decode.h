@@ -10,9 +10,6 @@
 #include "replication/logical.h"
 #include "source/sb_ring.h"
 
-/* Prefix of the logical messages that ask for a heartbeat at their place in the WAL. */
-#define SB_MARKER_PREFIX "stream_beam"
-
 typedef struct SbDecoder
 {
 	SbRingWriter *writer;

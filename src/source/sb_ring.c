@@ -3,20 +3,16 @@
  */
 #include "postgres.h"
 
+#include "base/sb_guc.h"
 #include "base/sb_kill_point.h"
+#include "miscadmin.h"
 #include "source/sb_ring.h"
 
 /* Published at the latest after so many bytes, so that a consumer works while a large transaction is still being decoded. */
 #define SB_RING_PUBLISH_BYTES (64 * 1024)
 
-Size
-sb_ring_bytes(Size data_size)
-{
-	return offsetof(SbRing, data) + data_size;
-}
-
-void
-sb_ring_init(SbRing *ring, Size data_size)
+static void
+ring_init(SbRing *ring, Size data_size)
 {
 	ring->size = data_size;
 	pg_atomic_init_u64(&ring->written, 0);
@@ -115,4 +111,36 @@ sb_ring_frame(const SbRing *ring, uint64 *position, uint64 end)
 		*position += frame->length;
 	}
 	return NULL;
+}
+
+/* ---- where it is ---- */
+
+/*
+ * Outside any resource owner the mapping stays until the process exits. The segment is pinned: it outlives its workers, so that they
+ * come and go without agreeing on who makes it.
+ */
+SbRing *
+sb_ring_attach(SbLane *lane, bool create)
+{
+	Size data_size = (Size) sb_guc_ring_size_kb * 1024;
+	dsm_segment *segment;
+	SbRing *ring;
+
+	if (lane->ring == 0)
+	{
+		if (!create)
+			return NULL;
+		segment = dsm_create(offsetof(SbRing, data) + data_size, 0);
+		dsm_pin_mapping(segment);
+		ring = dsm_segment_address(segment);
+		ring_init(ring, data_size);
+		dsm_pin_segment(segment);
+		lane->ring = dsm_segment_handle(segment);
+		return ring;
+	}
+	segment = dsm_attach(lane->ring);
+	if (segment == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", MyDatabaseId)));
+	dsm_pin_mapping(segment);
+	return dsm_segment_address(segment);
 }

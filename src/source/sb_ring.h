@@ -14,6 +14,7 @@
 #include "postgres.h"
 #include "port/atomics.h"
 #include "source/sb_frame.h"
+#include "worker/sb_shmem.h"
 
 typedef struct SbRing
 {
@@ -35,8 +36,8 @@ typedef struct SbRingWriter
 	void (*wait)(void);
 } SbRingWriter;
 
-extern Size sb_ring_bytes(Size data_size);
-extern void sb_ring_init(SbRing *ring, Size data_size);
+/* That of a lane, mapped; the runner makes it where it is missing. */
+extern SbRing *sb_ring_attach(SbLane *lane, bool create);
 
 extern void sb_ring_writer_init(SbRingWriter *writer, SbRing *ring, void (*wake)(void), void (*wait)(void));
 /* the largest frame that reserve accepts */

@@ -19,7 +19,7 @@
 
 #include "postgres.h"
 #include "nodes/pg_list.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 /* So many crashes without progress are no accident. */
 #define SB_CRASHES 3

@@ -5,11 +5,11 @@
 
 #include "base/sb_transaction.h"
 #include "nodes/pg_list.h"
-#include "runtime/sb_limit.h"
-#include "runtime/sb_postponed.h"
-#include "runtime/sb_worker.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_worker.h"
 
 /* For a lock, the first time of a look; once one was not to be had in it; and how long until the next look: in all, waiting takes a small share of the time. */
 #define SB_POSTPONED_WAIT_MS 200

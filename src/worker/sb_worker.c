@@ -8,20 +8,14 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-
-void
-sb_slot_name(Oid dbid, char *out)
-{
-	snprintf(out, NAMEDATALEN, "stream_beam_%u", dbid);
-}
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 /* What two processors or two looks at a clock may differ by; a clock that was set is further off. */
 #define SB_CLOCK_JITTER_US USECS_PER_SEC

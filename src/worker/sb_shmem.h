@@ -11,9 +11,10 @@
 #define SB_SHMEM_H
 
 #include "postgres.h"
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
-#include "source/sb_ring.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
@@ -202,8 +203,6 @@ extern void sb_wake_launcher(void);
 
 /* For a worker: reports that it runs, and arranges that its exit is reported too. */
 extern void sb_worker_attach(SbDatabase *db, SbRole role);
-/* Maps the ring; the runner makes it where it is missing. */
-extern SbRing *sb_ring_attach(SbLane *lane, bool create);
 
 /* Holds the confirmation of the slot at the present position until sb_pin_release(); returns that position. */
 extern XLogRecPtr sb_pin_acquire(SbDatabase *db);

@@ -27,7 +27,10 @@
 
 #include "postgres.h"
 #include "nodes/pg_list.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
+
+/* Prefix of the logical messages that ask for a heartbeat at their place in the WAL. */
+#define SB_MARKER_PREFIX "stream_beam"
 
 /* There was no worker or no slot to be had for the second lane: for a minute there is none, and its pipelines go back to the first. */
 extern void sb_lane_refuse(SbDatabase *db);

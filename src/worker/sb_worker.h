@@ -6,7 +6,7 @@
 
 #include "postgres.h"
 #include "postmaster/bgworker.h"
-#include "runtime/sb_shmem.h"
+#include "worker/sb_shmem.h"
 
 /* Fills in what is the same for all: flags, library; `function` is the entry point. */
 extern void sb_worker_describe(BackgroundWorker *worker, const char *function, const char *type);
@@ -30,7 +30,5 @@ extern PGDLLEXPORT void stream_beam_runner_main(Datum arg);
 extern PGDLLEXPORT void stream_beam_guard_main(Datum arg);
 
 extern void sb_launcher_register(void);
-/* name of a database's slot; out has NAMEDATALEN bytes */
-extern void sb_slot_name(Oid dbid, char *out);
 
 #endif

@@ -5,9 +5,8 @@
 
 #include "access/xlog.h"
 #include "base/sb_compat.h"
-#include "runtime/sb_lane.h"
-#include "source/sb_decode.h"
 #include "utils/timestamp.h"
+#include "worker/sb_lane.h"
 
 /* With the lock held. NULL: it is none. */
 static SbLaggard *

@@ -13,9 +13,9 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
-#include "runtime/sb_work.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "worker/sb_work.h"
 
 #define SB_WORK_FILE "stream_beam.work"
 #define SB_WORK_MAGIC UINT64CONST(0x6b726f772e62732e)

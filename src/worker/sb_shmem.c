@@ -8,13 +8,13 @@
 #include "base/sb_guc.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
-#include "runtime/sb_shmem.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/sb_shmem.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
 SbRegistry *sb_registry = NULL;
 
@@ -303,36 +303,6 @@ sb_worker_attach(SbDatabase *db, SbRole role)
 	worker->started_at = sb_clock_now();
 	LWLockRelease(sb_registry->lock);
 	before_shmem_exit(worker_detach, Int32GetDatum(role));
-}
-
-/*
- * Outside any resource owner the mapping stays until the process exits. The segment is pinned: it outlives its workers, so that they
- * come and go without agreeing on who makes it.
- */
-SbRing *
-sb_ring_attach(SbLane *lane, bool create)
-{
-	Size data_size = (Size) sb_guc_ring_size_kb * 1024;
-	dsm_segment *segment;
-	SbRing *ring;
-
-	if (lane->ring == 0)
-	{
-		if (!create)
-			return NULL;
-		segment = dsm_create(sb_ring_bytes(data_size), 0);
-		dsm_pin_mapping(segment);
-		ring = dsm_segment_address(segment);
-		sb_ring_init(ring, data_size);
-		dsm_pin_segment(segment);
-		lane->ring = dsm_segment_handle(segment);
-		return ring;
-	}
-	segment = dsm_attach(lane->ring);
-	if (segment == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", MyDatabaseId)));
-	dsm_pin_mapping(segment);
-	return dsm_segment_address(segment);
 }
 
 static void

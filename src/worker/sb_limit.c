@@ -9,17 +9,18 @@
 #include "base/sb_guc.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "runtime/sb_limit.h"
-#include "runtime/sb_lock.h"
-#include "runtime/sb_work.h"
-#include "runtime/sb_worker.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
 
+/* deadlock_timeout: a worker gives way (sb_lock.h) */
+#define SB_LIMIT_DEADLOCK_MS 10
 #define SB_LIMIT_TICKS 20
 /* What a row may take, of a part that has many. */
 #define SB_LIMIT_ROW_US 10
@@ -126,7 +127,7 @@ sb_limit_install(bool first_lane)
 	shared = first_lane;
 
 	timer = RegisterTimeout(USER_TIMEOUT, limit_tick);
-	snprintf(value, sizeof(value), "%d", SB_LOCK_DEADLOCK_MS);
+	snprintf(value, sizeof(value), "%d", SB_LIMIT_DEADLOCK_MS);
 	SetConfigOption("deadlock_timeout", value, PGC_SUSET, PGC_S_SESSION);
 	sb_limit_refresh();
 }

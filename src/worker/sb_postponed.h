@@ -8,8 +8,8 @@
 #define SB_POSTPONED_H
 
 #include "postgres.h"
-#include "runtime/sb_shmem.h"
 #include "utils/timestamp.h"
+#include "worker/sb_shmem.h"
 
 /*
  * A look at all pipelines begins, as of now in the generations of the catalog: what was postponed before is in sb_postponed_was() until the next
