@@ -9,7 +9,7 @@
 #include "miscadmin.h"
 #include "query/sb_session_batch.h"
 #include "replication/output_plugin.h"
-#include "runtime/sb_hooks.h"
+#include "server/sb_hooks.h"
 #include "source/sb_decode.h"
 #include "worker/sb_shmem.h"
 #include "worker/sb_worker.h"

@@ -22,7 +22,7 @@ extern void sb_api_leave(const SbBracket *saved);
 extern SbPipelineRow *sb_api_lookup(const char *name);
 /* The pipeline of this name, for its owner only: errors 42704, 42501. To be called between enter and leave. */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user);
-/* The same, to be changed: with its name and rows locked, and (`tree`) the names of all that read from it (runtime/sb_lock.h). */
+/* The same, to be changed: with its name and rows locked, and (`tree`) the names of all that read from it (catalog/sb_lock.h). */
 extern SbPipelineRow *sb_api_lock(const char *name, Oid user, bool tree);
 
 /* Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read its result (42501). */

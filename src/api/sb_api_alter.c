@@ -2,7 +2,7 @@
  * sb_api_alter.c: a pipeline gets another version: alter, roll back, resync, give up.
  *
  * What is asked for here is begun in the caller's transaction: the new version's relations and its catalog row. The runner builds it
- * and lets it take the current one's place (runtime/sb_version.h).
+ * and lets it take the current one's place (version/sb_version.h).
  */
 #include "postgres.h"
 
@@ -10,11 +10,11 @@
 #include "api/sb_creation.h"
 #include "miscadmin.h"
 #include "query/sb_query.h"
-#include "runtime/sb_version.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "version/sb_version.h"
 
 static const char *
 alter_name(FunctionCallInfo fcinfo)

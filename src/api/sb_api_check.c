@@ -17,7 +17,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker_internals.h"
 #include "replication/slot.h"
-#include "runtime/sb_guard.h"
+#include "server/sb_guard.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"

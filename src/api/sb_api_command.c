@@ -8,20 +8,20 @@
 #include "api/sb_api.h"
 #include "api/sb_api_range.h"
 #include "catalog/pg_type.h"
+#include "command/sb_command.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "history/sb_backfill.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "runtime/sb_backfill.h"
-#include "runtime/sb_command.h"
-#include "runtime/sb_version.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "version/sb_version.h"
 
 /* The state is looked at so often, for a pipeline that stops while the command waits. */
 #define SB_ASK_CHECK_MS 500

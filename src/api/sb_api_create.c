@@ -3,7 +3,7 @@
  *
  * START OF A PIPELINE. The reader is told to send the source's rows (sb_source_add), then the end of the WAL is taken: every transaction
  * that commits above it comes with its rows. The slot cannot move past it before this transaction has ended (the pin). Writers are not
- * locked out: what they commit until the runner takes the pipeline up is in its history (runtime/sb_history.h), or, for a pipeline that
+ * locked out: what they commit until the runner takes the pipeline up is in its history (history/sb_history.h), or, for a pipeline that
  * starts from now, before its time.
  *
  * A pipeline over another's result starts under a lock on it: the rows that it has already are put into the queue of the new one.
@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
+#include "catalog/sb_lock.h"
 #include "catalog/sb_pipeline_names.h"
 #include "catalog/sb_view.h"
 #include "commands/extension.h"
@@ -28,6 +29,7 @@
 #include "engine/sb_reduce.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "history/sb_history_part.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -38,9 +40,6 @@
 #include "query/sb_plan.h"
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
-#include "runtime/sb_history_part.h"
-#include "runtime/sb_lock.h"
-#include "runtime/sb_version.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -49,6 +48,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
+#include "version/sb_version.h"
 
 /* Settings of the creating session that the value of an expression can depend on. */
 static const char *const kept_settings[] = {

@@ -21,7 +21,6 @@
 #include "pgstat.h"
 #include "query/sb_query.h"
 #include "replication/message.h"
-#include "runtime/sb_version.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
@@ -33,6 +32,7 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/timestamp.h"
+#include "version/sb_version.h"
 #include "worker/sb_lane.h"
 
 /* What to do about a pipeline that does not run. */

@@ -9,12 +9,12 @@
 #include "api/sb_api.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
-#include "runtime/sb_lock.h"
-#include "runtime/sb_version.h"
+#include "catalog/sb_lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
+#include "version/sb_version.h"
 
 static SbDefinition *
 restore_find(const char *name)

@@ -9,7 +9,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "runtime/sb_guard.h"
+#include "server/sb_guard.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"

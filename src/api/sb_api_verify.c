@@ -25,7 +25,6 @@
 #include "nodes/bitmapset.h"
 #include "optimizer/optimizer.h"
 #include "query/sb_json.h"
-#include "runtime/sb_version.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -33,6 +32,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
+#include "version/sb_version.h"
 
 /* Differences fetched at a time. */
 #define SB_VERIFY_FETCH 1000

@@ -40,7 +40,7 @@ CREATE TABLE beam.pipeline (
 CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'current';
 CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) 'building';
 
--- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runtime/sb_void.c).
+-- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runner/sb_void.c).
 CREATE TABLE beam.home (
     system           pg_catalog.int8 NOT NULL,          -- system identifier of the server
     timeline         pg_catalog.int4 NOT NULL,
@@ -138,7 +138,7 @@ CREATE TABLE beam.history (
     finished_at    pg_catalog.timestamptz
 ) WITH (fillfactor = 20);
 
--- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runtime/sb_aside.c).
+-- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runner/sb_aside.c).
 CREATE TABLE beam.retry (
     pipeline         pg_catalog.int4 PRIMARY KEY,
     tries            pg_catalog.int4 NOT NULL,

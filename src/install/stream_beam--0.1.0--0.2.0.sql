@@ -1,6 +1,6 @@
 \echo Use "ALTER EXTENSION stream_beam UPDATE TO '0.2.0'" to load this file. \quit
 
--- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runtime/sb_aside.c).
+-- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runner/sb_aside.c).
 CREATE TABLE beam.retry (
     pipeline         pg_catalog.int4 PRIMARY KEY,
     tries            pg_catalog.int4 NOT NULL,

@@ -1,7 +1,7 @@
 /*
  * sb_sink.h: where the panes of a pipeline go.
  *
- * The result table is a sink (sb_result.h), the rows for downstream pipelines are one (runtime/sb_pipeline_chain.c), and a test's script is one that
+ * The result table is a sink (sb_result.h), the rows for downstream pipelines are one (pipeline/sb_pipeline_chain.c), and a test's script is one that
  * stands for all tables (api/sb_api_test.c). A pipeline puts each row into all that it has.
  */
 #ifndef SB_SINK_H

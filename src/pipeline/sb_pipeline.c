@@ -1,0 +1,631 @@
+/*
+ * sb_pipeline.c: one pipeline at work; see sb_pipeline.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "base/sb_compat.h"
+#include "base/sb_guc.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_pipeline_names.h"
+#include "catalog/sb_view.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pipeline/sb_pipeline.h"
+#include "rewrite/rewriteHandler.h"
+#include "sink/sb_letters.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
+
+/* ---- opening ---- */
+
+static char *
+pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
+{
+	if (get_rel_relkind(relation) != RELKIND_RELATION)
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("the %s of pipeline \"%s\" is gone", what, row->name),
+		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
+	return sb_sql_relation(relation);
+}
+
+static TransactionId
+pipeline_result_xmin(const SbPipelineRow *row)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->result));
+	TransactionId xmin = InvalidTransactionId;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xmin;
+}
+
+static SbPipelineRow *
+pipeline_copy_row(const SbPipelineRow *row)
+{
+	SbPipelineRow *copy = palloc(sizeof(SbPipelineRow));
+
+	*copy = *row;
+	copy->name = pstrdup(row->name);
+	copy->fingerprint = pstrdup(row->fingerprint);
+	copy->trigger = pstrdup(row->trigger);
+	copy->accumulation = pstrdup(row->accumulation);
+	copy->timestamp_combiner = pstrdup(row->timestamp_combiner);
+	copy->on_time = pstrdup(row->on_time);
+	copy->closing = pstrdup(row->closing);
+	copy->error_code = copy->error_message = NULL;
+	copy->nsignature = 0;
+	copy->signature = NULL;
+	copy->settings = palloc(sizeof(char *) * (row->nsettings + 1));
+	for (int i = 0; i < row->nsettings; i++)
+		copy->settings[i] = pstrdup(row->settings[i]);
+	return copy;
+}
+
+static void
+pipeline_set_strategy(SbPipeline *pipeline)
+{
+	pipeline->strategy = (SbStrategy){
+	    .trigger = sb_trigger_parse(pipeline->row->trigger),
+	    .allowed_lateness_us = pipeline->row->allowed_lateness_us,
+	    .accumulation = sb_accumulation_of_name(pipeline->row->accumulation),
+	    .combiner = sb_combiner_of_name(pipeline->row->timestamp_combiner),
+	    .on_time_always = strcmp(pipeline->row->on_time, SB_FIRE_ALWAYS) == 0,
+	    .closing_always = strcmp(pipeline->row->closing, SB_FIRE_ALWAYS) == 0};
+}
+
+static void
+pipeline_set_progress(SbPipeline *pipeline)
+{
+	if (pipeline->in_memory)
+		pipeline->row->progress = (SbProgress){.pipeline = pipeline->row->id, .input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
+	pipeline->progress = pipeline->row->progress;
+	pipeline->persisted = pipeline->progress.position;
+	pipeline->max_event_time = pipeline->progress.max_event_time;
+	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
+	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
+	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->in_memory ? 0 : sb_clock_now();
+	pipeline->accepted_clocks = pipeline->clocks;
+}
+
+SbPipeline *
+sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink)
+{
+	/* an error on the way frees what has been made */
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
+	SbBracket saved;
+	char *state_name;
+
+	pipeline->context = context;
+	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
+	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
+	pipeline->row = pipeline_copy_row(row);
+	sb_owner_check(row);
+	pipeline->result_xmin = pipeline_result_xmin(row);
+	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
+	state_name = instead ? NULL : pipeline_relation_name(row, row->state_table, "state table");
+	pipeline->in_memory = instead != NULL;
+	if (instead == NULL)
+		pipeline->limit.account = sb_limit_account(row->owner);
+	pipeline->retractable = row->retractable;
+	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && instead == NULL;
+	pipeline->queue_watermark = SB_TIME_MIN;
+	pipeline_set_strategy(pipeline);
+	pipeline_set_progress(pipeline);
+
+	/* expressions are folded at planning */
+	sb_pipeline_as_owner(pipeline, &saved);
+	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
+	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
+	                                pipeline->retractable);
+	if (instead == NULL)
+	{
+		pipeline->signature = sb_signature_of(pipeline->query);
+		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature, row->name);
+		sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+	}
+	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
+	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
+	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
+	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	if (instead)
+		sb_pipeline_add_sink(pipeline, instead, sink);
+	else
+		sb_pipeline_add_sink(pipeline, &sb_result_sink, pipeline->result);
+	sb_bracket_leave(&saved);
+	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
+	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
+	sb_pipeline_forget_deferred(pipeline);
+	MemoryContextSwitchTo(old);
+	return pipeline;
+}
+
+void
+sb_pipeline_retain(SbPipeline *pipeline, MemoryContext context)
+{
+	MemoryContextSetParent(pipeline->context, context);
+}
+
+void
+sb_pipeline_verify(SbPipeline *pipeline)
+{
+	const SbPipelineRow *row = pipeline->row;
+	SbBracket saved;
+	SbQuery *query;
+
+	(void) pipeline_relation_name(row, row->result, "result table");
+	(void) pipeline_relation_name(row, row->state_table, "state table");
+	sb_owner_check(row);
+	sb_pipeline_as_owner(pipeline, &saved);
+	/* compiling them asks for the rights to the functions */
+	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);
+	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n, pipeline->signature->texts, row->name);
+	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+	sb_query_close(query);
+	sb_bracket_leave(&saved);
+}
+
+bool
+sb_pipeline_result_moved(const SbPipeline *pipeline)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != pipeline->row->owner ||
+	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
+}
+
+bool
+sb_pipeline_result_altered(const SbPipeline *pipeline)
+{
+	TransactionId xmin = pipeline_result_xmin(pipeline->row);
+
+	return TransactionIdIsValid(xmin) && xmin != pipeline->result_xmin;
+}
+
+void
+sb_pipeline_close(SbPipeline *pipeline)
+{
+	sb_query_close(pipeline->query);
+	MemoryContextDelete(pipeline->context);
+}
+
+void
+sb_pipeline_at_work(SbPipeline *pipeline, bool fed)
+{
+	if (fed)
+		sb_work_on(SB_WORK_ROWS, pipeline->row->id, pipeline->row->progress.bundles);
+	else
+		sb_work_on(SB_WORK_STREAM, pipeline->row->id, pipeline->persisted);
+	sb_limit_part(&pipeline->limit, fed);
+}
+
+void
+sb_pipeline_rests(void)
+{
+	sb_limit_rest();
+	sb_work_on_other();
+}
+
+SbPipeline *
+sb_pipeline_find(List *pipelines, int32 id)
+{
+	ListCell *lc;
+
+	foreach (lc, pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->id == id)
+			return pipeline;
+	}
+	return NULL;
+}
+
+void
+sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
+{
+	pipeline->progress.position = pipeline->row->progress.position = Max(pipeline->progress.position, position);
+}
+
+/* What all cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+static Size
+pipeline_whole_budget(void)
+{
+	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
+}
+
+/* A pipeline has room for some cells whatever the others have: theirs may be waiting to be written. */
+#define SB_BUDGET_SHARE 8
+
+Size
+sb_pipeline_budget(const SbPipeline *pipeline)
+{
+	Size whole = pipeline_whole_budget();
+	Size others = sb_cells_bytes_of_all() - sb_cells_bytes(pipeline->cells);
+
+	return others + whole / SB_BUDGET_SHARE > whole ? whole / SB_BUDGET_SHARE : whole - others;
+}
+
+/* What is known of windows in the table cannot leave memory, and is little: it may have some where the budget is small. */
+#define SB_STORED_SLACK ((Size) 32 * 1024 * 1024)
+
+/* Its cells fire, are written, and leave until they use no more than this. Not in the owner's bracket: readers get their rows. */
+static void
+pipeline_make_room(SbPipeline *pipeline, Size bytes)
+{
+	if (pipeline->in_memory)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OUT_OF_MEMORY),
+		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory", pipeline->row->name),
+		         errdetail("There is no table that they could be written to."),
+		         errhint("Test with fewer rows, keys or windows.")));
+	sb_pipeline_flush(pipeline);
+	sb_pipeline_write_state(pipeline);
+	sb_cells_evict(pipeline->cells, bytes);
+	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget() + SB_STORED_SLACK)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for", pipeline->row->name),
+		         errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
+		         errhint("Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
+	/* all states are parked */
+	if (pipeline->deferred == NULL)
+		MemoryContextReset(pipeline->bundle);
+}
+
+/* States that live in the memory of the bundle are looked at after so many rows: there may be a context for each. */
+#define SB_LOOK_ROWS 256
+
+static inline bool
+pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
+{
+	return sb_cells_bytes(pipeline->cells) > budget || (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
+}
+
+/* ---- rows ---- */
+
+void
+sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
+{
+	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, now);
+	pipeline->changed = pipeline->locked = false;
+}
+
+/*
+ * While windows are computed anew: is the window not among them? The others have the row. Else: was it among them, and the row in the
+ * table then?
+ */
+static inline bool
+pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
+{
+	if (unlikely(pipeline->recompute != NULL))
+		return !sb_window_range_has(&pipeline->recompute->range, window);
+	return unlikely(pipeline->gates != NIL) && sb_gates_leave_out_of(pipeline, row, window);
+}
+
+/* Which groups a row is in. Good until the query has another row. */
+typedef struct SbPlace
+{
+	TimestampTz event_time;
+	SbWindow *windows;
+	int nwindows;
+	uint64 hash; /* of the keys */
+	const Datum *keys;
+	const bool *nulls;
+} SbPlace;
+
+/* Of merging windows this is the element's own, before any merging. */
+static void
+pipeline_add_window(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, SbWindow window)
+{
+	SbEntry *entry;
+
+	if (pipeline_leaves_out(pipeline, row, window))
+		return;
+	/* nothing is late that is computed anew */
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->recompute == NULL)
+	{
+		sb_pipeline_late(pipeline, row, place->event_time, window, false);
+		return;
+	}
+	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, place->hash, place->keys, place->nulls, window);
+	if (entry == NULL)
+	{
+		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
+		{
+			sb_pipeline_defer(pipeline, row, place->hash, place->event_time, window);
+			return;
+		}
+		entry = sb_cells_insert(pipeline->cells, place->hash, place->keys, place->nulls, window);
+	}
+	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		sb_pipeline_late(pipeline, row, place->event_time, window, true);
+	else
+		sb_pipeline_add(pipeline, entry, row, place->event_time);
+}
+
+static void
+pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place)
+{
+	for (int i = 0; i < place->nwindows; i++)
+	{
+		pipeline_add_window(pipeline, row, place, place->windows[i]);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Finds the groups of the row, which is the query's current one. False: there are none. */
+static bool
+pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
+{
+	if (!sb_query_filter(pipeline->query))
+		return false;
+	place->nwindows = sb_query_windows(pipeline->query, &place->event_time, &place->windows);
+	/*
+	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
+	 * have to come there yet.
+	 */
+	if (!sb_row_is_old(row) && pipeline->recompute == NULL)
+		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
+	if (place->nwindows == 0)
+		return false;
+	place->hash = sb_query_keys(pipeline->query, &place->keys, &place->nulls);
+	return true;
+}
+
+static void
+pipeline_side(SbPipeline *pipeline, const SbRow *row)
+{
+	HeapTupleData tuple;
+	SbPlace place;
+
+	sb_row_tuple(row, &tuple);
+	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	if (pipeline->gates != NIL && sb_gates_leave_out(pipeline, row))
+		return;
+	if (pipeline_place(pipeline, row, &place))
+		pipeline_add_windows(pipeline, row, &place);
+}
+
+/* Both sides of an UPDATE that leaves the row in its groups: they are found once. */
+static void
+pipeline_sides_in_place(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow old_side = *row;
+	SbRow new_side = *row;
+	HeapTupleData old, new;
+	SbPlace place;
+
+	old_side.side = SB_SIDE_OLD;
+	sb_row_tuple(&old_side, &old);
+	new_side.side = SB_SIDE_NEW;
+	sb_row_tuple(&new_side, &new);
+	sb_query_set_row(pipeline->query, &new, row->layout);
+	if (!pipeline_place(pipeline, &new_side, &place))
+		return;
+	sb_query_exchange_row(pipeline->query, &old);
+	pipeline_add_windows(pipeline, &old_side, &place);
+	sb_query_exchange_row(pipeline->query, &new);
+	pipeline_add_windows(pipeline, &new_side, &place);
+}
+
+/* A change: one side, or two. */
+static void
+pipeline_row(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow side = *row;
+	bool stays;
+
+	if (likely(row->frame->kind == SB_ROW_INSERT))
+	{
+		pipeline_side(pipeline, row);
+		return;
+	}
+	if (!sb_pipeline_change_counts(pipeline, row, &stays))
+		return;
+	if (stays)
+	{
+		pipeline_sides_in_place(pipeline, row);
+		return;
+	}
+	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
+	{
+		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
+			pipeline_side(pipeline, &side);
+	}
+}
+
+void
+sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
+{
+	Size budget = sb_pipeline_budget(pipeline);
+	SbBracket saved;
+
+	sb_limit_rows(hi - lo);
+	sb_cells_know_stored(pipeline->cells);
+	sb_pipeline_as_owner(pipeline, &saved);
+	for (int i = lo; i < hi; i++)
+	{
+		SbRow *row = &rows[i];
+
+		if (row->frame->relation != pipeline->plan->source)
+			continue;
+		/* of the stream, and it has had it */
+		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
+			continue;
+		if (unlikely(!pipeline->locked))
+			sb_pipeline_lock(pipeline);
+		pipeline->current = row;
+		pipeline_row(pipeline, row);
+		/* what is computed anew has come in before */
+		if (pipeline->recompute == NULL)
+			pipeline->progress.rows_in++;
+		pipeline->changed = true;
+		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
+		sb_pipeline_resolve_if_many(pipeline);
+		if (likely(!pipeline_is_full(pipeline, i - lo + 1, budget)))
+			continue;
+		pipeline->current = NULL;
+		sb_bracket_leave(&saved);
+		pipeline_make_room(pipeline, budget / 2);
+		/* what has left is remembered */
+		budget = sb_pipeline_budget(pipeline);
+		sb_pipeline_as_owner(pipeline, &saved);
+	}
+	pipeline->current = NULL;
+	sb_bracket_leave(&saved);
+	/* each has what it may have, and together they have too much */
+	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->in_memory)
+		pipeline_make_room(pipeline, sb_cells_bytes(pipeline->cells) / 2);
+}
+
+/* ---- ends ---- */
+
+/* How finely the watermark of a resting source follows the clock. */
+#define SB_IDLE_STEP_US USECS_PER_SEC
+
+static void
+pipeline_advance(SbPipeline *pipeline, bool idle)
+{
+	int64 delay = pipeline->row->watermark_delay_us;
+	TimestampTz watermark = pipeline->clocks.input_watermark;
+
+	if (pipeline->in_memory)
+		return;
+	/* nothing is late or collected before the rows from before are in */
+	if (!sb_gates_are_open(pipeline))
+		return;
+	/* what it reads has a watermark of its own */
+	if (pipeline->row->upstream != 0)
+		watermark = Max(watermark, pipeline->upstream ? pipeline->upstream->clocks.output_watermark : pipeline->queue_watermark);
+	else if (pipeline->plan->event_time == NULL)
+		return;
+	else if (pipeline->max_event_time != SB_TIME_MIN)
+		watermark = Max(watermark, pipeline->max_event_time - delay);
+	if (idle && pipeline->row->upstream == 0)
+	{
+		/* events have their times from wall clocks */
+		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
+
+		/* in steps, but for a timer that waits for it: each step is a write */
+		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
+			watermark = Max(watermark, clock);
+	}
+	if (watermark > pipeline->clocks.input_watermark)
+	{
+		pipeline->clocks.input_watermark = watermark;
+		pipeline->changed = true;
+	}
+}
+
+/* A new output watermark alone is worth a write: who waits for it reads it in the catalog. */
+static void
+pipeline_advance_output(SbPipeline *pipeline)
+{
+	TimestampTz before = pipeline->clocks.output_watermark;
+
+	sb_clocks_advance_output(&pipeline->clocks, sb_cells_earliest_hold(pipeline->cells));
+	if (pipeline->clocks.output_watermark != before)
+		pipeline->changed = true;
+}
+
+void
+sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time)
+{
+	pipeline->clocks.input_watermark = Max(pipeline->clocks.input_watermark, watermark);
+	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, processing_time);
+	sb_pipeline_timers(pipeline);
+	pipeline_advance_output(pipeline);
+	sb_pipeline_write_state(pipeline);
+	sb_pipeline_accept(pipeline);
+}
+
+/* Is this the bundle that brings the last of the rows that were there before? */
+static bool
+pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
+{
+	if (pipeline->row->upstream != 0)
+		return pipeline->progress.bundles == 0 && (!pipeline->queue_pending || pipeline->draining);
+	if (sb_gates_are_open(pipeline))
+		return false;
+	sb_gates_reached(pipeline, position);
+	return sb_gates_are_open(pipeline);
+}
+
+void
+sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
+{
+	bool had_rows = pipeline->changed;
+	SbProgress *progress = &pipeline->progress;
+
+	if (had_rows)
+		pipeline->last_row_at = pipeline->clocks.processing_time;
+	sb_pipeline_flush(pipeline);
+	if (pipeline_has_begun(pipeline, Max(position, progress->position)))
+		sb_pipeline_begin_empty(pipeline);
+	pipeline_advance(pipeline, idle);
+	sb_pipeline_timers(pipeline);
+	pipeline_advance_output(pipeline);
+	/* it is not there while rows from before are in its queue */
+	if (!pipeline->draining)
+		progress->position = Max(progress->position, position);
+	if (!pipeline->changed)
+		return;
+	if (had_rows)
+		progress->commit_time = commit_time;
+	sb_pipeline_write(pipeline);
+}
+
+TimestampTz
+sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
+{
+	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
+	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
+
+	/* no row need come for what waits already */
+	if (pipeline->queue_pending && pipeline->upstream)
+		return pipeline->clocks.processing_time;
+	/* the watermark stands still */
+	if (!sb_gates_are_open(pipeline))
+		return wake;
+	if (awaited && pipeline->row->upstream == 0)
+		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
+	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL &&
+	    pipeline->row->upstream == 0)
+	{
+		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
+		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
+		                                                                              : event + pipeline->row->watermark_delay_us + 1;
+
+		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
+	}
+	return wake;
+}

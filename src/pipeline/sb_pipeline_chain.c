@@ -1,0 +1,310 @@
+/*
+ * sb_pipeline_chain.c: chained pipelines: one reads the result of another as a stream, in the same bundle.
+ *
+ * The rows that a pipeline writes to its result are kept, while the bundle runs, for those that read it; these take them after it in
+ * the same transaction and have its output watermark. Rows of an accumulating pipeline replace each other: the old one goes first as a
+ * retraction, so that a sum of sums stays right. Discarding and retracting results are appended to: their readers see rows added.
+ *
+ * A reader that does not run here (paused, failed, behind) has the rows queued in a table, in the same transaction, and takes them from there
+ * when it runs again (sb_queue.h).
+ *
+ * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all have taken them.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pipeline/sb_queue.h"
+#include "sink/sb_queue_table.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Rows handed on at a time, while a large bundle runs. */
+#define SB_CHAIN_ROWS 20000
+
+struct SbChain
+{
+	MemoryContext rows_context;
+	SbRow *rows;
+	int n, max;
+	int accepted;      /* of them, those that a rollback leaves */
+	Oid source;        /* what the readers are planned over: the result table, or of a version that is not current that of the current one */
+	TupleDesc layout;  /* of it */
+	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
+	int32 *waiting;    /* ids of the readers that do not run */
+	int nwaiting;
+	SbQueueTable **queue; /* for each of them */
+};
+
+/* False: it is gone, which is seen at the next look at the pipelines. */
+static bool
+chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
+{
+	const SbPlan *plan = pipeline->plan;
+	Relation rel = try_table_open(source, AccessShareLock);
+
+	/* dropped by hand: its readers do not run */
+	if (rel == NULL)
+		rel = try_table_open(pipeline->row->result, AccessShareLock);
+	if (rel == NULL)
+		return false;
+	chain->source = source;
+	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	table_close(rel, AccessShareLock);
+	/* one that is gone fails the pipeline when it writes its result, one of a version nobody reads */
+	chain->attno = palloc(sizeof(AttrNumber) * (plan->ncolumns + 1));
+	for (int i = 0; i < plan->ncolumns; i++)
+		chain->attno[i] = sb_column_number(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
+	chain->attno[plan->ncolumns] = sb_column_number(chain->layout, "op", INT2OID);
+	return true;
+}
+
+static void
+chain_add_waiting(SbChain *chain, int32 reader)
+{
+	SbQueueTable *queue = sb_queue_table_open(reader, false);
+
+	if (queue == NULL)
+		return;
+	chain->waiting[chain->nwaiting] = reader;
+	chain->queue[chain->nwaiting++] = queue;
+}
+
+static void
+chain_sink_put(void *sink, const SbSinkRow *row)
+{
+	sb_chain_put(sink, row->values, row->nulls, row->op);
+}
+
+static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
+
+void
+sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
+{
+	MemoryContext context = AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SbChain *chain = NULL;
+	ListCell *lc;
+
+	if (pipeline->chain)
+		MemoryContextDelete(MemoryContextGetParent(pipeline->chain->rows_context));
+	pipeline->chain = NULL;
+	if (running != NIL || waiting != NIL)
+	{
+		chain = palloc0(sizeof(SbChain));
+		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
+		if (!chain_lay_out(pipeline, chain, source))
+			chain = NULL;
+	}
+	pipeline->readers = chain ? list_copy(running) : NIL;
+	pipeline->chain = chain;
+	sb_pipeline_remove_sink(pipeline, &chain_sink);
+	if (chain)
+		sb_pipeline_add_sink(pipeline, &chain_sink, pipeline);
+	if (chain)
+	{
+		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
+		chain->queue = palloc(sizeof(SbQueueTable *) * (list_length(waiting) + 1));
+		foreach (lc, waiting)
+			chain_add_waiting(chain, lfirst_int(lc));
+	}
+	MemoryContextSwitchTo(old);
+	if (chain == NULL)
+		MemoryContextDelete(context);
+}
+
+bool
+sb_chain_wants_retractions(const SbPipeline *pipeline)
+{
+	return pipeline->chain != NULL && pipeline->strategy.accumulation == SB_ACCUMULATING;
+}
+
+SbRow
+sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op)
+{
+	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
+	bool insert = op > 0;
+
+	frame->relation = relation;
+	frame->kind = insert ? SB_ROW_INSERT : SB_ROW_DELETE;
+	frame->new_length = insert ? tuple->t_len : 0;
+	frame->old_length = insert ? 0 : tuple->t_len;
+	memcpy(frame->data, tuple->t_data, tuple->t_len);
+	/* a position beyond any: it is not what tells whether the reader has had the row */
+	return (SbRow){.frame = frame, .layout = layout, .position = PG_UINT64_MAX};
+}
+
+static void
+chain_append(SbChain *chain, HeapTuple tuple, int op)
+{
+	if (chain->n == chain->max)
+	{
+		chain->max = chain->max ? chain->max * 2 : 1024;
+		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max) : palloc(sizeof(SbRow) * chain->max);
+	}
+	chain->rows[chain->n++] = sb_chain_make_row(tuple, chain->layout, chain->source, op);
+}
+
+void
+sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op)
+{
+	SbChain *chain = pipeline->chain;
+	MemoryContext old = MemoryContextSwitchTo(chain->rows_context);
+	Datum *row = palloc0(sizeof(Datum) * chain->layout->natts);
+	bool *isnull = palloc(sizeof(bool) * chain->layout->natts);
+	bool appended = pipeline->strategy.accumulation == SB_RETRACTING;
+	HeapTuple tuple;
+
+	memset(isnull, true, sizeof(bool) * chain->layout->natts);
+	for (int i = 0; i < pipeline->plan->ncolumns; i++)
+	{
+		if (chain->attno[i] == InvalidAttrNumber)
+			continue;
+		row[chain->attno[i] - 1] = values[i];
+		isnull[chain->attno[i] - 1] = nulls[i];
+	}
+	if (appended && chain->attno[pipeline->plan->ncolumns] != InvalidAttrNumber)
+	{
+		row[chain->attno[pipeline->plan->ncolumns] - 1] = Int16GetDatum(op);
+		isnull[chain->attno[pipeline->plan->ncolumns] - 1] = false;
+	}
+	tuple = heap_form_tuple(chain->layout, row, isnull);
+	chain_append(chain, tuple, appended ? 1 : op);
+	heap_freetuple(tuple);
+	pfree(row);
+	pfree(isnull);
+	MemoryContextSwitchTo(old);
+}
+
+/* Rows for a reader that does not run: into its queue. */
+static void
+chain_queue_rows(SbChain *chain)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (int w = 0; w < chain->nwaiting; w++)
+	{
+		if (chain->n == 0 || !sb_queue_table_is_there(chain->queue[w]))
+			continue;
+		for (int i = 0; i < chain->n; i++)
+		{
+			SbRowFrame *frame = unconstify(SbRowFrame *, chain->rows[i].frame);
+			bool insert = frame->kind == SB_ROW_INSERT;
+			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length, .t_data = (HeapTupleHeader) frame->data};
+
+			sb_queue_table_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
+			MemoryContextReset(context);
+		}
+		sb_queue_table_write(chain->queue[w]);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+static void
+chain_forget_rows(SbChain *chain)
+{
+	chain->rows = NULL;
+	chain->n = chain->max = chain->accepted = 0;
+	MemoryContextReset(chain->rows_context);
+}
+
+void
+sb_chain_hand_on(SbPipeline *pipeline, bool all)
+{
+	SbChain *chain = pipeline->chain;
+	ListCell *lc;
+
+	if (chain == NULL || chain->n == 0 || pipeline->chain_held || (!all && chain->n < SB_CHAIN_ROWS))
+		return;
+	foreach (lc, pipeline->readers)
+	{
+		SbPipeline *reader = lfirst(lc);
+
+		sb_pipeline_at_work(reader, false);
+		if (reader->queue_pending)
+			sb_queue_take(reader);
+		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
+	}
+	sb_pipeline_at_work(pipeline, false);
+	chain_queue_rows(chain);
+	chain_forget_rows(chain);
+}
+
+void
+sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n)
+{
+	*rows = pipeline->chain ? pipeline->chain->rows : NULL;
+	*n = pipeline->chain ? pipeline->chain->n : 0;
+}
+
+void
+sb_chain_finish_held(SbPipeline *pipeline)
+{
+	if (pipeline->chain == NULL)
+		return;
+	chain_queue_rows(pipeline->chain);
+	chain_forget_rows(pipeline->chain);
+}
+
+void
+sb_chain_accept(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		pipeline->chain->accepted = pipeline->chain->n;
+}
+
+void
+sb_chain_rollback(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		pipeline->chain->n = pipeline->chain->accepted;
+}
+
+void
+sb_chain_forget(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		chain_forget_rows(pipeline->chain);
+}
+
+void
+sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
+{
+	SbChain *chain = pipeline->chain;
+	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(chain->rows_context));
+
+	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
+	chain->queue = repalloc(chain->queue, sizeof(SbQueueTable *) * (chain->nwaiting + 1));
+	chain_add_waiting(chain, reader);
+	MemoryContextSwitchTo(old);
+}
+
+TimestampTz
+sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
+{
+	TimestampTz event = sb_cells_next_event(pipeline->cells);
+	ListCell *lc;
+
+	foreach (lc, pipeline->readers)
+	{
+		TimestampTz readers = sb_chain_next_event(lfirst(lc), watermark);
+
+		/* behind it, it waits for something that is held, not for the clock */
+		if (readers >= watermark)
+			event = Min(event, readers);
+	}
+	return event;
+}
+
+XLogRecPtr
+sb_row_position(const SbPipeline *pipeline, const SbRow *row)
+{
+	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
+}

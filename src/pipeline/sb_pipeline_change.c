@@ -1,0 +1,344 @@
+/*
+ * sb_pipeline_change.c: what a change of the source does: rows are added and taken back, a TRUNCATE empties all, and what cannot be
+ * applied becomes a letter.
+ *
+ * RULES. An UPDATE is its two sides, each judged by itself: by its own window, its own lateness, its own errors. In an append-only
+ * pipeline everything but an INSERT is a dead letter.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "pipeline/sb_pipeline.h"
+#include "sink/sb_letters.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/sb_at_commit.h"
+
+/* The tuple meant as JSON; NULL: it is not known. In the current context. */
+static char *
+change_json(SbPipeline *pipeline, const SbRow *row)
+{
+	HeapTupleData tuple;
+	SbBracket saved;
+	char *json;
+
+	if (row->layout == NULL)
+		return NULL;
+	sb_row_tuple(row, &tuple);
+	if (tuple.t_len == 0)
+		return NULL;
+	/* types have output functions */
+	sb_pipeline_as_owner(pipeline, &saved);
+	json = sb_row_to_json(pipeline->plan, &tuple, row->layout);
+	sb_bracket_leave(&saved);
+	return json;
+}
+
+static const char *
+change_op(const SbRow *row)
+{
+	if (row->layout == NULL)
+		return "truncate";
+	if (sb_row_is_old(row))
+		return "delete";
+	return row->frame->kind == SB_ROW_UPDATE && row->side == SB_SIDE_ALL ? "update" : "insert";
+}
+
+void
+sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error)
+{
+	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), change_op(row), change_json(pipeline, row), error);
+	pipeline->progress.dead++;
+}
+
+void
+sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
+{
+	SbLateEvent event = {.pipeline = pipeline->row->id, .position = sb_row_position(pipeline, row), .event_time = event_time, .window = window, .op = change_op(row), .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
+	char *json = change_json(pipeline, row);
+
+	sb_pipeline_put_late(pipeline, &event, json);
+	pipeline->progress.late++;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}
+
+void
+sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
+{
+	bool old = sb_row_is_old(row);
+
+	if (old && entry->rows == 0)
+		ereport(ERROR,
+		        (errcode(ERRCODE_DATA_EXCEPTION),
+		         errmsg("a row is to be taken back that pipeline \"%s\" has never counted", pipeline->row->name),
+		         errdetail("When it was new it was a dead letter, or older than the pipeline.")));
+	/* first: an error in the middle leaves a cell that has to be forgotten */
+	sb_cells_touch(pipeline->cells, entry);
+	sb_pipeline_reduce(pipeline, sb_cells_cell(pipeline->cells, entry), event_time);
+	if (old)
+		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	else
+		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+	entry->rows += old ? -1 : 1;
+}
+
+/* ---- changes other than an INSERT ---- */
+
+/* How a partition's rows have come or gone, for the beginning of a message. */
+static char *
+change_rebuild_cause(const SbRowFrame *frame)
+{
+	const char *name = frame->data;
+
+	switch ((SbRebuildCause) frame->cause)
+	{
+		case SB_REBUILD_ATTACH:
+			return psprintf("table \"%s\" was attached as a partition with rows in it", name);
+		case SB_REBUILD_DETACH:
+			return psprintf("partition \"%s\" was detached with rows in it", name);
+		case SB_REBUILD_DROP:
+			return psprintf("partition \"%s\" was dropped with rows in it", name);
+		case SB_REBUILD_TRUNCATE:
+			return psprintf("partition \"%s\" was truncated by itself, with rows in it", name);
+		case SB_REBUILD_LOGGED:
+			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL", name);
+	}
+	pg_unreachable();
+}
+
+static void
+change_refuse(SbPipeline *pipeline, const SbRow *row)
+{
+	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
+	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
+	ErrorData error = {.sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED};
+
+	if (row->frame->kind == SB_ROW_REBUILD)
+		error.message = change_rebuild_cause(row->frame);
+	else
+		error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
+	sb_pipeline_put_dead(pipeline, row, &error);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}
+
+/* Have old tuples of this layout all columns that the query uses? */
+static bool
+change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
+{
+	int attno = -1;
+
+	if (layout == pipeline->checked_layout)
+		return pipeline->old_is_known;
+	pipeline->checked_layout = layout;
+	pipeline->old_is_known = true;
+	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
+		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->attislocal;
+	return pipeline->old_is_known;
+}
+
+static void
+change_check_old(SbPipeline *pipeline, const SbRow *row)
+{
+	const char *table;
+
+	if (change_old_is_known(pipeline, row->layout) && (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
+		return;
+	/* the partition has the identity; where it is gone, the source is what can be named */
+	table = get_rel_name(row->frame->partition);
+	if (table == NULL)
+		table = get_rel_name(pipeline->plan->source);
+	ereport(ERROR,
+	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", table,
+	                pipeline->row->name),
+	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(table))));
+}
+
+static SbSame
+change_compare(SbPipeline *pipeline, const SbRow *row)
+{
+	SbRow side = *row;
+	HeapTupleData old, new;
+
+	side.side = SB_SIDE_OLD;
+	sb_row_tuple(&side, &old);
+	side.side = SB_SIDE_NEW;
+	sb_row_tuple(&side, &new);
+	return sb_query_compare(pipeline->query, &old, &new, row->layout);
+}
+
+static void change_truncate(SbPipeline *pipeline, const SbRow *row);
+
+/*
+ * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
+ * being read, it is read again from the beginning.
+ */
+static void
+change_rebuild(SbPipeline *pipeline, const SbRow *row)
+{
+	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbBracket saved;
+
+	if (!pipeline->retractable && !came)
+	{
+		change_refuse(pipeline, row);
+		return;
+	}
+	sb_bracket_enter_extension(&saved);
+	if (sb_catalog_mark_rebuild(pipeline->row->id, change_rebuild_cause(row->frame)))
+		sb_at_commit_tell_runner();
+	sb_bracket_leave(&saved);
+}
+
+bool
+sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
+{
+	SbSame same;
+
+	*stays = false;
+	if (row->frame->kind == SB_ROW_UNREADABLE)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s", pipeline->row->name, row->frame->data),
+		         errhint("Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
+	if (row->frame->kind == SB_ROW_REBUILD)
+	{
+		change_rebuild(pipeline, row);
+		return false;
+	}
+	if (!pipeline->retractable)
+	{
+		change_refuse(pipeline, row);
+		return false;
+	}
+	if (row->frame->kind == SB_ROW_TRUNCATE)
+	{
+		change_truncate(pipeline, row);
+		sb_gates_emptied(pipeline, row);
+		return false;
+	}
+	change_check_old(pipeline, row);
+	if (row->frame->kind != SB_ROW_UPDATE || row->side != SB_SIDE_ALL)
+		return true;
+	/* without an old tuple it has left the identity as it was, which is all that the query uses */
+	if (row->frame->old_length == 0)
+		return false;
+	/* a history judges each side by its part value, which the query may not use: the row may have moved to where it is read, or from there */
+	if (sb_gates_judge_rows(pipeline))
+		return true;
+	same = change_compare(pipeline, row);
+	*stays = same == SB_SAME_PLACE;
+	/* an UPDATE of nothing that the query uses is none: no pane, and nothing late about an old row */
+	return same != SB_SAME_ALL;
+}
+
+/* ---- TRUNCATE ---- */
+
+/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
+void
+sb_pipeline_put_empty(SbPipeline *pipeline)
+{
+	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+
+	SbBracket saved;
+	SbEntry *entry;
+
+	sb_pipeline_as_owner(pipeline, &saved);
+	entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+	sb_cells_touch(pipeline->cells, entry);
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+		sb_pipeline_emit_row(pipeline, entry, &pane);
+	sb_bracket_leave(&saved);
+}
+
+void
+sb_pipeline_begin_empty(SbPipeline *pipeline)
+{
+	SbBracket saved;
+
+	if (pipeline->in_memory || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
+	    sb_cells_count(pipeline->cells) > 0)
+		return;
+	sb_pipeline_lock(pipeline);
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_pipeline_put_empty(pipeline);
+	sb_pipeline_write_rows(pipeline);
+	sb_bracket_leave(&saved);
+	pipeline->changed = true;
+}
+
+/* The window of a row that the result has lost, and the row for those who read it. */
+static SbWindow
+clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
+{
+	int ncolumns = pipeline->plan->ncolumns;
+	Datum *values = palloc(sizeof(Datum) * (ncolumns + 1));
+	bool *nulls = palloc(sizeof(bool) * (ncolumns + 1));
+	SbWindow window;
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	window = sb_plan_row_window(pipeline->plan, values, (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
+	if (pipeline->chain)
+		sb_chain_put(pipeline, values, nulls, DatumGetInt16(values[ncolumns]));
+	pfree(values);
+	pfree(nulls);
+	return window;
+}
+
+int
+sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SbBracket saved;
+	int n;
+
+	sb_pipeline_lock(pipeline);
+	/* so that nothing is pending anywhere */
+	sb_pipeline_flush(pipeline);
+	sb_pipeline_write_state(pipeline);
+	sb_cells_clear(pipeline->cells, range, inside);
+	if (pipeline->in_memory)
+		return 0;
+	sb_pipeline_as_owner(pipeline, &saved);
+	n = sb_result_clear(pipeline->result, range, inside);
+	*windows = MemoryContextAllocHuge(context, sizeof(SbWindow) * (n + 1));
+	MemoryContextSwitchTo(pipeline->element);
+	for (int i = 0; i < n; i++)
+		(*windows)[i] = clear_row(pipeline, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	SPI_freetuptable(SPI_tuptable);
+	sb_bracket_leave(&saved);
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(pipeline->element);
+	return n;
+}
+
+/*
+ * The source is empty: so are cells and result, whatever has become of the windows; but for those that have been computed anew by a
+ * snapshot that has seen it empty.
+ */
+static void
+change_truncate(SbPipeline *pipeline, const SbRow *row)
+{
+	SbWindowRange range = SB_ALL_WINDOWS;
+	bool spare = sb_gates_spare(pipeline, row, &range);
+	SbWindow *windows;
+	MemoryContext old;
+
+	if (spare && sb_window_range_is_all(&range))
+		return;
+	old = MemoryContextSwitchTo(pipeline->bundle);
+	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
+	MemoryContextSwitchTo(pipeline->element);
+	if (!pipeline->in_memory && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+		sb_pipeline_put_empty(pipeline);
+	sb_pipeline_write_rows(pipeline);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(pipeline->element);
+}

@@ -1,0 +1,141 @@
+/*
+ * sb_pipeline_txn.c: the parts of a pipeline in a transaction; see sb_txn_part.h.
+ */
+#include "postgres.h"
+
+#include "base/sb_kill_point.h"
+#include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_txn_part.h"
+#include "utils/memutils.h"
+
+void
+sb_pipeline_write_state(SbPipeline *pipeline)
+{
+	SbBracket saved;
+
+	SB_KILL_POINT("before_state");
+	/* aggregates serialize their states */
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_cells_write(pipeline->cells);
+	sb_bracket_leave(&saved);
+	SB_KILL_POINT("after_state");
+}
+
+static void
+cells_accept(SbPipeline *pipeline)
+{
+	sb_cells_accept(pipeline->cells);
+}
+
+static void
+cells_rollback(SbPipeline *pipeline)
+{
+	sb_cells_rollback(pipeline->cells);
+}
+
+static void
+clocks_accept(SbPipeline *pipeline)
+{
+	pipeline->accepted_clocks = pipeline->clocks;
+}
+
+/* Processing time goes on. */
+static void
+clocks_rollback(SbPipeline *pipeline)
+{
+	pipeline->clocks.input_watermark = pipeline->accepted_clocks.input_watermark;
+	pipeline->clocks.output_watermark = pipeline->accepted_clocks.output_watermark;
+}
+
+static void
+queue_accept(SbPipeline *pipeline)
+{
+	pipeline->accepted_queue_pending = pipeline->queue_pending;
+}
+
+static void
+queue_rollback(SbPipeline *pipeline)
+{
+	pipeline->queue_pending = pipeline->accepted_queue_pending;
+	pipeline->queue_watermark = SB_TIME_MIN;
+}
+
+/* What lives as long as a bundle, the rows put aside included */
+static void
+bundle_forget(SbPipeline *pipeline)
+{
+	MemoryContextReset(pipeline->bundle);
+	sb_pipeline_forget_deferred(pipeline);
+}
+
+static void
+progress_write(SbPipeline *pipeline)
+{
+	SbProgress *progress = &pipeline->progress;
+
+	progress->input_watermark = pipeline->clocks.input_watermark;
+	progress->output_watermark = pipeline->clocks.output_watermark;
+	progress->max_event_time = pipeline->max_event_time;
+	progress->cells = sb_cells_count(pipeline->cells);
+	progress->bundles++;
+	if (!pipeline->in_memory)
+		sb_catalog_put_progress(progress, progress->bundles - 1);
+}
+
+static void
+progress_accept(SbPipeline *pipeline)
+{
+	if (pipeline->changed)
+		pipeline->persisted = pipeline->progress.position;
+	pipeline->row->progress = pipeline->progress;
+}
+
+static void
+progress_rollback(SbPipeline *pipeline)
+{
+	pipeline->progress = pipeline->row->progress;
+	pipeline->max_event_time = pipeline->progress.max_event_time;
+	pipeline->current = NULL;
+	pipeline->changed = pipeline->locked = false;
+}
+
+/* In the order in which they are written, which is that of the locks (sb_lock.h): the state table, the rows of the gates, progress. */
+static const SbTxnPart parts[] = {
+    {.name = "cells", .write = sb_pipeline_write_state, .accept = cells_accept, .rollback = cells_rollback},
+    {.name = "gates", .write = sb_gates_write, .accept = sb_gates_accept, .rollback = sb_gates_rollback},
+    {.name = "clocks", .accept = clocks_accept, .rollback = clocks_rollback},
+    {.name = "queue", .accept = queue_accept, .rollback = queue_rollback},
+    {.name = "chain", .accept = sb_chain_accept, .rollback = sb_chain_rollback},
+    {.name = "bundle", .accept = bundle_forget, .rollback = bundle_forget},
+    {.name = "progress", .write = progress_write, .accept = progress_accept, .rollback = progress_rollback},
+};
+
+void
+sb_pipeline_write(SbPipeline *pipeline)
+{
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		if (parts[i].write)
+			parts[i].write(pipeline);
+	}
+}
+
+void
+sb_pipeline_accept(SbPipeline *pipeline)
+{
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		if (parts[i].accept)
+			parts[i].accept(pipeline);
+	}
+}
+
+void
+sb_pipeline_rollback(SbPipeline *pipeline)
+{
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		if (parts[i].rollback)
+			parts[i].rollback(pipeline);
+	}
+}

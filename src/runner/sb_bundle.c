@@ -1,0 +1,600 @@
+/*
+ * sb_bundle.c: one bundle; see sb_bundle.h.
+ *
+ * CRASH SAFETY. Results, state, watermarks, positions, late events and dead letters of a bundle commit together, asynchronously: what
+ * a crash loses of it, the slot replays, since it is confirmed only up to flushed positions (sb_runner.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/sb_error.h"
+#include "base/sb_guc.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_statement.h"
+#include "base/sb_transaction.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pipeline/sb_queue.h"
+#include "runner/sb_aside.h"
+#include "runner/sb_bundle.h"
+#include "sink/sb_letters.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
+
+/*
+ * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a right that was taken away), or this one may not
+ * fail again; `strict`: it has failed again and again.
+ */
+static bool
+bundle_error_is_of_row(const ErrorData *error, bool strict)
+{
+	if (sb_error_is_raised(error))
+		return true;
+	if (sb_limit_is_cause(error) || sb_error_is_of_server(error) || sb_error_is_of_machine(error))
+		return false;
+	if (sb_error_is_transient(error->sqlerrcode))
+		return strict;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* ---- the plain run ---- */
+
+static bool
+bundle_should_end(SbIntake *intake, TimestampTz started)
+{
+	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
+	       TimestampDifferenceExceeds(started, sb_clock_now(), sb_guc_bundle_time_ms);
+}
+
+/* Waits, within a source transaction, for more of its frames. */
+static void
+bundle_wait(void)
+{
+	sb_worker_check();
+	sb_worker_sleep(1000);
+}
+
+/* Is the source at rest as far as this pipeline is concerned, so that its watermark follows the clock? */
+static bool
+bundle_is_idle(const SbPipeline *pipeline, const SbIntake *intake, TimestampTz now)
+{
+	return intake->caught_up && pipeline->row->idle_timeout_us >= 0 && now - pipeline->last_row_at >= pipeline->row->idle_timeout_us;
+}
+
+typedef struct SbBundleRun
+{
+	SbIntake *intake;
+	List *pipelines;
+	SbRowSource *row_source; /* NULL: rows come from the ring */
+	bool refused;            /* it could not be opened */
+	TimestampTz started;
+	SbIntakeStop stop;
+	bool wrote;
+	/* what ended the plain run at a limit: that pipeline is left out of the careful one; 0: none */
+	int32 culprit;
+	ErrorData *error;
+} SbBundleRun;
+
+static void
+bundle_take(SbBundleRun *run)
+{
+	SbIntake *intake = run->intake;
+
+	for (;;)
+	{
+		int done = intake->nrows;
+		ListCell *lc;
+
+		run->stop = sb_intake_take(intake);
+		if (run->stop == SB_INTAKE_RESET && intake->in_transaction)
+			return;
+		foreach (lc, run->pipelines)
+		{
+			sb_pipeline_at_work(lfirst(lc), false);
+			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+		}
+		sb_pipeline_rests();
+		if (intake->nrows > done)
+			SB_KILL_POINT("after_rows");
+		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
+		{
+			if (sb_intake_is_full(intake))
+				sb_intake_spool(intake);
+			else if (run->stop == SB_INTAKE_WAIT)
+				bundle_wait();
+			sb_worker_check();
+			continue;
+		}
+		if (run->stop != SB_INTAKE_COMMIT || bundle_should_end(intake, run->started))
+			return;
+	}
+}
+
+static void
+bundle_take_rows_of(SbBundleRun *run)
+{
+	SbRowSource *row_source = run->row_source;
+	SbRow *rows;
+	int n;
+
+	sb_pipeline_at_work(row_source->pipeline, true);
+	run->refused = !row_source->open(row_source);
+	if (run->refused)
+		return;
+	while ((n = row_source->next(row_source, &rows)) > 0)
+	{
+		/* it is limited by its size */
+		sb_pipeline_at_work(row_source->pipeline, true);
+		sb_pipeline_rows(row_source->pipeline, rows, 0, n);
+		sb_worker_check();
+	}
+	row_source->close(row_source);
+}
+
+/* All that was done is void: half a transaction, whose rest comes again from its beginning, or no row to be had. */
+static void
+bundle_give_up(SbBundleRun *run)
+{
+	ListCell *lc;
+
+	SPI_finish();
+	AbortCurrentTransaction();
+	sb_statements_abort();
+	foreach (lc, run->pipelines)
+		sb_pipeline_rollback(lfirst(lc));
+}
+
+static void
+bundle_run_plainly(SbBundleRun *run)
+{
+	SbIntake *intake = run->intake;
+	ListCell *lc;
+
+	sb_transaction_begin();
+	foreach (lc, run->pipelines)
+		sb_pipeline_begin_bundle(lfirst(lc), run->started);
+	if (run->row_source)
+		bundle_take_rows_of(run);
+	else
+		bundle_take(run);
+	if (run->refused || (run->stop == SB_INTAKE_RESET && intake->in_transaction))
+	{
+		bundle_give_up(run);
+		return;
+	}
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		/* what was fed to it is in its cells, and comes to an end here */
+		sb_pipeline_at_work(pipeline, run->row_source && run->row_source->pipeline == pipeline);
+		if (pipeline->queue_pending && pipeline->upstream)
+			sb_queue_take(pipeline);
+		sb_pipeline_end_bundle(pipeline, intake->position, run->row_source ? pipeline->progress.commit_time : intake->last_commit_time,
+		                       bundle_is_idle(pipeline, intake, run->started));
+		/* those that read its result come later in the list */
+		sb_chain_hand_on(pipeline, true);
+	}
+	sb_pipeline_rests();
+	sb_letters_write();
+	run->wrote = GetTopTransactionIdIfAny() != InvalidTransactionId;
+	SB_KILL_POINT("before_commit");
+	sb_transaction_commit();
+	SB_KILL_POINT("after_commit");
+	foreach (lc, run->pipelines)
+		sb_pipeline_accept(lfirst(lc));
+}
+
+/* ---- the careful run ---- */
+
+typedef struct SbCareful
+{
+	SbIntake *intake;
+	SbPipeline *pipeline;
+	SbRowSource *row_source; /* NULL: it has none */
+	bool refused;
+	SbRow *rows;
+	int lo, hi;
+	int64 dead;
+	bool idle;
+} SbCareful;
+
+static void
+careful_range(void *arg)
+{
+	SbCareful *careful = arg;
+
+	sb_pipeline_rows(careful->pipeline, careful->rows, careful->lo, careful->hi);
+	sb_pipeline_flush(careful->pipeline);
+	sb_pipeline_write_state(careful->pipeline);
+	sb_letters_write();
+}
+
+static void
+careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
+{
+	SbPipeline *pipeline = careful->pipeline;
+
+	if (++careful->dead > sb_guc_max_dead_letters)
+		ereport(ERROR,
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
+		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+	/* the letter locks the pipeline's row */
+	sb_pipeline_lock(pipeline);
+	sb_pipeline_put_dead(pipeline, row, error);
+	sb_letters_write();
+	pipeline->progress.rows_in++;
+	pipeline->changed = true;
+	pipeline->row->progress = pipeline->progress;
+}
+
+static void careful_rows(SbCareful *careful, int lo, int hi);
+
+/*
+ * The sides of an UPDATE that fails as a whole. A value that cannot be computed was not added when it was new, so each side stands for
+ * itself: what remains is the answer over all rows that can be computed.
+ */
+static void
+careful_sides(SbCareful *careful, const SbRow *row)
+{
+	SbRow *rows = careful->rows;
+	SbRow sides[2] = {*row, *row};
+
+	sides[0].side = SB_SIDE_OLD;
+	sides[1].side = SB_SIDE_NEW;
+	careful->rows = sides;
+	careful_rows(careful, 0, 1);
+	careful_rows(careful, 1, 2);
+	careful->rows = rows;
+}
+
+/* The two halves of what failed as a whole; a single row is the one that fails. */
+static void
+careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
+{
+	int middle = lo + (hi - lo) / 2;
+
+	if (!bundle_error_is_of_row(error, careful->pipeline->strict))
+		ReThrowError(error);
+	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE && careful->rows[lo].side == SB_SIDE_ALL)
+	{
+		FreeErrorData(error);
+		careful_sides(careful, &careful->rows[lo]);
+		return;
+	}
+	if (hi - lo == 1)
+	{
+		SB_KILL_POINT("before_dead_letter");
+		careful_bury(careful, &careful->rows[lo], error);
+		FreeErrorData(error);
+		return;
+	}
+	FreeErrorData(error);
+	careful_rows(careful, lo, middle);
+	careful_rows(careful, middle, hi);
+}
+
+static void
+careful_rows(SbCareful *careful, int lo, int hi)
+{
+	SbPipeline *pipeline = careful->pipeline;
+	bool changed = pipeline->changed;
+	ErrorData *error;
+
+	if (lo == hi)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	sb_pipeline_at_work(pipeline, careful->row_source != NULL);
+	careful->lo = lo;
+	careful->hi = hi;
+	if (sb_try(careful_range, careful, &error))
+	{
+		sb_pipeline_accept(pipeline);
+		return;
+	}
+	sb_pipeline_rollback(pipeline);
+	pipeline->changed = changed;
+	careful_halves(careful, lo, hi, error);
+}
+
+static void
+careful_rows_of(SbCareful *careful)
+{
+	SbRowSource *row_source = careful->row_source;
+	int nrows;
+
+	careful->refused = !row_source->open(row_source);
+	if (careful->refused)
+		return;
+	while ((nrows = row_source->next(row_source, &careful->rows)) > 0)
+		careful_rows(careful, 0, nrows);
+	row_source->close(row_source);
+}
+
+/* What was queued while it did not run comes before what is new. */
+static void
+careful_queue(SbCareful *careful)
+{
+	SbQueueScan scan;
+	int nrows;
+
+	sb_queue_begin(&scan, careful->pipeline);
+	while ((nrows = sb_queue_next(&scan, &careful->rows)) > 0)
+		careful_rows(careful, 0, nrows);
+	sb_queue_end(&scan);
+	careful->pipeline->queue_pending = false;
+	sb_pipeline_accept(careful->pipeline);
+}
+
+/* The whole bundle for one pipeline. */
+static void
+careful_pipeline(void *arg)
+{
+	SbCareful *careful = arg;
+	SbPipeline *pipeline = careful->pipeline;
+	SbIntake *intake = careful->intake;
+	int part = 0;
+	int nrows;
+
+	if (careful->row_source)
+		careful_rows_of(careful);
+	else if (pipeline->upstream)
+	{
+		if (pipeline->queue_pending)
+			careful_queue(careful);
+		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
+		careful_rows(careful, 0, nrows);
+	}
+	else
+	{
+		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
+			careful_rows(careful, 0, nrows);
+	}
+	sb_pipeline_end_bundle(pipeline, intake->position, careful->row_source ? pipeline->progress.commit_time : intake->last_commit_time, careful->idle);
+	sb_letters_write();
+}
+
+/* What failed in the middle of a source transaction needs its rest. */
+static bool
+careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
+{
+	while (intake->in_transaction)
+	{
+		*stop = sb_intake_take(intake);
+		if (*stop == SB_INTAKE_RESET)
+			return false;
+		if (sb_intake_is_full(intake) && intake->in_transaction)
+			sb_intake_spool(intake);
+		else if (*stop == SB_INTAKE_WAIT)
+			bundle_wait();
+		sb_worker_check();
+	}
+	return true;
+}
+
+static void
+careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr position)
+{
+	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
+	if (sb_pipeline_result_altered(pipeline))
+		ereport(ERROR,
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again", pipeline->row->name)));
+	if (!sb_aside_fail(pipeline->row, error, position))
+		return;
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" has failed: %s", pipeline->row->name, error->message),
+	         errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(pipeline->persisted)),
+	         errhint("See beam.pipelines; after mending the cause call beam.resume_pipeline().")));
+}
+
+/*
+ * What may pass, or is so since a user's command came between two looks at the catalog, is tried again later; else, or if it has been too often, the
+ * pipeline is failed.
+ */
+static void
+careful_leave_out(SbPipeline *pipeline, ErrorData *error, const SbIntake *intake)
+{
+	if ((sb_error_is_transient(error->sqlerrcode) || sb_intake_is_stale(intake)) && sb_aside_put(pipeline->row, error, intake->position))
+		return;
+	careful_set_failed(pipeline, error, intake->position);
+}
+
+/* False: half a transaction was all there is, and a RESET comes. */
+static bool
+bundle_run_carefully(SbBundleRun *run, bool *failed)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	ListCell *lc, *lc2;
+
+	if (!careful_take_rest(run->intake, &run->stop))
+		return false;
+	sb_transaction_begin();
+	old = MemoryContextSwitchTo(context);
+	foreach (lc, run->pipelines)
+		((SbPipeline *) lfirst(lc))->chain_held = true;
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .row_source = run->row_source && run->row_source->pipeline == pipeline ? run->row_source : NULL, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		ErrorData *error;
+
+		sb_pipeline_begin_bundle(pipeline, run->started);
+		sb_limit_again(&pipeline->limit);
+		sb_pipeline_at_work(pipeline, careful.row_source != NULL);
+		if (pipeline->row->id == run->culprit)
+			error = run->error;
+		else if (sb_try(careful_pipeline, &careful, &error))
+		{
+			sb_pipeline_accept(pipeline);
+			run->refused = run->refused || careful.refused;
+			continue;
+		}
+		sb_limit_waited(error);
+		sb_pipeline_rests();
+		if (sb_error_is_of_server(error))
+			ReThrowError(error);
+		if (careful.row_source && careful.row_source->asked_for && sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		/* it is closed at the reload that this asks for; its memory is void */
+		careful_leave_out(pipeline, error, run->intake);
+		sb_chain_forget(pipeline);
+		/* nor have those that read its result anything from it, its watermark included */
+		foreach (lc2, pipeline->readers)
+			((SbPipeline *) lfirst(lc2))->upstream = NULL;
+		if (pipeline->upstream)
+			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
+		*failed = true;
+	}
+	sb_pipeline_rests();
+	foreach (lc, run->pipelines)
+	{
+		sb_chain_finish_held(lfirst(lc));
+		((SbPipeline *) lfirst(lc))->chain_held = false;
+	}
+	run->wrote = true;
+	MemoryContextSwitchTo(old);
+	SB_KILL_POINT("before_careful_commit");
+	sb_transaction_commit();
+	SB_KILL_POINT("after_careful_commit");
+	MemoryContextDelete(context);
+	return true;
+}
+
+/* True: committed. False: rolled back, to be run again carefully; what is passing goes up. */
+static bool
+bundle_try_plainly(SbBundleRun *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		bundle_run_plainly(run);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+		ListCell *lc;
+
+		bool limited;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		limited = sb_limit_is_cause(error);
+		/* the whole is tried again later */
+		if (sb_error_is_of_server(error) || (sb_error_is_transient(error->sqlerrcode) && !limited && sb_work->kind == SB_WORK_OTHER))
+			PG_RE_THROW();
+		FlushErrorState();
+		if (limited && sb_work->kind != SB_WORK_OTHER)
+		{
+			run->culprit = sb_work->what;
+			run->error = error;
+		}
+		sb_limit_waited(error);
+		sb_pipeline_rests();
+		AbortCurrentTransaction();
+		sb_statements_abort();
+		foreach (lc, run->pipelines)
+			sb_pipeline_rollback(lfirst(lc));
+		ereport(sb_error_is_transient(error->sqlerrcode) ? LOG : DEBUG1,
+		        (errmsg_internal("stream_beam: a bundle is run again, each pipeline by itself: %s", error->message)));
+		if (run->culprit == 0)
+			FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return done;
+}
+
+static void
+bundle_error_context(void *arg)
+{
+	SbBundleRun *run = arg;
+	ListCell *lc;
+
+	foreach (lc, run->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->current)
+			errcontext("pipeline \"%s\", source position %X/%X", pipeline->row->name, LSN_FORMAT_ARGS(pipeline->current->position));
+	}
+}
+
+static SbBundleEnd
+bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
+{
+	SbIntake *intake = run->intake;
+	ErrorContextCallback context = {.callback = bundle_error_context, .arg = run, .previous = error_context_stack};
+	bool failed = false;
+	bool complete = true;
+	bool begun;
+	ListCell *lc;
+
+	*commit_lsn = InvalidXLogRecPtr;
+	error_context_stack = &context;
+	sb_limit_begin_whole();
+	begun = sb_limit_begin();
+	if (!bundle_try_plainly(run))
+		complete = bundle_run_carefully(run, &failed);
+	sb_limit_end(begun);
+	foreach (lc, run->pipelines)
+		((SbPipeline *) lfirst(lc))->slow = sb_limit_settle(&((SbPipeline *) lfirst(lc))->limit, ((SbPipeline *) lfirst(lc))->row->id);
+	error_context_stack = context.previous;
+	if (run->error)
+		FreeErrorData(run->error);
+	if (run->wrote)
+		*commit_lsn = XactLastCommitEnd;
+	complete = complete && !(run->stop == SB_INTAKE_RESET && intake->in_transaction);
+	if (complete)
+		pgstat_report_stat(false);
+	SB_KILL_POINT("before_release");
+	sb_intake_release(intake);
+	SB_KILL_POINT("after_release");
+	if (!complete || run->stop == SB_INTAKE_RESET)
+		return SB_BUNDLE_RESET;
+	if (failed)
+		return SB_BUNDLE_FAILED;
+	if (run->refused)
+		return SB_BUNDLE_NOTHING;
+	return run->stop == SB_INTAKE_RELOAD ? SB_BUNDLE_RELOAD : SB_BUNDLE_DONE;
+}
+
+SbBundleEnd
+sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn)
+{
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .started = sb_clock_now()};
+
+	return bundle_run(&run, commit_lsn);
+}
+
+SbBundleEnd
+sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, XLogRecPtr *commit_lsn)
+{
+	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .row_source = row_source, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now()};
+
+	Assert(intake->nrows == 0 && !intake->in_transaction);
+	return bundle_run(&run, commit_lsn);
+}

@@ -1,0 +1,119 @@
+/*
+ * sb_opening.c: pipelines are opened, and looked at again; see sb_opening.h.
+ */
+#include "postgres.h"
+
+#include "base/sb_error.h"
+#include "history/sb_backfill.h"
+#include "history/sb_history.h"
+#include "runner/sb_aside.h"
+#include "runner/sb_opening.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
+
+typedef struct SbOpening
+{
+	const SbPipelineRow *row;
+	MemoryContext context;
+	SbPipeline *pipeline;
+	SbLimitShare limit;
+} SbOpening;
+
+static void
+opening_run(void *arg)
+{
+	SbOpening *opening = arg;
+	MemoryContext old = MemoryContextSwitchTo(opening->context);
+
+	/* expressions are folded */
+	sb_work_on(SB_WORK_STREAM, opening->row->id, opening->row->progress.position);
+	sb_limit_part(&opening->limit, false);
+	opening->pipeline = sb_pipeline_open(opening->row, NULL, NULL);
+	/* what they read on the way goes with it */
+	MemoryContextSwitchTo(opening->pipeline->context);
+	sb_backfill_attach(opening->pipeline);
+	sb_history_attach(opening->pipeline);
+	sb_pipeline_retain(opening->pipeline, opening->context);
+	opening->pipeline->strict = sb_aside_is_strict(opening->row->id);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+opening_set_failed(const SbPipelineRow *row, const ErrorData *error)
+{
+	if (!sb_aside_fail(row, error, row->progress.position))
+		return;
+	ereport(WARNING,
+	        (errcode(error->sqlerrcode),
+	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+	         error->detail ? errdetail("%s", error->detail) : 0,
+	         error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* What may pass is tried again later. */
+static void
+opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr position)
+{
+	if (sb_error_is_of_server(error))
+		ReThrowError(error);
+	/* it may have been dropped, or what it reads, since the catalog was read: it is read again */
+	if (sb_postponed_is_stale())
+		sb_postponed_add(row->id, true);
+	else if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))
+		opening_set_failed(row, error);
+}
+
+SbPipeline *
+sb_opening_open(const SbPipelineRow *row, MemoryContext context)
+{
+	TimestampTz until = sb_aside_until(row->id);
+	SbOpening opening = {.row = row, .context = context, .limit = {.account = sb_limit_account(row->owner)}};
+	ErrorData *error;
+	bool opened;
+
+	if (until > sb_clock_now())
+	{
+		sb_postponed_until(row->id, until);
+		return NULL;
+	}
+	opened = sb_postponed_try(opening_run, &opening, &error);
+	sb_pipeline_rests();
+	if (opened)
+		return opening.pipeline;
+	opening_leave_out(row, error, row->progress.position);
+	if (sb_aside_until(row->id) != 0)
+		sb_postponed_until(row->id, sb_aside_until(row->id));
+	return NULL;
+}
+
+static void
+opening_verify_one(void *arg)
+{
+	sb_pipeline_at_work(arg, false);
+	sb_pipeline_verify(arg);
+}
+
+bool
+sb_opening_verify(SbPipeline *pipeline)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	ErrorData *error;
+	bool valid = sb_postponed_try(opening_verify_one, pipeline, &error);
+
+	sb_pipeline_rests();
+	if (!valid && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		sb_postponed_add(pipeline->row->id, false);
+		valid = true;
+	}
+	if (!valid)
+		opening_leave_out(pipeline->row, error, pipeline->persisted);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return valid;
+}

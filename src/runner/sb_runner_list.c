@@ -1,0 +1,561 @@
+/*
+ * sb_runner_list.c: which pipelines a runner has open, as of a reading of the catalog; see sb_runner.c and sb_lane.h.
+ */
+#include "postgres.h"
+
+#include "base/sb_error.h"
+#include "base/sb_kill_point.h"
+#include "base/sb_transaction.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pipeline/sb_queue.h"
+#include "runner/sb_aside.h"
+#include "runner/sb_housekeeping.h"
+#include "runner/sb_opening.h"
+#include "runner/sb_runner_private.h"
+#include "runner/sb_suspects.h"
+#include "runner/sb_void.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "version/sb_version.h"
+#include "worker/sb_lane.h"
+#include "worker/sb_limit.h"
+#include "worker/sb_postponed.h"
+#include "worker/sb_work.h"
+#include "worker/sb_worker.h"
+
+static SbRunner *const runner = &sb_the_runner;
+
+void
+sb_runner_request_rewind(void)
+{
+	XLogRecPtr least = sb_runner_least_open();
+
+	/* no session need begin before it */
+	pg_atomic_write_u64(&runner->lane->start_from, least == PG_UINT64_MAX ? InvalidXLogRecPtr : least);
+	pg_write_barrier();
+	runner->epoch = pg_atomic_add_fetch_u64(&runner->lane->rewind_wanted, 1);
+	runner->awaiting_reset = true;
+	/* until the new session has come as far, nothing is known to be applied */
+	pg_atomic_write_u64(&runner->lane->applied, InvalidXLogRecPtr);
+	runner->intake->position = InvalidXLogRecPtr;
+	sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
+}
+
+/* Is it this lane's? Pipelines go with the one that they read from. */
+static bool
+runner_is_mine(const List *rows, const SbPipelineRow *row)
+{
+	bool late = false;
+
+	for (const SbPipelineRow *next = row; next != NULL && !late; next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
+		late = list_member_int(runner->laggards, next->id);
+	return late == (runner->lane_kind == SB_LANE_LATE);
+}
+
+/* The list as it is; laggards that are not to run any more are taken off it. */
+static void
+runner_read_laggards(const List *rows)
+{
+	bool abandoned = runner->lane_kind == SB_LANE_MAIN && sb_lane_is_refused(runner->db) && runner->db->workers[SB_ROLE_LATE_RUNNER].state == SB_WORKER_STOPPED;
+	ListCell *lc;
+
+	if (abandoned)
+	{
+		sb_lane_return_all(runner->db);
+		list_free(runner->laggards);
+		runner->laggards = NIL;
+	}
+	foreach (lc, runner->laggards)
+	{
+		const SbPipelineRow *row = sb_catalog_row_of_id(rows, lfirst_int(lc));
+
+		if (row == NULL || row->state != SB_PIPELINE_RUNNING)
+		{
+			sb_lane_forget(runner->db, lfirst_int(lc));
+			runner->laggards = foreach_delete_current(runner->laggards, lc);
+		}
+		/* whoever has made it one: it comes back */
+		else if (runner->lane_kind == SB_LANE_MAIN)
+			runner->given = list_append_unique_int(runner->given, lfirst_int(lc));
+	}
+}
+
+/* A pipeline that is so far behind the others when they are all opened is a laggard from the start. */
+#define SB_LAG_BYTES (16 * 1024 * 1024)
+
+static XLogRecPtr
+runner_foremost(const List *rows)
+{
+	XLogRecPtr most = InvalidXLogRecPtr;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *row = lfirst(lc);
+
+		if (row->upstream == 0 && row->state == SB_PIPELINE_RUNNING && runner_is_mine(rows, row))
+			most = Max(most, row->progress.position);
+	}
+	return most;
+}
+
+/* Has it been away, while what it needs came by? A new one starts here. */
+static bool
+runner_was_away(const SbPipelineRow *row)
+{
+	return (row->revision > 1 && !list_member_int(runner->exchanged, row->id)) || sb_postponed_was(row->id) || sb_aside_until(row->id) != 0;
+}
+
+/*
+ * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. One that comes back from the second lane has
+ * had it there; of a new one what has passed by is in the rows of its history.
+ */
+static bool
+runner_needs_rewind(const SbPipelineRow *row)
+{
+	if (row->upstream != 0)
+		return false;
+	if (runner->lane_kind == SB_LANE_LATE)
+		return true;
+	if (list_member_int(runner->given, row->id) && runner->intake->position != InvalidXLogRecPtr && row->progress.position >= runner->intake->position)
+		return false;
+	return runner_was_away(row);
+}
+
+/* Has a reader that is not open so much in its queue that it is taken first? One that has just been exchanged was linked. */
+static bool
+runner_has_queue(const List *rows, const SbPipelineRow *row)
+{
+	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) && sb_queue_is_long(row, sb_catalog_row_of_id(rows, row->upstream));
+}
+
+static bool
+runner_is_behind(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
+{
+	bool begins = runner->intake->position == InvalidXLogRecPtr && !runner->awaiting_reset;
+	int64 floor;
+
+	if (row->upstream != 0 && sb_lane_has_drained(runner->db, row->id, &floor))
+		return false;
+	/* also one with little, that may fail again, or have others wait for a lock */
+	if (row->upstream != 0)
+		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) || runner_has_queue(rows, row);
+	if (row->progress.position == InvalidXLogRecPtr)
+		return false;
+	return begins ? row->progress.position + SB_LAG_BYTES < foremost : runner->pipelines != NIL && runner_needs_rewind(row);
+}
+
+/* One that is put aside is open until it is closed with this reading: it may be time to try it again already. */
+static bool
+runner_may_give(const SbPipelineRow *row)
+{
+	return sb_pipeline_find(runner->pipelines, row->id) == NULL || sb_aside_until(row->id) != 0 || list_member_int(runner->slow, row->id);
+}
+
+/* What has passed by here is needed by this one, which is to be opened: it is not to hold up those that are open, and is a laggard then. */
+static void
+runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
+{
+	bool slow = list_member_int(runner->slow, row->id);
+
+	if (runner->lane_kind == SB_LANE_LATE || !(slow || runner_is_behind(rows, row, foremost)) ||
+	    !sb_lane_give(runner->db, row->id, row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr, sb_limit_stays_until(row->id)))
+		return;
+	if (slow)
+		ereport(LOG, (errmsg("pipeline \"%s\" has kept the others waiting, and goes on beside them", row->name)));
+	runner->laggards = lappend_int(runner->laggards, row->id);
+	runner->given = list_append_unique_int(runner->given, row->id);
+	runner->gave = true;
+	sb_aside_leave(row->id);
+}
+
+/* First: those that read their results go with them. */
+static void
+runner_give_all(const List *rows)
+{
+	XLogRecPtr foremost = runner_foremost(rows);
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *row = lfirst(lc);
+
+		if (row->state == SB_PIPELINE_RUNNING && runner_is_mine(rows, row) && runner_may_give(row))
+			runner_give(rows, row, foremost);
+	}
+}
+
+/* Closes what is no longer to run, or was changed. */
+static void
+runner_close_stale(List *rows)
+{
+	ListCell *lc;
+	List *kept = NIL;
+
+	foreach (lc, runner->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		const SbPipelineRow *row = sb_catalog_row_of_id(rows, pipeline->row->id);
+		bool keep = row && row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 && runner_is_mine(rows, row);
+
+		/* to be rolled back to, or no longer: that changes nothing in how it runs */
+		if (row)
+			pipeline->row->stage = row->stage;
+		if (keep && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
+			kept = lappend(kept, pipeline);
+		else
+			sb_pipeline_close(pipeline);
+	}
+	list_free(runner->pipelines);
+	runner->pipelines = kept;
+}
+
+static int
+runner_compare(const ListCell *a, const ListCell *b)
+{
+	/* they are positive */
+	return ((SbPipeline *) lfirst(a))->row->id - ((SbPipeline *) lfirst(b))->row->id;
+}
+
+typedef struct SbLink
+{
+	SbPipeline *pipeline;
+	Oid source;
+	List *running;
+	List *waiting;
+} SbLink;
+
+static void
+runner_link_readers(void *arg)
+{
+	const SbLink *link = arg;
+
+	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
+}
+
+/* False: its result, which its readers are planned over, is somebody's for now: it does not run meanwhile. */
+static bool
+runner_try_link(SbLink *link)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(runner_link_readers, link, &error))
+		return true;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	sb_postponed_add(link->pipeline->row->id, true);
+	return false;
+}
+
+/* False: one has been closed, which is a reader of those before it. */
+static bool
+runner_link_all(List *rows)
+{
+	ListCell *lc, *lc2;
+	bool linked;
+
+	foreach (lc, runner->pipelines)
+	{
+		SbPipeline *pipeline = lfirst(lc);
+		SbLink link = {.pipeline = pipeline};
+
+		pipeline->misses_reader = false;
+		foreach (lc2, rows)
+		{
+			SbPipelineRow *row = lfirst(lc2);
+			SbPipeline *reader = row->upstream == pipeline->row->id ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
+
+			if (reader && reader->draining)
+				reader = NULL;
+			if (reader)
+				link.running = lappend(link.running, reader);
+			/* one that has to be made anew never asks for what it has missed */
+			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
+				link.waiting = lappend_int(link.waiting, row->id);
+			if (row->upstream == pipeline->row->id)
+				link.source = row->source;
+			/* a kept one that has failed is not waited for */
+			if (row->upstream == pipeline->row->id && reader == NULL && row->stage == SB_STAGE_BUILDING)
+				pipeline->misses_reader = true;
+		}
+		linked = runner_try_link(&link);
+		list_free(link.running);
+		list_free(link.waiting);
+		if (!linked)
+		{
+			runner->pipelines = foreach_delete_current(runner->pipelines, lc);
+			sb_pipeline_close(pipeline);
+			return false;
+		}
+		pipeline->upstream = pipeline->row->upstream && !pipeline->draining ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
+		/* its result has been dropped by hand */
+		if (pipeline->upstream && pipeline->upstream->chain == NULL)
+			pipeline->upstream = NULL;
+	}
+	return true;
+}
+
+/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
+static void
+runner_link(List *rows)
+{
+	list_sort(runner->pipelines, runner_compare);
+	while (!runner_link_all(rows))
+		;
+}
+
+/* Those of the laggards too: they come back. */
+static void
+runner_publish_sources(const List *rows, uint32 generation)
+{
+	List *sources = NIL;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *row = lfirst(lc);
+
+		if (row->upstream == 0 && list_member_int(runner->laggards, row->id))
+			sources = list_append_unique_oid(sources, row->source);
+	}
+
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->row->upstream == 0)
+			sources = list_append_unique_oid(sources, pipeline->plan->source);
+	}
+	sb_sources_set(runner->db, generation, sources);
+	sb_lane_published(runner->db);
+	list_free(sources);
+}
+
+/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too; batch views, and the row types in state. */
+static void
+runner_publish_results(List *rows)
+{
+	List *watched = NIL;
+	ListCell *lc;
+
+	foreach (lc, rows)
+		watched = lappend_oid(watched, ((SbPipelineRow *) lfirst(lc))->result);
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		watched = lappend_oid(watched, pipeline->row->view);
+		watched = list_concat_unique_oid(watched, pipeline->signature->row_types);
+	}
+	sb_results_set(runner->db, watched);
+	list_free(watched);
+}
+
+static void
+runner_fill_queue(void *arg)
+{
+	sb_pipeline_at_work(arg, true);
+	sb_queue_fill(arg);
+}
+
+/* One that is opened, and reads another's result, is told where its queue begins, and whether that is taken first. */
+static void
+runner_begin_queue(const List *rows, SbPipeline *reader)
+{
+	const SbPipelineRow *row = reader->row;
+	ErrorData *error;
+	bool filled;
+
+	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN && sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
+		return;
+	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
+	if (reader->draining)
+		return;
+	filled = sb_postponed_try(runner_fill_queue, reader, &error);
+	sb_pipeline_rests();
+	if (filled)
+		return;
+	/* what is in the way is dealt with as of a chunk */
+	reader->draining = true;
+	FreeErrorData(error);
+}
+
+/* Who waits for a pipeline with a queue waits as for one that cannot be opened; and then for the bundle that takes the rest. */
+static void
+runner_publish_queues(void)
+{
+	ListCell *lc;
+
+	foreach (lc, runner->pipelines)
+	{
+		const SbPipeline *pipeline = lfirst(lc);
+
+		if (pipeline->draining)
+			sb_postponed_until(pipeline->row->id, DT_NOEND);
+	}
+	sb_runner_publish_applied();
+}
+
+/* Who was put aside here, or there, and is this lane's now. */
+static void
+runner_read_asides(const List *rows)
+{
+	List *running = NIL;
+	List *mine = NIL;
+	ListCell *lc;
+
+	foreach (lc, rows)
+	{
+		const SbPipelineRow *row = lfirst(lc);
+
+		if (row->state != SB_PIPELINE_RUNNING)
+			continue;
+		running = lappend_int(running, row->id);
+		if (runner_is_mine(rows, row))
+			mine = lappend_int(mine, row->id);
+	}
+	sb_aside_read(running, mine);
+	list_free(running);
+	list_free(mine);
+}
+
+static void
+runner_follow_one(void *arg)
+{
+	sb_catalog_follow_owners();
+}
+
+/* One whose row somebody has locked belongs to whom it belonged to, for a little longer. */
+static void
+runner_follow_owners(void)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(runner_follow_one, NULL, &error))
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	sb_postponed_add(0, false);
+}
+
+/* One that is being read still has its turn again. */
+static void
+runner_drop_queues(void)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(sb_version_drop_queues, NULL, &error))
+		return;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	sb_postponed_add(0, false);
+}
+
+void
+sb_runner_reload(void)
+{
+	uint32 generation = pg_atomic_read_u32(&runner->db->generation);
+	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	Oid now;
+	bool rewind = false;
+	List *rows;
+	List *suspects;
+	ListCell *lc;
+
+	sb_transaction_begin();
+	now = get_extension_oid("stream_beam", true);
+	if (!OidIsValid(now) || (OidIsValid(runner->extension) && now != runner->extension))
+	{
+		sb_transaction_commit();
+		if (OidIsValid(now))
+			proc_exit(1); /* dropped and made again: start anew */
+		sb_runner_leave();
+	}
+	runner->extension = now;
+	old = MemoryContextSwitchTo(scratch);
+	sb_postponed_begin(&runner->db->generation);
+	if (runner->lane_kind == SB_LANE_MAIN)
+		runner_follow_owners();
+	/* first: who has joined meanwhile has written its position */
+	MemoryContextSwitchTo(runner->context);
+	list_free(runner->laggards);
+	runner->laggards = sb_lane_laggards(runner->db);
+	MemoryContextSwitchTo(scratch);
+	rows = sb_catalog_pipelines();
+	suspects = runner->lane_kind == SB_LANE_MAIN ? sb_suspects_fail(runner->db->dbid, &rows) : NIL;
+	MemoryContextSwitchTo(runner->context);
+	runner_read_laggards(rows);
+	runner_read_asides(rows);
+	runner_give_all(rows);
+	runner_close_stale(rows);
+	runner->detached_least = InvalidXLogRecPtr;
+	foreach (lc, rows)
+	{
+		SbPipelineRow *row = lfirst(lc);
+		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
+
+		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL && runner_is_mine(rows, row))
+		{
+			bool needs_rewind = runner_needs_rewind(row);
+
+			pipeline = sb_opening_open(row, runner->context);
+			if (pipeline)
+			{
+				runner->pipelines = lappend(runner->pipelines, pipeline);
+				runner_begin_queue(rows, pipeline);
+				(void) sb_aside_try(row->id);
+				runner->given = list_delete_int(runner->given, row->id);
+				rewind = rewind || needs_rewind;
+				if (row->revision == 1 && !needs_rewind && runner->lane_kind == SB_LANE_MAIN)
+					sb_pipeline_start_at(pipeline, runner->intake->position);
+			}
+		}
+		if (pipeline == NULL && sb_void_holds(row) && runner_is_mine(rows, row))
+			runner->detached_least = runner->detached_least == InvalidXLogRecPtr ? row->progress.position : Min(runner->detached_least, row->progress.position);
+	}
+	/* whatever was current while they were opened */
+	Assert(runner->pipelines == NIL || GetMemoryChunkContext(runner->pipelines) == runner->context);
+	SB_KILL_POINT("reload");
+	runner_link(rows);
+	if (runner->lane_kind == SB_LANE_MAIN)
+	{
+		runner_publish_sources(rows, generation);
+		runner_publish_results(rows);
+		runner_publish_queues();
+		MemoryContextSwitchTo(scratch);
+		sb_version_rebuild_marked(rows);
+		sb_version_complete_trees();
+		runner_drop_queues();
+	}
+	MemoryContextSwitchTo(old);
+	sb_transaction_commit();
+	sb_suspects_forgive(runner->db->dbid, suspects);
+	/* what ends the next one is no matter of theirs */
+	if (suspects != NIL)
+		sb_work_goes_well();
+	MemoryContextDelete(scratch);
+	runner->intake->seen_generation = generation;
+	/* what was to be confirmed knew nothing of those that are new */
+	if (runner->pending_position != InvalidXLogRecPtr)
+		runner->pending_position = Min(runner->pending_position, sb_runner_least_position());
+	list_free(runner->exchanged);
+	list_free(runner->slow);
+	runner->exchanged = runner->slow = NIL;
+	sb_housekeeping_ask();
+	/* also where one is awaited: that session may have begun without these sources */
+	if (rewind)
+		sb_runner_request_rewind();
+	/* the other one may have looked before */
+	if (runner->gave)
+		sb_tell_runner(runner->db);
+	runner->gave = false;
+	/* who waits for one that is opened has to see first that nothing is known to be applied */
+	sb_postponed_end(runner->lane_kind == SB_LANE_MAIN ? runner->db : NULL);
+	if (runner->lane_kind == SB_LANE_MAIN)
+		sb_lane_forget_returned(runner->db, runner->laggards);
+}

@@ -1,0 +1,437 @@
+/*
+ * sb_hooks.c: what stream_beam does in the backends of others.
+ *
+ * Four things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the
+ * workers; a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it; commands that move rows
+ * of partitions leave a note in the WAL (sb_hooks_partition.c).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "base/sb_bracket.h"
+#include "base/sb_compat.h"
+#include "base/sb_partition.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
+#include "catalog/sb_pipeline_row.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "server/sb_hooks.h"
+#include "server/sb_hooks_partition.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "worker/sb_at_commit.h"
+
+/* How long a DROP DATABASE waits for our workers to leave; they answer an interrupt at once. */
+#define SB_LEAVE_TIMEOUT_MS 10000
+
+static object_access_hook_type previous_object_access = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* What the end of this transaction has to do, beside sb_at_commit.h; all cleared there. */
+/*
+ * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
+ * commit callbacks.
+ */
+static bool catalog_changed;      /* in this database */
+static bool roles_changed;        /* in every database */
+static List *blocked_dbids;       /* in TopMemoryContext; several: each in a savepoint that was rolled back */
+static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
+
+static void
+hooks_end_of_transaction(bool committed)
+{
+	ListCell *lc;
+
+	sb_at_commit_end(committed);
+	foreach (lc, blocked_dbids)
+	{
+		SbDatabase *blocked = sb_database_find(lfirst_oid(lc));
+
+		if (blocked)
+			sb_database_event(blocked, SB_EVENT_UNBLOCK);
+	}
+	if (OidIsValid(new_dbid) && committed)
+	{
+		SbDatabase *made = sb_database_get(new_dbid);
+
+		if (made)
+			sb_database_event(made, SB_EVENT_PROBE);
+	}
+	sb_partition_note_attached(InvalidOid);
+	list_free(blocked_dbids);
+	blocked_dbids = NIL;
+	new_dbid = InvalidOid;
+}
+
+/* After the invalidations are sent and the locks released. */
+static void
+hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	SbDatabase *db;
+
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(catalog_changed || roles_changed))
+		return;
+	db = sb_database_find(MyDatabaseId);
+	if (committed && roles_changed)
+		sb_tell_all_runners();
+	else if (committed && db)
+		sb_tell_runner(db);
+	catalog_changed = roles_changed = false;
+}
+
+static void
+hooks_wake_reader(void)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	if (db && pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].reader_sleeping))
+		sb_wake_worker(db, SB_ROLE_READER);
+	if (db && pg_atomic_read_u32(&db->lanes[SB_LANE_LATE].reader_sleeping))
+		sb_wake_worker(db, SB_ROLE_LATE_READER);
+}
+
+static void
+hooks_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			sb_at_commit_begin();
+			break;
+		case XACT_EVENT_COMMIT:
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+				hooks_wake_reader();
+			hooks_end_of_transaction(true);
+			break;
+		case XACT_EVENT_ABORT:
+			hooks_end_of_transaction(false);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (sb_at_commit_is_asked())
+				ereport(ERROR,
+				        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				         errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
+			break;
+		default:
+			break;
+	}
+}
+
+/* This database where anything in it is watched, else NULL. */
+static SbDatabase *
+hooks_watching(void)
+{
+	SbDatabase *db = sb_database_find(MyDatabaseId);
+
+	return db && (db->nsources > 0 || db->nresults > 0) ? db : NULL;
+}
+
+/* A result, or a row type that is in state. */
+static bool
+hooks_is_result(Oid relation)
+{
+	SbDatabase *db = hooks_watching();
+
+	return db && sb_is_result(db, relation);
+}
+
+/* A source, or a part of one, or a result. */
+static bool
+hooks_is_watched(Oid relation)
+{
+	SbDatabase *db = hooks_watching();
+	ListCell *lc;
+
+	if (db == NULL)
+		return false;
+	if (sb_is_watched(db, relation))
+		return true;
+	foreach (lc, sb_partition_ancestors(relation))
+	{
+		if (sb_is_watched(db, lfirst_oid(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* The relation that such an access alters, as far as pipelines are concerned, or InvalidOid. */
+static Oid
+hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, const void *arg)
+{
+	if (class == RelationRelationId && (access == OAT_POST_ALTER || access == OAT_DROP))
+		return object;
+	/* a row type that is in state gets another column */
+	if (class == RelationRelationId && access == OAT_POST_CREATE && sub != 0)
+		return object;
+	/* a table gets another partition, or loses one: it is the parent that matters */
+	if (class == InheritsRelationId && access == OAT_POST_ALTER)
+		return ((const ObjectAccessPostAlter *) arg)->auxiliary_id;
+	return InvalidOid;
+}
+
+/* An aggregate that is replaced: one that is only being made is not to be seen yet. */
+static bool
+hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
+{
+	HeapTuple tuple;
+	bool replaces;
+
+	if (class != ProcedureRelationId || access != OAT_POST_CREATE || hooks_watching() == NULL)
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(object));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	replaces = ((Form_pg_proc) GETSTRUCT(tuple))->prokind == PROKIND_AGGREGATE;
+	ReleaseSysCache(tuple);
+	return replaces;
+}
+
+static void
+hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, class, object, sub, arg);
+	if (access == OAT_DROP && sb_registry && class == ExtensionRelationId && object == get_extension_oid("stream_beam", true))
+	{
+		sb_at_commit_probe();
+	}
+	if (sb_registry)
+	{
+		Oid altered = hooks_altered_relation(access, class, object, sub, arg);
+
+		/* a source that is altered: the runner looks whether its pipelines can go on; another column of it is nothing to them */
+		if (OidIsValid(altered) && (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
+		{
+			sb_at_commit_tell_runner();
+			catalog_changed = true;
+			if (class == InheritsRelationId)
+				sb_partition_note_attached(object);
+		}
+		/* state may have been written with the one of before */
+		if (hooks_replaces_aggregate(access, class, object))
+			catalog_changed = true;
+		sb_partition_object_access(access, class, object, sub, arg);
+	}
+}
+
+/* The database that a command needs for itself, or InvalidOid. */
+static Oid
+hooks_exclusive_database(Node *statement)
+{
+	const char *name = NULL;
+	Oid dbid;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) statement)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) statement)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+		{
+			ListCell *lc;
+
+			foreach (lc, ((AlterDatabaseStmt *) statement)->options)
+			{
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+					name = ((AlterDatabaseStmt *) statement)->dbname;
+			}
+			break;
+		}
+		case T_CreatedbStmt:
+		{
+			ListCell *lc;
+
+			foreach (lc, ((CreatedbStmt *) statement)->options)
+			{
+				DefElem *option = lfirst_node(DefElem, lc);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg)
+					name = defGetString(option);
+			}
+			break;
+		}
+		default:
+			break;
+	}
+	if (name == NULL)
+		return InvalidOid;
+	dbid = get_database_oid(name, true);
+	/* who may not run the command shall not stop the workers with it */
+	if (!OidIsValid(dbid) || dbid == MyDatabaseId || !sb_database_ownercheck(dbid, GetUserId()))
+		return InvalidOid;
+	return dbid;
+}
+
+static void
+hooks_clear_database(Oid dbid)
+{
+	SbDatabase *db = sb_database_find(dbid);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SB_LEAVE_TIMEOUT_MS);
+	MemoryContext old;
+
+	if (db == NULL)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	blocked_dbids = lappend_oid(blocked_dbids, dbid);
+	MemoryContextSwitchTo(old);
+	sb_database_event(db, SB_EVENT_BLOCK);
+	ConditionVariablePrepareToSleep(&db->changed);
+	while (!sb_database_is_left(db))
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		/* the command then says itself who is in its way */
+		if (left <= 0 || ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION))
+			break;
+	}
+	ConditionVariableCancelSleep();
+}
+
+/* Row-level security is switched on or off, which no object access tells. */
+static bool
+hooks_secures_rows(const AlterTableStmt *statement)
+{
+	ListCell *lc;
+
+	foreach (lc, statement->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, lc)->subtype)
+		{
+			case AT_EnableRowSecurity:
+			case AT_DisableRowSecurity:
+			case AT_ForceRowSecurity:
+			case AT_NoForceRowSecurity:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+/* A right that may have been taken from an owner: the runner looks whether its pipelines may go on. */
+static void
+hooks_note_rights(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_GrantStmt:
+		case T_DropOwnedStmt:
+			catalog_changed = true;
+			break;
+		case T_GrantRoleStmt:
+		case T_AlterRoleStmt:
+			roles_changed = true;
+			break;
+		case T_AlterTableStmt:
+			catalog_changed |= hooks_secures_rows((AlterTableStmt *) statement);
+			break;
+		default:
+			break;
+	}
+}
+
+static bool
+hooks_gives_away(const Node *statement)
+{
+	ListCell *lc;
+
+	if (IsA(statement, ReassignOwnedStmt))
+		return true;
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach (lc, ((const AlterTableStmt *) statement)->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)
+			return true;
+	}
+	return false;
+}
+
+/* With SPI, in the bracket of the extension's owner, and what the statement has done in sight. */
+static void
+hooks_elevated(void (*run)(void))
+{
+	SbBracket saved;
+
+	sb_bracket_enter_extension(&saved);
+	CommandCounterIncrement();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	run();
+	PopActiveSnapshot();
+	SPI_finish();
+	sb_bracket_leave(&saved);
+}
+
+/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+static void
+hooks_follow_owners(const Node *statement)
+{
+	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
+		return;
+	sb_at_commit_tell_runner();
+	hooks_elevated(sb_catalog_follow_owners);
+}
+
+static void
+hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
+              QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+{
+	Oid set_logged = sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
+
+	/* it is for the whole transaction, which others have their part in */
+	if (IsA(statement->utilityStmt, ConstraintsSetStmt) && sb_bracket_is_of_owner())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("cannot execute SET CONSTRAINTS within a pipeline")));
+	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
+	{
+		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
+
+		if (OidIsValid(dbid))
+			hooks_clear_database(dbid);
+	}
+	if (previous_utility)
+		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
+	else
+		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
+		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+	hooks_follow_owners(statement->utilityStmt);
+	/* one that has failed may leave it to a ROLLBACK */
+	if (sb_partition_is_attached() && OidIsValid(get_extension_oid("stream_beam", true)))
+		hooks_elevated(sb_partition_warn_attached);
+	if (OidIsValid(set_logged))
+		sb_partition_after_set_logged(set_logged);
+	if (sb_registry)
+		hooks_note_rights(statement->utilityStmt);
+}
+
+void
+sb_hooks_install(void)
+{
+	RegisterXactCallback(hooks_xact, NULL);
+	RegisterResourceReleaseCallback(hooks_transaction_is_over, NULL);
+	previous_object_access = object_access_hook;
+	object_access_hook = hooks_object_access;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = hooks_utility;
+}

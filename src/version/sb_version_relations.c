@@ -1,0 +1,263 @@
+/*
+ * sb_version_relations.c: the relations of a version: result table, view, state table, queue; see sb_version.h.
+ */
+#include "postgres.h"
+
+#include "base/sb_statement.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "catalog/sb_lock.h"
+#include "catalog/sb_owner.h"
+#include "catalog/sb_view.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "history/sb_history_part.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "query/sb_signature.h"
+#include "sink/sb_queue_table.h"
+#include "source/sb_cut.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "version/sb_version.h"
+#include "worker/sb_at_commit.h"
+
+char *
+sb_version_table_name(const SbPipelineRow *row, Oid namespace)
+{
+	return ChooseRelationName(row->name, NULL, psprintf("v%d", row->version), namespace, false);
+}
+
+char *
+sb_version_view_name(const SbPipelineRow *row, Oid namespace)
+{
+	return ChooseRelationName(row->name, psprintf("v%d", row->version), "batch", namespace, false);
+}
+
+void
+sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), NULL, false, 0);
+
+	MemoryContextSwitchTo(context);
+	if (code < 0)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+/* A member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
+static Oid
+relations_make_member(const char *name, const char *sql)
+{
+	Oid relation;
+	ObjectAddress member, extension;
+
+	sb_sql_run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	relation = get_relname_relid(name, get_namespace_oid("beam_state", false));
+	ObjectAddressSet(member, RelationRelationId, relation);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("stream_beam", false));
+	recordDependencyOn(&member, &extension, DEPENDENCY_EXTENSION);
+	return relation;
+}
+
+/* An aggregate over nothing. */
+static void
+relations_put_empty(const SbPlan *plan, const char *table)
+{
+	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
+	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
+	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+
+	if (sb_query_output_empty(query, values, nulls))
+	{
+		sb_result_put(result, values, nulls, 1);
+		sb_result_write(result);
+	}
+	sb_query_close(query);
+}
+
+Oid
+sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name)
+{
+	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
+
+	sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
+	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
+		relations_put_empty(plan, table);
+	return get_relname_relid(name, namespace);
+}
+
+/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
+#define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
+
+static void
+relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbHistoryRow history = {.pipeline = row->id};
+	const char *name = get_rel_name(plan->source);
+	SbBracket saved;
+	char *part;
+	int64 bytes;
+
+	/* expressions and predicates of indexes are folded when they are read; constants have output functions */
+	sb_owner_enter(row, &saved);
+	history.part = sb_part_choose(plan, row->retractable);
+	if (history.part != SB_PART_NONE)
+		history.type = getBaseType(exprType((Node *) sb_part_expr(plan, history.part)));
+	part = plan->event_time ? sb_part_sql(plan, SB_PART_EVENT_TIME) : NULL;
+	sb_bracket_leave(&saved);
+	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
+	sb_catalog_insert_history(&history);
+	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
+		ereport(NOTICE,
+		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
+		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), part)
+		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
+}
+
+/* They are put into its queue by the runner. */
+static void
+relations_begin_queue(const SbPipelineRow *row, bool history)
+{
+	SbHistoryRow reader = {.pipeline = row->id, .part = SB_PART_NONE};
+	int64 bytes;
+
+	sb_part_estimate(sb_catalog_find_by_id(row->upstream)->result, &reader.estimated_rows, &bytes);
+	/* where rows can be taken back there are none from before */
+	if (!history && !row->retractable)
+		reader.snapshot = sb_cut_format(sb_cut_of_workers(sb_my_database()));
+	sb_catalog_insert_history(&reader);
+}
+
+static void
+relations_sign(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbSignature *signature;
+	SbBracket saved;
+	SbQuery *query;
+
+	sb_owner_enter(row, &saved);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
+	signature = sb_signature_of(query);
+	sb_query_close(query);
+	sb_bracket_leave(&saved);
+	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
+}
+
+void
+sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
+{
+	char *name = psprintf("cells_%d", row->id);
+	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
+
+	relations_sign(row, plan);
+	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
+	sb_catalog_set_state_table(row->id, row->state_table);
+	name = sb_queue_table_name(row->id);
+	if (row->upstream != 0)
+	{
+		(void) relations_make_member(name, sb_queue_table_sql(quote_qualified_identifier("beam_state", name), row->source));
+		relations_begin_queue(row, history);
+	}
+	else if (history)
+		relations_begin_history(row, plan);
+}
+
+void
+sb_version_drop_relation(Oid relation, char relkind)
+{
+	ObjectAddress address;
+
+	sb_lock_relation(relation, AccessExclusiveLock);
+	if (get_rel_relkind(relation) != relkind)
+		return; /* dropped by hand, or never restored */
+	ObjectAddressSet(address, RelationRelationId, relation);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
+/* It has to leave the extension first; its types, too: since 17, pg_upgrade makes them members. */
+static void
+relations_drop_member(Oid relation)
+{
+	Oid type = get_rel_type_id(relation);
+
+	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, type, ExtensionRelationId, DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, get_array_type(type), ExtensionRelationId, DEPENDENCY_EXTENSION);
+	CommandCounterIncrement();
+	sb_version_drop_relation(relation, RELKIND_RELATION);
+}
+
+static bool
+relations_view_is_shared(const SbPipelineRow *row)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_catalog_versions(row->name))
+	{
+		SbPipelineRow *other = lfirst(lc);
+
+		if (other->id != row->id && other->view == row->view)
+			return true;
+	}
+	return false;
+}
+
+void
+sb_version_lock_relations(const SbPipelineRow *row, int keep)
+{
+	/* one that is kept: nobody begins to read it as that of a pipeline (SB_LOCK_READ) */
+	sb_lock_relation(row->result, keep & SB_KEEP_RESULT ? ShareRowExclusiveLock : AccessExclusiveLock);
+	sb_lock_relation(row->state_table, AccessExclusiveLock);
+}
+
+void
+sb_version_drop(const SbPipelineRow *row, int keep)
+{
+	sb_version_lock_relations(row, keep);
+	if (!(keep & SB_KEEP_RESULT))
+		sb_version_drop_relation(row->result, RELKIND_RELATION);
+	relations_drop_member(row->state_table);
+	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
+		sb_version_drop_relation(row->view, RELKIND_VIEW);
+	sb_catalog_delete(row->id);
+	sb_at_commit_tell_runner();
+}
+
+void
+sb_version_drop_queues(void *arg)
+{
+	uint64 n = sb_sql_run("SELECT c.oid FROM pg_catalog.pg_class c"
+	                      " WHERE c.relname OPERATOR(pg_catalog.>=) 'queue_' AND c.relname OPERATOR(pg_catalog.<) 'queue`' AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+	                      " AND c.relnamespace OPERATOR(pg_catalog.=) 'beam_state'::pg_catalog.regnamespace"
+	                      " AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE pg_catalog.concat('queue_', p.id) OPERATOR(pg_catalog.=) c.relname::pg_catalog.text)",
+	                      0, NULL, NULL, NULL, SPI_OK_SELECT);
+	Oid *queues = palloc(sizeof(Oid) * (n + 1));
+	bool isnull;
+
+	for (uint64 i = 0; i < n; i++)
+		queues[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	for (uint64 i = 0; i < n; i++)
+		relations_drop_member(queues[i]);
+}
+
+SbPlan *
+sb_version_plan(const SbPipelineRow *row, char **fingerprint)
+{
+	Query *query = sb_view_definition(row, fingerprint);
+	SbBracket saved;
+	SbPlan *plan;
+
+	sb_owner_check(row);
+	sb_owner_enter(row, &saved);
+	plan = sb_plan_build(query);
+	sb_bracket_leave(&saved);
+	return plan;
+}
