@@ -427,10 +427,11 @@ sb_catalog_delete(int32 id)
 	sb_sql_run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
 }
 
+static SbStatement *put_progress; /* made once in a process */
+
 void
 sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 {
-	static SbStatement *statement = NULL;
 	Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	               INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	char nulls[lengthof(types) + 1] = "             ";
@@ -441,22 +442,22 @@ sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 	    Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells),
 	    Int64GetDatum(bundles)};
 
-	if (statement == NULL)
+	if (put_progress == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		statement = sb_statement_create(
+		put_progress = sb_statement_create(
 		    "UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
 		    " rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
 		    " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND bundles OPERATOR(pg_catalog.=) $13",
 		    NULL, lengthof(types), types);
-		sb_statement_elevate(statement);
+		sb_statement_elevate(put_progress);
 		MemoryContextSwitchTo(old);
 	}
 	if (progress->commit_time == 0)
 		nulls[5] = 'n';
 	SB_KILL_POINT("before_position");
-	if (sb_statement_run(statement, values, nulls) != 1)
+	if (sb_statement_run(put_progress, values, nulls) != 1)
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 		         errmsg("another process has written bundles of pipeline %d meanwhile, or it has been dropped", progress->pipeline),

@@ -98,7 +98,7 @@ command_tidy(SbCommands *commands, SbCommand *command)
 	commands->last = lappend_int(commands->last, command->pipeline);
 }
 
-/* Reads them all; rows that are of no use to anyone are deleted. In the_context. */
+/* Reads them all; rows that are of no use to anyone are deleted. In the context of the steps. */
 static SbCommands
 command_read_all(void)
 {
@@ -176,20 +176,24 @@ command_watch(SbCommand *command)
 
 /* ---- steps ---- */
 
-static uint32 seen;               /* db->commands, when the table was last read */
-static bool waiting = true;       /* it had some that wait, or has not been read yet */
-static TimestampTz retry_at;      /* not before; 0: at once */
-static XLogRecPtr tried_at;       /* the stream's position then: when it has moved on, a cut may be over */
-static int64 current;             /* the backfill that steps are taken of ... */
-static int64 step_length;         /* ... and how far one goes */
-static MemoryContext the_context; /* of a call of sb_commands_step() */
+/* The steps that this process takes. */
+static struct
+{
+	uint32 seen;           /* db->commands, when the table was last read */
+	bool waiting;          /* it had some that wait, or has not been read yet */
+	TimestampTz retry_at;  /* not before; 0: at once */
+	XLogRecPtr tried_at;   /* the stream's position then: when it has moved on, a cut may be over */
+	int64 current;         /* the backfill that steps are taken of ... */
+	int64 step_length;     /* ... and how far one goes */
+	MemoryContext context; /* of a call of sb_commands_step() */
+} steps = {.waiting = true};
 
 TimestampTz
 sb_commands_next(SbDatabase *db, XLogRecPtr position)
 {
-	if (pg_atomic_read_u32(&db->commands) != seen || (waiting && position != tried_at))
+	if (pg_atomic_read_u32(&db->commands) != steps.seen || (steps.waiting && position != steps.tried_at))
 		return 0;
-	return retry_at;
+	return steps.retry_at;
 }
 
 /* Is a version being built for a backfill of the same pipeline? */
@@ -288,12 +292,12 @@ backfill_try_begin(SbCommandRun *run)
 	bool begun;
 
 	sb_transaction_begin();
-	MemoryContextSwitchTo(the_context);
+	MemoryContextSwitchTo(steps.context);
 	begun = sb_try(backfill_begin, run, &error);
 	if (!begun && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		sb_command_put_error(run->command, error);
 	sb_transaction_commit();
-	MemoryContextSwitchTo(the_context);
+	MemoryContextSwitchTo(steps.context);
 	return begun && run->command->lo != DT_NOEND && command_is(run->command, SB_COMMAND_WAITING);
 }
 
@@ -356,20 +360,20 @@ command_backfill(SbCommandRun *run)
 		step.range = SB_ALL_WINDOWS;
 	else
 	{
-		if (current != command->id)
-			step_length = sb_backfill_window_size(run->pipeline, command->lo);
-		current = command->id;
-		if (command->hi - command->lo > step_length)
-			step.range.hi = command->lo + step_length;
+		if (steps.current != command->id)
+			steps.step_length = sb_backfill_window_size(run->pipeline, command->lo);
+		steps.current = command->id;
+		if (command->hi - command->lo > steps.step_length)
+			step.range.hi = command->lo + steps.step_length;
 	}
 	row_source = sb_backfill_rows(&step);
 	end = command_run_rows(run, &row_source);
 	sb_backfill_end(&step, end == SB_BUNDLE_DONE || end == SB_BUNDLE_RELOAD);
 	took = (sb_clock_now() - started) / 1000;
-	if (end != SB_BUNDLE_NOTHING && took < SB_STEP_SHORT_MS && step_length < PG_INT64_MAX / 4)
-		step_length *= 2;
+	if (end != SB_BUNDLE_NOTHING && took < SB_STEP_SHORT_MS && steps.step_length < PG_INT64_MAX / 4)
+		steps.step_length *= 2;
 	else if (took > SB_STEP_LONG_MS)
-		step_length = Max(step_length / 2, USECS_PER_SEC);
+		steps.step_length = Max(steps.step_length / 2, USECS_PER_SEC);
 	return end;
 }
 
@@ -414,7 +418,7 @@ command_try_step(SbCommandRun *run)
 	{
 		ErrorData *error;
 
-		MemoryContextSwitchTo(the_context);
+		MemoryContextSwitchTo(steps.context);
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
@@ -429,7 +433,7 @@ command_try_step(SbCommandRun *run)
 		proc_exit(1);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(the_context);
+	MemoryContextSwitchTo(steps.context);
 	return end;
 }
 
@@ -443,32 +447,32 @@ sb_commands_step(SbDatabase *db, const SbRowRunner *runner, List *pipelines, XLo
 	SbBundleEnd end = SB_BUNDLE_NOTHING;
 
 	*commit = InvalidXLogRecPtr;
-	if (the_context == NULL)
-		the_context = AllocSetContextCreate(TopMemoryContext, "stream_beam command", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(the_context);
+	if (steps.context == NULL)
+		steps.context = AllocSetContextCreate(TopMemoryContext, "stream_beam command", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(steps.context);
 	/* first: who asks after this is seen at the next turn */
-	seen = pg_atomic_read_u32(&db->commands);
-	tried_at = runner->position;
+	steps.seen = pg_atomic_read_u32(&db->commands);
+	steps.tried_at = runner->position;
 	pg_read_barrier();
-	retry_at = DT_NOEND;
+	steps.retry_at = DT_NOEND;
 	/* what is current within a transaction goes with it */
-	old = MemoryContextSwitchTo(the_context);
+	old = MemoryContextSwitchTo(steps.context);
 	sb_transaction_begin();
-	MemoryContextSwitchTo(the_context);
+	MemoryContextSwitchTo(steps.context);
 	commands = command_read_all();
 	foreach (lc, commands.building)
 		command_watch(lfirst(lc));
 	if (commands.building)
-		retry_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_WATCH_MS);
-	waiting = commands.waiting != NIL;
+		steps.retry_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_WATCH_MS);
+	steps.waiting = commands.waiting != NIL;
 	run.command = command_choose(&commands, pipelines, runner->position);
 	sb_transaction_commit();
-	MemoryContextSwitchTo(the_context);
+	MemoryContextSwitchTo(steps.context);
 	if (run.command)
 	{
 		run.pipeline = sb_pipeline_find(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
-		retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
+		steps.retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
 	}
 	MemoryContextSwitchTo(old);
 	ConditionVariableBroadcast(&db->changed);

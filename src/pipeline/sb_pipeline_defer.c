@@ -101,15 +101,15 @@ sb_pipeline_resolve_if_many(SbPipeline *pipeline)
 	}
 }
 
+/* Of the row that is the query's, which keeps a pointer to it until the next one */
+static HeapTupleData current_tuple;
+
 void
 sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys, const bool **nulls)
 {
-	/* the query keeps a pointer to the tuple until the next row */
-	static HeapTupleData tuple;
-
 	pipeline->current = &deferred->row;
-	sb_row_tuple(&deferred->row, &tuple);
-	sb_query_set_row(pipeline->query, &tuple, deferred->row.layout);
+	sb_row_tuple(&deferred->row, &current_tuple);
+	sb_query_set_row(pipeline->query, &current_tuple, deferred->row.layout);
 	(void) sb_query_keys(pipeline->query, keys, nulls);
 }
 

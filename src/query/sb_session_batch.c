@@ -44,6 +44,7 @@ static planner_hook_type previous_hook = NULL;
 
 static struct
 {
+	bool registered; /* we are told of changes */
 	bool valid;
 	Oid session; /* InvalidOid: the extension is not here */
 	Oid session_start;
@@ -85,15 +86,14 @@ find_function(Oid schema, const char *name, const char *symbol, int nargs, const
 static void
 find_objects(void)
 {
-	static bool registered = false;
 	static const Oid time_gap[] = {TIMESTAMPTZOID, INTERVALOID};
 	Oid schema;
 
-	if (!registered)
+	if (!objects.registered)
 	{
 		CacheRegisterSyscacheCallback(PROCOID, forget_objects, (Datum) 0);
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_objects, (Datum) 0);
-		registered = true;
+		objects.registered = true;
 	}
 	/* set first: an invalidation during the look-ups below makes the next call look again */
 	objects.valid = true;

@@ -60,6 +60,7 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *c
 	intake->read = pg_atomic_read_u64(&ring->freed);
 	intake->keep = keep;
 	intake->context = AllocSetContextCreate(keep, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
+	intake->part = AllocSetContextCreate(keep, "stream_beam spooled rows", ALLOCSET_DEFAULT_SIZES);
 	intake->layouts = palloc0(sizeof(SbLayoutMap));
 	intake->layouts->hash = hash_create("stream_beam layouts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	intake->max_rows = SB_CHUNK_ROWS;
@@ -380,21 +381,18 @@ intake_read(BufFile *file, void *to, Size size)
 static void
 intake_read_part(SbIntake *intake, int nrows, SbRow **rows)
 {
-	static MemoryContext part_context = NULL;
 	MemoryContext old;
 
-	if (part_context == NULL)
-		part_context = AllocSetContextCreate(intake->keep, "stream_beam spooled rows", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(part_context);
-	old = MemoryContextSwitchTo(part_context);
-	*rows = MemoryContextAllocHuge(part_context, sizeof(SbRow) * (nrows + 1));
+	MemoryContextReset(intake->part);
+	old = MemoryContextSwitchTo(intake->part);
+	*rows = MemoryContextAllocHuge(intake->part, sizeof(SbRow) * (nrows + 1));
 	for (int i = 0; i < nrows; i++)
 	{
 		SbSpooledRow head;
 		SbRowFrame *frame;
 
 		intake_read(intake->spool->file, &head, sizeof(head));
-		frame = MemoryContextAllocHuge(part_context, head.size);
+		frame = MemoryContextAllocHuge(intake->part, head.size);
 		intake_read(intake->spool->file, frame, head.size);
 		(*rows)[i] = (SbRow){.frame = frame, .layout = head.layout, .position = head.position, .commit_time = head.commit_time, .xid = head.xid};
 	}

@@ -44,6 +44,7 @@ typedef struct SbIntake
 
 	MemoryContext context; /* of the bundle: split rows, rows read back */
 	MemoryContext keep;    /* of the process */
+	MemoryContext part;    /* of the rows of a spooled part */
 	struct SbLayoutMap *layouts;
 	struct SbSpool *spool; /* NULL: the whole bundle is in the ring */
 	char *split;           /* a row in parts, so far; NULL: none */

@@ -42,15 +42,18 @@
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* What the end of this transaction has to do, beside sb_at_commit.h; all cleared there. */
-/*
- * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
- * commit callbacks.
- */
-static bool catalog_changed;      /* in this database */
-static bool roles_changed;        /* in every database */
-static List *blocked_dbids;       /* in TopMemoryContext; several: each in a savepoint that was rolled back */
-static Oid new_dbid = InvalidOid; /* made by this transaction: it may be a copy of one that has pipelines */
+/* What the end of this transaction has to do, beside sb_at_commit.h; cleared there. */
+static struct
+{
+	/*
+	 * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
+	 * commit callbacks.
+	 */
+	bool catalog_changed; /* in this database */
+	bool roles_changed;   /* in every database */
+	List *blocked_dbids;  /* in TopMemoryContext; several: each in a savepoint that was rolled back */
+	Oid new_dbid;         /* made by it: it may be a copy of one that has pipelines */
+} transaction;
 
 static void
 hooks_end_of_transaction(bool committed)
@@ -58,24 +61,24 @@ hooks_end_of_transaction(bool committed)
 	ListCell *lc;
 
 	sb_at_commit_end(committed);
-	foreach (lc, blocked_dbids)
+	foreach (lc, transaction.blocked_dbids)
 	{
 		SbDatabase *blocked = sb_database_find(lfirst_oid(lc));
 
 		if (blocked)
 			sb_database_event(blocked, SB_EVENT_UNBLOCK);
 	}
-	if (OidIsValid(new_dbid) && committed)
+	if (OidIsValid(transaction.new_dbid) && committed)
 	{
-		SbDatabase *made = sb_database_get(new_dbid);
+		SbDatabase *made = sb_database_get(transaction.new_dbid);
 
 		if (made)
 			sb_database_event(made, SB_EVENT_PROBE);
 	}
 	sb_partition_note_attached(InvalidOid);
-	list_free(blocked_dbids);
-	blocked_dbids = NIL;
-	new_dbid = InvalidOid;
+	list_free(transaction.blocked_dbids);
+	transaction.blocked_dbids = NIL;
+	transaction.new_dbid = InvalidOid;
 }
 
 /* After the invalidations are sent and the locks released. */
@@ -84,14 +87,14 @@ hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_l
 {
 	SbDatabase *db;
 
-	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(catalog_changed || roles_changed))
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(transaction.catalog_changed || transaction.roles_changed))
 		return;
 	db = sb_database_find(MyDatabaseId);
-	if (committed && roles_changed)
+	if (committed && transaction.roles_changed)
 		sb_tell_all_runners();
 	else if (committed && db)
 		sb_tell_runner(db);
-	catalog_changed = roles_changed = false;
+	transaction.catalog_changed = transaction.roles_changed = false;
 }
 
 static void
@@ -218,13 +221,13 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 		if (OidIsValid(altered) && (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
 		{
 			sb_at_commit_tell_runner();
-			catalog_changed = true;
+			transaction.catalog_changed = true;
 			if (class == InheritsRelationId)
 				sb_partition_note_attached(object);
 		}
 		/* state may have been written with the one of before */
 		if (hooks_replaces_aggregate(access, class, object))
-			catalog_changed = true;
+			transaction.catalog_changed = true;
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -291,7 +294,7 @@ hooks_clear_database(Oid dbid)
 	if (db == NULL)
 		return;
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	blocked_dbids = lappend_oid(blocked_dbids, dbid);
+	transaction.blocked_dbids = lappend_oid(transaction.blocked_dbids, dbid);
 	MemoryContextSwitchTo(old);
 	sb_database_event(db, SB_EVENT_BLOCK);
 	ConditionVariablePrepareToSleep(&db->changed);
@@ -336,14 +339,14 @@ hooks_note_rights(Node *statement)
 	{
 		case T_GrantStmt:
 		case T_DropOwnedStmt:
-			catalog_changed = true;
+			transaction.catalog_changed = true;
 			break;
 		case T_GrantRoleStmt:
 		case T_AlterRoleStmt:
-			roles_changed = true;
+			transaction.roles_changed = true;
 			break;
 		case T_AlterTableStmt:
-			catalog_changed |= hooks_secures_rows((AlterTableStmt *) statement);
+			transaction.catalog_changed |= hooks_secures_rows((AlterTableStmt *) statement);
 			break;
 		default:
 			break;
@@ -414,7 +417,7 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 	else
 		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
 	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
-		new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+		transaction.new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	hooks_follow_owners(statement->utilityStmt);
 	/* one that has failed may leave it to a ROLLBACK */
 	if (sb_partition_is_attached() && OidIsValid(get_extension_oid("stream_beam", true)))

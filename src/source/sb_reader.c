@@ -55,17 +55,25 @@
 /* Without commits in this database others may still write WAL, which is to be read and given back. */
 #define SB_NEIGHBOUR_POLL_MS 10000
 
-static SbDatabase *db;
-static SbLane *lane; /* that it is the reader of ... */
-static SbLaneKind lane_kind;
-static SbRingWriter writer;
-static SbDecoder decoder;
-static uint64 session_epoch;
-static XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
-static XLogRecPtr published_at; /* position of the last reader_publish() */
-static TimestampTz confirmed_at;
-static XLogRecPtr reading; /* the record that is decoded */
-static TimestampTz watch_flush_until;
+/* Of this process. */
+static struct
+{
+	SbDatabase *db;
+	SbLane *lane; /* that it is the reader of ... */
+	SbLaneKind lane_kind;
+	SbRingWriter writer;
+	SbDecoder decoder;
+	uint64 session_epoch;
+	XLogRecPtr heartbeat_at; /* position of the last heartbeat or commit sent */
+	XLogRecPtr published_at; /* position of the last reader_publish() */
+	TimestampTz confirmed_at;
+	XLogRecPtr reading; /* the record that is decoded */
+	TimestampTz watch_flush_until;
+	int hurried;            /* short sleeps in a row */
+	uint32 sources_version; /* of these: */
+	int nsources;
+	Oid sources[SB_MAX_SOURCES];
+} reader;
 
 static void reader_confirm(bool force);
 
@@ -76,13 +84,13 @@ reader_at_work(Oid relation, XLogRecPtr lsn)
 	if (OidIsValid(relation))
 		sb_work_on(SB_WORK_CHANGE, relation, lsn);
 	else
-		sb_work_on(SB_WORK_OTHER, 0, reading);
+		sb_work_on(SB_WORK_OTHER, 0, reader.reading);
 }
 
 static void
 reader_wake_runner(void)
 {
-	sb_wake_worker(db, sb_lane_runner(lane_kind));
+	sb_wake_worker(reader.db, sb_lane_runner(reader.lane_kind));
 }
 
 static void
@@ -98,19 +106,16 @@ reader_wait_for_room(void)
 static bool
 reader_is_wanted(Oid relation)
 {
-	static Oid sources[SB_MAX_SOURCES];
-	static int nsources = 0;
-	static uint32 version = 0;
-	uint32 now = pg_atomic_read_u32(&db->sources_version);
+	uint32 now = pg_atomic_read_u32(&reader.db->sources_version);
 
-	if (now != version)
+	if (now != reader.sources_version)
 	{
-		nsources = sb_sources_get(db, sources);
-		version = now;
+		reader.nsources = sb_sources_get(reader.db, reader.sources);
+		reader.sources_version = now;
 	}
-	for (int i = 0; i < nsources; i++)
+	for (int i = 0; i < reader.nsources; i++)
 	{
-		if (sources[i] == relation)
+		if (reader.sources[i] == relation)
 			return true;
 	}
 	return false;
@@ -119,26 +124,26 @@ reader_is_wanted(Oid relation)
 static void
 reader_confirm(bool force)
 {
-	XLogRecPtr wanted = pg_atomic_read_u64(&lane->confirmable);
-	XLogRecPtr confirmed = pg_atomic_read_u64(&lane->confirmed);
+	XLogRecPtr wanted = pg_atomic_read_u64(&reader.lane->confirmable);
+	XLogRecPtr confirmed = pg_atomic_read_u64(&reader.lane->confirmed);
 	TimestampTz now;
 
 	if (wanted == InvalidXLogRecPtr || wanted <= confirmed)
 		return;
 	now = sb_clock_now();
-	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
+	if (!force && wanted - confirmed < SB_CONFIRM_BYTES && !TimestampDifferenceExceeds(reader.confirmed_at, now, SB_CONFIRM_INTERVAL_MS))
 		return;
 	SB_KILL_POINT("before_confirm");
 	LogicalConfirmReceivedLocation(wanted);
 	SB_KILL_POINT("after_confirm");
-	pg_atomic_write_u64(&lane->confirmed, wanted);
-	confirmed_at = now;
+	pg_atomic_write_u64(&reader.lane->confirmed, wanted);
+	reader.confirmed_at = now;
 }
 
 static bool
 reader_session_over(void)
 {
-	return decoder.start_over || pg_atomic_read_u64(&lane->rewind_wanted) != session_epoch;
+	return reader.decoder.start_over || pg_atomic_read_u64(&reader.lane->rewind_wanted) != reader.session_epoch;
 }
 
 /* Tells how far it has read, and which transaction keeps the slot from following. */
@@ -149,10 +154,10 @@ reader_publish(XLogReaderState *state)
 	ReorderBufferTXN *oldest = ReorderBufferGetOldestTXN(ctx->reorder);
 
 	if (oldest)
-		pg_atomic_write_u64(&lane->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
-	pg_atomic_write_u32(&lane->open_xid, oldest ? oldest->xid : InvalidTransactionId);
-	pg_atomic_write_u64(&lane->decoded, state->EndRecPtr);
-	published_at = state->EndRecPtr;
+		pg_atomic_write_u64(&reader.lane->open_lsn, oldest->restart_decoding_lsn != InvalidXLogRecPtr ? oldest->restart_decoding_lsn : oldest->first_lsn);
+	pg_atomic_write_u32(&reader.lane->open_xid, oldest ? oldest->xid : InvalidTransactionId);
+	pg_atomic_write_u64(&reader.lane->decoded, state->EndRecPtr);
+	reader.published_at = state->EndRecPtr;
 	sb_work_goes_well();
 }
 
@@ -163,9 +168,9 @@ reader_at_end(XLogReaderState *state)
 	XLogRecPtr end = state->EndRecPtr;
 
 	reader_publish(state);
-	if (end > heartbeat_at && pg_atomic_read_u32(&lane->slot_ready))
+	if (end > reader.heartbeat_at && pg_atomic_read_u32(&reader.lane->slot_ready))
 	{
-		heartbeat_at = end;
+		reader.heartbeat_at = end;
 		sb_decode_write_heartbeat(end, true);
 	}
 }
@@ -179,8 +184,6 @@ reader_at_end(XLogReaderState *state)
 #define SB_HURRIED_US 400
 #define SB_DOZE_MS 1
 
-static int hurried; /* short sleeps in a row */
-
 static void
 reader_doze(XLogRecPtr have)
 {
@@ -189,8 +192,8 @@ reader_doze(XLogRecPtr have)
 	if (GetFlushRecPtr(NULL) >= have)
 		return;
 	/* nobody has woken us for an asynchronous commit that is still to be flushed */
-	hurried = 0;
-	watch_flush_until = TimestampTzPlusMilliseconds(sb_clock_now(), SB_FLUSH_WATCH_MS);
+	reader.hurried = 0;
+	reader.watch_flush_until = TimestampTzPlusMilliseconds(sb_clock_now(), SB_FLUSH_WATCH_MS);
 }
 
 /* Sleeps until there may be more WAL than `have`. */
@@ -201,16 +204,16 @@ reader_sleep(XLogRecPtr have)
 	TimestampTz end;
 	long timeout = SB_NEIGHBOUR_POLL_MS;
 
-	if (hurried >= SB_HURRIED)
+	if (reader.hurried >= SB_HURRIED)
 	{
 		reader_doze(have);
 		return;
 	}
-	if (pg_atomic_read_u64(&lane->confirmable) > pg_atomic_read_u64(&lane->confirmed))
+	if (pg_atomic_read_u64(&reader.lane->confirmable) > pg_atomic_read_u64(&reader.lane->confirmed))
 		timeout = SB_CONFIRM_INTERVAL_MS;
-	if (start < watch_flush_until)
+	if (start < reader.watch_flush_until)
 		timeout = SB_FLUSH_POLL_MS;
-	pg_atomic_write_u32(&lane->reader_sleeping, 1);
+	pg_atomic_write_u32(&reader.lane->reader_sleeping, 1);
 	pg_memory_barrier();
 	/* a commit that came before the flag was up has not woken us */
 	if (GetFlushRecPtr(NULL) < have && !reader_session_over())
@@ -223,10 +226,10 @@ reader_sleep(XLogRecPtr have)
 		reader_at_work(InvalidOid, InvalidXLogRecPtr);
 		end = sb_clock_now();
 		if ((events & WL_LATCH_SET) && GetFlushRecPtr(NULL) < have)
-			watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
-		hurried = end - start < SB_HURRIED_US ? hurried + 1 : 0;
+			reader.watch_flush_until = TimestampTzPlusMilliseconds(end, SB_FLUSH_WATCH_MS);
+		reader.hurried = end - start < SB_HURRIED_US ? reader.hurried + 1 : 0;
 	}
-	pg_atomic_write_u32(&lane->reader_sleeping, 0);
+	pg_atomic_write_u32(&reader.lane->reader_sleeping, 0);
 }
 
 /* XLogPageReadCB: waits for WAL to be flushed; -1 ends the session. */
@@ -255,7 +258,7 @@ reader_page(XLogReaderState *state, XLogRecPtr page, int needed, XLogRecPtr targ
 		if (reader_session_over())
 			return -1;
 		reader_at_end(state);
-		if (pg_atomic_read_u32(&lane->slot_ready))
+		if (pg_atomic_read_u32(&reader.lane->slot_ready))
 			reader_confirm(false);
 		reader_sleep(want);
 	}
@@ -295,7 +298,7 @@ reader_segment_open(XLogReaderState *state, XLogSegNo segment, TimeLineID *timel
 	XLogFilePath(path, *timeline, segment, wal_segment_size);
 	if (stat(path, &status) != 0 && errno == ENOENT)
 	{
-		pg_atomic_write_u32(&db->slot_discard, 1);
+		pg_atomic_write_u32(&reader.db->slot_discard, 1);
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("WAL segment %s, which the replication slot of this database needs, is gone", path),
@@ -327,7 +330,7 @@ reader_create_slot(const char *name)
 static void
 reader_check_slot(const ReplicationSlot *slot)
 {
-	if (slot->data.database == db->dbid && strcmp(NameStr(slot->data.plugin), "stream_beam") == 0)
+	if (slot->data.database == reader.db->dbid && strcmp(NameStr(slot->data.plugin), "stream_beam") == 0)
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -343,9 +346,9 @@ reader_ensure_slot(const char *name)
 
 	if (slot != NULL)
 		reader_check_slot(slot);
-	if (slot != NULL && (sb_slot_is_invalidated(slot) || pg_atomic_read_u32(&db->slot_discard)))
+	if (slot != NULL && (sb_slot_is_invalidated(slot) || pg_atomic_read_u32(&reader.db->slot_discard)))
 	{
-		if (!pg_atomic_read_u32(&db->slot_discard))
+		if (!pg_atomic_read_u32(&reader.db->slot_discard))
 			ereport(WARNING,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			         errmsg("replication slot \"%s\" has lost its WAL and is made anew", name),
@@ -354,7 +357,7 @@ reader_ensure_slot(const char *name)
 		ReplicationSlotDrop(name, true);
 		slot = NULL;
 	}
-	pg_atomic_write_u32(&db->slot_discard, 0);
+	pg_atomic_write_u32(&reader.db->slot_discard, 0);
 	if (slot == NULL)
 		reader_create_slot(name);
 }
@@ -378,7 +381,7 @@ reader_copy_slot(const char *name, const char *copy)
 	sb_sql_run("SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2, true)", lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	sb_transaction_commit();
 	/* it knows nothing of what has been confirmed of the copy before */
-	pg_atomic_write_u64(&lane->confirmable, InvalidXLogRecPtr);
+	pg_atomic_write_u64(&reader.lane->confirmable, InvalidXLogRecPtr);
 }
 
 static void
@@ -387,27 +390,27 @@ reader_run_session(const char *name)
 	LogicalDecodingContext *ctx;
 	char copy[NAMEDATALEN];
 
-	if (lane_kind == SB_LANE_LATE)
+	if (reader.lane_kind == SB_LANE_LATE)
 	{
 		snprintf(copy, sizeof(copy), "%s_late", name);
 		reader_copy_slot(name, copy);
 		name = copy;
 	}
 	sb_slot_acquire(name, true);
-	session_epoch = pg_atomic_read_u64(&lane->rewind_wanted);
+	reader.session_epoch = pg_atomic_read_u64(&reader.lane->rewind_wanted);
 	pg_read_barrier();
 	reader_confirm(true);
-	heartbeat_at = Max(MyReplicationSlot->data.confirmed_flush, pg_atomic_read_u64(&lane->start_from));
-	ctx = CreateDecodingContext(heartbeat_at, NIL, false, &routine, reader_no_output, reader_no_output, NULL);
+	reader.heartbeat_at = Max(MyReplicationSlot->data.confirmed_flush, pg_atomic_read_u64(&reader.lane->start_from));
+	ctx = CreateDecodingContext(reader.heartbeat_at, NIL, false, &routine, reader_no_output, reader_no_output, NULL);
 	XLogBeginRead(ctx->reader, MyReplicationSlot->data.restart_lsn);
 
 	sb_decode_start_session();
-	pg_atomic_write_u64(&lane->confirmed, MyReplicationSlot->data.confirmed_flush);
+	pg_atomic_write_u64(&reader.lane->confirmed, MyReplicationSlot->data.confirmed_flush);
 	SB_KILL_POINT("before_reset");
-	sb_decode_write_reset(session_epoch, heartbeat_at, MyReplicationSlot->data.confirmed_flush);
+	sb_decode_write_reset(reader.session_epoch, reader.heartbeat_at, MyReplicationSlot->data.confirmed_flush);
 	SB_KILL_POINT("after_reset");
-	pg_atomic_write_u32(&lane->slot_ready, 1);
-	ConditionVariableBroadcast(&db->changed);
+	pg_atomic_write_u32(&reader.lane->slot_ready, 1);
+	ConditionVariableBroadcast(&reader.db->changed);
 
 	while (!reader_session_over())
 	{
@@ -421,14 +424,14 @@ reader_run_session(const char *name)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 			                errmsg("could not read the WAL at %X/%X: %s", LSN_FORMAT_ARGS(ctx->reader->EndRecPtr), error ? error : "unknown")));
 		}
-		reading = ctx->reader->ReadRecPtr;
+		reader.reading = ctx->reader->ReadRecPtr;
 		reader_at_work(InvalidOid, InvalidXLogRecPtr);
 		LogicalDecodingProcessRecord(ctx, ctx->reader);
 		sb_worker_check();
-		if (ctx->reader->EndRecPtr - published_at > SB_PUBLISH_BYTES)
+		if (ctx->reader->EndRecPtr - reader.published_at > SB_PUBLISH_BYTES)
 			reader_publish(ctx->reader);
 		/* busy with large amounts of WAL, it never comes to its end */
-		if (pg_atomic_read_u64(&lane->confirmable) - pg_atomic_read_u64(&lane->confirmed) > SB_CONFIRM_BYTES)
+		if (pg_atomic_read_u64(&reader.lane->confirmable) - pg_atomic_read_u64(&reader.lane->confirmed) > SB_CONFIRM_BYTES)
 			reader_confirm(false);
 	}
 	FreeDecodingContext(ctx);
@@ -451,8 +454,8 @@ reader_run(const char *name)
 
 		if (sb_work->kind == SB_WORK_CHANGE)
 			sb_work_fail(error->message);
-		if (lane_kind == SB_LANE_LATE && error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-			sb_lane_refuse(db);
+		if (reader.lane_kind == SB_LANE_LATE && error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			sb_lane_refuse(reader.db);
 		MemoryContextSwitchTo(old);
 		PG_RE_THROW();
 	}
@@ -467,24 +470,24 @@ stream_beam_reader_main(Datum arg)
 	SbRing *ring;
 	SbRole role;
 
-	db = sb_worker_begin(arg, &role);
-	lane_kind = sb_lane_of_role(role);
-	lane = &db->lanes[lane_kind];
-	sb_slot_name(db->dbid, name);
+	reader.db = sb_worker_begin(arg, &role);
+	reader.lane_kind = sb_lane_of_role(role);
+	reader.lane = &reader.db->lanes[reader.lane_kind];
+	sb_slot_name(reader.db->dbid, name);
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "stream_beam reader");
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
 	reader_allow_plugin();
 	snprintf(memory, sizeof(memory), "%dkB", sb_guc_decoding_work_mem_kb);
 	SetConfigOption("logical_decoding_work_mem", memory, PGC_USERSET, PGC_S_SESSION);
 
-	ring = sb_ring_attach(lane, false);
+	ring = sb_ring_attach(reader.lane, false);
 	if (ring == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the ring of database %u has not been made", db->dbid)));
-	sb_ring_writer_init(&writer, ring, reader_wake_runner, reader_wait_for_room);
-	decoder = (SbDecoder){.writer = &writer, .wanted = reader_is_wanted, .wanted_version = &db->sources_version, .at_work = reader_at_work, .unreadable = sb_work_has_bad_changes() ? sb_work_bad_change : NULL};
-	sb_decode_init(&decoder);
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the ring of database %u has not been made", reader.db->dbid)));
+	sb_ring_writer_init(&reader.writer, ring, reader_wake_runner, reader_wait_for_room);
+	reader.decoder = (SbDecoder){.writer = &reader.writer, .wanted = reader_is_wanted, .wanted_version = &reader.db->sources_version, .at_work = reader_at_work, .unreadable = sb_work_has_bad_changes() ? sb_work_bad_change : NULL};
+	sb_decode_init(&reader.decoder);
 
-	if (lane_kind == SB_LANE_MAIN)
+	if (reader.lane_kind == SB_LANE_MAIN)
 		reader_ensure_slot(name);
 	reader_run(name);
 }

@@ -54,25 +54,32 @@ typedef struct SbLimitStay
 	TimestampTz until;
 } SbLimitStay;
 
-static TimeoutId timer;
+static TimeoutId timer_id;
 static int lock_timeout_ms = -1;
-static List *accounts; /* in TopMemoryContext, as what is next */
-static List *stays;
-static uint32 bundle;         /* counts them */
-static bool shared;           /* the time is for all parts of a bundle together */
-static SbLimitShare *current; /* whose part it is; NULL: nobody's */
-static bool current_alone;
 
-/* For the timer */
-static volatile sig_atomic_t running;
-static volatile sig_atomic_t exceeded;
-static volatile uint32 part; /* whose numbers these are */
-static volatile TimestampTz part_at;
-static volatile int64 part_rows;
-static volatile int64 had_us;     /* before this part */
-static volatile int64 allowed_us; /* with it */
-static volatile int cancels;
-static volatile TimestampTz cancelled_at;
+static struct
+{
+	bool shared;    /* the time is for all parts of a bundle together */
+	uint32 bundle;  /* counts them, and looks */
+	List *accounts; /* in TopMemoryContext, as what is next */
+	List *stays;
+	SbLimitShare *current; /* whose part it is; NULL: nobody's */
+	bool alone;            /* ... which has the limit to itself */
+} limits;
+
+/* What the timer looks at: of the part that is at work. */
+static struct
+{
+	volatile sig_atomic_t running;
+	volatile sig_atomic_t exceeded;
+	volatile uint32 part; /* whose numbers these are (sb_work.h) */
+	volatile TimestampTz part_at;
+	volatile int64 part_rows;
+	volatile int64 had_us;     /* before this part */
+	volatile int64 allowed_us; /* with it */
+	volatile int cancels;
+	volatile TimestampTz cancelled_at;
+} timer;
 
 static int64
 limit_us(void)
@@ -85,9 +92,9 @@ limit_us(void)
 static void
 limit_cancel(void)
 {
-	exceeded = true;
+	timer.exceeded = true;
 	InterruptPending = true;
-	if (++cancels > SB_LAST_CANCELS)
+	if (++timer.cancels > SB_LAST_CANCELS)
 	{
 		/* of a signal handler: no more than stores */
 		memcpy(sb_work->text, SB_NOT_CANCELLED, sizeof(SB_NOT_CANCELLED));
@@ -102,7 +109,7 @@ limit_cancel(void)
 static int64
 limit_overtime(TimestampTz now)
 {
-	return Max(0, now - part_at - part_rows * SB_LIMIT_ROW_US);
+	return Max(0, now - timer.part_at - timer.part_rows * SB_LIMIT_ROW_US);
 }
 
 static void
@@ -110,12 +117,12 @@ limit_tick(void)
 {
 	TimestampTz now;
 
-	if (!running || !sb_work_is_of_pipeline(sb_work->kind) || part != sb_work->part)
+	if (!timer.running || !sb_work_is_of_pipeline(sb_work->kind) || timer.part != sb_work->part)
 		return;
 	now = GetCurrentTimestamp();
-	if (had_us + limit_overtime(now) < allowed_us || (cancels > 0 && now - cancelled_at < SB_LAST_CANCEL_US))
+	if (timer.had_us + limit_overtime(now) < timer.allowed_us || (timer.cancels > 0 && now - timer.cancelled_at < SB_LAST_CANCEL_US))
 		return;
-	cancelled_at = now;
+	timer.cancelled_at = now;
 	limit_cancel();
 }
 
@@ -124,9 +131,9 @@ sb_limit_install(bool first_lane)
 {
 	char value[32];
 
-	shared = first_lane;
+	limits.shared = first_lane;
 
-	timer = RegisterTimeout(USER_TIMEOUT, limit_tick);
+	timer_id = RegisterTimeout(USER_TIMEOUT, limit_tick);
 	snprintf(value, sizeof(value), "%d", SB_LIMIT_DEADLOCK_MS);
 	SetConfigOption("deadlock_timeout", value, PGC_SUSET, PGC_S_SESSION);
 	sb_limit_refresh();
@@ -153,7 +160,7 @@ sb_limit_account(Oid owner)
 	SbLimitAccount *account;
 	ListCell *lc;
 
-	foreach (lc, accounts)
+	foreach (lc, limits.accounts)
 	{
 		account = lfirst(lc);
 		if (account->owner == owner)
@@ -162,7 +169,7 @@ sb_limit_account(Oid owner)
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	account = palloc0(sizeof(SbLimitAccount));
 	account->owner = owner;
-	accounts = lappend(accounts, account);
+	limits.accounts = lappend(limits.accounts, account);
 	MemoryContextSwitchTo(old);
 	return account;
 }
@@ -173,11 +180,11 @@ limit_look_up(SbLimitShare *share)
 {
 	SbLimitAccount *account = share->account;
 
-	if (share->bundle != bundle)
-		*share = (SbLimitShare){.account = account, .bundle = bundle};
-	if (account->bundle != bundle)
+	if (share->bundle != limits.bundle)
+		*share = (SbLimitShare){.account = account, .bundle = limits.bundle};
+	if (account->bundle != limits.bundle)
 	{
-		account->bundle = bundle;
+		account->bundle = limits.bundle;
 		account->overtime_us = account->waited_ms = 0;
 	}
 	return account;
@@ -188,7 +195,7 @@ limit_look_up(SbLimitShare *share)
 void
 sb_limit_begin_whole(void)
 {
-	bundle++;
+	limits.bundle++;
 }
 
 bool
@@ -196,13 +203,13 @@ sb_limit_begin(void)
 {
 	int tick_ms = Max(1, sb_guc_pipeline_timeout_ms / SB_LIMIT_TICKS);
 
-	if (sb_guc_pipeline_timeout_ms == 0 || running)
+	if (sb_guc_pipeline_timeout_ms == 0 || timer.running)
 		return false;
-	current = NULL;
-	part = sb_work->part - 1;
-	exceeded = false;
-	running = true;
-	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms), tick_ms);
+	limits.current = NULL;
+	timer.part = sb_work->part - 1;
+	timer.exceeded = false;
+	timer.running = true;
+	enable_timeout_every(timer_id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms), tick_ms);
 	return true;
 }
 
@@ -212,8 +219,8 @@ sb_limit_end(bool begun)
 	if (!begun)
 		return;
 	sb_limit_rest();
-	running = false;
-	disable_timeout(timer, false);
+	timer.running = false;
+	disable_timeout(timer_id, false);
 }
 
 /* The plain variable: the setting is undone by aborts, and this is not. What is tried for a moment (sb_postponed.h) has set less. */
@@ -230,16 +237,16 @@ sb_limit_rest(void)
 	SbLimitAccount *account;
 	int64 overtime;
 
-	if (current == NULL)
+	if (limits.current == NULL)
 		return;
-	account = limit_look_up(current);
-	overtime = current_alone ? 0 : limit_overtime(GetCurrentTimestamp());
-	current->run_us += overtime;
-	current->bundle_us += overtime;
+	account = limit_look_up(limits.current);
+	overtime = limits.alone ? 0 : limit_overtime(GetCurrentTimestamp());
+	limits.current->run_us += overtime;
+	limits.current->bundle_us += overtime;
 	account->overtime_us += overtime;
 	if (lock_timeout_ms > 0)
 		LockTimeout = lock_timeout_ms;
-	current = NULL;
+	limits.current = NULL;
 }
 
 void
@@ -247,18 +254,18 @@ sb_limit_part(SbLimitShare *share, bool alone)
 {
 	SbLimitAccount *account;
 
-	if (!running)
+	if (!timer.running)
 		return;
 	sb_limit_rest();
 	account = limit_look_up(share);
-	current = share;
-	current_alone = alone || !shared;
-	part_at = GetCurrentTimestamp();
-	part_rows = 0;
-	had_us = current_alone ? 0 : share->run_us;
-	allowed_us = current_alone ? limit_us() : Max(limit_us() - (account->overtime_us - share->run_us), limit_us() / SB_LIMIT_LEAST);
-	cancels = 0;
-	part = sb_work->part;
+	limits.current = share;
+	limits.alone = alone || !limits.shared;
+	timer.part_at = GetCurrentTimestamp();
+	timer.part_rows = 0;
+	timer.had_us = limits.alone ? 0 : share->run_us;
+	timer.allowed_us = limits.alone ? limit_us() : Max(limit_us() - (account->overtime_us - share->run_us), limit_us() / SB_LIMIT_LEAST);
+	timer.cancels = 0;
+	timer.part = sb_work->part;
 	limit_set_lock_timeout(account);
 }
 
@@ -272,7 +279,7 @@ sb_limit_again(SbLimitShare *share)
 void
 sb_limit_rows(int n)
 {
-	part_rows += n;
+	timer.part_rows += n;
 }
 
 /* A function of the user's may say NOWAIT: that is its own affair. */
@@ -285,17 +292,17 @@ limit_is_of_lock(const ErrorData *error)
 bool
 sb_limit_is_cause(const ErrorData *error)
 {
-	bool timed_out = exceeded && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	bool timed_out = timer.exceeded && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
-	exceeded = false;
+	timer.exceeded = false;
 	return timed_out || limit_is_of_lock(error);
 }
 
 void
 sb_limit_waited(const ErrorData *error)
 {
-	if (current && limit_is_of_lock(error))
-		limit_look_up(current)->waited_ms += LockTimeout;
+	if (limits.current && limit_is_of_lock(error))
+		limit_look_up(limits.current)->waited_ms += LockTimeout;
 }
 
 /* ---- stalls ---- */
@@ -305,13 +312,13 @@ limit_forget_stays(int32 pipeline, TimestampTz now)
 {
 	ListCell *lc;
 
-	foreach (lc, stays)
+	foreach (lc, limits.stays)
 	{
 		SbLimitStay *stay = lfirst(lc);
 
 		if (stay->pipeline != pipeline && stay->until > now)
 			continue;
-		stays = foreach_delete_current(stays, lc);
+		limits.stays = foreach_delete_current(limits.stays, lc);
 		pfree(stay);
 	}
 }
@@ -324,7 +331,7 @@ limit_add_stay(int32 pipeline, TimestampTz now, TimestampTz until)
 
 	limit_forget_stays(pipeline, now);
 	*stay = (SbLimitStay){.pipeline = pipeline, .until = until};
-	stays = lappend(stays, stay);
+	limits.stays = lappend(limits.stays, stay);
 	MemoryContextSwitchTo(old);
 }
 
@@ -335,7 +342,7 @@ sb_limit_settle(SbLimitShare *share, int32 pipeline)
 	TimestampTz now;
 	double times;
 
-	if (share->bundle != bundle || limit_us() == 0 || share->bundle_us < limit_us() / SB_LIMIT_STALL)
+	if (share->bundle != limits.bundle || limit_us() == 0 || share->bundle_us < limit_us() / SB_LIMIT_STALL)
 		return false;
 	now = sb_clock_now();
 	account->stalls_us = Max(0, account->stalls_us - (now - account->at) / SB_LIMIT_STALL) + share->bundle_us;
@@ -351,7 +358,7 @@ sb_limit_stays_until(int32 pipeline)
 {
 	ListCell *lc;
 
-	foreach (lc, stays)
+	foreach (lc, limits.stays)
 	{
 		const SbLimitStay *stay = lfirst(lc);
 

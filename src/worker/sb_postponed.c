@@ -17,14 +17,18 @@
 #define SB_POSTPONED_RETRY_MS 1000
 #define SB_POSTPONED_SHARE 20
 
-static List *closed_ids;   /* of the current look */
-static List *previous_ids; /* of the one before */
-static bool any;
-static int waited_ms;                /* in this look, for locks that were not to be had */
-static pg_atomic_uint32 *generation; /* of the catalog ... */
-static uint32 seen;                  /* ... when the look began */
-static TimestampTz least_until;      /* of sb_postponed_until() */
-static TimestampTz next = DT_NOEND;
+/* The current look at all pipelines. */
+static struct
+{
+	List *closed_ids;   /* in TopMemoryContext */
+	List *previous_ids; /* of the look before */
+	bool any;
+	int waited_ms;                /* for locks that were not to be had */
+	pg_atomic_uint32 *generation; /* of the catalog ... */
+	uint32 seen;                  /* ... when it began */
+	TimestampTz least_until;      /* of sb_postponed_until() */
+	TimestampTz next;             /* when to look again */
+} look = {.next = DT_NOEND};
 
 typedef struct SbAttempt
 {
@@ -33,23 +37,23 @@ typedef struct SbAttempt
 } SbAttempt;
 
 void
-sb_postponed_begin(pg_atomic_uint32 *the_generation)
+sb_postponed_begin(pg_atomic_uint32 *generation)
 {
-	generation = the_generation;
-	seen = pg_atomic_read_u32(generation);
-	list_free(previous_ids);
-	previous_ids = closed_ids;
-	closed_ids = NIL;
-	any = false;
-	waited_ms = 0;
-	least_until = DT_NOEND;
+	look.generation = generation;
+	look.seen = pg_atomic_read_u32(look.generation);
+	list_free(look.previous_ids);
+	look.previous_ids = look.closed_ids;
+	look.closed_ids = NIL;
+	look.any = false;
+	look.waited_ms = 0;
+	look.least_until = DT_NOEND;
 	sb_limit_begin_whole();
 }
 
 static int
 postponed_wait(void)
 {
-	return waited_ms == 0 ? SB_POSTPONED_WAIT_MS : SB_POSTPONED_SHORT_WAIT_MS;
+	return look.waited_ms == 0 ? SB_POSTPONED_WAIT_MS : SB_POSTPONED_SHORT_WAIT_MS;
 }
 
 static void
@@ -74,7 +78,7 @@ sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 	bool done = sb_try(postponed_attempt, &attempt, error);
 
 	if (!done && (*error)->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		waited_ms += postponed_wait();
+		look.waited_ms += postponed_wait();
 	sb_limit_end(begun);
 	return done;
 }
@@ -84,14 +88,14 @@ postponed_close(int32 pipeline)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	closed_ids = lappend_int(closed_ids, pipeline);
+	look.closed_ids = lappend_int(look.closed_ids, pipeline);
 	MemoryContextSwitchTo(old);
 }
 
 void
 sb_postponed_add(int32 pipeline, bool closed)
 {
-	any = true;
+	look.any = true;
 	if (closed)
 		postponed_close(pipeline);
 }
@@ -100,19 +104,19 @@ void
 sb_postponed_until(int32 pipeline, TimestampTz at)
 {
 	postponed_close(pipeline);
-	least_until = Min(least_until, at);
+	look.least_until = Min(look.least_until, at);
 }
 
 bool
 sb_postponed_is_stale(void)
 {
-	return pg_atomic_read_u32(generation) != seen;
+	return pg_atomic_read_u32(look.generation) != look.seen;
 }
 
 bool
 sb_postponed_was(int32 pipeline)
 {
-	return list_member_int(previous_ids, pipeline);
+	return list_member_int(look.previous_ids, pipeline);
 }
 
 void
@@ -120,12 +124,12 @@ sb_postponed_end(SbDatabase *db)
 {
 	ListCell *lc;
 
-	next = any ? Min(least_until, TimestampTzPlusMilliseconds(sb_clock_now(), Max(SB_POSTPONED_RETRY_MS, waited_ms * SB_POSTPONED_SHARE))) : least_until;
-	if (db == NULL || (closed_ids == NIL && previous_ids == NIL))
+	look.next = look.any ? Min(look.least_until, TimestampTzPlusMilliseconds(sb_clock_now(), Max(SB_POSTPONED_RETRY_MS, look.waited_ms * SB_POSTPONED_SHARE))) : look.least_until;
+	if (db == NULL || (look.closed_ids == NIL && look.previous_ids == NIL))
 		return;
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 	db->npostponed = 0;
-	foreach (lc, closed_ids)
+	foreach (lc, look.closed_ids)
 	{
 		if (db->npostponed < SB_MAX_POSTPONED)
 			db->postponed[db->npostponed] = lfirst_int(lc);
@@ -137,5 +141,5 @@ sb_postponed_end(SbDatabase *db)
 TimestampTz
 sb_postponed_next(void)
 {
-	return next;
+	return look.next;
 }
