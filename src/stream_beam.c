@@ -25,7 +25,10 @@ _PG_init(void)
 	sb_guc_define();
 	sb_bracket_install();
 	sb_session_batch_install();
-	/* pg_upgrade puts the extension together piece by piece, and copies the files when that is done: nobody is to look at it before */
+	/*
+	 * pg_upgrade puts the extension together piece by piece, and copies the files when that is
+	 * done: nobody is to look at it before
+	 */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	sb_shmem_install();

@@ -39,7 +39,8 @@ sb_api_lookup(const char *name)
 	const char *schema;
 	List *names;
 
-	if (row || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL || list_length(names) > 2)
+	if (row || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL ||
+	    list_length(names) > 2)
 		return row;
 	row = sb_catalog_find(llast(names));
 	if (row == NULL || list_length(names) == 1)
@@ -54,7 +55,8 @@ api_check_owner(const char *name, const SbPipelineRow *row, Oid user)
 	if (row == NULL)
 		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", name)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("must be owner of pipeline \"%s\"", name)));
 }
 
 SbPipelineRow *
@@ -83,14 +85,15 @@ sb_api_require_server(void)
 	SbDatabase *db = sb_my_database();
 
 	if (RecoveryInProgress())
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipelines cannot be changed during recovery"),
-		         errhint("Call this function on the primary.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		                errmsg("pipelines cannot be changed during recovery"),
+		                errhint("Call this function on the primary.")));
 	if (wal_level < WAL_LEVEL_LOGICAL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipelines need wal_level = logical"),
-		         errhint("Set wal_level to logical and restart the server. SELECT * FROM beam.check() shows all that is needed.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("pipelines need wal_level = logical"),
+		     errhint(
+		         "Set wal_level to logical and restart the server. SELECT * FROM beam.check() shows all that is needed.")));
 	return db;
 }

@@ -1,8 +1,9 @@
 /*
  * sb_api_alter.c: a pipeline gets another version: alter, roll back, resync, give up.
  *
- * What is asked for here is begun in the caller's transaction: the new version's relations and its catalog row. The runner builds it
- * and lets it take the current one's place (version/sb_version.h).
+ * What is asked for here is begun in the caller's transaction: the new version's relations and its
+ * catalog row. The runner builds it and lets it take the current one's place
+ * (version/sb_version.h).
  */
 #include "postgres.h"
 
@@ -20,7 +21,8 @@ static const char *
 alter_name(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		                errmsg("the name of a pipeline must not be null")));
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
@@ -36,7 +38,10 @@ alter_lock(const char *name, Oid user)
 	return row;
 }
 
-/* The definition: a new query makes a view of its own, otherwise it is the view that there is. As the pipeline's owner. */
+/*
+ * The definition: a new query makes a view of its own, otherwise it is the view that there is. As
+ * the pipeline's owner.
+ */
 static void
 alter_define(SbCreation *creation, const SbPipelineRow *current)
 {
@@ -53,7 +58,8 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 	else
 	{
 		creation->plan = sb_version_plan(row, &row->fingerprint);
-		sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable));
+		sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
+		                             row->retractable));
 	}
 	row->source = creation->plan->source;
 	row->upstream = 0;
@@ -87,20 +93,21 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 	sb_api_enter(&saved);
 	current = alter_lock(name, saved.user);
 	creation.row = *current;
-	creation.row.version = ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
+	creation.row.version =
+	    ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
 	sb_version_lock_readers(current, true);
 	sb_api_leave(&saved);
 	if (current->state == SB_PIPELINE_PAUSED)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" is paused and cannot be altered", current->name),
-		         errhint("Call beam.resume_pipeline() first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		                errmsg("pipeline \"%s\" is paused and cannot be altered", current->name),
+		                errhint("Call beam.resume_pipeline() first.")));
 
 	creation.name = current->name;
 	creation.text = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	sb_creation_arguments(fcinfo, &creation);
 	creation.row.trigger = sb_trigger_format(creation.trigger);
-	creation.row.keep_us = PG_ARGISNULL(12) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(12), "keep", true);
+	creation.row.keep_us =
+	    PG_ARGISNULL(12) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(12), "keep", true);
 	creation.row.reason = creation.row.rebuild = NULL;
 	creation.row.keep_until = DT_NOEND;
 	sb_creation_check_trigger(&creation);
@@ -165,23 +172,29 @@ rollback_find(const SbPipelineRow *current, int32 version)
 			found = row;
 	}
 	if (found == NULL && apart)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("version %d of pipeline \"%s\" reads an earlier version of \"%s\"", apart->version, apart->name, get_rel_name(apart->source)),
-		         errhint("Roll that pipeline back: its readers go with it. Or give this one the definition with beam.alter_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("version %d of pipeline \"%s\" reads an earlier version of \"%s\"",
+		            apart->version, apart->name, get_rel_name(apart->source)),
+		     errhint(
+		         "Roll that pipeline back: its readers go with it. Or give this one the definition with beam.alter_pipeline().")));
 	if (found == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         version == 0 ? errmsg("no earlier version of pipeline \"%s\" is kept", current->name)
-		                      : errmsg("version %d of pipeline \"%s\" is not kept", version, current->name),
+		         version == 0
+		             ? errmsg("no earlier version of pipeline \"%s\" is kept", current->name)
+		             : errmsg("version %d of pipeline \"%s\" is not kept", version, current->name),
 		         errhint("SELECT * FROM beam.pipeline_versions shows those that are.")));
 	if (found->state != SB_PIPELINE_RUNNING)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("version %d of pipeline \"%s\" is %s", found->version, found->name, sb_pipeline_state_name(found->state)),
+		         errmsg("version %d of pipeline \"%s\" is %s", found->version, found->name,
+		                sb_pipeline_state_name(found->state)),
 		         found->error_message ? errdetail("%s", found->error_message) : 0,
 		         found->state == SB_PIPELINE_NEEDS_RESYNC
-		             ? errhint("Its rows cannot be trusted. Give its query, which is that of its batch view, to beam.alter_pipeline().")
+		             ? errhint(
+		                   "Its rows cannot be trusted. Give its query, which is that of its batch view, to beam.alter_pipeline().")
 		             : errhint("beam.resume_pipeline() sets all versions running again.")));
 	return found;
 }
@@ -202,7 +215,8 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 	sb_version_lock_readers(current, true);
 	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	row->stage = SB_STAGE_BUILDING;
-	row->keep_us = PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);
+	row->keep_us =
+	    PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);
 	sb_version_check_shape(current, row);
 	sb_catalog_put_version(row);
 	sb_version_begin_readers(current, row, NULL);
@@ -220,13 +234,17 @@ cancel_check_leader(List *rows, const SbPipelineRow *row)
 	if (root->id != row->id)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the new version of pipeline \"%s\" belongs to that of pipeline \"%s\", whose result it reads", row->name, root->name),
+		         errmsg("the new version of pipeline \"%s\" belongs to that of pipeline \"%s\", whose result it reads",
+		                row->name, root->name),
 		         errhint("Give that one up with beam.cancel_alter().")));
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_cancel_alter);
 
-/* cancel_alter(name): the version that is being built is given up, with those that follow it; one that was kept before is kept on */
+/*
+ * cancel_alter(name): the version that is being built is given up, with those that follow it; one
+ * that was kept before is kept on
+ */
 PGDLLEXPORT Datum
 stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 {
@@ -240,15 +258,17 @@ stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 	current = sb_api_lock(name, saved.user, true);
 	row = sb_catalog_building(sb_catalog_versions(current->name));
 	if (row == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("no new version of pipeline \"%s\" is being built", current->name),
-		         errhint("What has taken its place already can be taken back with beam.rollback_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("no new version of pipeline \"%s\" is being built", current->name),
+		     errhint(
+		         "What has taken its place already can be taken back with beam.rollback_pipeline().")));
 	if (current->rebuild)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" has to be built anew: %s", current->name, current->rebuild),
-		         errhint("Drop the pipeline where that is not wanted.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		                errmsg("pipeline \"%s\" has to be built anew: %s", current->name,
+		                       current->rebuild),
+		                errhint("Drop the pipeline where that is not wanted.")));
 	rows = sb_catalog_pipelines();
 	cancel_check_leader(rows, row);
 	tree = sb_version_tree(rows, row);

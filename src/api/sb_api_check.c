@@ -1,5 +1,6 @@
 /*
- * sb_api_check.c: beam.check(): what the set-up needs, a row a thing; and the call that the install script ends with.
+ * sb_api_check.c: beam.check(): what the set-up needs, a row a thing; and the call that the install
+ * script ends with.
  */
 #include "postgres.h"
 
@@ -29,7 +30,8 @@
 static void
 check_put(ReturnSetInfo *result, const char *item, bool ok, const char *value, const char *hint)
 {
-	Datum values[] = {CStringGetTextDatum(item), BoolGetDatum(ok), CStringGetTextDatum(value), CStringGetTextDatum(hint)};
+	Datum values[] = {CStringGetTextDatum(item), BoolGetDatum(ok), CStringGetTextDatum(value),
+	                  CStringGetTextDatum(hint)};
 	bool nulls[] = {false, false, false, ok};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -38,7 +40,8 @@ check_put(ReturnSetInfo *result, const char *item, bool ok, const char *value, c
 static void
 check_worker(ReturnSetInfo *result, const char *item, pid_t pid, const char *hint)
 {
-	check_put(result, item, pid != 0, pid != 0 ? psprintf("pid %d", (int) pid) : "not running", hint);
+	check_put(result, item, pid != 0, pid != 0 ? psprintf("pid %d", (int) pid) : "not running",
+	          hint);
 }
 
 static void
@@ -49,8 +52,9 @@ check_slot(ReturnSetInfo *result)
 
 	sb_slot_name(MyDatabaseId, name);
 	slot = SearchNamedReplicationSlot(name, true);
-	check_put(result, "replication slot", slot != NULL, slot ? name : "missing",
-	          "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
+	check_put(
+	    result, "replication slot", slot != NULL, slot ? name : "missing",
+	    "the reader makes it when it starts; it waits for transactions that are older: see pg_stat_activity");
 }
 
 /* How much WAL the slot retains, and whether anything bounds that. */
@@ -58,13 +62,19 @@ static void
 check_retained(ReturnSetInfo *result)
 {
 	XLogRecPtr restart = sb_slot_restart_lsn(MyDatabaseId);
-	uint64 retained = restart == InvalidXLogRecPtr || RecoveryInProgress() ? 0 : GetXLogInsertRecPtr() - restart;
+	uint64 retained =
+	    restart == InvalidXLogRecPtr || RecoveryInProgress() ? 0 : GetXLogInsertRecPtr() - restart;
 	bool unbounded = sb_guc_max_retained_wal_mb < 0;
 
-	check_put(result, "retained WAL", unbounded || retained <= (uint64) sb_guc_max_retained_wal_mb * 1024 * 1024,
-	          psprintf("%s of %s", text_to_cstring(DatumGetTextPP(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) retained)))),
-	                   unbounded ? "any amount" : GetConfigOption("stream_beam.max_retained_wal", false, false)),
-	          "held_by in beam.stat_pipelines says what holds it; pipelines are given up for it, transactions have to be ended");
+	check_put(
+	    result, "retained WAL",
+	    unbounded || retained <= (uint64) sb_guc_max_retained_wal_mb * 1024 * 1024,
+	    psprintf("%s of %s",
+	             text_to_cstring(DatumGetTextPP(
+	                 DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) retained)))),
+	             unbounded ? "any amount"
+	                       : GetConfigOption("stream_beam.max_retained_wal", false, false)),
+	    "held_by in beam.stat_pipelines says what holds it; pipelines are given up for it, transactions have to be ended");
 }
 
 /* Of all roles: a number is no secret. */
@@ -85,8 +95,10 @@ check_pipelines(ReturnSetInfo *result)
 	}
 	states[SB_PIPELINE_NEEDS_RESYNC] += sb_definition_count_restored();
 	sb_api_leave(&saved);
-	check_put(result, "pipelines", states[SB_PIPELINE_FAILED] == 0 && states[SB_PIPELINE_NEEDS_RESYNC] == 0,
-	          psprintf("%d running, %d paused, %d failed, %d needing a resync", states[SB_PIPELINE_RUNNING], states[SB_PIPELINE_PAUSED],
+	check_put(result, "pipelines",
+	          states[SB_PIPELINE_FAILED] == 0 && states[SB_PIPELINE_NEEDS_RESYNC] == 0,
+	          psprintf("%d running, %d paused, %d failed, %d needing a resync",
+	                   states[SB_PIPELINE_RUNNING], states[SB_PIPELINE_PAUSED],
 	                   states[SB_PIPELINE_FAILED], states[SB_PIPELINE_NEEDS_RESYNC]),
 	          "see error_message in beam.pipelines; beam.resume_pipeline() or beam.resync_pipeline()");
 }
@@ -97,8 +109,10 @@ check_workers(ReturnSetInfo *result)
 	SbDatabase *db = sb_database_find(MyDatabaseId);
 
 	check_worker(result, "launcher", sb_registry->launcher_pid, "see the server log");
-	check_worker(result, "reader", db ? db->workers[SB_ROLE_READER].pid : 0, "see the server log, and raise max_worker_processes where no worker is free");
-	check_worker(result, "runner", db ? db->workers[SB_ROLE_RUNNER].pid : 0, "see the server log, and raise max_worker_processes where no worker is free");
+	check_worker(result, "reader", db ? db->workers[SB_ROLE_READER].pid : 0,
+	             "see the server log, and raise max_worker_processes where no worker is free");
+	check_worker(result, "runner", db ? db->workers[SB_ROLE_RUNNER].pid : 0,
+	             "see the server log, and raise max_worker_processes where no worker is free");
 	check_slot(result);
 }
 
@@ -114,7 +128,8 @@ check_may_create(void)
 		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&functions->members[i]->tuple);
 
 		if (function->pronamespace == schema)
-			may = may || object_aclcheck(ProcedureRelationId, function->oid, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+			may = may || object_aclcheck(ProcedureRelationId, function->oid, GetUserId(),
+			                             ACL_EXECUTE) == ACLCHECK_OK;
 	}
 	ReleaseSysCacheList(functions);
 	return may;
@@ -131,17 +146,23 @@ stream_beam_check(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	/* what else is loaded is not for everybody */
 	check_put(result, "shared_preload_libraries", sb_registry != NULL,
-	          has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS) ? GetConfigOption("shared_preload_libraries", false, false)
-	          : sb_registry != NULL                                     ? "stream_beam is there"
-	                                                                    : "stream_beam is not there",
+	          has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS)
+	              ? GetConfigOption("shared_preload_libraries", false, false)
+	          : sb_registry != NULL ? "stream_beam is there"
+	                                : "stream_beam is not there",
 	          "add stream_beam and restart the server");
-	check_put(result, "wal_level", wal_level >= WAL_LEVEL_LOGICAL, GetConfigOption("wal_level", false, false),
+	check_put(result, "wal_level", wal_level >= WAL_LEVEL_LOGICAL,
+	          GetConfigOption("wal_level", false, false),
 	          "set it to logical and restart the server");
-	check_put(result, "max_replication_slots", max_replication_slots >= 1, psprintf("%d", max_replication_slots),
+	check_put(result, "max_replication_slots", max_replication_slots >= 1,
+	          psprintf("%d", max_replication_slots),
 	          "one for each database with pipelines; raise it and restart the server");
-	check_put(result, "max_worker_processes", max_worker_processes >= 3, psprintf("%d", max_worker_processes),
-	          "one for the server and two for each database with pipelines, besides those of others; raise it and restart the server");
-	check_put(result, "privilege to create pipelines", check_may_create(), GetUserNameFromId(GetUserId(), false),
+	check_put(
+	    result, "max_worker_processes", max_worker_processes >= 3,
+	    psprintf("%d", max_worker_processes),
+	    "one for the server and two for each database with pipelines, besides those of others; raise it and restart the server");
+	check_put(result, "privilege to create pipelines", check_may_create(),
+	          GetUserNameFromId(GetUserId(), false),
 	          "GRANT EXECUTE ON FUNCTION beam.create_pipeline TO the role");
 	if (sb_registry)
 	{
@@ -154,12 +175,16 @@ stream_beam_check(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(stream_beam_installed);
 
-/* Called by the install script: when it commits, the launcher looks for the extension in this database. */
+/*
+ * Called by the install script: when it commits, the launcher looks for the extension in this
+ * database.
+ */
 PGDLLEXPORT Datum
 stream_beam_installed(PG_FUNCTION_ARGS)
 {
 	if (!superuser())
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("only the install script calls this function")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("only the install script calls this function")));
 	if (sb_registry)
 	{
 		(void) sb_my_database();

@@ -1,7 +1,9 @@
 /*
- * sb_api_command.c: what is asked of the runner and waited for: beam.backfill(), beam.replay_dead_letters(), beam.replay_late_events().
+ * sb_api_command.c: what is asked of the runner and waited for: beam.backfill(),
+ * beam.replay_dead_letters(), beam.replay_late_events().
  *
- * These are procedures: what they ask for is committed before it is waited for, or the runner could not see it.
+ * These are procedures: what they ask for is committed before it is waited for, or the runner could
+ * not see it.
  */
 #include "postgres.h"
 
@@ -37,7 +39,9 @@ typedef struct SbAsk
 	TimestampTz noticed_at;
 } SbAsk;
 
-/* The pipeline's name is the first argument; the caller is its owner, and it runs. Returns its row. */
+/*
+ * The pipeline's name is the first argument; the caller is its owner, and it runs. Returns its row.
+ */
 static SbPipelineRow *
 ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 {
@@ -45,13 +49,17 @@ ask_begin(FunctionCallInfo fcinfo, SbAsk *ask, const char *procedure)
 	SbBracket saved;
 
 	if (!IsA(fcinfo->context, CallContext) || ((CallContext *) fcinfo->context)->atomic)
-		ereport(ERROR,
-		        (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-		         errmsg("%s() cannot be called inside a transaction", procedure),
-		         errdetail("The runner could not see what is asked of it before that transaction has ended."),
-		         errhint("CALL it outside of BEGIN ... COMMIT, not from a function, and not from a procedure that has a SET clause.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+		     errmsg("%s() cannot be called inside a transaction", procedure),
+		     errdetail(
+		         "The runner could not see what is asked of it before that transaction has ended."),
+		     errhint(
+		         "CALL it outside of BEGIN ... COMMIT, not from a function, and not from a procedure that has a SET clause.")));
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		                errmsg("the name of a pipeline must not be null")));
 	ask->db = sb_api_require_server();
 	ask->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ask->user = GetUserId();
@@ -77,13 +85,17 @@ ask_notice(SbAsk *ask)
 	ask->noticed_at = now;
 	/* as of now, also in a transaction that has one snapshot for all its life */
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_with_args("SELECT b.percent, b.rows, COALESCE(', ' OPERATOR(pg_catalog.||) b.time_left OPERATOR(pg_catalog.||) ' left', '')"
-	                          " FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name OPERATOR(pg_catalog.=) b.pipeline"
-	                          " WHERE p.id OPERATOR(pg_catalog.=) $1 AND b.kind OPERATOR(pg_catalog.=) 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
-	                          lengthof(types), types, values, NULL, true, 1) == SPI_OK_SELECT &&
+	if (SPI_execute_with_args(
+	        "SELECT b.percent, b.rows, COALESCE(', ' OPERATOR(pg_catalog.||) b.time_left OPERATOR(pg_catalog.||) ' left', '')"
+	        " FROM beam.stat_backfill b JOIN beam.pipeline p ON p.name OPERATOR(pg_catalog.=) b.pipeline"
+	        " WHERE p.id OPERATOR(pg_catalog.=) $1 AND b.kind OPERATOR(pg_catalog.=) 'backfill' AND b.finished_at IS NULL AND b.started_at IS NOT NULL ORDER BY b.started_at",
+	        lengthof(types), types, values, NULL, true, 1) == SPI_OK_SELECT &&
 	    SPI_processed > 0)
-		ereport(NOTICE, (errmsg("backfill of pipeline \"%s\": %s %% done, %s rows read%s", ask->name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
-		                        SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3))));
+		ereport(NOTICE,
+		        (errmsg("backfill of pipeline \"%s\": %s %% done, %s rows read%s", ask->name,
+		                SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
+		                SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2),
+		                SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3))));
 	PopActiveSnapshot();
 }
 
@@ -95,8 +107,7 @@ ask_raise(const SbAsk *ask)
 
 	ereport(ERROR,
 	        (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-	         errmsg("%s", command->message),
-	         command->detail ? errdetail("%s", command->detail) : 0,
+	         errmsg("%s", command->message), command->detail ? errdetail("%s", command->detail) : 0,
 	         command->hint ? errhint("%s", command->hint) : 0,
 	         errcontext("%s of pipeline \"%s\"", command->kind, ask->name)));
 }
@@ -104,7 +115,8 @@ ask_raise(const SbAsk *ask)
 static void
 ask_raise_dropped(const SbAsk *ask)
 {
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+	                errmsg("pipeline \"%s\" has been dropped meanwhile", ask->name)));
 }
 
 /* True: it has been done. */
@@ -135,7 +147,8 @@ ask_leave(int code, Datum command)
 static void
 ask_wait(SbAsk *ask)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 
 	/* on the list before the first look, so that no change is missed in between */
@@ -150,7 +163,10 @@ ask_wait(SbAsk *ask)
 	MemoryContextSwitchTo(old);
 }
 
-/* It is done. What is left behind after an error, or is to be seen in beam.stat_backfill, the runner tidies up. */
+/*
+ * It is done. What is left behind after an error, or is to be seen in beam.stat_backfill, the
+ * runner tidies up.
+ */
 static void
 ask_forget(const SbAsk *ask)
 {
@@ -216,8 +232,9 @@ stream_beam_replay_dead_letters(PG_FUNCTION_ARGS)
 	(void) ask_begin(fcinfo, &ask, "beam.replay_dead_letters");
 	ask.command.ids = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
 	ask_run(&ask);
-	ereport(NOTICE, (errmsg("%lld dead letters of pipeline \"%s\" replayed, %lld failed again", (long long) ask.command.rows, ask.name,
-	                        (long long) ask.command.failed)));
+	ereport(NOTICE,
+	        (errmsg("%lld dead letters of pipeline \"%s\" replayed, %lld failed again",
+	                (long long) ask.command.rows, ask.name, (long long) ask.command.failed)));
 	PG_RETURN_VOID();
 }
 
@@ -243,12 +260,13 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 	}
 	sb_api_enter(&saved);
 	/* islands: a window that starts behind the end of all before it begins a new one */
-	if (SPI_execute_with_args("SELECT pg_catalog.min(window_start), pg_catalog.max(window_end) FROM"
-	                          " (SELECT *, pg_catalog.count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
-	                          " (SELECT *, window_start OPERATOR(pg_catalog.>) pg_catalog.max(window_end)"
-	                          " OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
-	                          " (SELECT DISTINCT window_start, window_end FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1) w) g) i GROUP BY island ORDER BY 1",
-	                          lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(
+	        "SELECT pg_catalog.min(window_start), pg_catalog.max(window_end) FROM"
+	        " (SELECT *, pg_catalog.count(*) FILTER (WHERE gap) OVER (ORDER BY window_start, window_end) AS island FROM"
+	        " (SELECT *, window_start OPERATOR(pg_catalog.>) pg_catalog.max(window_end)"
+	        " OVER (ORDER BY window_start, window_end ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS gap FROM"
+	        " (SELECT DISTINCT window_start, window_end FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1) w) g) i GROUP BY island ORDER BY 1",
+	        lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the late events");
 	n = SPI_processed;
 	*ranges = MemoryContextAlloc(context, sizeof(SbRange) * (n + 1));
@@ -257,7 +275,9 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 
-		(*ranges)[i] = (SbRange){.from = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull)), .to = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull))};
+		(*ranges)[i] =
+		    (SbRange){.from = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull)),
+		              .to = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull))};
 	}
 	sb_api_leave(&saved);
 	MemoryContextSwitchTo(context);
@@ -266,7 +286,10 @@ late_ranges(const SbPipelineRow *row, SbRange **ranges)
 
 PG_FUNCTION_INFO_V1(stream_beam_replay_late_events);
 
-/* replay_late_events(pipeline): their windows are computed anew from the table, which has the rows; the runner deletes the events in the same transaction */
+/*
+ * replay_late_events(pipeline): their windows are computed anew from the table, which has the rows;
+ * the runner deletes the events in the same transaction
+ */
 PGDLLEXPORT Datum
 stream_beam_replay_late_events(PG_FUNCTION_ARGS)
 {
@@ -279,10 +302,14 @@ stream_beam_replay_late_events(PG_FUNCTION_ARGS)
 	n = late_ranges(row, &ranges);
 	for (int i = 0; i < n; i++)
 	{
-		ask.command = (SbCommand){.kind = SB_COMMAND_LATE, .pipeline = row->id, .from = ranges[i].from, .to = ranges[i].to};
+		ask.command = (SbCommand){.kind = SB_COMMAND_LATE,
+		                          .pipeline = row->id,
+		                          .from = ranges[i].from,
+		                          .to = ranges[i].to};
 		ask_run(&ask);
 		deleted += ask.command.events;
 	}
-	ereport(NOTICE, (errmsg("%lld late events of pipeline \"%s\" are in its result now", (long long) deleted, ask.name)));
+	ereport(NOTICE, (errmsg("%lld late events of pipeline \"%s\" are in its result now",
+	                        (long long) deleted, ask.name)));
 	PG_RETURN_VOID();
 }

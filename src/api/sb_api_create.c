@@ -1,12 +1,14 @@
 /*
  * sb_api_create.c: beam.create_pipeline().
  *
- * START OF A PIPELINE. The reader is told to send the source's rows (sb_source_add), then the end of the WAL is taken: every transaction
- * that commits above it comes with its rows. The slot cannot move past it before this transaction has ended (the pin). Writers are not
- * locked out: what they commit until the runner takes the pipeline up is in its history (history/sb_history.h), or, for a pipeline that
- * starts from now, before its time.
+ * START OF A PIPELINE. The reader is told to send the source's rows (sb_source_add), then the end
+ * of the WAL is taken: every transaction that commits above it comes with its rows. The slot cannot
+ * move past it before this transaction has ended (the pin). Writers are not locked out: what they
+ * commit until the runner takes the pipeline up is in its history (history/sb_history.h), or, for a
+ * pipeline that starts from now, before its time.
  *
- * A pipeline over another's result starts under a lock on it: the rows that it has already are put into the queue of the new one.
+ * A pipeline over another's result starts under a lock on it: the rows that it has already are put
+ * into the queue of the new one.
  */
 #include "postgres.h"
 
@@ -51,9 +53,11 @@
 #include "version/sb_version.h"
 
 /* Settings of the creating session that the value of an expression can depend on. */
-static const char *const kept_settings[] = {
-    "bytea_output", "DateStyle", "default_text_search_config", "extra_float_digits", "IntervalStyle",
-    "lc_monetary", "lc_numeric", "lc_time", "search_path", "TimeZone", "xmlbinary", "xmloption"};
+static const char *const kept_settings[] =
+    {"bytea_output",       "DateStyle",     "default_text_search_config",
+     "extra_float_digits", "IntervalStyle", "lc_monetary",
+     "lc_numeric",         "lc_time",       "search_path",
+     "TimeZone",           "xmlbinary",     "xmloption"};
 
 /* ---- arguments ---- */
 
@@ -68,8 +72,10 @@ sb_creation_interval_us(const Interval *interval, const char *argument, bool zer
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		         errmsg("%s must not contain months or years: their length is not fixed", argument),
 		         errhint("Give it in days or smaller units.")));
-	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) || pg_add_s64_overflow(us, interval->time, &us))
-		ereport(ERROR, (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", argument)));
+	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
+	    pg_add_s64_overflow(us, interval->time, &us))
+		ereport(ERROR,
+		        (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", argument)));
 	if (us < 0 || (us == 0 && !zero_allowed))
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -82,10 +88,9 @@ static char *
 create_behavior(const char *argument, char *name)
 {
 	if (strcmp(name, SB_FIRE_ALWAYS) != 0 && strcmp(name, SB_FIRE_IF_NON_EMPTY) != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("unknown behavior \"%s\" for %s", name, argument),
-		         errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("unknown behavior \"%s\" for %s", name, argument),
+		                errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
 	return name;
 }
 
@@ -93,9 +98,9 @@ static bool
 create_retractable(const char *source_mode)
 {
 	if (strcmp(source_mode, "changes") != 0 && strcmp(source_mode, "append_only") != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown source mode \"%s\"", source_mode),
-		         errhint("Use \"changes\" or \"append_only\".")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("unknown source mode \"%s\"", source_mode),
+		                errhint("Use \"changes\" or \"append_only\".")));
 	return strcmp(source_mode, "changes") == 0;
 }
 
@@ -111,15 +116,18 @@ sb_creation_arguments(FunctionCallInfo fcinfo, SbCreation *creation)
 	SbPipelineRow *row = &creation->row;
 
 	if (!PG_ARGISNULL(2))
-		row->watermark_delay_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
+		row->watermark_delay_us =
+		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
 	if (!PG_ARGISNULL(3))
-		row->allowed_lateness_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
+		row->allowed_lateness_us =
+		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
 	row->trigger = create_text(fcinfo, 4, row->trigger);
 	creation->trigger = sb_trigger_parse(row->trigger);
 	row->accumulation = create_text(fcinfo, 5, row->accumulation);
 	creation->accumulation = sb_accumulation_of_name(row->accumulation);
 	if (!PG_ARGISNULL(6))
-		row->idle_timeout_us = sb_creation_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", creation->altered);
+		row->idle_timeout_us =
+		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", creation->altered);
 	if (row->idle_timeout_us == 0)
 		row->idle_timeout_us = -1;
 	row->timestamp_combiner = create_text(fcinfo, 7, row->timestamp_combiner);
@@ -137,9 +145,13 @@ create_check_name(SbCreation *creation)
 	List *names;
 	RangeVar *range;
 
-	if (!SplitIdentifierString(pstrdup(creation->name), '.', &names) || names == NIL || list_length(names) > 2)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid pipeline name \"%s\"", creation->name),
-		                errhint("Write name or schema.name; in double quotes where it is no plain identifier: \"my pipeline\".")));
+	if (!SplitIdentifierString(pstrdup(creation->name), '.', &names) || names == NIL ||
+	    list_length(names) > 2)
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_INVALID_NAME), errmsg("invalid pipeline name \"%s\"", creation->name),
+		     errhint(
+		         "Write name or schema.name; in double quotes where it is no plain identifier: \"my pipeline\".")));
 	range = makeRangeVar(list_length(names) == 2 ? linitial(names) : NULL, llast(names), -1);
 	if (strlen(range->relname) + strlen(SB_BATCH_SUFFIX) >= NAMEDATALEN)
 		ereport(ERROR,
@@ -149,12 +161,15 @@ create_check_name(SbCreation *creation)
 		                   (int) (NAMEDATALEN - 1 - strlen(SB_BATCH_SUFFIX)), SB_BATCH_SUFFIX)));
 	creation->namespace = RangeVarGetCreationNamespace(range);
 	if (isAnyTempNamespace(creation->namespace))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION), errmsg("a pipeline's result cannot be a temporary table"),
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+		                errmsg("a pipeline's result cannot be a temporary table"),
 		                errhint("Name a schema: schema.name.")));
 	creation->schema = get_namespace_name(creation->namespace);
 	if (strcmp(creation->schema, "beam") == 0 || strcmp(creation->schema, "beam_state") == 0)
-		ereport(ERROR, (errcode(ERRCODE_RESERVED_NAME), errmsg("a pipeline's result cannot be in schema \"%s\"", creation->schema),
-		                errdetail("The schema belongs to stream_beam."), errhint("Name another schema: schema.name.")));
+		ereport(ERROR, (errcode(ERRCODE_RESERVED_NAME),
+		                errmsg("a pipeline's result cannot be in schema \"%s\"", creation->schema),
+		                errdetail("The schema belongs to stream_beam."),
+		                errhint("Name another schema: schema.name.")));
 	creation->name = range->relname;
 }
 
@@ -172,38 +187,45 @@ create_check_free(SbCreation *creation)
 	                                                                           : NULL;
 	sb_api_enter(&saved);
 	if (sb_catalog_find(creation->name))
-		ereport(ERROR,
-		        (errcode(ERRCODE_DUPLICATE_OBJECT),
-		         errmsg("pipeline \"%s\" already exists", creation->name),
-		         errhint("Choose another name, or drop it with beam.drop_pipeline().")));
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+		                errmsg("pipeline \"%s\" already exists", creation->name),
+		                errhint("Choose another name, or drop it with beam.drop_pipeline().")));
 	if (sb_definition_find_restored(creation->name))
-		ereport(ERROR,
-		        (errcode(ERRCODE_DUPLICATE_OBJECT),
-		         errmsg("pipeline \"%s\" already exists", creation->name),
-		         errdetail("It was restored from a dump."),
-		         errhint("Set it going with beam.resync_pipeline(), or drop it with beam.drop_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_DUPLICATE_OBJECT),
+		     errmsg("pipeline \"%s\" already exists", creation->name),
+		     errdetail("It was restored from a dump."),
+		     errhint(
+		         "Set it going with beam.resync_pipeline(), or drop it with beam.drop_pipeline().")));
 	sb_api_leave(&saved);
 	if (taken)
 		ereport(ERROR,
-		        (errcode(ERRCODE_DUPLICATE_TABLE),
-		         errmsg("relation \"%s\" already exists", taken),
-		         errdetail("The pipeline's result table would be called \"%s\", its batch view \"%s\".", creation->name, view),
+		        (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation \"%s\" already exists", taken),
+		         errdetail("The pipeline's result table would be called \"%s\", its batch view \"%s\".",
+		                   creation->name, view),
 		         errhint("Choose another name.")));
 }
 
-/* Waits until the reader has its slot. Not with an own transaction id: the slot would wait for this very transaction. */
+/*
+ * Waits until the reader has its slot. Not with an own transaction id: the slot would wait for this
+ * very transaction.
+ */
 void
 sb_creation_await_slot(SbDatabase *db)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_start_timeout_ms);
+	TimestampTz deadline =
+	    TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_start_timeout_ms);
 
 	if (pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].slot_ready))
 		return;
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the workers of this database have not started yet, and cannot finish that while this transaction is open"),
-		         errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg(
+		         "the workers of this database have not started yet, and cannot finish that while this transaction is open"),
+		     errhint("Commit, and call beam.create_pipeline() in a transaction of its own.")));
 	sb_database_event(db, SB_EVENT_PROBE);
 	ConditionVariablePrepareToSleep(&db->changed);
 	while (!pg_atomic_read_u32(&db->lanes[SB_LANE_MAIN].slot_ready))
@@ -212,11 +234,15 @@ sb_creation_await_slot(SbDatabase *db)
 
 		CHECK_FOR_INTERRUPTS();
 		if (left <= 0)
-			ereport(ERROR,
-			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("the workers of this database have not started within stream_beam.start_timeout"),
-			         errdetail("A new replication slot waits for all transactions that were running when it was begun."),
-			         errhint("SELECT * FROM beam.check() shows what is missing; look into the server log, and for old transactions in pg_stat_activity.")));
+			ereport(
+			    ERROR,
+			    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			     errmsg(
+			         "the workers of this database have not started within stream_beam.start_timeout"),
+			     errdetail(
+			         "A new replication slot waits for all transactions that were running when it was begun."),
+			     errhint(
+			         "SELECT * FROM beam.check() shows what is missing; look into the server log, and for old transactions in pg_stat_activity.")));
 		(void) ConditionVariableTimedSleep(&db->changed, left, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
@@ -224,7 +250,9 @@ sb_creation_await_slot(SbDatabase *db)
 
 /* ---- the query ---- */
 
-/* Positions in the pipeline's query are shown in that query, not in the statement that called us. */
+/*
+ * Positions in the pipeline's query are shown in that query, not in the statement that called us.
+ */
 static void
 create_error_position(void *arg)
 {
@@ -248,14 +276,17 @@ create_parse(const char *text)
 		ereport(ERROR,
 		        (errcode(ERRCODE_SYNTAX_ERROR),
 		         errmsg("the query of a pipeline must be one SELECT"),
-		         errhint("See beam.create_pipeline() in the reference for the form of the query.")));
+		         errhint(
+		             "See beam.create_pipeline() in the reference for the form of the query.")));
 	return linitial_node(RawStmt, statements);
 }
 
 void
 sb_creation_plan(SbCreation *creation)
 {
-	ErrorContextCallback context = {.callback = create_error_position, .arg = creation->text, .previous = error_context_stack};
+	ErrorContextCallback context = {.callback = create_error_position,
+	                                .arg = creation->text,
+	                                .previous = error_context_stack};
 	Query *query;
 
 	error_context_stack = &context;
@@ -264,20 +295,24 @@ sb_creation_plan(SbCreation *creation)
 	query = parse_analyze_fixedparams(copyObject(creation->raw), creation->text, NULL, 0, NULL);
 	creation->plan = sb_plan_build_text(query, creation->text);
 	/* finds aggregates and types that cannot be run, before anything is made */
-	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext, creation->row.retractable));
+	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
+	                             creation->row.retractable));
 	error_context_stack = context.previous;
 }
 
 void
 sb_creation_check_trigger(SbCreation *creation)
 {
-	const char *reason = sb_trigger_unsafe_reason(creation->trigger, creation->row.allowed_lateness_us > 0);
+	const char *reason =
+	    sb_trigger_unsafe_reason(creation->trigger, creation->row.allowed_lateness_us > 0);
 
 	if (reason && !creation->allow_unsafe)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
-		         errhint("Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		     errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
+		     errhint(
+		         "Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
 }
 
 /* ---- the source ---- */
@@ -294,16 +329,22 @@ create_check_old_values_of(const SbCreation *creation, Relation rel)
 
 		if (sb_partition_old_has(rel, column))
 			continue;
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
-		         errdetail("The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
-		                   column),
-		         errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.", quote_identifier(name))));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
+		     errdetail(
+		         "The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
+		         column),
+		     errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.",
+		             quote_identifier(name))));
 	}
 }
 
-/* Rows can be taken back only if the WAL has their old values. Of a partitioned table, each partition has an identity of its own. */
+/*
+ * Rows can be taken back only if the WAL has their old values. Of a partitioned table, each
+ * partition has an identity of its own.
+ */
 static void
 create_check_old_values(const SbCreation *creation)
 {
@@ -319,7 +360,9 @@ create_check_old_values(const SbCreation *creation)
 	}
 }
 
-/* Is the source the result of another pipeline: then it is read as a stream, in that one's bundles. */
+/*
+ * Is the source the result of another pipeline: then it is read as a stream, in that one's bundles.
+ */
 static void
 create_find_upstream(SbCreation *creation)
 {
@@ -331,26 +374,35 @@ create_find_upstream(SbCreation *creation)
 	if (upstream && upstream->stage != SB_STAGE_CURRENT)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline", upstream->name),
+		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline",
+		                upstream->name),
 		         errhint("Read the pipeline's result table.")));
 	if (upstream)
 	{
 		creation->row.upstream = upstream->id;
-		creation->row.retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
+		creation->row.retractable =
+		    sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
 	}
 	sb_api_leave(&saved);
 }
 
-/* Without the rows from before, a change of one of them would take out of the result what was never put in. */
+/*
+ * Without the rows from before, a change of one of them would take out of the result what was never
+ * put in.
+ */
 static void
 create_check_from_now(const SbCreation *creation)
 {
-	if (creation->history || !creation->row.retractable || !sb_partition_has_rows(creation->plan->source))
+	if (creation->history || !creation->row.retractable ||
+	    !sb_partition_has_rows(creation->plan->source))
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("source table \"%s\" has rows already, whose changes a pipeline that starts from now could not apply", get_rel_name(creation->plan->source)),
-	         errhint("Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	     errmsg("source table \"%s\" has rows already, whose changes a pipeline that starts from now could not apply",
+	            get_rel_name(creation->plan->source)),
+	     errhint(
+	         "Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
 }
 
 void
@@ -398,7 +450,8 @@ sb_creation_view(SbCreation *creation, char *name)
 	statement->view = makeRangeVar(pstrdup(creation->schema), name, -1);
 	statement->query = creation->raw->stmt;
 	statement->withCheckOption = NO_CHECK_OPTION;
-	address = DefineView(statement, creation->text, creation->raw->stmt_location, creation->raw->stmt_len);
+	address = DefineView(statement, creation->text, creation->raw->stmt_location,
+	                     creation->raw->stmt_len);
 	CommandCounterIncrement();
 	creation->row.view = address.objectId;
 	view = table_open(address.objectId, AccessShareLock);
@@ -410,7 +463,8 @@ static void
 create_result(SbCreation *creation)
 {
 	SPI_connect();
-	creation->row.result = sb_version_make_result(creation->plan, creation->accumulation, creation->namespace, creation->name);
+	creation->row.result = sb_version_make_result(creation->plan, creation->accumulation,
+	                                              creation->namespace, creation->name);
 	SPI_finish();
 }
 
@@ -441,7 +495,8 @@ create_catalog_rows(SbCreation *creation)
 	row->source = creation->plan->source;
 	row->trigger = sb_trigger_format(creation->trigger);
 	sb_creation_keep_settings(row);
-	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time = SB_TIME_MIN;
+	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time =
+	    SB_TIME_MIN;
 	sb_api_enter(&saved);
 	row->version = 1;
 	row->keep_us = -1;
@@ -452,13 +507,26 @@ create_catalog_rows(SbCreation *creation)
 
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
-/* create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout, timestamp_combiner, on_time, closing,
- * allow_unsafe_trigger, source_mode, history) */
+/*
+ * create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout,
+ * timestamp_combiner, on_time, closing, allow_unsafe_trigger, source_mode, history)
+ */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
-	static const char *const arguments[] = {"name", "query", "watermark", "allowed_lateness", "trigger", "accumulation", "idle_timeout",
-	                                        "timestamp_combiner", "on_time", "closing", "allow_unsafe_trigger", "source_mode", "history"};
+	static const char *const arguments[] = {"name",
+	                                        "query",
+	                                        "watermark",
+	                                        "allowed_lateness",
+	                                        "trigger",
+	                                        "accumulation",
+	                                        "idle_timeout",
+	                                        "timestamp_combiner",
+	                                        "on_time",
+	                                        "closing",
+	                                        "allow_unsafe_trigger",
+	                                        "source_mode",
+	                                        "history"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
@@ -466,7 +534,9 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	for (int i = 0; i < PG_NARGS(); i++)
 	{
 		if (PG_ARGISNULL(i) && i != 6)
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument %s of beam.create_pipeline() must not be null", arguments[i])));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			                errmsg("argument %s of beam.create_pipeline() must not be null",
+			                       arguments[i])));
 	}
 	creation.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -53,11 +53,13 @@ api_state_hint(SbPipelineState state)
 static const char *
 api_state_words(SbPipelineState state)
 {
-	return state == SB_PIPELINE_NEEDS_RESYNC ? "needs a resync" : psprintf("is %s", sb_pipeline_state_name(state));
+	return state == SB_PIPELINE_NEEDS_RESYNC ? "needs a resync"
+	                                         : psprintf("is %s", sb_pipeline_state_name(state));
 }
 
 static void
-api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2, SbPipelineState to, const char *what)
+api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2,
+              SbPipelineState to, const char *what)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SbPipelineRow *row;
@@ -70,11 +72,11 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 	if (row->state != to)
 	{
 		if (row->state != from && row->state != from2)
-			ereport(ERROR,
-			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("pipeline \"%s\" %s and cannot be %s", name, api_state_words(row->state), what),
-			         row->error_message ? errdetail("%s", row->error_message) : 0,
-			         errhint("%s", api_state_hint(row->state))));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			                errmsg("pipeline \"%s\" %s and cannot be %s", name,
+			                       api_state_words(row->state), what),
+			                row->error_message ? errdetail("%s", row->error_message) : 0,
+			                errhint("%s", api_state_hint(row->state))));
 	}
 	if (to == SB_PIPELINE_RUNNING)
 		sb_owner_check(row);
@@ -83,7 +85,8 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 	{
 		SbPipelineRow *version = lfirst(lc);
 
-		if ((version->state != from && version->state != from2) || version->owner != row->owner || !sb_owner_is_one(version))
+		if ((version->state != from && version->state != from2) || version->owner != row->owner ||
+		    !sb_owner_is_one(version))
 			continue;
 		sb_catalog_set_state(version->id, to, NULL);
 		sb_at_commit_tell_runner();
@@ -93,7 +96,10 @@ api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState fro
 
 PG_FUNCTION_INFO_V1(stream_beam_pause_pipeline);
 
-/* pause_pipeline(name): it stops after the current bundle; its position is kept and holds back the slot */
+/*
+ * pause_pipeline(name): it stops after the current bundle; its position is kept and holds back the
+ * slot
+ */
 PGDLLEXPORT Datum
 stream_beam_pause_pipeline(PG_FUNCTION_ARGS)
 {
@@ -120,12 +126,14 @@ drop_check_readers(const List *versions)
 	foreach (lc, sb_catalog_pipelines())
 	{
 		SbPipelineRow *reader = lfirst(lc);
-		SbPipelineRow *row = reader->upstream != 0 ? sb_catalog_row_of_id(versions, reader->upstream) : NULL;
+		SbPipelineRow *row =
+		    reader->upstream != 0 ? sb_catalog_row_of_id(versions, reader->upstream) : NULL;
 
 		if (row)
 			ereport(ERROR,
 			        (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result", row->name, reader->name),
+			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result",
+			                row->name, reader->name),
 			         errhint("Drop that one first.")));
 	}
 }
@@ -194,14 +202,20 @@ explain_interval(int64 us)
 static void
 explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 {
-	explain_put(result, psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
+	explain_put(result,
+	            psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
 	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
 	if (row->upstream != 0)
-		explain_put(result, psprintf("  Watermark: the output watermark of pipeline result %s", get_rel_name(row->source)));
+		explain_put(result, psprintf("  Watermark: the output watermark of pipeline result %s",
+		                             get_rel_name(row->source)));
 	else
-		explain_put(result, psprintf("  Watermark: highest event time - %s, idle timeout %s", explain_interval(row->watermark_delay_us),
-		                             row->idle_timeout_us < 0 ? "none" : explain_interval(row->idle_timeout_us)));
-	explain_put(result, psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
+		explain_put(result,
+		            psprintf("  Watermark: highest event time - %s, idle timeout %s",
+		                     explain_interval(row->watermark_delay_us),
+		                     row->idle_timeout_us < 0 ? "none"
+		                                              : explain_interval(row->idle_timeout_us)));
+	explain_put(result,
+	            psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_explain_pipeline);
@@ -227,7 +241,8 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)
-		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1, sb_query_agg_method(query, i)));
+		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1,
+		                             sb_query_agg_method(query, i)));
 	sb_query_close(query);
 	sb_bracket_leave(&saved);
 	return (Datum) 0;
@@ -243,14 +258,19 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         needed == row ? errmsg("pipeline \"%s\" %s: its result does not move", row->name, api_state_words(row->state))
-	                       : errmsg("pipeline \"%s\" reads from \"%s\", which %s: its result does not move", row->name, needed->name,
-	                                api_state_words(needed->state)),
+	         needed == row
+	             ? errmsg("pipeline \"%s\" %s: its result does not move", row->name,
+	                      api_state_words(row->state))
+	             : errmsg("pipeline \"%s\" reads from \"%s\", which %s: its result does not move",
+	                      row->name, needed->name, api_state_words(needed->state)),
 	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
 	         errhint("%s", api_state_hint(needed->state))));
 }
 
-/* The version that is being built, which has to run, and those that take their places with it: the old ones may be dead. True: there is one, or one will be begun. */
+/*
+ * The version that is being built, which has to run, and those that take their places with it: the
+ * old ones may be dead. True: there is one, or one will be begun.
+ */
 static bool
 wait_check_building(const SbPipelineRow *row, bool altered)
 {
@@ -258,7 +278,8 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 	List *rows;
 	ListCell *lc;
 
-	if (building == NULL || (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
+	if (building == NULL ||
+	    (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
 		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
 	/* what has gone since is not in the way of who waits: he looks again */
 	rows = sb_catalog_pipelines();
@@ -267,14 +288,21 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 		SbPipelineRow *version = lfirst(lc);
 
 		if (version->state != SB_PIPELINE_RUNNING)
-			ereport(ERROR,
-			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("version %d of pipeline \"%s\", which is being built, is %s", version->version, version->name, sb_pipeline_state_name(version->state)),
-			         version->error_message ? errdetail("%s", version->error_message) : 0,
-			         errhint("Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+			ereport(
+			    ERROR,
+			    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			     errmsg("version %d of pipeline \"%s\", which is being built, is %s",
+			            version->version, version->name, sb_pipeline_state_name(version->state)),
+			     version->error_message ? errdetail("%s", version->error_message) : 0,
+			     errhint(
+			         "Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
 	}
-	/* nor does it come to its end where what it reads stands still, unless that is made anew as well */
-	for (const SbPipelineRow *needed = sb_catalog_row_of_id(rows, building->upstream); needed; needed = sb_catalog_row_of_id(rows, needed->upstream))
+	/*
+	 * nor does it come to its end where what it reads stands still, unless that is made anew as
+	 * well
+	 */
+	for (const SbPipelineRow *needed = sb_catalog_row_of_id(rows, building->upstream); needed;
+	     needed = sb_catalog_row_of_id(rows, needed->upstream))
 	{
 		if (needed->rebuild == NULL)
 			wait_check_running(row, needed);
@@ -297,7 +325,10 @@ typedef struct SbWaitSeen
 	bool building;         /* a version is yet to take its place */
 } SbWaitSeen;
 
-/* Must be running, and stay so while it is waited for; unless it is waited for that another version takes its place. */
+/*
+ * Must be running, and stay so while it is waited for; unless it is waited for that another version
+ * takes its place.
+ */
 static SbWaitSeen
 wait_check(const char *name, Oid user, bool altered)
 {
@@ -309,15 +340,20 @@ wait_check(const char *name, Oid user, bool altered)
 	row = sb_api_lookup(name);
 	if (row == NULL)
 		sb_api_raise_missing(name);
-	if (!has_privs_of_role(user, row->owner) && pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
+	if (!has_privs_of_role(user, row->owner) &&
+	    pg_class_aclcheck(row->result, user, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		         errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	seen.watermark = row->progress.output_watermark;
 	seen.building = wait_check_building(row, altered);
 	/* a chain moves when all that it reads from does */
-	for (const SbPipelineRow *needed = row; !altered && !seen.building; needed = sb_catalog_find_by_id(needed->upstream))
+	for (const SbPipelineRow *needed = row; !altered && !seen.building;
+	     needed = sb_catalog_find_by_id(needed->upstream))
 	{
 		wait_check_running(row, needed);
-		seen.history_done = seen.history_done && wait_history_is_done(needed) && !sb_database_has_postponed(sb_my_database(), needed->id) &&
+		seen.history_done = seen.history_done && wait_history_is_done(needed) &&
+		                    !sb_database_has_postponed(sb_my_database(), needed->id) &&
 		                    !sb_catalog_is_retried(needed->id);
 		if (needed->upstream == 0)
 			break;
@@ -333,8 +369,8 @@ sb_api_check_running(const char *name, Oid user)
 }
 
 /*
- * A marker in the WAL: what was committed before is before it, and the reader, when it comes to it, says so with a heartbeat. Flushed,
- * since only flushed WAL is decoded.
+ * A marker in the WAL: what was committed before is before it, and the reader, when it comes to it,
+ * says so with a heartbeat. Flushed, since only flushed WAL is decoded.
  */
 static XLogRecPtr
 wait_write_marker(SbDatabase *db)
@@ -375,7 +411,8 @@ wait_look(SbWait *wait)
 static bool
 wait_is_applied(const SbWait *wait)
 {
-	return wait->watermark != DT_NOBEGIN || pg_atomic_read_u64(&wait->db->lanes[SB_LANE_MAIN].applied) >= wait->marker;
+	return wait->watermark != DT_NOBEGIN ||
+	       pg_atomic_read_u64(&wait->db->lanes[SB_LANE_MAIN].applied) >= wait->marker;
 }
 
 static bool
@@ -387,7 +424,8 @@ wait_is_over(SbWait *wait)
 		return false;
 	seen = wait_look(wait);
 	/* one that has just been opened was not among those that have applied it */
-	return wait_is_applied(wait) && !seen.building && seen.history_done && (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
+	return wait_is_applied(wait) && !seen.building && seen.history_done &&
+	       (wait->watermark == DT_NOBEGIN || seen.watermark >= wait->watermark);
 }
 
 /* Sleeps until something has changed; error at the deadline. */
@@ -397,11 +435,13 @@ wait_sleep(SbWait *wait)
 	long timeout = SB_WAIT_CHECK_MS;
 
 	if (wait->deadline != DT_NOEND)
-		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline));
+		timeout =
+		    Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline));
 	if (timeout <= 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_QUERY_CANCELED),
-		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout", wait->name),
+		         errmsg("pipeline \"%s\" has not come to the place waited for within the timeout",
+		                wait->name),
 		         errhint("beam.stat_pipelines and beam.watermarks show how far it is.")));
 	if (ConditionVariableTimedSleep(&wait->db->changed, timeout, PG_WAIT_EXTENSION))
 		(void) wait_look(wait);
@@ -416,7 +456,8 @@ wait_stop(int code, Datum db)
 static void
 wait_loop(SbWait *wait)
 {
-	wait->scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
+	wait->scratch =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam wait", ALLOCSET_DEFAULT_SIZES);
 	/* on the list before the first look, so that no change is missed in between */
 	ConditionVariablePrepareToSleep(&wait->db->changed);
 	while (!wait_is_over(wait))
@@ -428,10 +469,13 @@ static void
 wait_arguments(FunctionCallInfo fcinfo, SbWait *wait)
 {
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		                errmsg("the name of a pipeline must not be null")));
 	wait->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
-		wait->deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+		wait->deadline = DatumGetTimestampTz(
+		    DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+		                        PG_GETARG_DATUM(1)));
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_wait_for_alter);
@@ -440,7 +484,11 @@ PG_FUNCTION_INFO_V1(stream_beam_wait_for_alter);
 PGDLLEXPORT Datum
 stream_beam_wait_for_alter(PG_FUNCTION_ARGS)
 {
-	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND, .altered = true};
+	SbWait wait = {.db = sb_api_require_server(),
+	               .user = GetUserId(),
+	               .watermark = DT_NOBEGIN,
+	               .deadline = DT_NOEND,
+	               .altered = true};
 
 	wait_arguments(fcinfo, &wait);
 	wait_loop(&wait);
@@ -453,7 +501,10 @@ PG_FUNCTION_INFO_V1(stream_beam_wait_for);
 PGDLLEXPORT Datum
 stream_beam_wait_for(PG_FUNCTION_ARGS)
 {
-	SbWait wait = {.db = sb_api_require_server(), .user = GetUserId(), .watermark = DT_NOBEGIN, .deadline = DT_NOEND};
+	SbWait wait = {.db = sb_api_require_server(),
+	               .user = GetUserId(),
+	               .watermark = DT_NOBEGIN,
+	               .deadline = DT_NOEND};
 
 	wait_arguments(fcinfo, &wait);
 	if (!PG_ARGISNULL(2))
@@ -490,14 +541,16 @@ stream_beam_may_read(PG_FUNCTION_ARGS)
 
 	if (get_rel_name(relation) == NULL || check_enable_rls(relation, role, true) == RLS_ENABLED)
 		PG_RETURN_BOOL(false);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), INT2OID, sizeof(int16), true, TYPALIGN_SHORT, &columns, NULL, &n);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), INT2OID, sizeof(int16), true, TYPALIGN_SHORT,
+	                  &columns, NULL, &n);
 	for (int i = 0; i < n; i++)
 	{
 		AttrNumber attno = DatumGetInt16(columns[i]);
 
 		if (pg_class_aclcheck(relation, role, ACL_SELECT) == ACLCHECK_OK)
 			continue;
-		if (get_attname(relation, attno, true) == NULL || pg_attribute_aclcheck(relation, attno, role, ACL_SELECT) != ACLCHECK_OK)
+		if (get_attname(relation, attno, true) == NULL ||
+		    pg_attribute_aclcheck(relation, attno, role, ACL_SELECT) != ACLCHECK_OK)
 			PG_RETURN_BOOL(false);
 	}
 	PG_RETURN_BOOL(true);

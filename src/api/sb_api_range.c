@@ -15,8 +15,7 @@ sb_range_get(FunctionCallInfo fcinfo, int arg)
 
 	if (range.from >= range.to)
 		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("the range of windows is empty"),
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the range of windows is empty"),
 		         errhint("\"from\" must be before \"to\"; null stands for no bound.")));
 	return range;
 }
@@ -30,9 +29,11 @@ sb_range_append(StringInfo sql, const SbPlan *plan, const SbRange *range)
 		return;
 	if (range->from != DT_NOBEGIN)
 	{
-		appendStringInfo(sql, "%s%s OPERATOR(pg_catalog.>) $1", separator, sb_plan_window_column(plan, SB_COLUMN_WINDOW_END));
+		appendStringInfo(sql, "%s%s OPERATOR(pg_catalog.>) $1", separator,
+		                 sb_plan_window_column(plan, SB_COLUMN_WINDOW_END));
 		separator = " AND ";
 	}
 	if (range->to != DT_NOEND)
-		appendStringInfo(sql, "%s%s OPERATOR(pg_catalog.<) $2", separator, sb_plan_window_column(plan, SB_COLUMN_WINDOW_START));
+		appendStringInfo(sql, "%s%s OPERATOR(pg_catalog.<) $2", separator,
+		                 sb_plan_window_column(plan, SB_COLUMN_WINDOW_START));
 }

@@ -17,7 +17,10 @@ typedef struct SbRange
 
 /* Two arguments, the first at `arg`, null for no bound. Errors 22023: empty. */
 extern SbRange sb_range_get(FunctionCallInfo fcinfo, int arg);
-/* Appends ` WHERE ...` that lets through the rows of windows in the range; the bounds are $1 and $2. Nothing where all are. */
+/*
+ * Appends ` WHERE ...` that lets through the rows of windows in the range; the bounds are $1 and
+ * $2. Nothing where all are.
+ */
 extern void sb_range_append(StringInfo sql, const SbPlan *plan, const SbRange *range);
 
 #endif

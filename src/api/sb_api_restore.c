@@ -1,8 +1,9 @@
 /*
- * sb_api_restore.c: pipelines that came out of a dump: a definition, a result table and a batch view, and nothing else.
+ * sb_api_restore.c: pipelines that came out of a dump: a definition, a result table and a batch
+ * view, and nothing else.
  *
- * beam.resync_pipeline() adopts such a one first: from then on it is a pipeline like any other that needs a resync. Its result, as of the
- * dump, can be read meanwhile, and what depends on it stays.
+ * beam.resync_pipeline() adopts such a one first: from then on it is a pipeline like any other that
+ * needs a resync. Its result, as of the dump, can be read meanwhile, and what depends on it stays.
  */
 #include "postgres.h"
 
@@ -22,7 +23,8 @@ restore_find(const char *name)
 	SbDefinition *definition = sb_definition_find_restored(name);
 	List *names;
 
-	if (definition || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL || list_length(names) > 2)
+	if (definition || !SplitIdentifierString(pstrdup(name), '.', &names) || names == NIL ||
+	    list_length(names) > 2)
 		return definition;
 	return sb_definition_find_restored(llast(names));
 }
@@ -36,7 +38,8 @@ restore_lock(const char *name, Oid user)
 	if (definition == NULL)
 		return NULL;
 	if (!has_privs_of_role(user, definition->owner))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of pipeline \"%s\"", definition->name)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("must be owner of pipeline \"%s\"", definition->name)));
 	sb_lock_name(definition->name);
 	/* of two who adopt it the second finds it adopted */
 	return sb_definition_find_restored(definition->name);
@@ -46,11 +49,13 @@ restore_lock(const char *name, Oid user)
 static void
 restore_check_relations(const SbDefinition *definition)
 {
-	if (get_rel_relkind(definition->result) == RELKIND_RELATION && get_rel_relkind(definition->view) == RELKIND_VIEW)
+	if (get_rel_relkind(definition->result) == RELKIND_RELATION &&
+	    get_rel_relkind(definition->view) == RELKIND_VIEW)
 		return;
 	ereport(ERROR,
 	        (errcode(ERRCODE_UNDEFINED_TABLE),
-	         errmsg("result table or batch view of the restored pipeline \"%s\" is gone", definition->name),
+	         errmsg("result table or batch view of the restored pipeline \"%s\" is gone",
+	                definition->name),
 	         errhint("Remove the rest with beam.drop_pipeline(), and create the pipeline again.")));
 }
 
@@ -61,12 +66,16 @@ restore_check_columns(const SbDefinition *definition, const SbPlan *plan)
 	{
 		AttrNumber attno = get_attnum(definition->result, plan->columns_out[i].name);
 
-		if (attno == InvalidAttrNumber || get_atttype(definition->result, attno) != plan->columns_out[i].type)
-			ereport(ERROR,
-			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("table \"%s\" is not the result of pipeline \"%s\": column \"%s\" is missing or has another type",
-			                get_rel_name(definition->result), definition->name, plan->columns_out[i].name),
-			         errhint("Remove the rest with beam.drop_pipeline(), and create the pipeline again.")));
+		if (attno == InvalidAttrNumber ||
+		    get_atttype(definition->result, attno) != plan->columns_out[i].type)
+			ereport(
+			    ERROR,
+			    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			     errmsg("table \"%s\" is not the result of pipeline \"%s\": column \"%s\" is missing or has another type",
+			            get_rel_name(definition->result), definition->name,
+			            plan->columns_out[i].name),
+			     errhint(
+			         "Remove the rest with beam.drop_pipeline(), and create the pipeline again.")));
 	}
 }
 
@@ -80,7 +89,8 @@ restore_upstream(const SbDefinition *definition, Oid source)
 	if (restored)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" reads the result of pipeline \"%s\", which needs a resync itself", definition->name, restored->name),
+		         errmsg("pipeline \"%s\" reads the result of pipeline \"%s\", which needs a resync itself",
+		                definition->name, restored->name),
 		         errhint("Call beam.resync_pipeline() for that one first.")));
 	return upstream ? upstream->id : 0;
 }
@@ -98,9 +108,15 @@ sb_api_adopt(const char *name)
 	if (definition)
 	{
 		restore_check_relations(definition);
-		plan = sb_version_plan(&(SbPipelineRow){.name = definition->name, .owner = definition->owner, .view = definition->view, .result = definition->result, .fingerprint = ""}, NULL);
+		plan = sb_version_plan(&(SbPipelineRow){.name = definition->name,
+		                                        .owner = definition->owner,
+		                                        .view = definition->view,
+		                                        .result = definition->result,
+		                                        .fingerprint = ""},
+		                       NULL);
 		restore_check_columns(definition, plan);
-		(void) sb_definition_adopt(definition, plan->source, restore_upstream(definition, plan->source), SB_RESTORED_REASON);
+		(void) sb_definition_adopt(definition, plan->source,
+		                           restore_upstream(definition, plan->source), SB_RESTORED_REASON);
 	}
 	sb_api_leave(&saved);
 	return definition != NULL;
@@ -131,11 +147,10 @@ sb_api_raise_missing(const char *name)
 	if (restore_find(name))
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" needs a resync", name),
-		         errdetail(SB_RESTORED_REASON),
-		         errhint("Call beam.resync_pipeline(): it makes the result anew from the source.")));
+		         errmsg("pipeline \"%s\" needs a resync", name), errdetail(SB_RESTORED_REASON),
+		         errhint(
+		             "Call beam.resync_pipeline(): it makes the result anew from the source.")));
 	ereport(ERROR,
-	        (errcode(ERRCODE_UNDEFINED_OBJECT),
-	         errmsg("pipeline \"%s\" does not exist", name),
+	        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name),
 	         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
 }

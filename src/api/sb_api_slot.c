@@ -1,5 +1,6 @@
 /*
- * sb_api_slot.c: what the slot of this database retains WAL for, for beam.stat_pipelines and beam.check().
+ * sb_api_slot.c: what the slot of this database retains WAL for, for beam.stat_pipelines and
+ * beam.check().
  */
 #include "postgres.h"
 
@@ -20,7 +21,8 @@ slot_transaction_name(TransactionId xid)
 {
 	int pid = BackendXidGetPid(xid);
 
-	return pid != 0 ? psprintf("transaction %u of process %d", xid, pid) : psprintf("prepared transaction %u", xid);
+	return pid != 0 ? psprintf("transaction %u of process %d", xid, pid)
+	                : psprintf("prepared transaction %u", xid);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_slot);

@@ -1,8 +1,9 @@
 /*
  * sb_api_test.c: beam.test_stream(): a pipeline's query and engine over a scripted input.
  *
- * The pipeline is opened with a sink that stands for its tables: its cells live in memory, its panes become rows of the function's result. Its clocks stand
- * still but for the script: processing time starts at 2000-01-01 00:00 UTC, the watermark at -infinity.
+ * The pipeline is opened with a sink that stands for its tables: its cells live in memory, its
+ * panes become rows of the function's result. Its clocks stand still but for the script: processing
+ * time starts at 2000-01-01 00:00 UTC, the watermark at -infinity.
  */
 #include "postgres.h"
 
@@ -103,11 +104,16 @@ script_emit(void *sink, const SbSinkRow *row)
 		out[OUT_DATA] = script_record_to_jsonb(script->out_desc, row->values, row->nulls);
 		isnull[OUT_DATA] = false;
 	}
-	/* a retraction takes back a row of the window it was emitted for, which may since have been merged into the pane's */
+	/*
+	 * a retraction takes back a row of the window it was emitted for, which may since have been
+	 * merged into the pane's
+	 */
 	if (row->op < 0)
 		window = sb_plan_row_window(script->pipeline->plan, row->values, window);
-	script_put(script, row->op > 0 ? "pane" : row->op < 0 ? "retraction"
-	                                                      : "none",
+	script_put(script,
+	           row->op > 0   ? "pane"
+	           : row->op < 0 ? "retraction"
+	                         : "none",
 	           window, out, isnull);
 }
 
@@ -155,8 +161,7 @@ script_set_row(SbRow *row, HeapTuple old, HeapTuple new, Oid source, TupleDesc l
 	frame->relation = source;
 	frame->new_length = new_length;
 	frame->old_length = old_length;
-	frame->kind = old == NULL ? SB_ROW_INSERT : new == NULL ? SB_ROW_DELETE
-	                                                        : SB_ROW_UPDATE;
+	frame->kind = old == NULL ? SB_ROW_INSERT : new == NULL ? SB_ROW_DELETE : SB_ROW_UPDATE;
 	if (new)
 		memcpy(frame->data, new->t_data, new_length);
 	if (old)
@@ -198,7 +203,8 @@ script_layout(Oid source)
 static uint64
 script_tuples(SbScript *script, Datum rows, TupleDesc layout, HeapTuple **tuples)
 {
-	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*", sb_sql_relation(script->pipeline->plan->source));
+	char *sql = psprintf("SELECT (pg_catalog.jsonb_populate_recordset(NULL::%s, $1)).*",
+	                     sb_sql_relation(script->pipeline->plan->source));
 	Oid types[] = {JSONBOID};
 	MemoryContext context = CurrentMemoryContext;
 	uint64 n;
@@ -218,13 +224,18 @@ script_tuples(SbScript *script, Datum rows, TupleDesc layout, HeapTuple **tuples
 static void
 script_bad_step(SbScript *script, const char *what)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-	         errmsg("step %d of the events %s", script->step, what),
-	         errhint("A step is {\"rows\": [...]}, {\"delete\": [...]}, {\"update\": {\"old\": [...], \"new\": [...]}}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	     errmsg("step %d of the events %s", script->step, what),
+	     errhint(
+	         "A step is {\"rows\": [...]}, {\"delete\": [...]}, {\"update\": {\"old\": [...], \"new\": [...]}}, {\"watermark\": timestamp}, {\"processing_time\": interval} or \"end\".")));
 }
 
-/* One bundle of rows that are new, gone, or changed: NULL: no such tuples. Of an update there are as many of both. */
+/*
+ * One bundle of rows that are new, gone, or changed: NULL: no such tuples. Of an update there are
+ * as many of both.
+ */
 static void
 script_bundle(SbScript *script, Datum *old_rows, Datum *new_rows)
 {
@@ -260,7 +271,10 @@ script_array(SbScript *script, JsonbValue *value)
 	return JsonbPGetDatum(JsonbValueToJsonb(value));
 }
 
-/* {"rows": [...]}, {"delete": [...]}, {"update": {"old": [...], "new": [...]}}. False: another step. */
+/*
+ * {"rows": [...]}, {"delete": [...]}, {"update": {"old": [...], "new": [...]}}. False: another
+ * step.
+ */
 static bool
 script_rows(SbScript *script, const char *name, JsonbValue *value)
 {
@@ -280,7 +294,8 @@ script_rows(SbScript *script, const char *name, JsonbValue *value)
 	{
 		JsonbContainer *pair = value->val.binary.data;
 
-		if (value->type != jbvBinary || !JsonContainerIsObject(pair) || JsonContainerSize(pair) != 2)
+		if (value->type != jbvBinary || !JsonContainerIsObject(pair) ||
+		    JsonContainerSize(pair) != 2)
 			script_bad_step(script, "has an update that is not old and new rows");
 		old = script_array(script, getKeyJsonValueFromContainer(pair, "old", 3, NULL));
 		new = script_array(script, getKeyJsonValueFromContainer(pair, "new", 3, NULL));
@@ -313,16 +328,22 @@ script_step_object(SbScript *script, Jsonb *step)
 		script_bad_step(script, "has a value that is not a string");
 	if (strcmp(name, "watermark") == 0)
 	{
-		Datum ts = DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
+		Datum ts = DirectFunctionCall3(timestamptz_in,
+		                               CStringGetDatum(
+		                                   pnstrdup(value.val.string.val, value.val.string.len)),
 		                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
 		sb_pipeline_move_clocks(pipeline, DatumGetTimestampTz(ts), SB_TIME_MIN);
 	}
 	else
 	{
-		Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(pnstrdup(value.val.string.val, value.val.string.len)),
+		Datum interval = DirectFunctionCall3(interval_in,
+		                                     CStringGetDatum(pnstrdup(value.val.string.val,
+		                                                              value.val.string.len)),
 		                                     ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-		Datum ts = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(pipeline->clocks.processing_time), interval);
+		Datum ts =
+		    DirectFunctionCall2(timestamptz_pl_interval,
+		                        TimestampTzGetDatum(pipeline->clocks.processing_time), interval);
 
 		sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, DatumGetTimestampTz(ts));
 	}
@@ -339,19 +360,23 @@ script_error_context(void *arg)
 static void
 script_run(SbScript *script, Jsonb *events)
 {
-	ErrorContextCallback callback = {.previous = error_context_stack, .callback = script_error_context, .arg = script};
+	ErrorContextCallback callback = {.previous = error_context_stack,
+	                                 .callback = script_error_context,
+	                                 .arg = script};
 	JsonbIterator *iterator = JsonbIteratorInit(&events->root);
 	JsonbValue value;
 	JsonbIteratorToken token;
 
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the events are not an array")));
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the events are not an array")));
 	(void) JsonbIteratorNext(&iterator, &value, false);
 	error_context_stack = &callback;
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_ELEM)
 	{
 		script->step++;
-		if (value.type == jbvString && value.val.string.len == 3 && memcmp(value.val.string.val, "end", 3) == 0)
+		if (value.type == jbvString && value.val.string.len == 3 &&
+		    memcmp(value.val.string.val, "end", 3) == 0)
 			sb_pipeline_move_clocks(script->pipeline, SB_TIME_MAX, SB_TIME_MIN);
 		else if (value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
 			script_step_object(script, JsonbValueToJsonb(&value));
@@ -376,18 +401,24 @@ script_describe(SbScript *script)
 
 		TupleDescInitEntry(out, i + 1, column->name, column->type, column->typmod, 0);
 		if (column->kind == SB_COLUMN_KEY)
-			TupleDescInitEntry(keys, column->key + 1, column->name, column->type, column->typmod, 0);
+			TupleDescInitEntry(keys, column->key + 1, column->name, column->type, column->typmod,
+			                   0);
 	}
 	script->out_desc = out;
 	script->key_desc = keys;
 }
 
 /* Stands for the pipeline's tables. */
-static const SbSinkKind script_sink = {.name = "script", .wants_panes = true, .put = script_emit, .remove = script_remove, .late = script_late};
+static const SbSinkKind script_sink = {.name = "script",
+                                       .wants_panes = true,
+                                       .put = script_emit,
+                                       .remove = script_remove,
+                                       .late = script_late};
 
 /*
- * Opens the pipeline named by the first argument and runs the script in the second. From here to script_end() all is done as the
- * pipeline's owner and with its settings, whoever calls: what is in a row's types and in the query is the owner's.
+ * Opens the pipeline named by the first argument and runs the script in the second. From here to
+ * script_end() all is done as the pipeline's owner and with its settings, whoever calls: what is in
+ * a row's types and in the query is the owner's.
  */
 static void
 script_start(SbScript *script, FunctionCallInfo fcinfo)
@@ -440,12 +471,16 @@ script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
 	const bool *key_nulls;
 	Datum *keys = sb_cells_keys(pipeline->cells, entry, &key_nulls);
 	bool nulls[10] = {false};
-	Datum values[] = {
-	    TimestampTzGetDatum(cell->window.start), TimestampTzGetDatum(cell->window.end),
-	    script_record_to_jsonb(script->key_desc, keys, key_nulls), BoolGetDatum(sb_reduce_closed(cell)), Int64GetDatum(cell->pane_elements),
-	    script_timer(entry->event_timer, &nulls[5]), script_timer(entry->processing_timer, &nulls[6]),
-	    script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
-	    TimestampTzGetDatum(pipeline->clocks.input_watermark), TimestampTzGetDatum(pipeline->clocks.output_watermark)};
+	Datum values[] = {TimestampTzGetDatum(cell->window.start),
+	                  TimestampTzGetDatum(cell->window.end),
+	                  script_record_to_jsonb(script->key_desc, keys, key_nulls),
+	                  BoolGetDatum(sb_reduce_closed(cell)),
+	                  Int64GetDatum(cell->pane_elements),
+	                  script_timer(entry->event_timer, &nulls[5]),
+	                  script_timer(entry->processing_timer, &nulls[6]),
+	                  script_timer(sb_reduce_hold(&pipeline->strategy, cell), &nulls[7]),
+	                  TimestampTzGetDatum(pipeline->clocks.input_watermark),
+	                  TimestampTzGetDatum(pipeline->clocks.output_watermark)};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -460,7 +495,8 @@ stream_beam_test_stream_state(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	script_start(&script, fcinfo);
-	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry; entry = sb_cells_next(script.pipeline->cells, entry))
+	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry;
+	     entry = sb_cells_next(script.pipeline->cells, entry))
 		script_put_cell(&script, result, entry);
 	script_end(&script);
 	return (Datum) 0;

@@ -1,12 +1,14 @@
 /*
  * sb_api_verify.c: beam.verify(): the rows in which a pipeline's result and its batch view differ.
  *
- * One query reads both, so both are as of one snapshot: rows of either side are brought to jsonb, grouped by what identifies a row
- * (window and keys, by the types' own equality, nulls being equal), and compared. It is run as the pipeline's owner, restricted, with the
- * pipeline's settings: those of the caller could make rows different that are the same.
+ * One query reads both, so both are as of one snapshot: rows of either side are brought to jsonb,
+ * grouped by what identifies a row (window and keys, by the types' own equality, nulls being
+ * equal), and compared. It is run as the pipeline's owner, restricted, with the pipeline's
+ * settings: those of the caller could make rows different that are the same.
  *
- * RULES. A column that tells panes apart is not compared: a batch has no panes. Floating-point values are equal up to the order of
- * additions, which neither side promises. A retracting result is what is left when its retractions are taken off.
+ * RULES. A column that tells panes apart is not compared: a batch has no panes. Floating-point
+ * values are equal up to the order of additions, which neither side promises. A retracting result
+ * is what is left when its retractions are taken off.
  */
 #include "postgres.h"
 
@@ -36,7 +38,10 @@
 
 /* Differences fetched at a time. */
 #define SB_VERIFY_FETCH 1000
-/* Relative difference of two sums of the same floating-point numbers that is put down to the order of additions. */
+/*
+ * Relative difference of two sums of the same floating-point numbers that is put down to the order
+ * of additions.
+ */
 #define SB_VERIFY_FLOAT_TOLERANCE "1e-9"
 
 static bool
@@ -46,7 +51,10 @@ verify_may_read(Oid relation, Oid user)
 	       pg_attribute_aclcheck_all(relation, user, ACL_SELECT, ACLMASK_ALL) == ACLCHECK_OK;
 }
 
-/* Who is not the pipeline's owner needs the rights with which he could compare the two by himself: it is run as the owner. */
+/*
+ * Who is not the pipeline's owner needs the rights with which he could compare the two by himself:
+ * it is run as the owner.
+ */
 static void
 verify_check_rights(const SbPipelineRow *row, Oid user)
 {
@@ -56,8 +64,10 @@ verify_check_rights(const SbPipelineRow *row, Oid user)
 	if (has_privs_of_role(user, row->owner))
 		return;
 	if (!verify_may_read(row->result, user))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		                errmsg("must be owner of pipeline \"%s\" or able to read its result and its batch view", row->name)));
+		ereport(ERROR,
+		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		         errmsg("must be owner of pipeline \"%s\" or able to read its result and its batch view",
+		                row->name)));
 	view = try_table_open(row->view, AccessShareLock);
 	if (view == NULL)
 		return; /* which is said where it is read */
@@ -80,17 +90,20 @@ verify_find(const char *name)
 	row = sb_api_lookup(name);
 	if (row == NULL)
 		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_OBJECT),
-		         errmsg("pipeline \"%s\" does not exist", name),
+		        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name),
 		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
 	sb_api_leave(&saved);
 	verify_check_rights(row, GetUserId());
 	if (strcmp(row->accumulation, "discarding") == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("the result of pipeline \"%s\" cannot be compared with its batch view: it is discarding", row->name),
-		         errdetail("Each of its rows is a part of a window; how parts make a whole depends on the aggregates."),
-		         errhint("Add its rows up by window and key, and compare that with the view \"%s\".", get_rel_name(row->view))));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		     errmsg("the result of pipeline \"%s\" cannot be compared with its batch view: it is discarding",
+		            row->name),
+		     errdetail(
+		         "Each of its rows is a part of a window; how parts make a whole depends on the aggregates."),
+		     errhint("Add its rows up by window and key, and compare that with the view \"%s\".",
+		             get_rel_name(row->view))));
 	return row;
 }
 
@@ -121,9 +134,12 @@ verify_append_columns(StringInfo sql, const SbPlan *plan)
 	}
 }
 
-/* One side: the identity of each row as i1, i2 ..., the row as j, and how often it is there as n. */
+/*
+ * One side: the identity of each row as i1, i2 ..., the row as j, and how often it is there as n.
+ */
 static void
-verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan, Oid relation, const SbRange *range)
+verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan, Oid relation,
+                   const SbRange *range)
 {
 	bool net = relation == row->result && strcmp(row->accumulation, "retracting") == 0;
 	int n = 0;
@@ -132,9 +148,11 @@ verify_append_side(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
-			appendStringInfo(sql, "x.%s AS i%d, ", quote_identifier(plan->columns_out[i].name), ++n);
+			appendStringInfo(sql, "x.%s AS i%d, ", quote_identifier(plan->columns_out[i].name),
+			                 ++n);
 	}
-	appendStringInfo(sql, "beam._row_to_jsonb(x.*)%s AS j, %s AS n FROM (SELECT ", net ? " OPERATOR(pg_catalog.-) 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
+	appendStringInfo(sql, "beam._row_to_jsonb(x.*)%s AS j, %s AS n FROM (SELECT ",
+	                 net ? " OPERATOR(pg_catalog.-) 'op'" : "", net ? "pg_catalog.sum(x.op)" : "1");
 	verify_append_columns(sql, plan);
 	appendStringInfo(sql, "%s FROM %s", net ? ", op" : "", sb_sql_relation(relation));
 	sb_range_append(sql, plan, range);
@@ -192,16 +210,22 @@ verify_window_column(const SbPlan *plan, SbColumnKind kind)
 	return "NULL::pg_catalog.timestamptz";
 }
 
-/* Both sides by identity: r and b are the rows as arrays, rn is how many the result has, added up. */
+/*
+ * Both sides by identity: r and b are the rows as arrays, rn is how many the result has, added up.
+ */
 static void
-verify_append_pairs(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
+verify_append_pairs(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan,
+                    const SbRange *range)
 {
 	int n = 0;
 
-	appendStringInfo(sql, "SELECT %s AS ws, %s AS we, pg_catalog.jsonb_agg(u.j ORDER BY u.j) FILTER (WHERE u.of_result) AS r,"
-	                      " pg_catalog.jsonb_agg(u.j) FILTER (WHERE NOT u.of_result) AS b, pg_catalog.sum(u.n) FILTER (WHERE u.of_result) AS rn"
-	                      " FROM (SELECT true AS of_result, s.* FROM (",
-	                 verify_window_column(plan, SB_COLUMN_WINDOW_START), verify_window_column(plan, SB_COLUMN_WINDOW_END));
+	appendStringInfo(
+	    sql,
+	    "SELECT %s AS ws, %s AS we, pg_catalog.jsonb_agg(u.j ORDER BY u.j) FILTER (WHERE u.of_result) AS r,"
+	    " pg_catalog.jsonb_agg(u.j) FILTER (WHERE NOT u.of_result) AS b, pg_catalog.sum(u.n) FILTER (WHERE u.of_result) AS rn"
+	    " FROM (SELECT true AS of_result, s.* FROM (",
+	    verify_window_column(plan, SB_COLUMN_WINDOW_START),
+	    verify_window_column(plan, SB_COLUMN_WINDOW_END));
 	verify_append_side(sql, row, plan, row->result, range);
 	appendStringInfoString(sql, ") s UNION ALL SELECT false, s.* FROM (");
 	verify_append_side(sql, row, plan, row->view, range);
@@ -221,25 +245,33 @@ verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT CASE WHEN d.r IS NULL THEN 'missing' WHEN d.b IS NULL THEN 'unexpected' ELSE 'different' END,"
-	                             " d.ws, d.we, (COALESCE(d.r, d.b) OPERATOR(pg_catalog.->) 0) OPERATOR(pg_catalog.-) ");
+	appendStringInfoString(
+	    &sql,
+	    "SELECT CASE WHEN d.r IS NULL THEN 'missing' WHEN d.b IS NULL THEN 'unexpected' ELSE 'different' END,"
+	    " d.ws, d.we, (COALESCE(d.r, d.b) OPERATOR(pg_catalog.->) 0) OPERATOR(pg_catalog.-) ");
 	verify_append_names(&sql, plan, verify_is_no_key);
-	appendStringInfoString(&sql, ", CASE WHEN d.rn OPERATOR(pg_catalog.=) 1 AND pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.=) 1"
-	                             " THEN d.r OPERATOR(pg_catalog.->) 0"
-	                             " WHEN d.rn IS NOT NULL THEN pg_catalog.jsonb_build_object('op', d.rn, 'rows', d.r) END,"
-	                             " d.b OPERATOR(pg_catalog.->) 0 FROM (");
+	appendStringInfoString(
+	    &sql,
+	    ", CASE WHEN d.rn OPERATOR(pg_catalog.=) 1 AND pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.=) 1"
+	    " THEN d.r OPERATOR(pg_catalog.->) 0"
+	    " WHEN d.rn IS NOT NULL THEN pg_catalog.jsonb_build_object('op', d.rn, 'rows', d.r) END,"
+	    " d.b OPERATOR(pg_catalog.->) 0 FROM (");
 	verify_append_pairs(&sql, row, plan, range);
-	appendStringInfoString(&sql, ") d WHERE (d.r IS NULL) OPERATOR(pg_catalog.<>) (d.b IS NULL) OR d.rn OPERATOR(pg_catalog.<>) 1"
-	                             " OR pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.<>) 1"
-	                             " OR d.r OPERATOR(pg_catalog.<>) d.b AND EXISTS (SELECT FROM pg_catalog.jsonb_each(d.r OPERATOR(pg_catalog.->) 0) v"
-	                             " JOIN pg_catalog.jsonb_each(d.b OPERATOR(pg_catalog.->) 0) w ON v.key OPERATOR(pg_catalog.=) w.key"
-	                             " WHERE v.value OPERATOR(pg_catalog.<>) w.value AND NOT (v.key OPERATOR(pg_catalog.=) ANY (");
+	appendStringInfoString(
+	    &sql,
+	    ") d WHERE (d.r IS NULL) OPERATOR(pg_catalog.<>) (d.b IS NULL) OR d.rn OPERATOR(pg_catalog.<>) 1"
+	    " OR pg_catalog.jsonb_array_length(d.r) OPERATOR(pg_catalog.<>) 1"
+	    " OR d.r OPERATOR(pg_catalog.<>) d.b AND EXISTS (SELECT FROM pg_catalog.jsonb_each(d.r OPERATOR(pg_catalog.->) 0) v"
+	    " JOIN pg_catalog.jsonb_each(d.b OPERATOR(pg_catalog.->) 0) w ON v.key OPERATOR(pg_catalog.=) w.key"
+	    " WHERE v.value OPERATOR(pg_catalog.<>) w.value AND NOT (v.key OPERATOR(pg_catalog.=) ANY (");
 	verify_append_names(&sql, plan, verify_is_float);
-	appendStringInfoString(&sql, ") AND CASE WHEN pg_catalog.jsonb_typeof(v.value) OPERATOR(pg_catalog.=) 'number'"
-	                             " AND pg_catalog.jsonb_typeof(w.value) OPERATOR(pg_catalog.=) 'number' THEN"
-	                             " pg_catalog.abs(v.value::pg_catalog.float8 OPERATOR(pg_catalog.-) w.value::pg_catalog.float8) OPERATOR(pg_catalog.<=) (" SB_VERIFY_FLOAT_TOLERANCE
-	                             " OPERATOR(pg_catalog.*) GREATEST(pg_catalog.abs(v.value::pg_catalog.float8), pg_catalog.abs(w.value::pg_catalog.float8))) ELSE false END))"
-	                             " ORDER BY 2, 3, 4");
+	appendStringInfoString(
+	    &sql,
+	    ") AND CASE WHEN pg_catalog.jsonb_typeof(v.value) OPERATOR(pg_catalog.=) 'number'"
+	    " AND pg_catalog.jsonb_typeof(w.value) OPERATOR(pg_catalog.=) 'number' THEN"
+	    " pg_catalog.abs(v.value::pg_catalog.float8 OPERATOR(pg_catalog.-) w.value::pg_catalog.float8) OPERATOR(pg_catalog.<=) (" SB_VERIFY_FLOAT_TOLERANCE
+	    " OPERATOR(pg_catalog.*) GREATEST(pg_catalog.abs(v.value::pg_catalog.float8), pg_catalog.abs(w.value::pg_catalog.float8))) ELSE false END))"
+	    " ORDER BY 2, 3, 4");
 	return sql.data;
 }
 
@@ -270,7 +302,8 @@ PGDLLEXPORT Datum
 stream_beam_row_to_jsonb(PG_FUNCTION_ARGS)
 {
 	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
-	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	TupleDesc desc =
+	    lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
 	Datum *values = palloc(sizeof(Datum) * desc->natts);
 	bool *nulls = palloc(sizeof(bool) * desc->natts);
@@ -294,12 +327,14 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a pipeline must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		                errmsg("the name of a pipeline must not be null")));
 	range = sb_range_get(fcinfo, 1);
 	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	/* both sides with the settings of the pipeline, whoever asks */
 	sb_owner_enter(row, &saved);
-	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
+	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range,
+	           (ReturnSetInfo *) fcinfo->resultinfo);
 	sb_bracket_leave(&saved);
 	return (Datum) 0;
 }

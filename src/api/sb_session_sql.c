@@ -1,13 +1,15 @@
 /*
- * sb_session_sql.c: session_start and session_end, the SQL window functions with which a batch query merges sessions.
+ * sb_session_sql.c: session_start and session_end, the SQL window functions with which a batch
+ * query merges sessions.
  *
- * Both run OVER (PARTITION BY the keys ORDER BY the event time), put there by query/sb_session_batch.c. Rows come in the order of
- * time, so a session is a run of rows each of which starts before the latest end so far; a row that only touches that end begins a
- * session of its own.
+ * Both run OVER (PARTITION BY the keys ORDER BY the event time), put there by
+ * query/sb_session_batch.c. Rows come in the order of time, so a session is a run of rows each of
+ * which starts before the latest end so far; a row that only touches that end begins a session of
+ * its own.
  *
- * STATE. In the partition's memory, zero at its start. session_start looks at the current row only. session_end reads ahead to the
- * end of the session once, at its first row, and reads each row once in all. The rows read ahead are the executor's to keep, a
- * session's worth of them.
+ * STATE. In the partition's memory, zero at its start. session_start looks at the current row only.
+ * session_end reads ahead to the end of the session once, at its first row, and reads each row once
+ * in all. The rows read ahead are the executor's to keep, a session's worth of them.
  */
 #include "postgres.h"
 
@@ -29,7 +31,9 @@ typedef struct Session
 	int64 last_row; /* of the session, in the partition: session_end only */
 } Session;
 
-/* An argument of the row `ahead` rows after the current one; false: null, or there is no such row. */
+/*
+ * An argument of the row `ahead` rows after the current one; false: null, or there is no such row.
+ */
 static bool
 read_argument(WindowObject rows, int arg, int ahead, Datum *value)
 {
@@ -39,11 +43,15 @@ read_argument(WindowObject rows, int arg, int ahead, Datum *value)
 	if (ahead == 0)
 		*value = WinGetFuncArgCurrent(rows, arg, &isnull);
 	else
-		*value = WinGetFuncArgInPartition(rows, arg, ahead, WINDOW_SEEK_CURRENT, false, &isnull, &outside);
+		*value = WinGetFuncArgInPartition(rows, arg, ahead, WINDOW_SEEK_CURRENT, false, &isnull,
+		                                  &outside);
 	return !outside && !isnull;
 }
 
-/* The gap of a row as a bound function: bound once where the gap is a constant, or else for this row. */
+/*
+ * The gap of a row as a bound function: bound once where the gap is a constant, or else for this
+ * row.
+ */
 static SbWindowFn *
 bind_gap(FunctionCallInfo fcinfo, WindowObject rows, int ahead)
 {

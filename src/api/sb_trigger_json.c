@@ -3,11 +3,13 @@
  *
  *     trigger := name | {name: argument}
  *
- * The names are those of the text form. A trigger without arguments is its name alone; after_count has a number, repeatedly a trigger,
- * after_any, after_all, after_each and or_finally an array of triggers, after_watermark an object of early and late,
- * after_processing_time a string or an object of delay and align. A new trigger is a line in the table of forms.
+ * The names are those of the text form. A trigger without arguments is its name alone; after_count
+ * has a number, repeatedly a trigger, after_any, after_all, after_each and or_finally an array of
+ * triggers, after_watermark an object of early and late, after_processing_time a string or an
+ * object of delay and align. A new trigger is a line in the table of forms.
  *
- * Both ways lead over the text form: the engine's parser checks what JSON says, and what it writes is what is read here.
+ * Both ways lead over the text form: the engine's parser checks what JSON says, and what it writes
+ * is what is read here.
  */
 #include "postgres.h"
 
@@ -72,9 +74,9 @@ json_form_named(const char *name, int len)
 
 /* ---- errors ---- */
 
-#define SB_HINT_JSON                                                                                                                    \
-	"A trigger is \"continuous\", \"default_trigger\", \"never\", \"after_watermark\", {\"after_watermark\": {\"early\": ..., "         \
-	"\"late\": ...}}, {\"after_count\": 100}, {\"after_processing_time\": \"5 s\"}, {\"after_processing_time\": {\"delay\": \"5 s\", "  \
+#define SB_HINT_JSON \
+	"A trigger is \"continuous\", \"default_trigger\", \"never\", \"after_watermark\", {\"after_watermark\": {\"early\": ..., " \
+	"\"late\": ...}}, {\"after_count\": 100}, {\"after_processing_time\": \"5 s\"}, {\"after_processing_time\": {\"delay\": \"5 s\", " \
 	"\"align\": \"1 min\"}}, {\"after_any\": [...]}, {\"after_all\": [...]}, {\"after_each\": [...]}, {\"or_finally\": [main, until]} " \
 	"or {\"repeatedly\": ...}."
 
@@ -83,11 +85,13 @@ json_fail(const SbJsonReader *in, const char *problem)
 {
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-	         errmsg("invalid trigger: %s at %s", problem, in->path.data),
-	         errhint(SB_HINT_JSON)));
+	         errmsg("invalid trigger: %s at %s", problem, in->path.data), errhint(SB_HINT_JSON)));
 }
 
-/* What PostgreSQL's interval syntax and the engine's parser find wrong, they find in a text that the user has not written. */
+/*
+ * What PostgreSQL's interval syntax and the engine's parser find wrong, they find in a text that
+ * the user has not written.
+ */
 static void
 json_error_context(void *arg)
 {
@@ -120,7 +124,8 @@ json_leave(SbJsonReader *in, int before)
 static bool
 json_is_array(const JsonbValue *value)
 {
-	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) && !JsonContainerIsScalar(value->val.binary.data);
+	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
+	       !JsonContainerIsScalar(value->val.binary.data);
 }
 
 static bool
@@ -147,7 +152,8 @@ json_next_pair(JsonbIterator **iterator, JsonbValue *key, JsonbValue *value)
 static bool
 json_key_is(const JsonbValue *key, const char *name)
 {
-	return key->val.string.len == strlen(name) && memcmp(key->val.string.val, name, strlen(name)) == 0;
+	return key->val.string.len == strlen(name) &&
+	       memcmp(key->val.string.val, name, strlen(name)) == 0;
 }
 
 static void
@@ -165,21 +171,26 @@ json_read_count(SbJsonReader *in, JsonbValue *argument)
 static void
 json_read_interval(SbJsonReader *in, JsonbValue *value)
 {
-	ErrorContextCallback callback = {.previous = error_context_stack, .callback = json_error_context, .arg = in};
+	ErrorContextCallback callback = {.previous = error_context_stack,
+	                                 .callback = json_error_context,
+	                                 .arg = in};
 	const Interval zero = {0};
 	Datum interval;
 
 	if (value->type != jbvString)
 		json_fail(in, "expected an interval in quotes");
 	error_context_stack = &callback;
-	interval = DirectFunctionCall3(interval_in, CStringGetDatum(pnstrdup(value->val.string.val, value->val.string.len)),
-	                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	interval =
+	    DirectFunctionCall3(interval_in,
+	                        CStringGetDatum(pnstrdup(value->val.string.val, value->val.string.len)),
+	                        ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	error_context_stack = callback.previous;
 	if (DatumGetIntervalP(interval)->month != 0)
 		json_fail(in, "months and years have no fixed length: they cannot be used");
 	if (!DatumGetBool(DirectFunctionCall2(interval_gt, interval, IntervalPGetDatum(&zero))))
 		json_fail(in, "expected an interval greater than zero");
-	appendStringInfo(&in->text, "'%d days " INT64_FORMAT " us'", DatumGetIntervalP(interval)->day, DatumGetIntervalP(interval)->time);
+	appendStringInfo(&in->text, "'%d days " INT64_FORMAT " us'", DatumGetIntervalP(interval)->day,
+	                 DatumGetIntervalP(interval)->time);
 }
 
 /* A string, or an object of delay and align. */
@@ -234,7 +245,8 @@ json_read_watermark(SbJsonReader *in, JsonbValue *argument)
 
 		if (!json_key_is(&key, "early") && !json_key_is(&key, "late"))
 			json_fail(in, "expected \"early\" or \"late\"");
-		appendStringInfo(&in->text, "%s%.*s => ", separator, key.val.string.len, key.val.string.val);
+		appendStringInfo(&in->text, "%s%.*s => ", separator, key.val.string.len,
+		                 key.val.string.val);
 		json_read_trigger(in, &value);
 		separator = ", ";
 		json_leave(in, before);
@@ -275,7 +287,8 @@ json_read_two(SbJsonReader *in, JsonbValue *argument)
 static void
 json_read_nothing(SbJsonReader *in, JsonbValue *argument)
 {
-	if (argument && (!json_is_object(argument) || JsonContainerSize(argument->val.binary.data) != 0))
+	if (argument &&
+	    (!json_is_object(argument) || JsonContainerSize(argument->val.binary.data) != 0))
 		json_fail(in, "expected no arguments");
 }
 
@@ -287,7 +300,8 @@ json_read_named(SbJsonReader *in, const JsonbValue *name, JsonbValue *argument)
 	int before;
 
 	if (form == NULL)
-		json_fail(in, psprintf("unknown trigger \"%.*s\"", name->val.string.len, name->val.string.val));
+		json_fail(in,
+		          psprintf("unknown trigger \"%.*s\"", name->val.string.len, name->val.string.val));
 	if (++in->ntriggers > SB_TRIGGER_MAX_NODES)
 		json_fail(in, psprintf("more than %d triggers", SB_TRIGGER_MAX_NODES));
 	if (argument == NULL && !form->optional)
@@ -328,7 +342,9 @@ stream_beam_trigger_from_json(PG_FUNCTION_ARGS)
 {
 	Jsonb *json = PG_GETARG_JSONB_P(0);
 	SbJsonReader in = {.ntriggers = 0};
-	ErrorContextCallback callback = {.previous = error_context_stack, .callback = json_error_context, .arg = &in};
+	ErrorContextCallback callback = {.previous = error_context_stack,
+	                                 .callback = json_error_context,
+	                                 .arg = &in};
 	JsonbValue root;
 	SbTrigger *trigger;
 
@@ -338,7 +354,8 @@ stream_beam_trigger_from_json(PG_FUNCTION_ARGS)
 	if (JB_ROOT_IS_SCALAR(json))
 		(void) JsonbExtractScalar(&json->root, &root);
 	else
-		root = (JsonbValue){.type = jbvBinary, .val.binary = {.data = &json->root, .len = VARSIZE(json) - VARHDRSZ}};
+		root = (JsonbValue){.type = jbvBinary,
+		                    .val.binary = {.data = &json->root, .len = VARSIZE(json) - VARHDRSZ}};
 	json_read_trigger(&in, &root);
 	error_context_stack = &callback;
 	trigger = sb_trigger_parse(in.text.data);
@@ -358,7 +375,10 @@ json_write_word(StringInfo out, const char *at, const char *ends)
 	return at + len;
 }
 
-/* Writes the trigger at `at` and returns what follows it. The text is canonical: one space after a comma and around an arrow. */
+/*
+ * Writes the trigger at `at` and returns what follows it. The text is canonical: one space after a
+ * comma and around an arrow.
+ */
 static const char *
 json_write_trigger(StringInfo out, const char *at)
 {
@@ -375,8 +395,7 @@ json_write_trigger(StringInfo out, const char *at)
 	at = json_write_word(out, at, "(") + 1;
 	/* the arrow is ours if nothing nests before it */
 	is_object = arrow && memchr(at, '(', arrow - at) == NULL && memchr(at, ')', arrow - at) == NULL;
-	appendStringInfo(out, ": %s", form->is_list ? "[" : is_object ? "{"
-	                                                              : "");
+	appendStringInfo(out, ": %s", form->is_list ? "[" : is_object ? "{" : "");
 	if (is_object && is_delay)
 		appendStringInfoString(out, "\"delay\": ");
 	for (;;)
@@ -401,8 +420,7 @@ json_write_trigger(StringInfo out, const char *at)
 		appendStringInfoString(out, ", ");
 		at += strlen(", ");
 	}
-	appendStringInfo(out, "%s}", form->is_list ? "]" : is_object ? "}"
-	                                                             : "");
+	appendStringInfo(out, "%s}", form->is_list ? "]" : is_object ? "}" : "");
 	return at + 1;
 }
 

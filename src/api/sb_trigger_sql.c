@@ -1,8 +1,9 @@
 /*
  * sb_trigger_sql.c: the type beam.trigger and its constructors.
  *
- * A value is the canonical text of a trigger as a varlena. Constructors put the texts of their arguments together and hand the whole
- * to the parser: it checks what was built, and there is one definition of what is allowed.
+ * A value is the canonical text of a trigger as a varlena. Constructors put the texts of their
+ * arguments together and hand the whole to the parser: it checks what was built, and there is one
+ * definition of what is allowed.
  */
 #include "postgres.h"
 
@@ -47,7 +48,8 @@ quoted_interval(const Interval *interval)
 {
 	if (interval->month == 0 && interval->day == 0)
 		return psprintf("'" INT64_FORMAT " us'", interval->time);
-	return psprintf("'%d mons %d days " INT64_FORMAT " us'", interval->month, interval->day, interval->time);
+	return psprintf("'%d mons %d days " INT64_FORMAT " us'", interval->month, interval->day,
+	                interval->time);
 }
 
 /* name(t1, t2, ...) from an array of triggers */
@@ -59,16 +61,16 @@ make_from_array(const char *name, ArrayType *array)
 	bool *nulls;
 	int count;
 
-	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_INT, &triggers, &nulls, &count);
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_INT, &triggers, &nulls,
+	                  &count);
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s(", name);
 	for (int i = 0; i < count; i++)
 	{
 		if (nulls[i])
-			ereport(ERROR,
-			        (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			         errmsg("argument %d of beam.%s is null", i + 1, name),
-			         errhint("Leave it out, or give a trigger.")));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			                errmsg("argument %d of beam.%s is null", i + 1, name),
+			                errhint("Leave it out, or give a trigger.")));
 		appendStringInfo(&text, "%s%s", i == 0 ? "" : ", ", trigger_text(triggers[i]));
 	}
 	appendStringInfoChar(&text, ')');
@@ -116,7 +118,8 @@ stream_beam_after_watermark(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		appendStringInfo(&text, "early => %s", trigger_text(PG_GETARG_DATUM(0)));
 	if (!PG_ARGISNULL(1))
-		appendStringInfo(&text, "%slate => %s", PG_ARGISNULL(0) ? "" : ", ", trigger_text(PG_GETARG_DATUM(1)));
+		appendStringInfo(&text, "%slate => %s", PG_ARGISNULL(0) ? "" : ", ",
+		                 trigger_text(PG_GETARG_DATUM(1)));
 	appendStringInfoChar(&text, ')');
 	PG_RETURN_DATUM(make_trigger(text.data));
 }
@@ -137,7 +140,8 @@ stream_beam_after_processing_time(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (!PG_ARGISNULL(1))
 		align = psprintf(", align => %s", quoted_interval(PG_GETARG_INTERVAL_P(1)));
-	PG_RETURN_DATUM(make_trigger(psprintf("after_processing_time(%s%s)", quoted_interval(PG_GETARG_INTERVAL_P(0)), align)));
+	PG_RETURN_DATUM(make_trigger(
+	    psprintf("after_processing_time(%s%s)", quoted_interval(PG_GETARG_INTERVAL_P(0)), align)));
 }
 
 PGDLLEXPORT Datum
@@ -167,5 +171,6 @@ stream_beam_after_any(PG_FUNCTION_ARGS)
 PGDLLEXPORT Datum
 stream_beam_or_finally(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(make_trigger(psprintf("or_finally(%s, %s)", trigger_text(PG_GETARG_DATUM(0)), trigger_text(PG_GETARG_DATUM(1)))));
+	PG_RETURN_DATUM(make_trigger(psprintf("or_finally(%s, %s)", trigger_text(PG_GETARG_DATUM(0)),
+	                                      trigger_text(PG_GETARG_DATUM(1)))));
 }

@@ -1,11 +1,12 @@
 /*
  * sb_window_sql.c: the window functions and pane functions as SQL sees them.
  *
- * beam.tumble and its like are SQL functions over the scalar functions here, so that the planner dissolves them into the query: a
- * function scan per source row would cost more than the whole aggregation (install/20_windows.sql).
+ * beam.tumble and its like are SQL functions over the scalar functions here, so that the planner
+ * dissolves them into the query: a function scan per source row would cost more than the whole
+ * aggregation (install/20_windows.sql).
  *
- * MEMORY. A call whose arguments after the event time are constants keeps its bound window function in fn_mcxt; others bind per
- * call, in the memory of the row.
+ * MEMORY. A call whose arguments after the event time are constants keeps its bound window function
+ * in fn_mcxt; others bind per call, in the memory of the row.
  */
 #include "postgres.h"
 
@@ -103,7 +104,10 @@ stream_beam_calendar_end(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(only_window(fcinfo, SB_WINDOW_CALENDAR).end);
 }
 
-/* start + a fixed length: the end of a session's proto-window, and of a hopping window, whose size hop_starts has checked */
+/*
+ * start + a fixed length: the end of a session's proto-window, and of a hopping window, whose size
+ * hop_starts has checked
+ */
 PGDLLEXPORT Datum
 stream_beam_window_end(PG_FUNCTION_ARGS)
 {
@@ -123,7 +127,8 @@ stream_beam_window_max_timestamp(PG_FUNCTION_ARGS)
 /* ---- several windows an element ---- */
 
 /*
- * A set-returning call under way, value by value. The usual SRF macros would throw the bound function away after each row.
+ * A set-returning call under way, value by value. The usual SRF macros would throw the bound
+ * function away after each row.
  */
 typedef struct WindowSet
 {
@@ -161,7 +166,8 @@ static void
 start_set(FunctionCallInfo fcinfo, WindowSet *set, SbWindowKind kind, ExprContext *econtext)
 {
 	/* not the row's memory: that is reset between two values of one row */
-	MemoryContext old = MemoryContextSwitchTo(set->stable ? fcinfo->flinfo->fn_mcxt : econtext->ecxt_per_query_memory);
+	MemoryContext old = MemoryContextSwitchTo(set->stable ? fcinfo->flinfo->fn_mcxt
+	                                                      : econtext->ecxt_per_query_memory);
 
 	if (set->fn == NULL || !set->stable)
 		set->fn = bind_arguments(fcinfo, kind);
@@ -179,9 +185,8 @@ next_window(FunctionCallInfo fcinfo, SbWindowKind kind)
 	WindowSet *set = current_set(fcinfo);
 
 	if (info == NULL || !IsA(info, ReturnSetInfo) || (info->allowedModes & SFRM_ValuePerCall) == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("set-valued function called in context that cannot accept a set")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		                errmsg("set-valued function called in context that cannot accept a set")));
 	if (set->next == 0)
 		start_set(fcinfo, set, kind, info->econtext);
 	if (set->next < set->count)
@@ -228,7 +233,10 @@ interval_us(const Node *node)
 	return (double) interval->time + (interval->day + interval->month * 30.0) * USECS_PER_DAY;
 }
 
-/* Planner support of hop_starts and cumulate_ends: how many rows, from the second and third argument where they are constants. */
+/*
+ * Planner support of hop_starts and cumulate_ends: how many rows, from the second and third
+ * argument where they are constants.
+ */
 PGDLLEXPORT Datum
 stream_beam_window_rows(PG_FUNCTION_ARGS)
 {
@@ -271,14 +279,19 @@ stream_beam_is_last_pane(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-/* query/sb_session_batch.c puts the window's last instant in its place wherever there is a window. */
+/*
+ * query/sb_session_batch.c puts the window's last instant in its place wherever there is a window.
+ */
 PGDLLEXPORT Datum
 stream_beam_pane_timestamp(PG_FUNCTION_ARGS)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("beam.pane_timestamp() has no window here"),
-	         errdetail("It stands for the end of the window in the select list or HAVING of a query that groups by the columns of a window function."),
-	         errhint("Use it beside FROM ..., beam.tumble(...) w GROUP BY w.window_start, w.window_end.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	     errmsg("beam.pane_timestamp() has no window here"),
+	     errdetail(
+	         "It stands for the end of the window in the select list or HAVING of a query that groups by the columns of a window function."),
+	     errhint(
+	         "Use it beside FROM ..., beam.tumble(...) w GROUP BY w.window_start, w.window_end.")));
 	PG_RETURN_NULL();
 }

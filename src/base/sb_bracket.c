@@ -1,13 +1,17 @@
 /*
  * sb_bracket.c: as whom code runs; see sb_bracket.h.
  *
- * STATE. A stack of what has been entered and not left, with the nesting level of the transaction at which it was. It is this, and not a user id,
- * that says whether code is elevated: a superuser may own pipelines, and the extension's owner too. The end of a transaction empties it, and the
- * abort of a subtransaction takes off what was entered in it; role, security context and settings are put back by the server then.
+ * STATE. A stack of what has been entered and not left, with the nesting level of the transaction
+ * at which it was. It is this, and not a user id, that says whether code is elevated: a superuser
+ * may own pipelines, and the extension's owner too. The end of a transaction empties it, and the
+ * abort of a subtransaction takes off what was entered in it; role, security context and settings
+ * are put back by the server then.
  *
- * THE CHECK. In a build with assertions every call of a function that is neither in pg_catalog nor the extension's goes through fmgr_hook, which sees
- * type input and output, casts, support functions and triggers too; while elevated it is an error. Event triggers, which only superusers
- * make, may run, and what they call. It is decided at the call: what was looked up before an owner's bracket may be called in it, and the other way round.
+ * THE CHECK. In a build with assertions every call of a function that is neither in pg_catalog nor
+ * the extension's goes through fmgr_hook, which sees type input and output, casts, support
+ * functions and triggers too; while elevated it is an error. Event triggers, which only superusers
+ * make, may run, and what they call. It is decided at the call: what was looked up before an
+ * owner's bracket may be called in it, and the other way round.
  */
 #include "postgres.h"
 
@@ -65,7 +69,8 @@ bracket_push(SbBracketKind kind)
 	{
 		int max = max_entered ? max_entered * 2 : 32;
 
-		entered = entered ? repalloc(entered, sizeof(SbEntered) * max) : MemoryContextAlloc(TopMemoryContext, sizeof(SbEntered) * max);
+		entered = entered ? repalloc(entered, sizeof(SbEntered) * max)
+		                  : MemoryContextAlloc(TopMemoryContext, sizeof(SbEntered) * max);
 		max_entered = max;
 	}
 	entered[nentered++] = (SbEntered){.kind = kind, .level = GetCurrentTransactionNestLevel()};
@@ -103,15 +108,17 @@ bracket_schema_owner(const char *schema)
 	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
-		                errhint("Run CREATE EXTENSION stream_beam.")));
+		ereport(ERROR,
+		        (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
+		         errhint("Run CREATE EXTENSION stream_beam.")));
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	return owner;
 }
 
 /*
- * The extension's script makes beam_state, so that one is its owner's. Who owned beam could put tables of his own in the place of ours.
+ * The extension's script makes beam_state, so that one is its owner's. Who owned beam could put
+ * tables of his own in the place of ours.
  */
 static Oid
 bracket_extension_owner(void)
@@ -121,9 +128,12 @@ bracket_extension_owner(void)
 	if (bracket_schema_owner("beam") != owner)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		         errmsg("schema \"beam\" does not belong to the owner of extension \"stream_beam\""),
-		         errdetail("Whoever owns it could put tables of his own in the place of the extension's."),
-		         errhint("ALTER SCHEMA beam OWNER TO %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+		         errmsg(
+		             "schema \"beam\" does not belong to the owner of extension \"stream_beam\""),
+		         errdetail(
+		             "Whoever owns it could put tables of his own in the place of the extension's."),
+		         errhint("ALTER SCHEMA beam OWNER TO %s;",
+		                 quote_identifier(GetUserNameFromId(owner, false)))));
 	return owner;
 }
 
@@ -144,7 +154,8 @@ sb_bracket_begin_worker(void)
 static void
 bracket_set(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+	                         false);
 }
 
 /* Setting what is set costs the caches that depend on it. */
@@ -163,14 +174,16 @@ bracket_enter(SbBracket *saved, SbBracketKind kind, Oid user)
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	saved->guc_level = NewGUCNestLevel();
 	bracket_push(kind);
-	SetUserIdAndSecContext(user, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(user, saved->context | SECURITY_LOCAL_USERID_CHANGE |
+	                                 SECURITY_RESTRICTED_OPERATION);
 }
 
 void
 sb_bracket_enter_extension(SbBracket *saved)
 {
 	/* a worker has looked when it began */
-	bracket_enter(saved, SB_BRACKET_EXTENSION, is_worker ? GetSessionUserId() : bracket_extension_owner());
+	bracket_enter(saved, SB_BRACKET_EXTENSION,
+	              is_worker ? GetSessionUserId() : bracket_extension_owner());
 	bracket_set_if_other("search_path", "pg_catalog, pg_temp");
 }
 
@@ -215,7 +228,8 @@ static bool
 bracket_is_sql(Oid function)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+	bool is_sql =
+	    HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -223,8 +237,9 @@ bracket_is_sql(Oid function)
 }
 
 /*
- * Functions that may be called anyway need no look. One that is looked at cannot be inlined, and pipelines are to be planned in this build as in any
- * other: so of functions in SQL it counts where they are looked up. What they call is looked at for itself.
+ * Functions that may be called anyway need no look. One that is looked at cannot be inlined, and
+ * pipelines are to be planned in this build as in any other: so of functions in SQL it counts where
+ * they are looked up. What they call is looked at for itself.
  */
 static bool
 bracket_needs_hook(Oid function)
@@ -247,15 +262,21 @@ bracket_function_start(Oid function, Datum *arg)
 		return;
 	}
 	/* the tests look for this word in the log: an error alone may be one that is expected there */
-	ereport(LOG, (errmsg_internal("TRAP: function %s is called while elevated", format_procedure_qualified(function)), errbacktrace()));
-	ereport(ERROR,
-	        (errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal("function %s is called while elevated", format_procedure_qualified(function))));
+	ereport(LOG, (errmsg_internal("TRAP: function %s is called while elevated",
+	                              format_procedure_qualified(function)),
+	              errbacktrace()));
+	ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+	                errmsg_internal("function %s is called while elevated",
+	                                format_procedure_qualified(function))));
 }
 
 static void
 bracket_function(FmgrHookEventType event, FmgrInfo *info, Datum *arg)
 {
-	/* the hook before us, and we, keep a word for each call: there is one place for both, and none uses it but for event triggers */
+	/*
+	 * the hook before us, and we, keep a word for each call: there is one place for both, and none
+	 * uses it but for event triggers
+	 */
 	if (event == FHET_START)
 		bracket_function_start(info->fn_oid, arg);
 	else if (event == FHET_END && DatumGetBool(*arg))

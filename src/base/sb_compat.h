@@ -1,5 +1,6 @@
 /*
- * sb_compat.h: differences between PostgreSQL versions, as wrappers with the newest signature. Nowhere else is a version asked for.
+ * sb_compat.h: differences between PostgreSQL versions, as wrappers with the newest signature.
+ * Nowhere else is a version asked for.
  */
 #ifndef SB_COMPAT_H
 #define SB_COMPAT_H
@@ -34,14 +35,18 @@
 
 #if PG_VERSION_NUM < 170000
 /* The outer loop runs once: it is there for the index. */
-#define foreach_ptr(type, var, lst)                      \
+#define foreach_ptr(type, var, lst) \
 	for (int var##__i = 0; var##__i >= 0; var##__i = -1) \
-		for (type *var = NULL; var##__i < list_length(lst) && (var = list_nth(lst, var##__i)) != NULL; var##__i++)
+		for (type *var = NULL; \
+		     var##__i < list_length(lst) && (var = list_nth(lst, var##__i)) != NULL; var##__i++)
 #endif
 
 /* ---- assertions ---- */
 
-/* 16 took the second argument away from ExceptionalCondition(). A test that defines it puts this in front of the file's name. */
+/*
+ * 16 took the second argument away from ExceptionalCondition(). A test that defines it puts this in
+ * front of the file's name.
+ */
 #if PG_VERSION_NUM >= 160000
 #define SB_ASSERTION_TYPE
 #else
@@ -51,8 +56,9 @@
 /* ---- tuples ---- */
 
 /*
- * heap_form_tuple() makes composite values. Newer minor releases mark them as such, and check wherever one is taken apart that its columns
- * are those that its type has now. A row of another time has others.
+ * heap_form_tuple() makes composite values. Newer minor releases mark them as such, and check
+ * wherever one is taken apart that its columns are those that its type has now. A row of another
+ * time has others.
  */
 static inline void
 sb_tuple_is_no_datum(HeapTupleHeader header)
@@ -63,7 +69,8 @@ sb_tuple_is_no_datum(HeapTupleHeader header)
 }
 
 #if PG_VERSION_NUM < 180000
-#define heap_form_minimal_tuple(desc, values, isnull, extra) heap_form_minimal_tuple(desc, values, isnull)
+#define heap_form_minimal_tuple(desc, values, isnull, extra) \
+	heap_form_minimal_tuple(desc, values, isnull)
 
 /* Whoever has set an attribute's fields himself says so. */
 static inline void
@@ -138,8 +145,9 @@ sb_executor_run(QueryDesc *desc, uint64 count)
 #endif
 
 /*
- * Since 18, group keys stand in a range table entry of their own, and what is above the grouping refers to that. This undoes it, as the
- * planner does. The references have no location. For error messages they get that of the expression they are in, else of the key.
+ * Since 18, group keys stand in a range table entry of their own, and what is above the grouping
+ * refers to that. This undoes it, as the planner does. The references have no location. For error
+ * messages they get that of the expression they are in, else of the key.
  */
 #if PG_VERSION_NUM >= 180000
 typedef struct SbGroupReferences
@@ -161,7 +169,10 @@ sb_locate_group_references(Node *node, void *context)
 		RangeTblEntry *rte = rt_fetch(var->varno, inner.query->rtable);
 
 		if (rte->rtekind == RTE_GROUP)
-			var->location = inner.location >= 0 ? inner.location : exprLocation((Node *) list_nth(rte->groupexprs, var->varattno - 1));
+			var->location =
+			    inner.location >= 0
+			        ? inner.location
+			        : exprLocation((Node *) list_nth(rte->groupexprs, var->varattno - 1));
 		return false;
 	}
 	if (!IsA(node, List) && !IsA(node, TargetEntry) && exprLocation(node) >= 0)
@@ -196,7 +207,10 @@ sb_flatten_groups(Query *query)
 #endif
 }
 
-/* As whom a query's relations are read; before 16 it stands in the range table entries, as all that is about permissions. */
+/*
+ * As whom a query's relations are read; before 16 it stands in the range table entries, as all that
+ * is about permissions.
+ */
 static inline void
 sb_query_check_as(Query *query, Oid role)
 {
@@ -267,7 +281,10 @@ sb_slots_cleanup(void)
 #endif
 }
 
-/* A slot made and kept for our reader: logical, ephemeral until it has found its starting point; standbys may synchronize it. */
+/*
+ * A slot made and kept for our reader: logical, ephemeral until it has found its starting point;
+ * standbys may synchronize it.
+ */
 static inline void
 sb_slot_create(const char *name)
 {
@@ -289,7 +306,10 @@ sb_slot_is_synced(const ReplicationSlot *slot)
 #endif
 }
 
-/* Have the standbys that logical slots are not to get ahead of this place in the WAL? Where none are named, they have. */
+/*
+ * Have the standbys that logical slots are not to get ahead of this place in the WAL? Where none
+ * are named, they have.
+ */
 static inline bool
 sb_standbys_have(XLogRecPtr lsn)
 {

@@ -14,7 +14,9 @@ sb_error_is_raised(const ErrorData *error)
 bool
 sb_error_is_of_server(const ErrorData *error)
 {
-	return !sb_error_is_raised(error) && ERRCODE_TO_CATEGORY(error->sqlerrcode) == MAKE_SQLSTATE('5', '7', '0', '0', '0') && error->sqlerrcode != ERRCODE_QUERY_CANCELED;
+	return !sb_error_is_raised(error) &&
+	       ERRCODE_TO_CATEGORY(error->sqlerrcode) == MAKE_SQLSTATE('5', '7', '0', '0', '0') &&
+	       error->sqlerrcode != ERRCODE_QUERY_CANCELED;
 }
 
 bool
@@ -28,7 +30,8 @@ sb_error_is_of_machine(const ErrorData *error)
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
 			return true;
 		default:
-			return error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
+			return error->sqlerrcode == ERRCODE_DISK_FULL ||
+			       error->sqlerrcode == ERRCODE_TOO_MANY_CONNECTIONS;
 	}
 }
 

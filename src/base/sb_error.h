@@ -6,15 +6,18 @@
 
 #include "postgres.h"
 
-/* A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with. */
+/*
+ * A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with.
+ */
 extern bool sb_error_is_raised(const ErrorData *error);
 /* Is it a passing trouble of the server rather than of the data: then it is tried again later. */
 extern bool sb_error_is_transient(int sqlerrcode);
 /* Does the server, or this process, end? No pipeline is to be blamed for it. */
 extern bool sb_error_is_of_server(const ErrorData *error);
 /*
- * Is it a trouble of disks, files or connections? It may be that of all, or that of a function which one pipeline calls: who meets it tries again,
- * and neither a row nor, however often, the pipeline is given up for it.
+ * Is it a trouble of disks, files or connections? It may be that of all, or that of a function
+ * which one pipeline calls: who meets it tries again, and neither a row nor, however often, the
+ * pipeline is given up for it.
  */
 extern bool sb_error_is_of_machine(const ErrorData *error);
 

@@ -27,15 +27,20 @@ kill_at_assign(const char *newval, void *extra)
 void
 sb_kill_point_define(void)
 {
-	DefineCustomStringVariable("stream_beam.kill_at",
-	                           "Point in the code at which a process kills itself, \"name\" or \"name:n\" for its n-th time; for tests.", NULL,
-	                           &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, kill_at_assign, NULL);
+	DefineCustomStringVariable(
+	    "stream_beam.kill_at",
+	    "Point in the code at which a process kills itself, \"name\" or \"name:n\" for its n-th time; for tests.",
+	    NULL, &kill_at, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+	    NULL, kill_at_assign, NULL);
 }
 
 #define SB_KILL_ONCE "once "
 #define SB_KILLED_FILE "stream_beam.killed"
 
-/* Of all processes, also of a server that has started again meanwhile, the first one only; until somebody removes the file. */
+/*
+ * Of all processes, also of a server that has started again meanwhile, the first one only; until
+ * somebody removes the file.
+ */
 static bool
 kill_is_first(void)
 {

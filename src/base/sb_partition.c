@@ -55,7 +55,8 @@ sb_partition_old_has(Relation rel, const char *column)
 	AttrNumber attno = get_attnum(RelationGetRelid(rel), column);
 
 	return rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL ||
-	       bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY));
+	       bms_is_member(attno - FirstLowInvalidHeapAttributeNumber,
+	                     RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY));
 }
 
 bool

@@ -45,15 +45,18 @@ sb_sql_error_text(const char *text)
 	int length = text ? strlen(text) : 0;
 
 	if (length > SB_ERROR_TEXT_MAX)
-		return CStringGetTextDatum(psprintf("%.*s ...", pg_mbcliplen(text, length, SB_ERROR_TEXT_MAX), text));
+		return CStringGetTextDatum(
+		    psprintf("%.*s ...", pg_mbcliplen(text, length, SB_ERROR_TEXT_MAX), text));
 	return CStringGetTextDatum(text ? text : "");
 }
 
 uint64
-sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls, int expected)
+sb_sql_run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls,
+           int expected)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), nulls, false, 0);
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types),
+	                                 unconstify(Datum *, values), nulls, false, 0);
 
 	/* SPI leaves its own behind */
 	MemoryContextSwitchTo(context);
@@ -69,8 +72,7 @@ sb_sql_relation(Oid relation)
 
 	if (name == NULL)
 		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("a table of the pipeline is gone"),
+		        (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table of the pipeline is gone"),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
 }
@@ -125,7 +127,8 @@ sb_statement_put(SbStatement *statement, const Datum *values, const bool *nulls)
 	{
 		statement_begin_rows(statement);
 	}
-	tuplestore_putvalues(statement->store, statement->desc, unconstify(Datum *, values), unconstify(bool *, nulls));
+	tuplestore_putvalues(statement->store, statement->desc, unconstify(Datum *, values),
+	                     unconstify(bool *, nulls));
 	statement->nrows++;
 }
 
@@ -179,7 +182,8 @@ statement_force_index(void)
 	int level = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(others); i++)
-		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+		                         true, 0, false);
 	return level;
 }
 
@@ -196,7 +200,8 @@ statement_execute(SbStatement *statement, const Datum *args, const char *nulls)
 	{
 		statement->plan = SPI_prepare(statement->sql, statement->nargs, statement->types);
 		if (statement->plan == NULL)
-			elog(ERROR, "could not prepare \"%s\": %s", statement->sql, SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+			     SPI_result_code_string(SPI_result));
 		SPI_keepplan(statement->plan);
 	}
 	code = SPI_execute_plan(statement->plan, unconstify(Datum *, args), nulls, false, 0);

@@ -9,7 +9,10 @@
 /* With a snapshot, and SPI connected. */
 extern void sb_transaction_begin(void);
 extern void sb_transaction_commit(void);
-/* Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the current context. */
+/*
+ * Runs fn(arg) in a subtransaction. True: committed. False: rolled back, *error is a copy in the
+ * current context.
+ */
 extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * sb_command_row.c: beam.command; see sb_command_row.h.
  *
- * LOCKING. The lock of a command is an advisory one on its id. A session's lock: it goes with the backend, or when that says so, and
- * not with a transaction.
+ * LOCKING. The lock of a command is an advisory one on its id. A session's lock: it goes with the
+ * backend, or when that says so, and not with a transaction.
  */
 #include "postgres.h"
 
@@ -22,7 +22,10 @@ command_locktag(int64 id)
 {
 	LOCKTAG tag;
 
-	/* an advisory lock of a kind that no function of SQL can take: those have 1 or 2 as the last number */
+	/*
+	 * an advisory lock of a kind that no function of SQL can take: those have 1 or 2 as the last
+	 * number
+	 */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, 3);
 	return tag;
 }
@@ -43,19 +46,21 @@ sb_command_ask(SbCommand *command)
 {
 	Oid types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, OIDOID};
 	char nulls[] = "      ";
-	Datum values[] = {
-	    Int32GetDatum(command->pipeline), CStringGetTextDatum(command->kind), TimestampTzGetDatum(command->from),
-	    TimestampTzGetDatum(command->to), PointerGetDatum(command->ids), ObjectIdGetDatum(GetSessionUserId())};
+	Datum values[] = {Int32GetDatum(command->pipeline),   CStringGetTextDatum(command->kind),
+	                  TimestampTzGetDatum(command->from), TimestampTzGetDatum(command->to),
+	                  PointerGetDatum(command->ids),      ObjectIdGetDatum(GetSessionUserId())};
 	bool isnull;
 	LOCKTAG tag;
 
 	if (command->ids == NULL)
 		nulls[4] = 'n';
-	if (sb_sql_run("INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) SELECT p.id, $2, $3, $4, $5, $6"
-	               " FROM beam.pipeline p WHERE p.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF p RETURNING id",
-	               lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
+	if (sb_sql_run(
+	        "INSERT INTO beam.command (pipeline, kind, range_from, range_to, ids, asked_by) SELECT p.id, $2, $3, $4, $5, $6"
+	        " FROM beam.pipeline p WHERE p.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF p RETURNING id",
+	        lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
 		return false;
-	command->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	command->id =
+	    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	tag = command_locktag(command->id);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
 	return true;
@@ -95,7 +100,9 @@ command_number(HeapTuple tuple, int column)
 SbCommand
 sb_command_of_tuple(HeapTuple tuple)
 {
-	SbCommand command = {.id = command_number(tuple, 1), .pipeline = (int32) command_number(tuple, 2), .kind = command_text(tuple, 3)};
+	SbCommand command = {.id = command_number(tuple, 1),
+	                     .pipeline = (int32) command_number(tuple, 2),
+	                     .kind = command_text(tuple, 3)};
 	bool isnull;
 	Datum ids = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 8, &isnull);
 
@@ -123,7 +130,9 @@ sb_command_read(int64 id, SbCommand *command)
 	MemoryContext context = CurrentMemoryContext;
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(id)};
-	SPIPlanPtr plan = SPI_prepare("SELECT " SB_COMMAND_COLUMNS " FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types);
+	SPIPlanPtr plan = SPI_prepare("SELECT " SB_COMMAND_COLUMNS
+	                              " FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1",
+	                              lengthof(types), types);
 	bool found;
 
 	/* as of now, also in a transaction that has one snapshot for all its life */
@@ -146,24 +155,32 @@ sb_command_delete(int64 id)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(id)};
 
-	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.command WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types),
+	           types, values, NULL, SPI_OK_DELETE);
 }
 
-/* How far it has come, in the transaction of what has been done. What is said to be done is not lost in a crash. */
+/*
+ * How far it has come, in the transaction of what has been done. What is said to be done is not
+ * lost in a crash.
+ */
 void
 sb_command_put(const SbCommand *command)
 {
-	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Oid types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+	               INT8OID, INT8OID, INT8OID,        INT8OID};
 	char nulls[] = "         ";
-	Datum values[] = {
-	    Int64GetDatum(command->id), CStringGetTextDatum(command->state), TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
-	    Int64GetDatum(command->rows), Int64GetDatum(command->failed), Int64GetDatum(command->last_id), Int64GetDatum(command->max_id), Int64GetDatum(command->events)};
+	Datum values[] = {Int64GetDatum(command->id),       CStringGetTextDatum(command->state),
+	                  TimestampTzGetDatum(command->lo), TimestampTzGetDatum(command->hi),
+	                  Int64GetDatum(command->rows),     Int64GetDatum(command->failed),
+	                  Int64GetDatum(command->last_id),  Int64GetDatum(command->max_id),
+	                  Int64GetDatum(command->events)};
 
 	if (command->lo == DT_NOEND)
 		nulls[2] = nulls[3] = 'n';
-	sb_sql_run("UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
-	           " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
-	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	sb_sql_run(
+	    "UPDATE beam.command SET state = $2, lo = $3, hi = $4, rows = $5, failed = $6, last_id = $7, max_id = $8, events = $9, first = COALESCE(first, $3),"
+	    " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
+	    lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 	ForceSyncCommit();
 }
 
@@ -172,15 +189,18 @@ sb_command_put_error(const SbCommand *command, const ErrorData *error)
 {
 	Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	char nulls[] = "     ";
-	Datum values[] = {
-	    Int64GetDatum(command->id), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)), CStringGetTextDatum(error->message ? error->message : ""),
-	    CStringGetTextDatum(error->detail ? error->detail : ""), CStringGetTextDatum(error->hint ? error->hint : "")};
+	Datum values[] = {Int64GetDatum(command->id),
+	                  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+	                  CStringGetTextDatum(error->message ? error->message : ""),
+	                  CStringGetTextDatum(error->detail ? error->detail : ""),
+	                  CStringGetTextDatum(error->hint ? error->hint : "")};
 
 	if (error->detail == NULL)
 		nulls[3] = 'n';
 	if (error->hint == NULL)
 		nulls[4] = 'n';
-	sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
+	sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_FAILED
+	           "', sqlstate = $2, message = $3, detail = $4, hint = $5, updated_at = pg_catalog.clock_timestamp()"
 	           " WHERE id OPERATOR(pg_catalog.=) $1",
 	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
 }
@@ -192,11 +212,15 @@ sb_commands_follow(int32 before, int32 next, bool backfilled)
 	Datum values[] = {Int32GetDatum(before), Int32GetDatum(next), BoolGetDatum(backfilled)};
 
 	/* the late events of the version that goes are in the rows of this one */
-	if (sb_sql_run("UPDATE beam.command SET state = '" SB_COMMAND_DONE "', updated_at = pg_catalog.clock_timestamp(),"
-	               " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
-	               " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
-	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING "' AND $3",
-	               lengthof(types), types, values, NULL, SPI_OK_UPDATE) > 0)
+	if (sb_sql_run(
+	        "UPDATE beam.command SET state = '" SB_COMMAND_DONE
+	        "', updated_at = pg_catalog.clock_timestamp(),"
+	        " rows = COALESCE((SELECT h.rows FROM beam.history h WHERE h.pipeline OPERATOR(pg_catalog.=) $2), 0),"
+	        " events = (SELECT pg_catalog.count(*) FROM beam.late_event e WHERE e.pipeline OPERATOR(pg_catalog.=) $1)"
+	        " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) '" SB_COMMAND_BUILDING
+	        "' AND $3",
+	        lengthof(types), types, values, NULL, SPI_OK_UPDATE) > 0)
 		ForceSyncCommit();
-	sb_sql_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.command SET pipeline = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1", 2,
+	           types, values, NULL, SPI_OK_UPDATE);
 }

@@ -1,8 +1,8 @@
 /*
  * sb_definition.c: beam.definition; see sb_definition.h.
  *
- * A trigger on beam.pipeline keeps it in step, so that nobody who changes a pipeline has to know of it. Names of tables are kept as
- * regclass: pg_dump writes the name that they have then.
+ * A trigger on beam.pipeline keeps it in step, so that nobody who changes a pipeline has to know of
+ * it. Names of tables are kept as regclass: pg_dump writes the name that they have then.
  */
 #include "postgres.h"
 
@@ -26,7 +26,9 @@ column(int number)
 static SbDefinition *
 find_restored(const char *condition, Oid type, Datum value)
 {
-	char *sql = psprintf("SELECT name, owner, result::pg_catalog.oid, view::pg_catalog.oid FROM beam._restored_definition WHERE %s", condition);
+	char *sql = psprintf(
+	    "SELECT name, owner, result::pg_catalog.oid, view::pg_catalog.oid FROM beam._restored_definition WHERE %s",
+	    condition);
 	SbDefinition *definition;
 
 	if (sb_sql_run(sql, 1, &type, &value, NULL, SPI_OK_SELECT) == 0)
@@ -54,25 +56,28 @@ sb_definition_find_restored_by_result(Oid result)
 int
 sb_definition_count_restored(void)
 {
-	return (int) sb_sql_run("SELECT FROM beam._restored_definition", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	return (int) sb_sql_run("SELECT FROM beam._restored_definition", 0, NULL, NULL, NULL,
+	                        SPI_OK_SELECT);
 }
 
 int32
 sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream, const char *reason)
 {
 	Oid types[] = {TEXTOID, OIDOID, INT4OID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(definition->name), ObjectIdGetDatum(source), Int32GetDatum(upstream), CStringGetTextDatum(reason)};
+	Datum values[] = {CStringGetTextDatum(definition->name), ObjectIdGetDatum(source),
+	                  Int32GetDatum(upstream), CStringGetTextDatum(reason)};
 	int32 id;
 
-	if (sb_sql_run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
-	               " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
-	               " retractable)"
-	               " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
-	               " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
-	               " s.settings, s.retractable"
-	               " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
-	               " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
-	               lengthof(types), types, values, NULL, SPI_OK_INSERT_RETURNING) != 1)
+	if (sb_sql_run(
+	        "INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
+	        " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
+	        " retractable)"
+	        " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
+	        " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
+	        " s.settings, s.retractable"
+	        " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
+	        " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
+	        lengthof(types), types, values, NULL, SPI_OK_INSERT_RETURNING) != 1)
 		elog(ERROR, "definition \"%s\" is gone", definition->name);
 	id = DatumGetInt32(column(1));
 	types[0] = INT4OID;
@@ -89,7 +94,8 @@ sb_definition_delete(const char *name)
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(name)};
 
-	sb_sql_run("DELETE FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.definition WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values,
+	           NULL, SPI_OK_DELETE);
 }
 
 /* ---- the trigger on beam.pipeline ---- */
@@ -114,7 +120,10 @@ trigger_text(const TriggerData *data, const char *column)
 
 PG_FUNCTION_INFO_V1(stream_beam_keep_definition);
 
-/* For each row; its arguments are the columns that are settings. The function's search_path is pg_catalog. */
+/*
+ * For each row; its arguments are the columns that are settings. The function's search_path is
+ * pg_catalog.
+ */
 PGDLLEXPORT Datum
 stream_beam_keep_definition(PG_FUNCTION_ARGS)
 {
@@ -122,7 +131,8 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 	char *name, *stage;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this function is called by a trigger only")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+		                errmsg("this function is called by a trigger only")));
 	name = trigger_text(data, "name");
 	stage = trigger_text(data, "stage");
 	SPI_connect();
@@ -132,16 +142,18 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 	else if (!TRIGGER_FIRED_BY_DELETE(data->tg_event))
 	{
 		Oid types[] = {TEXTOID, TEXTARRAYOID};
-		Datum values[] = {CStringGetTextDatum(name), PointerGetDatum(settings_columns(data->tg_trigger))};
+		Datum values[] = {CStringGetTextDatum(name),
+		                  PointerGetDatum(settings_columns(data->tg_trigger))};
 
-		sb_sql_run("INSERT INTO beam.definition AS d (name, result, view, settings)"
-		           " SELECT p.name, p.result, p.view, (SELECT pg_catalog.jsonb_object_agg(key, value)"
-		           " FROM pg_catalog.jsonb_each(pg_catalog.to_jsonb(p)) WHERE key OPERATOR(pg_catalog.=) ANY ($2))"
-		           " FROM beam.pipeline p WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'"
-		           " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
-		           " WHERE d.result OPERATOR(pg_catalog.<>) excluded.result OR d.view OPERATOR(pg_catalog.<>) excluded.view"
-		           " OR d.settings OPERATOR(pg_catalog.<>) excluded.settings",
-		           lengthof(types), types, values, NULL, SPI_OK_INSERT);
+		sb_sql_run(
+		    "INSERT INTO beam.definition AS d (name, result, view, settings)"
+		    " SELECT p.name, p.result, p.view, (SELECT pg_catalog.jsonb_object_agg(key, value)"
+		    " FROM pg_catalog.jsonb_each(pg_catalog.to_jsonb(p)) WHERE key OPERATOR(pg_catalog.=) ANY ($2))"
+		    " FROM beam.pipeline p WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'"
+		    " ON CONFLICT (name) DO UPDATE SET result = excluded.result, view = excluded.view, settings = excluded.settings"
+		    " WHERE d.result OPERATOR(pg_catalog.<>) excluded.result OR d.view OPERATOR(pg_catalog.<>) excluded.view"
+		    " OR d.settings OPERATOR(pg_catalog.<>) excluded.settings",
+		    lengthof(types), types, values, NULL, SPI_OK_INSERT);
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

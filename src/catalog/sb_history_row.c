@@ -60,32 +60,40 @@ void
 sb_catalog_insert_history(const SbHistoryRow *row)
 {
 	Oid types[] = {INT4OID, INT2OID, OIDOID, INT8OID, TEXTOID};
-	Datum values[] = {
-	    Int32GetDatum(row->pipeline), Int16GetDatum(row->part), ObjectIdGetDatum(row->type), Int64GetDatum(row->estimated_rows),
-	    CStringGetTextDatum(row->snapshot ? row->snapshot : "")};
+	Datum values[] = {Int32GetDatum(row->pipeline), Int16GetDatum(row->part),
+	                  ObjectIdGetDatum(row->type), Int64GetDatum(row->estimated_rows),
+	                  CStringGetTextDatum(row->snapshot ? row->snapshot : "")};
 
-	sb_sql_run("INSERT INTO beam.history (pipeline, part, part_type, estimated_rows, snapshot) VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot)",
-	           lengthof(types), types, values, row->snapshot ? NULL : "    n", SPI_OK_INSERT);
+	sb_sql_run(
+	    "INSERT INTO beam.history (pipeline, part, part_type, estimated_rows, snapshot) VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot)",
+	    lengthof(types), types, values, row->snapshot ? NULL : "    n", SPI_OK_INSERT);
 }
 
 void
 sb_catalog_put_history(const SbHistoryRow *row)
 {
-	Oid types[] = {INT4OID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID, PG_LSNOID, INT8OID, INT8OID};
+	Oid types[] = {INT4OID, BOOLOID, BOOLOID,   BOOLOID, TEXTOID,
+	               TEXTOID, TEXTOID, PG_LSNOID, INT8OID, INT8OID};
 	char nulls[lengthof(types) + 1] = "          ";
-	Datum values[] = {
-	    Int32GetDatum(row->pipeline), BoolGetDatum(row->begun), BoolGetDatum(row->scanned), BoolGetDatum(row->done),
-	    CStringGetTextDatum(row->lower ? row->lower : ""), CStringGetTextDatum(row->upper ? row->upper : ""),
-	    CStringGetTextDatum(row->snapshot ? row->snapshot : ""), LSNGetDatum(row->cut_end), Int64GetDatum(row->rows),
-	    Int64GetDatum(row->chunks)};
+	Datum values[] = {Int32GetDatum(row->pipeline),
+	                  BoolGetDatum(row->begun),
+	                  BoolGetDatum(row->scanned),
+	                  BoolGetDatum(row->done),
+	                  CStringGetTextDatum(row->lower ? row->lower : ""),
+	                  CStringGetTextDatum(row->upper ? row->upper : ""),
+	                  CStringGetTextDatum(row->snapshot ? row->snapshot : ""),
+	                  LSNGetDatum(row->cut_end),
+	                  Int64GetDatum(row->rows),
+	                  Int64GetDatum(row->chunks)};
 
 	nulls[4] = row->lower ? ' ' : 'n';
 	nulls[5] = row->upper ? ' ' : 'n';
 	nulls[6] = row->snapshot ? ' ' : 'n';
-	if (sb_sql_run("UPDATE beam.history SET begun = $2, scanned = $3, finished_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, lower_bound = $5,"
-	               " upper_bound = $6, snapshot = $7::pg_catalog.pg_snapshot, cut_end = $8, rows = $9, chunks = $10,"
-	               " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp()"
-	               " WHERE pipeline OPERATOR(pg_catalog.=) $1",
-	               lengthof(types), types, values, nulls, SPI_OK_UPDATE) != 1)
+	if (sb_sql_run(
+	        "UPDATE beam.history SET begun = $2, scanned = $3, finished_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, lower_bound = $5,"
+	        " upper_bound = $6, snapshot = $7::pg_catalog.pg_snapshot, cut_end = $8, rows = $9, chunks = $10,"
+	        " started_at = COALESCE(started_at, pg_catalog.now()), updated_at = pg_catalog.clock_timestamp()"
+	        " WHERE pipeline OPERATOR(pg_catalog.=) $1",
+	        lengthof(types), types, values, nulls, SPI_OK_UPDATE) != 1)
 		elog(ERROR, "pipeline %d has no row in beam.history", row->pipeline);
 }

@@ -1,8 +1,9 @@
 /*
- * sb_history_row.h: beam.history: how far a pipeline has come in the rows that its source had before it. Of one that reads another's result: whether they are in
- * its queue (sb_queue.h).
+ * sb_history_row.h: beam.history: how far a pipeline has come in the rows that its source had
+ * before it. Of one that reads another's result: whether they are in its queue (sb_queue.h).
  *
- * All functions want SPI connected and the rights of the extension's owner. Results are in the current context.
+ * All functions want SPI connected and the rights of the extension's owner. Results are in the
+ * current context.
  */
 #ifndef SB_HISTORY_ROW_H
 #define SB_HISTORY_ROW_H
@@ -19,13 +20,14 @@ typedef struct SbHistoryRow
 {
 	int32 pipeline;
 	AttrNumber part;
-	Oid type;       /* of the part value; InvalidOid where there is none */
-	bool begun;     /* a chunk has been read */
-	bool scanned;   /* all have */
-	bool done;      /* ... and the stream has come to the end of the last one's cut */
-	char *lower;    /* of the last chunk: where the next one ends; NULL: it went down to the end */
-	char *upper;    /* NULL: it was the first */
-	char *snapshot; /* of the last chunk; of a reader: rows from before it are not for it; NULL: none yet */
+	Oid type;     /* of the part value; InvalidOid where there is none */
+	bool begun;   /* a chunk has been read */
+	bool scanned; /* all have */
+	bool done;    /* ... and the stream has come to the end of the last one's cut */
+	char *lower;  /* of the last chunk: where the next one ends; NULL: it went down to the end */
+	char *upper;  /* NULL: it was the first */
+	/* of the last chunk; of a reader: rows from before it are not for it; NULL: none yet */
+	char *snapshot;
 	XLogRecPtr cut_end;
 	int64 rows;
 	int64 chunks;

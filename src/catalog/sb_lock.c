@@ -17,13 +17,17 @@
 
 /* ---- names ---- */
 
-/* Two names may be the same one here: they wait for each other, no more. DDL on extensions has 0 as the last number. */
+/*
+ * Two names may be the same one here: they wait for each other, no more. DDL on extensions has 0 as
+ * the last number.
+ */
 static LOCKTAG
 name_tag(const char *name)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, hash_bytes((const unsigned char *) name, strlen(name)), 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+	                   hash_bytes((const unsigned char *) name, strlen(name)), 1);
 	return tag;
 }
 
@@ -56,7 +60,9 @@ names_compare(const ListCell *a, const ListCell *b)
 	return strcmp(strVal(lfirst(a)), strVal(lfirst(b)));
 }
 
-/* Of those that read from any version of it, in an order that does not change with their versions. */
+/*
+ * Of those that read from any version of it, in an order that does not change with their versions.
+ */
 static List *
 names_of_readers(const List *rows, const char *name)
 {
@@ -66,7 +72,8 @@ names_of_readers(const List *rows, const char *name)
 	foreach (lc, rows)
 	{
 		const SbPipelineRow *reader = lfirst(lc);
-		const SbPipelineRow *upstream = reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
+		const SbPipelineRow *upstream =
+		    reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
 
 		if (upstream && strcmp(upstream->name, name) == 0)
 			readers = lappend(readers, makeString(reader->name));
@@ -119,7 +126,9 @@ names_lock(const char *name, bool wait)
 		foreach (lc, names)
 		{
 			if (!name_lock(strVal(lfirst(lc)), wait))
-				ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("pipeline \"%s\" is being changed by somebody else", strVal(lfirst(lc)))));
+				ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				                errmsg("pipeline \"%s\" is being changed by somebody else",
+				                       strVal(lfirst(lc)))));
 		}
 		held = names;
 		names = names_of_tree(name);
@@ -145,7 +154,9 @@ sb_lock_pipeline_now(const char *name)
 
 /* ---- relations ---- */
 
-/* Is an index being made on it by somebody who waits, or is going to, for all who have a snapshot? */
+/*
+ * Is an index being made on it by somebody who waits, or is going to, for all who have a snapshot?
+ */
 static bool
 relation_is_indexed_concurrently(Oid relation)
 {
@@ -163,10 +174,12 @@ sb_lock_relation(Oid relation, LOCKMODE mode)
 	if (!OidIsValid(relation) || ConditionalLockRelationOid(relation, mode))
 		return;
 	if (relation_is_indexed_concurrently(relation))
-		ereport(ERROR,
-		        (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-		         errmsg("an index is being built concurrently on table \"%s\"", get_rel_name(relation)),
-		         errdetail("It would wait for this transaction, and this transaction for it."),
-		         errhint("Wait until it is built (pg_stat_progress_create_index), then call the function again.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+		     errmsg("an index is being built concurrently on table \"%s\"", get_rel_name(relation)),
+		     errdetail("It would wait for this transaction, and this transaction for it."),
+		     errhint(
+		         "Wait until it is built (pg_stat_progress_create_index), then call the function again.")));
 	LockRelationOid(relation, mode);
 }

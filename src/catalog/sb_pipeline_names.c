@@ -21,13 +21,9 @@ name_index(const char *argument, const char *name, const char *const *names, int
 	}
 	initStringInfo(&list);
 	for (int i = 0; i < n; i++)
-		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : i == n - 1 ? " or "
-		                                                             : ", ",
-		                 names[i]);
-	ereport(ERROR,
-	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-	         errmsg("unknown %s \"%s\"", argument, name),
-	         errhint("Use %s.", list.data)));
+		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : i == n - 1 ? " or " : ", ", names[i]);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	                errmsg("unknown %s \"%s\"", argument, name), errhint("Use %s.", list.data)));
 }
 
 SbAccumulation

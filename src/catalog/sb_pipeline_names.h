@@ -1,5 +1,6 @@
 /*
- * sb_pipeline_names.h: the names that beam.create_pipeline() takes and the catalog keeps, and what they mean.
+ * sb_pipeline_names.h: the names that beam.create_pipeline() takes and the catalog keeps, and what
+ * they mean.
  */
 #ifndef SB_PIPELINE_NAMES_H
 #define SB_PIPELINE_NAMES_H

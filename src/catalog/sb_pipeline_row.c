@@ -25,13 +25,14 @@ sb_pipeline_state_name(SbPipelineState state)
 	return state_names[state];
 }
 
-#define SB_PIPELINE_COLUMNS                                                                                                                                                                                            \
-	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness,"                                                                                          \
+#define SB_PIPELINE_COLUMNS \
+	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
 	" p.idle_timeout, p.trigger::pg_catalog.text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.signature, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
-	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild,"                                                                                                                                                  \
-	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late,"                                                                                      \
+	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild," \
+	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
 	" g.dead, g.cells"
-#define SB_PIPELINE_FROM " FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
+#define SB_PIPELINE_FROM \
+	" FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
 
 typedef struct SbColumnReader
 {
@@ -68,7 +69,8 @@ next_texts(SbColumnReader *reader, int *n)
 	Datum *elements;
 	char **result;
 
-	deconstruct_array(DatumGetArrayTypeP(next_datum(reader)), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, n);
+	deconstruct_array(DatumGetArrayTypeP(next_datum(reader)), TEXTOID, -1, false, TYPALIGN_INT,
+	                  &elements, NULL, n);
 	result = palloc(sizeof(char *) * (*n + 1));
 	for (int i = 0; i < *n; i++)
 		result[i] = TextDatumGetCString(elements[i]);
@@ -154,7 +156,8 @@ read_rows(const char *clauses, Oid type, Datum value)
 {
 	List *rows = NIL;
 
-	sb_sql_run(psprintf("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " %s", clauses), OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
+	sb_sql_run(psprintf("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " %s", clauses),
+	           OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		rows = lappend(rows, read_row(SPI_tuptable->vals[i]));
 	SPI_freetuptable(SPI_tuptable);
@@ -176,13 +179,16 @@ first_row(List *rows)
 SbPipelineRow *
 sb_catalog_find(const char *name)
 {
-	return first_row(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'", TEXTOID, CStringGetTextDatum(name)));
+	return first_row(
+	    read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.stage OPERATOR(pg_catalog.=) 'current'",
+	              TEXTOID, CStringGetTextDatum(name)));
 }
 
 List *
 sb_catalog_versions(const char *name)
 {
-	return read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", TEXTOID, CStringGetTextDatum(name));
+	return read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version", TEXTOID,
+	                 CStringGetTextDatum(name));
 }
 
 SbPipelineRow *
@@ -224,7 +230,8 @@ sb_catalog_building(List *versions)
 SbPipelineRow *
 sb_catalog_find_by_id(int32 id)
 {
-	SbPipelineRow *row = first_row(read_rows("WHERE p.id OPERATOR(pg_catalog.=) $1", INT4OID, Int32GetDatum(id)));
+	SbPipelineRow *row =
+	    first_row(read_rows("WHERE p.id OPERATOR(pg_catalog.=) $1", INT4OID, Int32GetDatum(id)));
 
 	if (row == NULL)
 		elog(ERROR, "pipeline %d is not in the catalog", id);
@@ -234,13 +241,17 @@ sb_catalog_find_by_id(int32 id)
 SbPipelineRow *
 sb_catalog_find_by_result(Oid result)
 {
-	return first_row(read_rows("WHERE p.result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result)));
+	return first_row(
+	    read_rows("WHERE p.result OPERATOR(pg_catalog.=) $1", OIDOID, ObjectIdGetDatum(result)));
 }
 
 SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
-	return row_of_stage(read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p", TEXTOID, CStringGetTextDatum(name)), SB_STAGE_CURRENT);
+	return row_of_stage(
+	    read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p",
+	              TEXTOID, CStringGetTextDatum(name)),
+	    SB_STAGE_CURRENT);
 }
 
 static ArrayType *
@@ -256,17 +267,31 @@ texts_to_array(char **texts, int n)
 void
 sb_catalog_insert(SbPipelineRow *row)
 {
-	Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID,
-	               TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT4OID, TEXTOID, INT8OID, TEXTOID};
+	Oid types[] = {TEXTOID, OIDOID,  OIDOID,  OIDOID,  OIDOID,       TEXTOID, INT8OID,
+	               INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID,
+	               TEXTOID, INT4OID, BOOLOID, INT4OID, TEXTOID,      INT8OID, TEXTOID};
 	char nulls[lengthof(types) + 1] = "                     ";
-	Datum values[] = {
-	    CStringGetTextDatum(row->name), ObjectIdGetDatum(row->owner), ObjectIdGetDatum(row->source), ObjectIdGetDatum(row->view),
-	    ObjectIdGetDatum(row->result), CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->watermark_delay_us),
-	    Int64GetDatum(row->allowed_lateness_us), Int64GetDatum(row->idle_timeout_us), CStringGetTextDatum(row->trigger),
-	    CStringGetTextDatum(row->accumulation), PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
-	    CStringGetTextDatum(row->timestamp_combiner), CStringGetTextDatum(row->on_time), CStringGetTextDatum(row->closing),
-	    Int32GetDatum(row->upstream), BoolGetDatum(row->retractable), Int32GetDatum(row->version), CStringGetTextDatum(stage_names[row->stage]),
-	    Int64GetDatum(row->keep_us), CStringGetTextDatum(row->reason ? row->reason : "")};
+	Datum values[] = {CStringGetTextDatum(row->name),
+	                  ObjectIdGetDatum(row->owner),
+	                  ObjectIdGetDatum(row->source),
+	                  ObjectIdGetDatum(row->view),
+	                  ObjectIdGetDatum(row->result),
+	                  CStringGetTextDatum(row->fingerprint),
+	                  Int64GetDatum(row->watermark_delay_us),
+	                  Int64GetDatum(row->allowed_lateness_us),
+	                  Int64GetDatum(row->idle_timeout_us),
+	                  CStringGetTextDatum(row->trigger),
+	                  CStringGetTextDatum(row->accumulation),
+	                  PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
+	                  CStringGetTextDatum(row->timestamp_combiner),
+	                  CStringGetTextDatum(row->on_time),
+	                  CStringGetTextDatum(row->closing),
+	                  Int32GetDatum(row->upstream),
+	                  BoolGetDatum(row->retractable),
+	                  Int32GetDatum(row->version),
+	                  CStringGetTextDatum(stage_names[row->stage]),
+	                  Int64GetDatum(row->keep_us),
+	                  CStringGetTextDatum(row->reason ? row->reason : "")};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
 	bool isnull;
@@ -277,12 +302,14 @@ sb_catalog_insert(SbPipelineRow *row)
 		nulls[19] = 'n';
 	if (row->reason == NULL)
 		nulls[20] = 'n';
-	sb_sql_run("INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-	           " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
-	           " reason, state)"
-	           " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
-	           lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
-	row->id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	sb_sql_run(
+	    "INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
+	    " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
+	    " reason, state)"
+	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
+	    lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	row->id =
+	    DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 	row->progress.pipeline = row->id;
 	progress[0] = Int32GetDatum(row->id);
@@ -290,8 +317,9 @@ sb_catalog_insert(SbPipelineRow *row)
 	progress[2] = TimestampTzGetDatum(row->progress.input_watermark);
 	progress[3] = TimestampTzGetDatum(row->progress.output_watermark);
 	progress[4] = TimestampTzGetDatum(row->progress.max_event_time);
-	sb_sql_run("INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
-	           lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
+	sb_sql_run(
+	    "INSERT INTO beam.progress (pipeline, position, input_watermark, output_watermark, max_event_time) VALUES ($1, $2, $3, $4, $5)",
+	    lengthof(progress_types), progress_types, progress, NULL, SPI_OK_INSERT);
 }
 
 void
@@ -300,7 +328,8 @@ sb_catalog_set_state_table(int32 id, Oid state_table)
 	Oid types[] = {INT4OID, OIDOID};
 	Datum values[] = {Int32GetDatum(id), ObjectIdGetDatum(state_table)};
 
-	sb_sql_run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+	sb_sql_run("UPDATE beam.pipeline SET state_table = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2,
+	           types, values, NULL, SPI_OK_UPDATE);
 }
 
 void
@@ -314,8 +343,11 @@ sb_catalog_set_signature(int32 id, int n, char **texts, const Bitmapset *columns
 
 	while ((attno = bms_next_member(columns, attno)) >= 0)
 		numbers[ncolumns++] = Int16GetDatum(attno);
-	values[2] = PointerGetDatum(construct_array(numbers, ncolumns, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
-	sb_sql_run("UPDATE beam.pipeline SET signature = $2, source_columns = $3 WHERE id OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_UPDATE);
+	values[2] = PointerGetDatum(
+	    construct_array(numbers, ncolumns, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+	sb_sql_run(
+	    "UPDATE beam.pipeline SET signature = $2, source_columns = $3 WHERE id OPERATOR(pg_catalog.=) $1",
+	    lengthof(types), types, values, NULL, SPI_OK_UPDATE);
 }
 
 bool
@@ -331,13 +363,16 @@ sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error)
 		nulls[2] = nulls[3] = 'n';
 	/* a session that has it locked may do so for days */
 	if (state == SB_PIPELINE_FAILED &&
-	    sb_sql_run("SELECT FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED", 1, types, values, NULL, SPI_OK_SELECT) == 0)
+	    sb_sql_run(
+	        "SELECT FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED",
+	        1, types, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
-	return sb_sql_run("UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
-	                  " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
-	                  " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed'"
-	                  " OR state OPERATOR(pg_catalog.<>) 'needs_resync' AND NOT (state OPERATOR(pg_catalog.=) 'paused' AND error_code IS NOT NULL))",
-	                  lengthof(types), types, values, nulls, SPI_OK_UPDATE) > 0;
+	return sb_sql_run(
+	           "UPDATE beam.pipeline SET state = $2, error_code = $3, error_message = $4,"
+	           " error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, revision = revision OPERATOR(pg_catalog.+) 1"
+	           " WHERE id OPERATOR(pg_catalog.=) $1 AND ($2 OPERATOR(pg_catalog.<>) 'failed'"
+	           " OR state OPERATOR(pg_catalog.<>) 'needs_resync' AND NOT (state OPERATOR(pg_catalog.=) 'paused' AND error_code IS NOT NULL))",
+	           lengthof(types), types, values, nulls, SPI_OK_UPDATE) > 0;
 }
 
 bool
@@ -353,30 +388,33 @@ sb_catalog_is_retried(int32 id)
 	Datum values[] = {Int32GetDatum(id)};
 
 	return sb_catalog_has("retry") &&
-	       sb_sql_run("SELECT FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_SELECT) > 0;
+	       sb_sql_run("SELECT FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types,
+	                  values, NULL, SPI_OK_SELECT) > 0;
 }
 
 void
 sb_catalog_follow_owners(void)
 {
 	/*
-	 * All versions: the functions of the one would run beside those of the other. What somebody has locked may wait for the table that has just been
-	 * given away: the runner looks again when it is told that he is through.
+	 * All versions: the functions of the one would run beside those of the other. What somebody has
+	 * locked may wait for the table that has just been given away: the runner looks again when it
+	 * is told that he is through.
 	 */
-	sb_sql_run("WITH given AS (SELECT o.name,"
-	           " pg_catalog.format('it was given by role %s to role %s, and waits for the new owner, or a superuser, to call beam.resume_pipeline()',"
-	           " pg_catalog.pg_get_userbyid(o.owner), pg_catalog.pg_get_userbyid(c.relowner)) AS message"
-	           " FROM beam.pipeline o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner),"
-	           " locked AS (SELECT v.id FROM beam.pipeline v WHERE v.name OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT g.name FROM given g))"
-	           " ORDER BY v.name, v.version FOR NO KEY UPDATE OF v SKIP LOCKED)"
-	           " UPDATE beam.pipeline p SET owner = w.relowner, revision = p.revision OPERATOR(pg_catalog.+) 1,"
-	           " state = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN 'paused' ELSE p.state END,"
-	           " error_code = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN '55000' ELSE p.error_code END,"
-	           " error_message = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN g.message ELSE p.error_message END,"
-	           " error_at = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN pg_catalog.now() ELSE p.error_at END"
-	           " FROM given g, locked l, pg_catalog.pg_class w"
-	           " WHERE l.id OPERATOR(pg_catalog.=) p.id AND g.name OPERATOR(pg_catalog.=) p.name AND w.oid OPERATOR(pg_catalog.=) p.result",
-	           0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	sb_sql_run(
+	    "WITH given AS (SELECT o.name,"
+	    " pg_catalog.format('it was given by role %s to role %s, and waits for the new owner, or a superuser, to call beam.resume_pipeline()',"
+	    " pg_catalog.pg_get_userbyid(o.owner), pg_catalog.pg_get_userbyid(c.relowner)) AS message"
+	    " FROM beam.pipeline o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.result AND c.relowner OPERATOR(pg_catalog.<>) o.owner),"
+	    " locked AS (SELECT v.id FROM beam.pipeline v WHERE v.name OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT g.name FROM given g))"
+	    " ORDER BY v.name, v.version FOR NO KEY UPDATE OF v SKIP LOCKED)"
+	    " UPDATE beam.pipeline p SET owner = w.relowner, revision = p.revision OPERATOR(pg_catalog.+) 1,"
+	    " state = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN 'paused' ELSE p.state END,"
+	    " error_code = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN '55000' ELSE p.error_code END,"
+	    " error_message = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN g.message ELSE p.error_message END,"
+	    " error_at = CASE WHEN p.state OPERATOR(pg_catalog.=) 'running' THEN pg_catalog.now() ELSE p.error_at END"
+	    " FROM given g, locked l, pg_catalog.pg_class w"
+	    " WHERE l.id OPERATOR(pg_catalog.=) p.id AND g.name OPERATOR(pg_catalog.=) p.name AND w.oid OPERATOR(pg_catalog.=) p.result",
+	    0, NULL, NULL, NULL, SPI_OK_UPDATE);
 }
 
 void
@@ -388,11 +426,18 @@ sb_catalog_forget_definitions(void)
 void
 sb_catalog_put_version(const SbPipelineRow *row)
 {
-	Oid types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	Oid types[] = {INT4OID, TEXTOID,        OIDOID,  OIDOID, TEXTOID,
+	               INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
 	char nulls[] = "         ";
-	Datum values[] = {Int32GetDatum(row->id), CStringGetTextDatum(stage_names[row->stage]), ObjectIdGetDatum(row->result), ObjectIdGetDatum(row->view),
-	                  CStringGetTextDatum(row->fingerprint), Int64GetDatum(row->keep_us), TimestampTzGetDatum(row->keep_until),
-	                  CStringGetTextDatum(row->reason ? row->reason : ""), CStringGetTextDatum(row->rebuild ? row->rebuild : "")};
+	Datum values[] = {Int32GetDatum(row->id),
+	                  CStringGetTextDatum(stage_names[row->stage]),
+	                  ObjectIdGetDatum(row->result),
+	                  ObjectIdGetDatum(row->view),
+	                  CStringGetTextDatum(row->fingerprint),
+	                  Int64GetDatum(row->keep_us),
+	                  TimestampTzGetDatum(row->keep_until),
+	                  CStringGetTextDatum(row->reason ? row->reason : ""),
+	                  CStringGetTextDatum(row->rebuild ? row->rebuild : "")};
 
 	if (row->keep_us < 0)
 		nulls[5] = 'n';
@@ -413,7 +458,9 @@ sb_catalog_mark_rebuild(int32 id, const char *reason)
 	Oid types[] = {INT4OID, TEXTOID};
 	Datum values[] = {Int32GetDatum(id), CStringGetTextDatum(reason)};
 
-	return sb_sql_run("UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE) > 0;
+	return sb_sql_run(
+	           "UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1",
+	           2, types, values, NULL, SPI_OK_UPDATE) > 0;
 }
 
 void
@@ -422,9 +469,14 @@ sb_catalog_delete(int32 id)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(id)};
 
-	/* a bundle writes to the history before the progress: what goes with the pipeline by itself would go in the other order */
-	sb_sql_run("DELETE FROM beam.history WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
-	sb_sql_run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, SPI_OK_DELETE);
+	/*
+	 * a bundle writes to the history before the progress: what goes with the pipeline by itself
+	 * would go in the other order
+	 */
+	sb_sql_run("DELETE FROM beam.history WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, types,
+	           values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.pipeline WHERE id OPERATOR(pg_catalog.=) $1", 1, types, values,
+	           NULL, SPI_OK_DELETE);
 }
 
 static SbStatement *put_progress; /* made once in a process */
@@ -432,15 +484,23 @@ static SbStatement *put_progress; /* made once in a process */
 void
 sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 {
-	Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	               INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Oid types[] = {INT4OID,        PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	               TIMESTAMPTZOID, INT8OID,   INT8OID,        INT8OID,        INT8OID,
+	               INT8OID,        INT8OID,   INT8OID};
 	char nulls[lengthof(types) + 1] = "             ";
-	Datum values[] = {
-	    Int32GetDatum(progress->pipeline), LSNGetDatum(progress->position), TimestampTzGetDatum(progress->input_watermark),
-	    TimestampTzGetDatum(progress->output_watermark), TimestampTzGetDatum(progress->max_event_time),
-	    TimestampTzGetDatum(progress->commit_time), Int64GetDatum(progress->rows_in), Int64GetDatum(progress->bundles),
-	    Int64GetDatum(progress->panes), Int64GetDatum(progress->late), Int64GetDatum(progress->dead), Int64GetDatum(progress->cells),
-	    Int64GetDatum(bundles)};
+	Datum values[] = {Int32GetDatum(progress->pipeline),
+	                  LSNGetDatum(progress->position),
+	                  TimestampTzGetDatum(progress->input_watermark),
+	                  TimestampTzGetDatum(progress->output_watermark),
+	                  TimestampTzGetDatum(progress->max_event_time),
+	                  TimestampTzGetDatum(progress->commit_time),
+	                  Int64GetDatum(progress->rows_in),
+	                  Int64GetDatum(progress->bundles),
+	                  Int64GetDatum(progress->panes),
+	                  Int64GetDatum(progress->late),
+	                  Int64GetDatum(progress->dead),
+	                  Int64GetDatum(progress->cells),
+	                  Int64GetDatum(bundles)};
 
 	if (put_progress == NULL)
 	{
@@ -460,7 +520,8 @@ sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 	if (sb_statement_run(put_progress, values, nulls) != 1)
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		         errmsg("another process has written bundles of pipeline %d meanwhile, or it has been dropped", progress->pipeline),
+		         errmsg("another process has written bundles of pipeline %d meanwhile, or it has been dropped",
+		                progress->pipeline),
 		         errdetail("It was to have %lld.", (long long) bundles)));
 	SB_KILL_POINT("after_position");
 }

@@ -1,7 +1,8 @@
 /*
  * sb_pipeline_row.h: beam.pipeline and beam.progress: a struct for each, with get and put.
  *
- * All functions want SPI connected and the rights of the extension's owner. Results are in the current context.
+ * All functions want SPI connected and the rights of the extension's owner. Results are in the
+ * current context.
  */
 #ifndef SB_PIPELINE_ROW_H
 #define SB_PIPELINE_ROW_H
@@ -33,10 +34,13 @@ typedef enum SbPipelineState
 	SB_PIPELINE_RUNNING,
 	SB_PIPELINE_PAUSED,
 	SB_PIPELINE_FAILED,
-	SB_PIPELINE_NEEDS_RESYNC /* its position is void: it holds nothing back, and has to be made anew from its source */
+	/* its position is void: it holds nothing back, and has to be made anew from its source */
+	SB_PIPELINE_NEEDS_RESYNC
 } SbPipelineState;
 
-/* Which of a pipeline's versions it is; only one of each name is current, and at most one building. */
+/*
+ * Which of a pipeline's versions it is; only one of each name is current, and at most one building.
+ */
 typedef enum SbStage
 {
 	SB_STAGE_CURRENT,  /* the one that the name means: its result is the pipeline's result table */
@@ -75,7 +79,10 @@ typedef struct SbPipelineRow
 	SbProgress progress;
 } SbPipelineRow;
 
-/* Why a version is made for a backfill: the current one goes on as it should, and nobody but who asked waits for the new one. */
+/*
+ * Why a version is made for a backfill: the current one goes on as it should, and nobody but who
+ * asked waits for the new one.
+ */
 #define SB_REASON_BACKFILL "backfill()"
 
 static inline bool
@@ -91,7 +98,10 @@ sb_catalog_is_held(const SbPipelineRow *row)
 	return row->state == SB_PIPELINE_PAUSED && row->error_code != NULL;
 }
 
-/* Is there this table? One that a later version has brought is not, from the day the library is replaced until ALTER EXTENSION ... UPDATE. */
+/*
+ * Is there this table? One that a later version has brought is not, from the day the library is
+ * replaced until ALTER EXTENSION ... UPDATE.
+ */
 extern bool sb_catalog_has(const char *table);
 /* Has it been put aside, to be tried again? */
 extern bool sb_catalog_is_retried(int32 id);
@@ -119,28 +129,34 @@ extern void sb_catalog_set_state_table(int32 id, Oid state_table);
 /* With what its state is going to be written, and which columns of the source the query uses. */
 extern void sb_catalog_set_signature(int32 id, int n, char **texts, const Bitmapset *columns);
 /*
- * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync or its new owner's word, which is not made less by a failure.
+ * `error` NULL clears the error. False: the pipeline has been dropped, or needs a resync or its new
+ * owner's word, which is not made less by a failure.
  */
 extern bool sb_catalog_set_state(int32 id, SbPipelineState state, const ErrorData *error);
 /*
- * A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER TO). One that changes hands is paused, so that the old
- * owner's functions do not run as the new one unasked.
+ * A pipeline belongs to whom its result table belongs to (REASSIGN OWNED, ALTER TABLE ... OWNER
+ * TO). One that changes hands is paused, so that the old owner's functions do not run as the new
+ * one unasked.
  */
 extern void sb_catalog_follow_owners(void);
 /* The objects of this database have other OIDs now than when the fingerprints were taken. */
 extern void sb_catalog_forget_definitions(void);
-/* Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the struct. */
+/*
+ * Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the
+ * struct.
+ */
 extern void sb_catalog_put_version(const SbPipelineRow *row);
 /*
- * It cannot follow its source by changes any more, and has to be made anew from it: a current version is rebuilt beside, one that is being built begins
- * again, a kept one is given up. Takes effect when the runner has looked again (sb_at_commit_tell_runner()). A reason that it has already stands.
- * False: dropped.
+ * It cannot follow its source by changes any more, and has to be made anew from it: a current
+ * version is rebuilt beside, one that is being built begins again, a kept one is given up. Takes
+ * effect when the runner has looked again (sb_at_commit_tell_runner()). A reason that it has
+ * already stands. False: dropped.
  */
 extern bool sb_catalog_mark_rebuild(int32 id, const char *reason);
 extern void sb_catalog_delete(int32 id);
 /*
- * The row has this number of bundles until now. Another number, and error 40001: another process has the pipeline open too, and what this one knows of
- * its cells is void.
+ * The row has this number of bundles until now. Another number, and error 40001: another process
+ * has the pipeline open too, and what this one knows of its cells is void.
  */
 extern void sb_catalog_put_progress(const SbProgress *progress, int64 bundles);
 

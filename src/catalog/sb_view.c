@@ -38,10 +38,9 @@ view_query(const SbPipelineRow *row)
 		LockRelationOid(row->source, AccessShareLock);
 	view = try_table_open(row->view, AccessShareLock);
 	if (view == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_TABLE),
-		         errmsg("the batch view of pipeline \"%s\" is gone", row->name),
-		         errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+		                errmsg("the batch view of pipeline \"%s\" is gone", row->name),
+		                errhint("Give the query again: beam.alter_pipeline(name, query => ...).")));
 	query = copyObject(get_view_query(view));
 	table_close(view, AccessShareLock);
 	return query;
@@ -55,11 +54,14 @@ sb_view_definition(const SbPipelineRow *row, char **fingerprint)
 
 	/* out of a dump, or by pg_upgrade: the view is what there is */
 	if (*row->fingerprint && strcmp(now, row->fingerprint) != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
-		         errdetail("The pipeline is what it was made as: what the view says now is another definition."),
-		         errhint("Put the view back as it was, or make its query the pipeline's: beam.alter_pipeline(name, query => ...).")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("the batch view of pipeline \"%s\" has been replaced", row->name),
+		     errdetail(
+		         "The pipeline is what it was made as: what the view says now is another definition."),
+		     errhint(
+		         "Put the view back as it was, or make its query the pipeline's: beam.alter_pipeline(name, query => ...).")));
 	if (fingerprint)
 		*fingerprint = now;
 	return query;

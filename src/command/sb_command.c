@@ -23,12 +23,19 @@
 #include "version/sb_version.h"
 #include "worker/sb_worker.h"
 
-/* A step is to take between these: other pipelines wait for it, and each costs a turn of its own. */
+/*
+ * A step is to take between these: other pipelines wait for it, and each costs a turn of its own.
+ */
 #define SB_STEP_SHORT_MS 100
 #define SB_STEP_LONG_MS 500
-/* A step that could not be taken (the source is locked, no snapshot can be had) is tried again after this. */
+/*
+ * A step that could not be taken (the source is locked, no snapshot can be had) is tried again
+ * after this.
+ */
 #define SB_COMMAND_RETRY_MS 100
-/* While a version is built for a command it is looked so often whether somebody waits for it still. */
+/*
+ * While a version is built for a command it is looked so often whether somebody waits for it still.
+ */
 #define SB_COMMAND_WATCH_MS 1000
 
 /* ---- those that are under way, and those that nobody waits for ---- */
@@ -106,7 +113,8 @@ command_read_all(void)
 	List *all = NIL;
 	ListCell *lc;
 
-	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id DESC", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	sb_sql_run("SELECT " SB_COMMAND_COLUMNS " FROM beam.command ORDER BY id DESC", 0, NULL, NULL,
+	           NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		SbCommand *command = palloc(sizeof(SbCommand));
@@ -129,7 +137,10 @@ command_read_all(void)
 	return commands;
 }
 
-/* The version that is built for it, or the one of those that are to take their places with it that cannot go on; NULL: it has been given up. */
+/*
+ * The version that is built for it, or the one of those that are to take their places with it that
+ * cannot go on; NULL: it has been given up.
+ */
 static SbPipelineRow *
 command_find_failed(const SbCommand *command)
 {
@@ -155,7 +166,8 @@ command_watch(SbCommand *command)
 	SbPipelineRow *version = command_find_failed(command);
 	ErrorData error = {.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE};
 
-	if (version && version->state != SB_PIPELINE_FAILED && version->state != SB_PIPELINE_NEEDS_RESYNC)
+	if (version && version->state != SB_PIPELINE_FAILED &&
+	    version->state != SB_PIPELINE_NEEDS_RESYNC)
 		return;
 	if (version == NULL)
 	{
@@ -191,7 +203,8 @@ static struct
 TimestampTz
 sb_commands_next(SbDatabase *db, XLogRecPtr position)
 {
-	if (pg_atomic_read_u32(&db->commands) != steps.seen || (steps.waiting && position != steps.tried_at))
+	if (pg_atomic_read_u32(&db->commands) != steps.seen ||
+	    (steps.waiting && position != steps.tried_at))
 		return 0;
 	return steps.retry_at;
 }
@@ -221,7 +234,8 @@ command_choose(const SbCommands *commands, List *pipelines, XLogRecPtr position)
 		SbCommand *command = lfirst(lc);
 		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
-		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) && !command_is_behind(commands, command) &&
+		if (pipeline && (pipeline->row->upstream == 0 || pipeline->upstream) &&
+		    !command_is_behind(commands, command) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
 			return command;
 	}
@@ -244,14 +258,18 @@ backfill_check(const SbPipeline *pipeline)
 	if (sb_history_is_read(pipeline))
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" is still taking in the rows that its table had", pipeline->row->name),
+		         errmsg("pipeline \"%s\" is still taking in the rows that its table had",
+		                pipeline->row->name),
 		         errhint("CALL beam.wait_for() first; beam.stat_backfill shows how far it is.")));
 	if (pipeline->strategy.accumulation == SB_DISCARDING && pipeline->chain)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: another pipeline reads its result", pipeline->row->name),
-		         errdetail("That one takes rows that are added, and could not take back those that go."),
-		         errhint("Drop the reader with beam.drop_pipeline(), and create it again afterwards.")));
+		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: another pipeline reads its result",
+		                pipeline->row->name),
+		         errdetail(
+		             "That one takes rows that are added, and could not take back those that go."),
+		         errhint(
+		             "Drop the reader with beam.drop_pipeline(), and create it again afterwards.")));
 }
 
 /* Finds out which windows it is about, or hands it over to a version; in a subtransaction. */
@@ -301,17 +319,21 @@ backfill_try_begin(SbCommandRun *run)
 	return begun && run->command->lo != DT_NOEND && command_is(run->command, SB_COMMAND_WAITING);
 }
 
-/* The step's snapshot saw all that the stream has brought so far, so the windows have the rows of these. */
+/*
+ * The step's snapshot saw all that the stream has brought so far, so the windows have the rows of
+ * these.
+ */
 static int64
 backfill_delete_late(const SbBackfillStep *step)
 {
 	Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum values[] = {Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
-	                  TimestampTzGetDatum(step->range.hi)};
+	Datum values[] = {Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from),
+	                  TimestampTzGetDatum(step->range.lo), TimestampTzGetDatum(step->range.hi)};
 
-	return sb_sql_run("DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
-	                  " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
-	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	return sb_sql_run(
+	    "DELETE FROM beam.late_event WHERE pipeline OPERATOR(pg_catalog.=) $1 AND window_end OPERATOR(pg_catalog.>) $2"
+	    " AND window_start OPERATOR(pg_catalog.>=) $3 AND window_start OPERATOR(pg_catalog.<) $4",
+	    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 static void
@@ -392,18 +414,22 @@ command_take_step(SbCommandRun *run)
 }
 
 /*
- * It is done again, as is a bundle, where the catalog has changed since the pipelines were opened, or it has given way to somebody; a function of the
- * user's that raises such a code is another thing.
+ * It is done again, as is a bundle, where the catalog has changed since the pipelines were opened,
+ * or it has given way to somebody; a function of the user's that raises such a code is another
+ * thing.
  */
 static bool
 command_is_done_again(const SbCommandRun *run, const ErrorData *error)
 {
-	return run->runner->is_stale() || (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && error->funcname && strcmp(error->funcname, "DeadLockReport") == 0);
+	return run->runner->is_stale() ||
+	       (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && error->funcname &&
+	        strcmp(error->funcname, "DeadLockReport") == 0);
 }
 
 /*
- * What cannot be done is the command's error: all of it is undone, and who asked is told. What the pipelines have in memory is of no use
- * then: a careful run has kept parts of it that are now rolled back. The next runner reads what is committed.
+ * What cannot be done is the command's error: all of it is undone, and who asked is told. What the
+ * pipelines have in memory is of no use then: a careful run has kept parts of it that are now
+ * rolled back. The next runner reads what is committed.
  */
 static SbBundleEnd
 command_try_step(SbCommandRun *run)
@@ -429,7 +455,8 @@ command_try_step(SbCommandRun *run)
 			sb_command_put_error(run->command, error);
 			sb_transaction_commit();
 		}
-		ereport(LOG, (errmsg("stream_beam: the runner starts anew after a %s that failed: %s", run->command->kind, error->message)));
+		ereport(LOG, (errmsg("stream_beam: the runner starts anew after a %s that failed: %s",
+		                     run->command->kind, error->message)));
 		proc_exit(1);
 	}
 	PG_END_TRY();
@@ -448,7 +475,8 @@ sb_commands_step(SbDatabase *db, const SbRowRunner *runner, List *pipelines, XLo
 
 	*commit = InvalidXLogRecPtr;
 	if (steps.context == NULL)
-		steps.context = AllocSetContextCreate(TopMemoryContext, "stream_beam command", ALLOCSET_DEFAULT_SIZES);
+		steps.context =
+		    AllocSetContextCreate(TopMemoryContext, "stream_beam command", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(steps.context);
 	/* first: who asks after this is seen at the next turn */
 	steps.seen = pg_atomic_read_u32(&db->commands);
@@ -472,7 +500,9 @@ sb_commands_step(SbDatabase *db, const SbRowRunner *runner, List *pipelines, XLo
 	{
 		run.pipeline = sb_pipeline_find(pipelines, run.command->pipeline);
 		end = command_try_step(&run);
-		steps.retry_at = end == SB_BUNDLE_NOTHING ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS) : 0;
+		steps.retry_at = end == SB_BUNDLE_NOTHING
+		                     ? TimestampTzPlusMilliseconds(sb_clock_now(), SB_COMMAND_RETRY_MS)
+		                     : 0;
 	}
 	MemoryContextSwitchTo(old);
 	ConditionVariableBroadcast(&db->changed);

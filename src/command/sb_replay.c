@@ -1,9 +1,10 @@
 /*
  * sb_replay.c: dead letters are fed to their pipeline again; see sb_command.h.
  *
- * The rows are made from their jsonb as the pipeline's owner, each in a subtransaction of its own, and are added or taken back in the
- * order in which they failed. What fails again is a dead letter like any other: a new one, with the new message, in the same transaction
- * in which the old one is deleted.
+ * The rows are made from their jsonb as the pipeline's owner, each in a subtransaction of its own,
+ * and are added or taken back in the order in which they failed. What fails again is a dead letter
+ * like any other: a new one, with the new message, in the same transaction in which the old one is
+ * deleted.
  *
  * MEMORY. A step's letters are in the context current when the row source was made.
  */
@@ -29,9 +30,12 @@
 /* Letters of one step at most: as many as a bundle may bury. */
 #define SB_REPLAY_LETTERS 1000
 
-/* An append-only pipeline takes nothing but new rows; what is left of an update or truncate cannot be done again. */
-#define SB_REPLAY_WHICH                                                                                                          \
-	" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.>) $2 AND id OPERATOR(pg_catalog.<=) $3"               \
+/*
+ * An append-only pipeline takes nothing but new rows; what is left of an update or truncate cannot
+ * be done again.
+ */
+#define SB_REPLAY_WHICH \
+	" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.>) $2 AND id OPERATOR(pg_catalog.<=) $3" \
 	" AND (id OPERATOR(pg_catalog.=) ANY ($4) OR $4 IS NULL) AND data IS NOT NULL AND (op OPERATOR(pg_catalog.=) 'insert' OR $5" \
 	" AND op OPERATOR(pg_catalog.=) 'delete')"
 
@@ -63,7 +67,8 @@ replay_run(const SbReplay *replay, const char *sql, int64 last, int expected)
 	SbCommand *command = replay->command;
 	Oid types[] = {INT4OID, INT8OID, INT8OID, INT8ARRAYOID, BOOLOID};
 	char nulls[] = "     ";
-	Datum values[] = {Int32GetDatum(replay->pipeline->row->id), Int64GetDatum(command->last_id), Int64GetDatum(last), PointerGetDatum(command->ids),
+	Datum values[] = {Int32GetDatum(replay->pipeline->row->id), Int64GetDatum(command->last_id),
+	                  Int64GetDatum(last), PointerGetDatum(command->ids),
 	                  BoolGetDatum(replay->pipeline->retractable)};
 
 	if (command->ids == NULL)
@@ -81,11 +86,18 @@ replay_read(SbReplay *replay)
 
 	if (command->max_id == 0)
 	{
-		(void) replay_run(replay, "SELECT COALESCE(pg_catalog.max(id), 0) FROM beam.dead_letter" SB_REPLAY_WHICH, PG_INT64_MAX, SPI_OK_SELECT);
-		command->max_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		(void)
+		    replay_run(replay,
+		               "SELECT COALESCE(pg_catalog.max(id), 0) FROM beam.dead_letter" SB_REPLAY_WHICH,
+		               PG_INT64_MAX, SPI_OK_SELECT);
+		command->max_id =
+		    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		SPI_freetuptable(SPI_tuptable);
 	}
-	n = replay_run(replay, psprintf("SELECT id, op, data FROM beam.dead_letter" SB_REPLAY_WHICH " ORDER BY id LIMIT %d", Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters))),
+	n = replay_run(replay,
+	               psprintf("SELECT id, op, data FROM beam.dead_letter" SB_REPLAY_WHICH
+	                        " ORDER BY id LIMIT %d",
+	                        Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters))),
 	               command->max_id, SPI_OK_SELECT);
 	replay->letters = MemoryContextAlloc(replay->context, sizeof(SbLetter) * (n + 1));
 	replay->rows = MemoryContextAllocZero(replay->context, sizeof(SbRow) * (n + 1));
@@ -97,9 +109,11 @@ replay_read(SbReplay *replay)
 		char *op = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2);
 		Datum data = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull);
 
-		replay->letters[i] = (SbLetter){.taken_back = strcmp(op, "delete") == 0, .data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data))};
+		replay->letters[i] = (SbLetter){.taken_back = strcmp(op, "delete") == 0,
+		                                .data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data))};
 		if (i == n - 1 && n == Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters)))
-			replay->last_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+			replay->last_id =
+			    DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -122,7 +136,9 @@ typedef struct SbMaking
 	const SbLetter *letter;
 } SbMaking;
 
-/* The columns that the query uses, as the table has them now, out of a letter. NULL: it uses none. */
+/*
+ * The columns that the query uses, as the table has them now, out of a letter. NULL: it uses none.
+ */
 static char *
 replay_sql(const SbReplay *replay)
 {
@@ -137,7 +153,8 @@ replay_sql(const SbReplay *replay)
 		Form_pg_attribute att = TupleDescAttr(replay->layout, attno - 1);
 
 		appendStringInfoString(&sql, separator);
-		sb_result_append_column(&sql, NameStr(att->attname), att->atttypid, att->atttypmod, InvalidOid);
+		sb_result_append_column(&sql, NameStr(att->attname), att->atttypid, att->atttypmod,
+		                        InvalidOid);
 		separator = ", ";
 	}
 	appendStringInfoChar(&sql, ')');
@@ -162,7 +179,8 @@ replay_form(const SbReplay *replay, Datum letter)
 		return heap_form_tuple(replay->layout, values, nulls);
 	sb_sql_run(sql, lengthof(types), types, &letter, NULL, SPI_OK_SELECT);
 	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
-		values[attno - 1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++column, &nulls[attno - 1]);
+		values[attno - 1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++column,
+		                                  &nulls[attno - 1]);
 	tuple = heap_form_tuple(replay->layout, values, nulls);
 	SPI_freetuptable(SPI_tuptable);
 	return tuple;
@@ -180,14 +198,20 @@ replay_make_row(void *arg)
 
 	sb_pipeline_as_owner(replay->pipeline, &saved);
 	tuple = replay_form(replay, making->letter->data);
-	frame = MemoryContextAllocZero(replay->context, offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
+	frame = MemoryContextAllocZero(replay->context,
+	                               offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
 	frame->relation = replay->pipeline->plan->source;
 	frame->kind = making->letter->taken_back ? SB_ROW_DELETE : SB_ROW_INSERT;
 	*(making->letter->taken_back ? &frame->old_length : &frame->new_length) = tuple->t_len;
 	memcpy(frame->data, tuple->t_data, tuple->t_len);
 	sb_bracket_leave(&saved);
-	/* any position that the stream has not come to: it is not what tells whether the pipeline has had the row */
-	replay->rows[replay->nrows++] = (SbRow){.frame = frame, .layout = replay->layout, .position = replay->pipeline->progress.position + 1};
+	/*
+	 * any position that the stream has not come to: it is not what tells whether the pipeline has
+	 * had the row
+	 */
+	replay->rows[replay->nrows++] = (SbRow){.frame = frame,
+	                                        .layout = replay->layout,
+	                                        .position = replay->pipeline->progress.position + 1};
 }
 
 /* What is no row of the table any more stays a letter. */
@@ -206,8 +230,11 @@ replay_make_rows(SbReplay *replay)
 			continue;
 		if (sb_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
-		sb_letters_put_dead(pipeline->row->id, pipeline->progress.position, letter->taken_back ? "delete" : "insert",
-		                    JsonbToCString(NULL, &DatumGetJsonbP(letter->data)->root, VARSIZE(DatumGetPointer(letter->data))), error);
+		sb_letters_put_dead(pipeline->row->id, pipeline->progress.position,
+		                    letter->taken_back ? "delete" : "insert",
+		                    JsonbToCString(NULL, &DatumGetJsonbP(letter->data)->root,
+		                                   VARSIZE(DatumGetPointer(letter->data))),
+		                    error);
 		/* at once: the next one that fails takes back what has not been written */
 		sb_letters_write();
 		pipeline->progress.dead++;
@@ -249,7 +276,8 @@ replay_close(SbRowSource *row_source)
 	SbCommand *command = replay->command;
 	int64 failed = replay->pipeline->progress.dead - replay->dead;
 
-	(void) replay_run(replay, "DELETE FROM beam.dead_letter" SB_REPLAY_WHICH, replay->last_id, SPI_OK_DELETE);
+	(void) replay_run(replay, "DELETE FROM beam.dead_letter" SB_REPLAY_WHICH, replay->last_id,
+	                  SPI_OK_DELETE);
 	/* the layout goes with this source: another could have its address */
 	replay->pipeline->checked_layout = NULL;
 	replay->pipeline->changed = true;
@@ -269,5 +297,10 @@ sb_replay_rows(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand 
 	replay->pipeline = pipeline;
 	replay->command = command;
 	replay->done = done;
-	return (SbRowSource){.pipeline = pipeline, .asked_for = true, .arg = replay, .open = replay_open, .next = replay_next, .close = replay_close};
+	return (SbRowSource){.pipeline = pipeline,
+	                     .asked_for = true,
+	                     .arg = replay,
+	                     .open = replay_open,
+	                     .next = replay_next,
+	                     .close = replay_close};
 }

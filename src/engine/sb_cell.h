@@ -8,7 +8,8 @@
 #include "engine/sb_reduce.h"
 
 /* SbCell.flags */
-#define SB_CELL_CLOSED 0x01  /* the trigger has finished: nothing is added or emitted any more; never taken back */
+/* the trigger has finished: nothing is added or emitted any more; never taken back */
+#define SB_CELL_CLOSED 0x01
 #define SB_CELL_GC_HOLD 0x02 /* a hold at gc_time; cleared when a pane fires; a merge joins it */
 #define SB_CELL_ALL_FLAGS 0x03
 

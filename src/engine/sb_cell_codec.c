@@ -1,10 +1,11 @@
 /*
  * sb_cell_codec.c: a cell as bytes.
  *
- * FORMAT. A version byte, the flags byte (with SB_FLAG_HOLD where there is an element hold), then numbers as base-128 varints,
- * least significant group first: pane_elements, last_index + 1, last_ns_index + 1, hold if there is one (how far before
- * max_timestamp, zigzag), finished bits, number of slots, the slots. A slot is 0 for SB_TIME_MAX, else its zigzag value + 1; it
- * is never SB_TIME_MIN. A new version gets a new first byte, and decode goes on to read the old ones.
+ * FORMAT. A version byte, the flags byte (with SB_FLAG_HOLD where there is an element hold), then
+ * numbers as base-128 varints, least significant group first: pane_elements, last_index + 1,
+ * last_ns_index + 1, hold if there is one (how far before max_timestamp, zigzag), finished bits,
+ * number of slots, the slots. A slot is 0 for SB_TIME_MAX, else its zigzag value + 1; it is never
+ * SB_TIME_MIN. A new version gets a new first byte, and decode goes on to read the old ones.
  */
 #include "postgres.h"
 #include "engine/sb_cell.h"
@@ -30,11 +31,9 @@ sb_write_slot(StringInfo out, int64 value)
 static void
 sb_read_fail(const char *what)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATA_CORRUPTED),
-	         errmsg("the stored state of a window is corrupted"),
-	         errdetail("%s", what),
-	         errhint("Drop and create the pipeline, or restore the state from a backup.")));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+	                errmsg("the stored state of a window is corrupted"), errdetail("%s", what),
+	                errhint("Drop and create the pipeline, or restore the state from a backup.")));
 }
 
 static uint8
@@ -76,7 +75,8 @@ sb_cell_encode(const SbStrategy *strategy, const SbCell *cell, StringInfo out)
 	int nslots = sb_trigger_slots(strategy->trigger);
 
 	appendStringInfoCharMacro(out, SB_CELL_VERSION);
-	appendStringInfoCharMacro(out, (char) (cell->flags | (cell->hold != SB_TIME_MAX ? SB_FLAG_HOLD : 0)));
+	appendStringInfoCharMacro(out, (char) (cell->flags |
+	                                       (cell->hold != SB_TIME_MAX ? SB_FLAG_HOLD : 0)));
 	sb_number_write(out, cell->pane_elements);
 	sb_number_write(out, cell->last_index + 1);
 	sb_number_write(out, cell->last_ns_index + 1);
@@ -104,7 +104,8 @@ sb_read_trigger(const SbStrategy *strategy, SbTriggerState *state, SbReader *in)
 }
 
 void
-sb_cell_decode(const SbStrategy *strategy, SbCell *cell, SbWindow window, const char **data, const char *end)
+sb_cell_decode(const SbStrategy *strategy, SbCell *cell, SbWindow window, const char **data,
+               const char *end)
 {
 	SbReader in = {.at = *data, .end = end};
 	uint8 flags;
@@ -119,7 +120,8 @@ sb_cell_decode(const SbStrategy *strategy, SbCell *cell, SbWindow window, const 
 	cell->pane_elements = sb_read_number(&in);
 	cell->last_index = (int64) sb_read_number(&in) - 1;
 	cell->last_ns_index = (int64) sb_read_number(&in) - 1;
-	cell->hold = flags & SB_FLAG_HOLD ? sb_hold_before_end(window, sb_unzigzag(sb_read_number(&in))) : SB_TIME_MAX;
+	cell->hold = flags & SB_FLAG_HOLD ? sb_hold_before_end(window, sb_unzigzag(sb_read_number(&in)))
+	                                  : SB_TIME_MAX;
 	sb_read_trigger(strategy, &cell->trigger, &in);
 	*data = in.at;
 }

@@ -1,7 +1,8 @@
 /*
  * sb_hold.c: holds on the output watermark, and the timestamp of a pane, which comes out of them.
  *
- * STATE. SbCell.hold is the element hold, SB_CELL_GC_HOLD the one at gc_time. Both are cleared when a pane fires.
+ * STATE. SbCell.hold is the element hold, SB_CELL_GC_HOLD the one at gc_time. Both are cleared when
+ * a pane fires.
  */
 #include "postgres.h"
 #include "engine/sb_hold.h"
@@ -32,7 +33,10 @@ sb_hold_add_gc(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell)
 		cell->flags |= SB_CELL_GC_HOLD;
 }
 
-/* A hold where the output watermark has been already, or for a window that has ended, could hold nothing. */
+/*
+ * A hold where the output watermark has been already, or for a window that has ended, could hold
+ * nothing.
+ */
 void
 sb_hold_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
 {
@@ -55,7 +59,8 @@ sb_hold_release(const SbStrategy *strategy, SbCell *cell)
 }
 
 void
-sb_hold_merge(const SbStrategy *strategy, const SbClocks *clocks, SbCell *into, SbCell *const *from, int n)
+sb_hold_merge(const SbStrategy *strategy, const SbClocks *clocks, SbCell *into, SbCell *const *from,
+              int n)
 {
 	TimestampTz hold = SB_TIME_MAX;
 	uint8 flags = 0;

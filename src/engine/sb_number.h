@@ -1,5 +1,6 @@
 /*
- * sb_number.h: numbers in stored bytes: base-128 varints, least significant group first, and zigzag for those with a sign.
+ * sb_number.h: numbers in stored bytes: base-128 varints, least significant group first, and zigzag
+ * for those with a sign.
  */
 #ifndef SB_NUMBER_H
 #define SB_NUMBER_H

@@ -1,7 +1,8 @@
 /*
  * sb_pane.c: a pane's timing and numbers, and whether it is emitted.
  *
- * RULES. For each window EARLY* ON_TIME? LATE*, numbered without gaps: a pane that is not emitted does not count.
+ * RULES. For each window EARLY* ON_TIME? LATE*, numbered without gaps: a pane that is not emitted
+ * does not count.
  */
 #include "postgres.h"
 #include "engine/sb_pane.h"
@@ -9,7 +10,10 @@
 static SbPaneTiming
 sb_pane_timing(const SbClocks *clocks, const SbCell *cell)
 {
-	/* Downstream the pane is late if the output watermark has passed all timestamps that it could have. */
+	/*
+	 * Downstream the pane is late if the output watermark has passed all timestamps that it could
+	 * have.
+	 */
 	bool late_downstream = clocks->output_watermark > sb_window_max_timestamp(cell->window);
 	bool only_early_so_far = cell->last_ns_index < 0;
 

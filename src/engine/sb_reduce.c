@@ -1,8 +1,10 @@
 /*
- * sb_reduce.c: the life of a cell: elements come, panes go, windows merge, and in the end all is collected.
+ * sb_reduce.c: the life of a cell: elements come, panes go, windows merge, and in the end all is
+ * collected.
  *
- * STATE. A cell is open, then closed (its trigger has finished; only the finished bits count from there on), then collected.
- * Either step may be left out. Panes are emitted, and cells closed, in sb_reduce_emit() alone.
+ * STATE. A cell is open, then closed (its trigger has finished; only the finished bits count from
+ * there on), then collected. Either step may be left out. Panes are emitted, and cells closed, in
+ * sb_reduce_emit() alone.
  */
 #include "postgres.h"
 #include "engine/sb_cell.h"
@@ -40,14 +42,16 @@ sb_reduce_closed(const SbCell *cell)
 }
 
 void
-sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
+sb_reduce_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell,
+              TimestampTz timestamp)
 {
 	Assert(!sb_reduce_expired(strategy, clocks, cell->window));
 	sb_reduce_move(strategy, clocks, cell, timestamp);
 }
 
 void
-sb_reduce_move(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
+sb_reduce_move(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell,
+               TimestampTz timestamp)
 {
 	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 
@@ -68,11 +72,12 @@ sb_reduce_close(const SbTriggerRun *run, SbCell *cell)
 }
 
 /*
- * The pane is over: describes it in *pane and starts the next one. True: it is to be emitted. `collecting`: the window has
- * expired; this is its last pane, and the trigger is not asked.
+ * The pane is over: describes it in *pane and starts the next one. True: it is to be emitted.
+ * `collecting`: the window has expired; this is its last pane, and the trigger is not asked.
  */
 static bool
-sb_reduce_emit(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, bool collecting, SbPane *pane)
+sb_reduce_emit(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, bool collecting,
+               SbPane *pane)
 {
 	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 	bool emitted;
@@ -113,7 +118,8 @@ sb_reduce_wants_pane(const SbStrategy *strategy, const SbClocks *clocks, SbCell 
 bool
 sb_reduce_fire(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, SbPane *pane)
 {
-	return sb_reduce_wants_pane(strategy, clocks, cell) && sb_reduce_emit(strategy, clocks, cell, false, pane);
+	return sb_reduce_wants_pane(strategy, clocks, cell) &&
+	       sb_reduce_emit(strategy, clocks, cell, false, pane);
 }
 
 int
@@ -173,6 +179,9 @@ sb_reduce_merge(const SbStrategy *strategy, const SbClocks *clocks, SbCell *into
 	sb_trigger_merge(&run, 0, states, n);
 	sb_hold_merge(strategy, clocks, into, from, n);
 	pfree(states);
-	/* `finished if any was` can finish nothing at the top: a finished root is a closed cell, and those do not take part. */
+	/*
+	 * `finished if any was` can finish nothing at the top: a finished root is a closed cell, and
+	 * those do not take part.
+	 */
 	Assert(!sb_trigger_is_finished(run.state, 0));
 }

@@ -1,7 +1,8 @@
 /*
  * sb_trigger.c: the table of triggers, and what does not depend on the kind of a node.
  *
- * STATE. All of a trigger's state is in the cell's SbTriggerState, which is plain memory; a trigger itself never changes.
+ * STATE. All of a trigger's state is in the cell's SbTriggerState, which is plain memory; a trigger
+ * itself never changes.
  */
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
@@ -59,7 +60,10 @@ sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *stat
 {
 	TimestampTz earliest = SB_TIME_MAX;
 
-	/* A node that has finished, or that nobody waits for, has been cleared, and its slot says SB_TIME_MAX. */
+	/*
+	 * A node that has finished, or that nobody waits for, has been cleared, and its slot says
+	 * SB_TIME_MAX.
+	 */
 	for (int i = 0; i < trigger->nnodes; i++)
 	{
 		TimestampTz target;
@@ -74,15 +78,17 @@ sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *stat
 }
 
 /*
- * The trigger need not fire when a target passes (after_all may wait for more). Without this its timer would be due for ever.
- * A mark in the state, and not a look at the clock, since a target may pass while the server is down.
+ * The trigger need not fire when a target passes (after_all may wait for more). Without this its
+ * timer would be due for ever. A mark in the state, and not a look at the clock, since a target may
+ * pass while the server is down.
  */
 void
 sb_trigger_processing_timers_done(const SbTriggerRun *run)
 {
 	for (int i = 0; i < run->trigger->nnodes; i++)
 	{
-		if (run->trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME && *sb_trigger_slot(run, i) < run->now)
+		if (run->trigger->nodes[i].kind == SB_TRIGGER_AFTER_PROCESSING_TIME &&
+		    *sb_trigger_slot(run, i) < run->now)
 			*sb_trigger_slot(run, i) = SB_TARGET_PASSED;
 	}
 }
@@ -127,7 +133,8 @@ sb_trigger_fire_finish(const SbTriggerRun *run, int node)
 }
 
 void
-sb_trigger_merge_nothing(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
+sb_trigger_merge_nothing(const SbTriggerRun *run, int node, const SbTriggerState *const *from,
+                         int n)
 {
 }
 
@@ -200,11 +207,16 @@ sb_trigger_unsafe_reason(const SbTrigger *trigger, bool late_data)
 	SbTriggerWhen when = sb_trigger_may_finish(trigger, 0);
 
 	if (when == SB_TRIGGER_WHEN_ANY)
-		return psprintf("%s can finish before the end of the window, and rows that come after that are not counted",
-		                sb_trigger_format(trigger));
-	/* Without allowed lateness a window ends and expires at the same moment: nothing comes after its end. */
+		return psprintf(
+		    "%s can finish before the end of the window, and rows that come after that are not counted",
+		    sb_trigger_format(trigger));
+	/*
+	 * Without allowed lateness a window ends and expires at the same moment: nothing comes after
+	 * its end.
+	 */
 	if (when == SB_TRIGGER_WHEN_END && late_data)
-		return psprintf("%s finishes at the end of the window, and late rows, which allowed_lateness lets in, are not counted",
-		                sb_trigger_format(trigger));
+		return psprintf(
+		    "%s finishes at the end of the window, and late rows, which allowed_lateness lets in, are not counted",
+		    sb_trigger_format(trigger));
 	return NULL;
 }

@@ -1,5 +1,6 @@
 /*
- * sb_trigger_endless.c: the triggers without children that never finish: default, continuous, never.
+ * sb_trigger_endless.c: the triggers without children that never finish: default, continuous,
+ * never.
  */
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
@@ -19,8 +20,9 @@ const SbTriggerOps sb_trigger_default_ops = {
 };
 
 /*
- * continuous: the slot says whether an element has come since it last fired. At the end of the window it is ready without one,
- * for the ON_TIME pane; that later timers find it ready too is harmless, an empty pane is then suppressed.
+ * continuous: the slot says whether an element has come since it last fired. At the end of the
+ * window it is ready without one, for the ON_TIME pane; that later timers find it ready too is
+ * harmless, an empty pane is then suppressed.
  */
 static void
 sb_continuous_on_element(const SbTriggerRun *run, int node)

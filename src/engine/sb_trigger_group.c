@@ -17,10 +17,7 @@ sb_group_on_element(const SbTriggerRun *run, int node)
 static void
 sb_group_merge_children(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
 {
-	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node)
-	{
-		sb_trigger_merge(run, child, from, n);
-	}
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node) { sb_trigger_merge(run, child, from, n); }
 }
 
 static bool

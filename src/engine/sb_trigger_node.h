@@ -1,12 +1,14 @@
 /*
- * sb_trigger_node.h: the inside of a trigger: nodes in preorder, and the table of what each kind does.
+ * sb_trigger_node.h: the inside of a trigger: nodes in preorder, and the table of what each kind
+ * does.
  *
- * A kind is one SbTriggerOps, defined in the file of its family and listed in sb_trigger.c; its text form is a line in
- * sb_trigger_text.c. Nothing else knows kinds. Private to engine/.
+ * A kind is one SbTriggerOps, defined in the file of its family and listed in sb_trigger.c; its
+ * text form is a line in sb_trigger_text.c. Nothing else knows kinds. Private to engine/.
  *
- * RULES. A node's private state is one slot, or none. `clear` gives the slots of a subtree their initial values, `reset` also
- * takes back its finished bits. Since nodes and slots are numbered in preorder, a subtree is one range of either. A parent never
- * passes elements to, or fires, a finished child.
+ * RULES. A node's private state is one slot, or none. `clear` gives the slots of a subtree their
+ * initial values, `reset` also takes back its finished bits. Since nodes and slots are numbered in
+ * preorder, a subtree is one range of either. A parent never passes elements to, or fires, a
+ * finished child.
  */
 #ifndef SB_TRIGGER_NODE_H
 #define SB_TRIGGER_NODE_H
@@ -33,11 +35,13 @@ typedef enum SbTriggerKind
 typedef struct SbTriggerNode
 {
 	uint8 kind; /* SbTriggerKind */
-	uint8 end;  /* the node after the last one of this subtree; the first child, if any, is the next node */
-	int8 slot;  /* -1: none */
+	/* the node after the last one of this subtree; the first child, if any, is the next node */
+	uint8 end;
+	int8 slot; /* -1: none */
 	bool has_early;
 	bool has_late;
-	int64 arg;      /* after_count: how many; after_processing_time: the delay in microseconds; else 0 */
+	/* after_count: how many; after_processing_time: the delay in microseconds; else 0 */
+	int64 arg;
 	int64 align_us; /* after_processing_time: 0: not aligned; else 0 */
 } SbTriggerNode;
 
@@ -73,7 +77,10 @@ typedef struct SbTriggerOps
 	bool (*ready)(const SbTriggerRun *run, int node);
 	/* Precondition: ready. */
 	void (*fire)(const SbTriggerRun *run, int node);
-	/* run->state is that of the merged window, in this subtree still initial; end_reached is that of the merged window. */
+	/*
+	 * run->state is that of the merged window, in this subtree still initial; end_reached is that
+	 * of the merged window.
+	 */
 	void (*merge)(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n);
 	SbTriggerWhen (*may_be_ready)(const SbTrigger *trigger, int node);
 	SbTriggerWhen (*may_finish)(const SbTrigger *trigger, int node);
@@ -95,7 +102,7 @@ extern const SbTriggerOps sb_trigger_repeatedly_ops;
 extern const SbTriggerOps *const sb_trigger_ops[];
 
 /* Loops over the direct children of a node. */
-#define SB_TRIGGER_FOREACH_CHILD(child, trigger, node)                     \
+#define SB_TRIGGER_FOREACH_CHILD(child, trigger, node) \
 	for (int child = (node) + 1; child < (int) (trigger)->nodes[node].end; \
 	     child = (trigger)->nodes[child].end)
 
@@ -168,9 +175,16 @@ extern void sb_trigger_state_init(const SbTrigger *trigger, SbTriggerState *stat
 extern void sb_trigger_clear(const SbTriggerRun *run, int node);
 /* Lets the subtree start over. */
 extern void sb_trigger_reset(const SbTriggerRun *run, int node);
-/* The earliest processing time at which a node wants to be asked again (strictly later), or SB_TIME_MAX. */
-extern TimestampTz sb_trigger_processing_timer(const SbTrigger *trigger, const SbTriggerState *state);
-/* Makes timers that are due no longer wanted: the nodes have been asked, and keep in mind that their time has passed. */
+/*
+ * The earliest processing time at which a node wants to be asked again (strictly later), or
+ * SB_TIME_MAX.
+ */
+extern TimestampTz sb_trigger_processing_timer(const SbTrigger *trigger,
+                                               const SbTriggerState *state);
+/*
+ * Makes timers that are due no longer wanted: the nodes have been asked, and keep in mind that
+ * their time has passed.
+ */
 extern void sb_trigger_processing_timers_done(const SbTriggerRun *run);
 
 /* A target time that has passed, and whose timer has fired. It is earlier than all others. */
@@ -179,7 +193,8 @@ extern void sb_trigger_processing_timers_done(const SbTriggerRun *run);
 /* Answers that several kinds share. */
 extern void sb_trigger_fire_nothing(const SbTriggerRun *run, int node);
 extern void sb_trigger_fire_finish(const SbTriggerRun *run, int node);
-extern void sb_trigger_merge_nothing(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n);
+extern void sb_trigger_merge_nothing(const SbTriggerRun *run, int node,
+                                     const SbTriggerState *const *from, int n);
 extern bool sb_trigger_any_child_finished(const SbTriggerRun *run, int node);
 extern bool sb_trigger_all_children_finished(const SbTriggerRun *run, int node);
 extern bool sb_trigger_finished_in_any(const SbTriggerState *const *from, int n, int node);

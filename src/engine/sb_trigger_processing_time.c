@@ -1,8 +1,10 @@
 /*
- * sb_trigger_processing_time.c: after_processing_time(delay, align). The slot is the target, SB_TIME_MAX while there is none.
+ * sb_trigger_processing_time.c: after_processing_time(delay, align). The slot is the target,
+ * SB_TIME_MAX while there is none.
  *
- * The target is the processing time of the first element plus the delay, moved up to the next multiple of `align` (counted from
- * 2000-01-01 00:00 UTC, PostgreSQL's epoch) where one is given. A target that is a multiple already stays.
+ * The target is the processing time of the first element plus the delay, moved up to the next
+ * multiple of `align` (counted from 2000-01-01 00:00 UTC, PostgreSQL's epoch) where one is given. A
+ * target that is a multiple already stays.
  */
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
@@ -22,7 +24,10 @@ sb_processing_time_target(const SbTriggerNode *node, TimestampTz now)
 	past = target % node->align_us;
 	if (past == 0)
 		return target;
-	/* C's remainder has the sign of the dividend: before the epoch the next multiple is towards zero. */
+	/*
+	 * C's remainder has the sign of the dividend: before the epoch the next multiple is towards
+	 * zero.
+	 */
 	return past > 0 ? target - past + node->align_us : target - past;
 }
 
@@ -43,7 +48,8 @@ sb_processing_time_ready(const SbTriggerRun *run, int node)
 
 /* A finished one has no target. If it has finished everywhere, it need not wait again. */
 static void
-sb_processing_time_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
+sb_processing_time_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from,
+                         int n)
 {
 	int slot = run->trigger->nodes[node].slot;
 

@@ -1,12 +1,15 @@
 /*
- * sb_trigger_sequence.c: triggers that say how long, or in what order, others run: after_each, or_finally, repeatedly.
+ * sb_trigger_sequence.c: triggers that say how long, or in what order, others run: after_each,
+ * or_finally, repeatedly.
  */
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
 
 /* ---- after_each ---- */
 
-/* The first child that has not finished. Precondition: the node has not finished, so there is one. */
+/*
+ * The first child that has not finished. Precondition: the node has not finished, so there is one.
+ */
 static int
 sb_after_each_current(const SbTriggerRun *run, int node)
 {
@@ -38,7 +41,9 @@ sb_after_each_fire(const SbTriggerRun *run, int node)
 		sb_trigger_finish(run, node);
 }
 
-/* What comes after the first child that is unfinished in the merged window has not started there. */
+/*
+ * What comes after the first child that is unfinished in the merged window has not started there.
+ */
 static void
 sb_after_each_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
 {
@@ -96,7 +101,8 @@ sb_or_finally_on_element(const SbTriggerRun *run, int node)
 static bool
 sb_or_finally_ready(const SbTriggerRun *run, int node)
 {
-	return sb_trigger_ready(run, node + 1) || sb_trigger_ready(run, sb_or_finally_until(run->trigger, node));
+	return sb_trigger_ready(run, node + 1) ||
+	       sb_trigger_ready(run, sb_or_finally_until(run->trigger, node));
 }
 
 static void

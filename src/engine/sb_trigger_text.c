@@ -1,14 +1,16 @@
 /*
  * sb_trigger_text.c: the text form of a trigger.
  *
- *     trigger  := name [ "(" [ argument { "," argument } ] ")" ]
- *     argument := trigger | number | string | name "=>" (trigger | string)
+ *     trigger  := name [ "(" [ argument { "," argument } ] ")" ] argument := trigger | number |
+ *     string | name "=>" (trigger | string)
  *
- * What arguments a trigger takes is said in the table of forms; a new trigger is a line there. Names and keywords may be written
- * in either case, strings are quoted as in SQL. Format writes one text for equal triggers: parentheses always, one space after a
- * comma, delays in the largest unit that divides them.
+ * What arguments a trigger takes is said in the table of forms; a new trigger is a line there.
+ * Names and keywords may be written in either case, strings are quoted as in SQL. Format writes one
+ * text for equal triggers: parentheses always, one space after a comma, delays in the largest unit
+ * that divides them.
  *
- * This is the one file of the engine that needs more of PostgreSQL: its interval syntax, and character positions.
+ * This is the one file of the engine that needs more of PostgreSQL: its interval syntax, and
+ * character positions.
  */
 #include "postgres.h"
 #include "common/int.h"
@@ -34,7 +36,10 @@ typedef struct SbForm
 {
 	const char *name;
 	SbTriggerKind kind;
-	/* After "(": reads the arguments and ")". NULL: there are none, and the parentheses may be left out. */
+	/*
+	 * After "(": reads the arguments and ")". NULL: there are none, and the parentheses may be left
+	 * out.
+	 */
 	void (*parse)(SbParser *in, int node);
 	void (*format)(StringInfo out, const SbTrigger *trigger, int node);
 } SbForm;
@@ -60,7 +65,8 @@ static const SbForm sb_forms[] = {
     {"never", SB_TRIGGER_NEVER, NULL, sb_format_nothing},
     {"after_watermark", SB_TRIGGER_AFTER_WATERMARK, sb_parse_watermark, sb_format_nothing},
     {"after_watermark", SB_TRIGGER_EARLY_LATE, sb_parse_watermark, sb_format_watermark},
-    {"after_processing_time", SB_TRIGGER_AFTER_PROCESSING_TIME, sb_parse_processing_time, sb_format_processing_time},
+    {"after_processing_time", SB_TRIGGER_AFTER_PROCESSING_TIME, sb_parse_processing_time,
+     sb_format_processing_time},
     {"after_count", SB_TRIGGER_AFTER_COUNT, sb_parse_count, sb_format_count},
     {"after_any", SB_TRIGGER_AFTER_ANY, sb_parse_list, sb_format_list},
     {"after_all", SB_TRIGGER_AFTER_ALL, sb_parse_list, sb_format_list},
@@ -69,9 +75,9 @@ static const SbForm sb_forms[] = {
     {"repeatedly", SB_TRIGGER_REPEATEDLY, sb_parse_one, sb_format_list},
 };
 
-#define SB_HINT_TRIGGERS                                                                                  \
+#define SB_HINT_TRIGGERS \
 	"Triggers are continuous(), default_trigger(), never(), after_watermark(early => ..., late => ...), " \
-	"after_count(100), after_processing_time('5 s', align => '1 min'), after_any(...), after_all(...), "  \
+	"after_count(100), after_processing_time('5 s', align => '1 min'), after_any(...), after_all(...), " \
 	"after_each(...), or_finally(main, until), repeatedly(...)."
 
 /* ---- errors ---- */
@@ -101,11 +107,9 @@ sb_found(const SbParser *in, const char *at)
 static _Noreturn void
 sb_parse_fail(const SbParser *in, const char *at, const char *problem, const char *hint)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-	         errmsg("invalid trigger: %s at position %d", problem, sb_position(in, at)),
-	         errdetail_internal("%s", sb_found(in, at)),
-	         errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+	                errmsg("invalid trigger: %s at position %d", problem, sb_position(in, at)),
+	                errdetail_internal("%s", sb_found(in, at)), errhint("%s", hint)));
 }
 
 /* ---- words ---- */
@@ -146,7 +150,8 @@ sb_read_name(SbParser *in, char name[SB_NAME_MAX])
 
 	sb_skip_space(in);
 	begin = in->at;
-	while (isalpha((unsigned char) *in->at) || *in->at == '_' || (in->at > begin && isdigit((unsigned char) *in->at)))
+	while (isalpha((unsigned char) *in->at) || *in->at == '_' ||
+	       (in->at > begin && isdigit((unsigned char) *in->at)))
 	{
 		/* what does not fit is not one of our names */
 		if (len < SB_NAME_MAX - 1)
@@ -167,18 +172,22 @@ sb_read_count(SbParser *in)
 	begin = in->at;
 	while (isdigit((unsigned char) *in->at))
 	{
-		if (pg_mul_s64_overflow(value, 10, &value) || pg_add_s64_overflow(value, *in->at - '0', &value))
-			sb_parse_fail(in, begin, "the count is too large", "A count is at most 9223372036854775807.");
+		if (pg_mul_s64_overflow(value, 10, &value) ||
+		    pg_add_s64_overflow(value, *in->at - '0', &value))
+			sb_parse_fail(in, begin, "the count is too large",
+			              "A count is at most 9223372036854775807.");
 		in->at++;
 	}
 	if (value <= 0)
-		sb_parse_fail(in, begin, "expected a positive whole number", "Write for example after_count(100).");
+		sb_parse_fail(in, begin, "expected a positive whole number",
+		              "Write for example after_count(100).");
 	return value;
 }
 
 /* ---- intervals ---- */
 
-#define SB_HINT_INTERVAL "Write a positive length of time in quotes, for example after_processing_time('5 s')."
+#define SB_HINT_INTERVAL \
+	"Write a positive length of time in quotes, for example after_processing_time('5 s')."
 
 typedef struct SbIntervalContext
 {
@@ -192,7 +201,8 @@ sb_interval_error_context(void *arg)
 {
 	const SbIntervalContext *context = arg;
 
-	errcontext("trigger \"%s\", position %d", context->in->text, sb_position(context->in, context->at));
+	errcontext("trigger \"%s\", position %d", context->in->text,
+	           sb_position(context->in, context->at));
 }
 
 /* A quoted string, palloc'd. */
@@ -222,8 +232,10 @@ sb_interval_us(const SbParser *in, const char *at, const Interval *interval)
 	int64 us;
 
 	if (interval->month != 0)
-		sb_parse_fail(in, at, "months and years have no fixed length: they cannot be used", SB_HINT_INTERVAL);
-	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) || pg_add_s64_overflow(us, interval->time, &us))
+		sb_parse_fail(in, at, "months and years have no fixed length: they cannot be used",
+		              SB_HINT_INTERVAL);
+	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
+	    pg_add_s64_overflow(us, interval->time, &us))
 		sb_parse_fail(in, at, "the interval is too long", SB_HINT_INTERVAL);
 	if (us <= 0)
 		sb_parse_fail(in, at, "expected an interval greater than zero", SB_HINT_INTERVAL);
@@ -234,8 +246,9 @@ static int64
 sb_read_interval(SbParser *in)
 {
 	SbIntervalContext context = {.in = in};
-	ErrorContextCallback callback = {
-	    .previous = error_context_stack, .callback = sb_interval_error_context, .arg = &context};
+	ErrorContextCallback callback = {.previous = error_context_stack,
+	                                 .callback = sb_interval_error_context,
+	                                 .arg = &context};
 	char *string;
 	Datum interval;
 
@@ -243,7 +256,8 @@ sb_read_interval(SbParser *in)
 	context.at = in->at;
 	string = sb_read_string(in);
 	error_context_stack = &callback;
-	interval = DirectFunctionCall3(interval_in, CStringGetDatum(string), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	interval = DirectFunctionCall3(interval_in, CStringGetDatum(string),
+	                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	error_context_stack = callback.previous;
 	return sb_interval_us(in, context.at, DatumGetIntervalP(interval));
 }
@@ -309,7 +323,8 @@ sb_parse_list(SbParser *in, int node)
 static void
 sb_parse_early_late(SbParser *in, int node)
 {
-	static const char *const hint = "Write for example after_watermark(early => after_count(100), late => after_count(1)).";
+	static const char *const hint =
+	    "Write for example after_watermark(early => after_count(100), late => after_count(1)).";
 	char name[SB_NAME_MAX];
 	const char *begin = sb_read_name(in, name);
 	bool is_early = strcmp(name, "early") == 0;
@@ -325,8 +340,8 @@ sb_parse_early_late(SbParser *in, int node)
 }
 
 /*
- * Exchanges the two children of a node, which are the last nodes so far. Their `end` and `slot` numbers move with them: each
- * subtree's nodes and slots are one range.
+ * Exchanges the two children of a node, which are the last nodes so far. Their `end` and `slot`
+ * numbers move with them: each subtree's nodes and slots are one range.
  */
 static void
 sb_swap_children(SbParser *in, int node)
@@ -414,7 +429,8 @@ sb_parse_trigger(SbParser *in)
 	int node;
 
 	if (form == NULL)
-		sb_parse_fail(in, begin ? begin : in->at, begin ? "unknown trigger" : "expected a trigger", SB_HINT_TRIGGERS);
+		sb_parse_fail(in, begin ? begin : in->at, begin ? "unknown trigger" : "expected a trigger",
+		              SB_HINT_TRIGGERS);
 	node = sb_add_node(in, begin, form->kind);
 	if (form->parse)
 		form->parse(in, node);
@@ -475,8 +491,8 @@ sb_format_interval(StringInfo out, int64 us)
 	{
 		int64 us;
 		const char *name;
-	} units[] = {
-	    {USECS_PER_DAY, "d"}, {USECS_PER_HOUR, "h"}, {USECS_PER_MINUTE, "min"}, {USECS_PER_SEC, "s"}, {1000, "ms"}, {1, "us"}};
+	} units[] = {{USECS_PER_DAY, "d"}, {USECS_PER_HOUR, "h"}, {USECS_PER_MINUTE, "min"},
+	             {USECS_PER_SEC, "s"}, {1000, "ms"},          {1, "us"}};
 	int i = 0;
 
 	while (us % units[i].us != 0)

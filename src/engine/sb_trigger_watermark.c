@@ -10,9 +10,13 @@ sb_after_watermark_ready(const SbTriggerRun *run, int node)
 	return run->end_reached;
 }
 
-/* It is done for good only if it was everywhere and the merged window, which may end later, has ended too. */
+/*
+ * It is done for good only if it was everywhere and the merged window, which may end later, has
+ * ended too.
+ */
 static void
-sb_after_watermark_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
+sb_after_watermark_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from,
+                         int n)
 {
 	if (run->end_reached && sb_trigger_finished_in_all(from, n, node))
 		sb_trigger_finish(run, node);
@@ -27,8 +31,9 @@ const SbTriggerOps sb_trigger_after_watermark_ops = {
 };
 
 /*
- * after_watermark(early => E, late => L). The slot holds the phase. E is reset when the phase changes, and L is untouched until
- * then, so that a merge which goes back to the early phase adds nothing stale to E.
+ * after_watermark(early => E, late => L). The slot holds the phase. E is reset when the phase
+ * changes, and L is untouched until then, so that a merge which goes back to the early phase adds
+ * nothing stale to E.
  */
 #define SB_PHASE_EARLY 0
 #define SB_PHASE_LATE 1
@@ -103,8 +108,8 @@ sb_early_late_fire(const SbTriggerRun *run, int node)
 }
 
 /*
- * If a window that takes part was still early, so is the merged one, even if it has ended: what was pending there has not had
- * its ON_TIME pane.
+ * If a window that takes part was still early, so is the merged one, even if it has ended: what was
+ * pending there has not had its ON_TIME pane.
  */
 static void
 sb_early_late_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)

@@ -1,8 +1,8 @@
 /*
  * sb_watermark.c: the output watermark.
  *
- * SEMANTICS 1.5 also names the earliest pending event-time timer as a bound. After all due timers have fired it is not below
- * the input watermark, so it needs no argument here.
+ * SEMANTICS 1.5 also names the earliest pending event-time timer as a bound. After all due timers
+ * have fired it is not below the input watermark, so it needs no argument here.
  */
 #include "postgres.h"
 #include "engine/sb_reduce.h"

@@ -1,5 +1,6 @@
 /*
- * sb_window.c: merging of windows. Assignment of the built-in window functions is with their arguments, in query/.
+ * sb_window.c: merging of windows. Assignment of the built-in window functions is with their
+ * arguments, in query/.
  */
 #include "postgres.h"
 #include "engine/sb_reduce.h"

@@ -1,7 +1,8 @@
 /*
  * sb_window.h: windows, and the pure part of window assignment.
  *
- * A window is [start, end) in int64 microseconds (TimestampTz). MIN and MAX are the watermark's infinities.
+ * A window is [start, end) in int64 microseconds (TimestampTz). MIN and MAX are the watermark's
+ * infinities.
  */
 #ifndef SB_WINDOW_H
 #define SB_WINDOW_H
@@ -29,7 +30,10 @@ typedef enum SbWindowKind
 	SB_WINDOW_CUSTOM
 } SbWindowKind;
 
-/* The last instant that belongs to the window. End of window is reached when the watermark is strictly greater. */
+/*
+ * The last instant that belongs to the window. End of window is reached when the watermark is
+ * strictly greater.
+ */
 static inline TimestampTz
 sb_window_max_timestamp(SbWindow window)
 {

@@ -1,8 +1,8 @@
 /*
  * sb_window_assign.c: which fixed-length windows an instant belongs to.
  *
- * No sum or difference below is formed before it is known to fit: instants near both ends of int64 are ordinary input here,
- * because a window's size is not bounded by anything.
+ * No sum or difference below is formed before it is known to fit: instants near both ends of int64
+ * are ordinary input here, because a window's size is not bounded by anything.
  */
 #include "postgres.h"
 
@@ -26,7 +26,10 @@ since_grid(TimestampTz timestamp, int64 length, int64 origin)
 	return rest < 0 ? rest + length : rest;
 }
 
-/* *start = the last instant <= timestamp that is a whole number of lengths from the origin. False: it lies below int64. */
+/*
+ * *start = the last instant <= timestamp that is a whole number of lengths from the origin. False:
+ * it lies below int64.
+ */
 static bool
 window_floor(TimestampTz timestamp, int64 length_us, int64 origin, TimestampTz *start)
 {
@@ -83,7 +86,8 @@ sb_window_hop(TimestampTz timestamp, int64 size_us, int64 slide_us, int64 origin
 }
 
 int
-sb_window_cumulate(TimestampTz timestamp, int64 size_us, int64 step_us, int64 origin, SbWindow *windows)
+sb_window_cumulate(TimestampTz timestamp, int64 size_us, int64 step_us, int64 origin,
+                   SbWindow *windows)
 {
 	SbWindow whole;
 	int64 first;

@@ -1,12 +1,13 @@
 /*
  * sb_backfill.c: windows are computed anew; see sb_backfill.h.
  *
- * WHAT FIRES. Nothing while the rows come: a pane in the middle could finish a window. Then each cell gets a timer that is due, so its
- * trigger decides; but a window that had a row in the result has one again at once. Windows past gc_time have their last pane then and
- * are collected. Where there is no watermark yet no window can be finished by it, and panes go as in any bundle.
+ * WHAT FIRES. Nothing while the rows come: a pane in the middle could finish a window. Then each
+ * cell gets a timer that is due, so its trigger decides; but a window that had a row in the result
+ * has one again at once. Windows past gc_time have their last pane then and are collected. Where
+ * there is no watermark yet no window can be finished by it, and panes go as in any bundle.
  *
- * MEMORY. The pipeline's budget, as for any bundle: cells that do not fit are written, leave, and come back with their timers. The
- * windows that had rows are kept for the time of the step.
+ * MEMORY. The pipeline's budget, as for any bundle: cells that do not fit are written, leave, and
+ * come back with their timers. The windows that had rows are kept for the time of the step.
  */
 #include "postgres.h"
 
@@ -34,7 +35,10 @@
 
 /* Rows read at a time. */
 #define SB_BACKFILL_ROWS 8192
-/* A snapshot that sees all that the stream has gone past is waited for so long before the stream goes on without it. */
+/*
+ * A snapshot that sees all that the stream has gone past is waited for so long before the stream
+ * goes on without it.
+ */
 #define SB_BACKFILL_SNAPSHOT_MS 100
 
 /* ---- the cut of the last step ---- */
@@ -44,7 +48,8 @@ backfill_column_time(int column)
 {
 	bool isnull;
 
-	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
+	return DatumGetTimestampTz(
+	    SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
 }
 
 /* What a step has left behind: all windows of its range have what its snapshot has seen. */
@@ -79,7 +84,9 @@ backfilled_spares(const void *gate, const SbRow *row, SbWindowRange *range)
 	return true;
 }
 
-static const SbGateKind backfilled_gate = {.name = "backfill", .leaves_out_of = backfilled_leaves_out_of, .spares = backfilled_spares};
+static const SbGateKind backfilled_gate = {.name = "backfill",
+                                           .leaves_out_of = backfilled_leaves_out_of,
+                                           .spares = backfilled_spares};
 
 /* The cut is in the pipeline's context. */
 static void
@@ -95,18 +102,24 @@ void
 sb_backfill_attach(SbPipeline *pipeline)
 {
 	Oid types[] = {INT4OID, PG_LSNOID};
-	Datum values[] = {Int32GetDatum(pipeline->row->id), LSNGetDatum(pipeline->row->progress.position)};
+	Datum values[] = {Int32GetDatum(pipeline->row->id),
+	                  LSNGetDatum(pipeline->row->progress.position)};
 
 	if (sb_sql_run("SELECT from_time, lo, hi, snapshot::pg_catalog.text, until FROM beam.cut"
 	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND until OPERATOR(pg_catalog.>) $2",
 	               lengthof(types), types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		char *snapshot = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4);
-		SbWindowRange range = {.from = backfill_column_time(1), .lo = backfill_column_time(2), .hi = backfill_column_time(3)};
+		SbWindowRange range = {.from = backfill_column_time(1),
+		                       .lo = backfill_column_time(2),
+		                       .hi = backfill_column_time(3)};
 		MemoryContext old = MemoryContextSwitchTo(pipeline->context);
 		bool isnull;
 
-		backfilled_add(pipeline, &range, sb_cut_parse(snapshot, DatumGetLSN(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull))));
+		backfilled_add(pipeline, &range,
+		               sb_cut_parse(snapshot,
+		                            DatumGetLSN(SPI_getbinval(SPI_tuptable->vals[0],
+		                                                      SPI_tuptable->tupdesc, 5, &isnull))));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -116,13 +129,17 @@ static void
 backfill_store(const SbBackfillStep *step)
 {
 	Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, PG_LSNOID};
-	Datum values[] = {
-	    Int32GetDatum(step->pipeline->row->id), TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.lo),
-	    TimestampTzGetDatum(step->range.hi), CStringGetTextDatum(sb_cut_format(step->cut)), LSNGetDatum(step->cut->end)};
+	Datum values[] = {Int32GetDatum(step->pipeline->row->id),
+	                  TimestampTzGetDatum(step->range.from),
+	                  TimestampTzGetDatum(step->range.lo),
+	                  TimestampTzGetDatum(step->range.hi),
+	                  CStringGetTextDatum(sb_cut_format(step->cut)),
+	                  LSNGetDatum(step->cut->end)};
 
-	sb_sql_run("INSERT INTO beam.cut VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot, $6) ON CONFLICT (pipeline) DO UPDATE"
-	           " SET from_time = excluded.from_time, lo = excluded.lo, hi = excluded.hi, snapshot = excluded.snapshot, until = excluded.until",
-	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
+	sb_sql_run(
+	    "INSERT INTO beam.cut VALUES ($1, $2, $3, $4, $5::pg_catalog.pg_snapshot, $6) ON CONFLICT (pipeline) DO UPDATE"
+	    " SET from_time = excluded.from_time, lo = excluded.lo, hi = excluded.hi, snapshot = excluded.snapshot, until = excluded.until",
+	    lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 bool
@@ -181,9 +198,11 @@ backfill_overlap(const void *key, const void *element)
 static bool
 backfill_showed(const SbRecompute *recompute, SbWindow window)
 {
-	const SbBackfillStep *step = (const SbBackfillStep *) ((const char *) recompute - offsetof(SbBackfillStep, recompute));
+	const SbBackfillStep *step =
+	    (const SbBackfillStep *) ((const char *) recompute - offsetof(SbBackfillStep, recompute));
 
-	return bsearch(&window, step->shown, step->nshown, sizeof(SbWindow), step->pipeline->merging ? backfill_overlap : backfill_compare) != NULL;
+	return bsearch(&window, step->shown, step->nshown, sizeof(SbWindow),
+	               step->pipeline->merging ? backfill_overlap : backfill_compare) != NULL;
 }
 
 int64
@@ -198,7 +217,10 @@ sb_backfill_window_size(SbPipeline *pipeline, TimestampTz at)
 	return size;
 }
 
-/* The least start, or the greatest end, of the windows that an element has; the time itself where it is in a gap. */
+/*
+ * The least start, or the greatest end, of the windows that an element has; the time itself where
+ * it is in a gap.
+ */
 static TimestampTz
 backfill_edge(SbPipeline *pipeline, TimestampTz at, bool end)
 {
@@ -215,7 +237,8 @@ backfill_edge(SbPipeline *pipeline, TimestampTz at, bool end)
 static char *
 backfill_event_time(const SbPipeline *pipeline)
 {
-	List *context = deparse_context_for(get_rel_name(pipeline->plan->source), pipeline->plan->source);
+	List *context =
+	    deparse_context_for(get_rel_name(pipeline->plan->source), pipeline->plan->source);
 
 	return deparse_expression((Node *) pipeline->plan->event_time, context, false, false);
 }
@@ -246,7 +269,8 @@ backfill_find_bound(SbPipeline *pipeline, bool last, TimestampTz *bound)
 	TimestampTz in_table, in_result;
 	bool any_table, any_result;
 
-	any_table = backfill_ask(what, backfill_event_time(pipeline), pipeline->plan->source, &in_table);
+	any_table =
+	    backfill_ask(what, backfill_event_time(pipeline), pipeline->plan->source, &in_table);
 	any_result = backfill_ask(what, column, pipeline->row->result, &in_result);
 	if (any_table && !last)
 		in_table = backfill_edge(pipeline, in_table, false);
@@ -287,8 +311,9 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 /* ---- a step ---- */
 
 /*
- * A snapshot that sees all that the stream has gone past, and where the two meet. Nobody may rewrite the table from before the snapshot
- * on. What reads another pipeline's result needs none of it: what is there it has taken.
+ * A snapshot that sees all that the stream has gone past, and where the two meet. Nobody may
+ * rewrite the table from before the snapshot on. What reads another pipeline's result needs none of
+ * it: what is there it has taken.
  */
 static bool
 backfill_take_snapshot(SbBackfillStep *step)
@@ -332,16 +357,24 @@ backfill_start_scan(SbBackfillStep *step)
 		sb_pipeline_as_owner(pipeline, &saved);
 		event_time = backfill_event_time(pipeline);
 		sb_bracket_leave(&saved);
-		/* an element of a window that starts in [lo, hi) is not before lo, and before the end of those that hold hi's last instant */
+		/*
+		 * an element of a window that starts in [lo, hi) is not before lo, and before the end of
+		 * those that hold hi's last instant
+		 */
 		values[0] = TimestampTzGetDatum(step->range.lo);
-		values[1] = TimestampTzGetDatum(Max(step->range.hi, backfill_edge(pipeline, step->range.hi - 1, true)));
-		query = (SbScanQuery){.condition = psprintf("(%s) OPERATOR(pg_catalog.>=) $1 AND (%s) OPERATOR(pg_catalog.<) $2", event_time, event_time),
-		                      .nargs = lengthof(types),
-		                      .types = types,
-		                      .values = values};
+		values[1] = TimestampTzGetDatum(
+		    Max(step->range.hi, backfill_edge(pipeline, step->range.hi - 1, true)));
+		query =
+		    (SbScanQuery){.condition = psprintf(
+		                      "(%s) OPERATOR(pg_catalog.>=) $1 AND (%s) OPERATOR(pg_catalog.<) $2",
+		                      event_time, event_time),
+		                  .nargs = lengthof(types),
+		                  .types = types,
+		                  .values = values};
 	}
 	/* their position, for those that fail: any that the stream has not come to */
-	step->scan = sb_scan_begin(pipeline, step->snapshot, &query, step->cut ? step->cut->end : PG_UINT64_MAX);
+	step->scan =
+	    sb_scan_begin(pipeline, step->snapshot, &query, step->cut ? step->cut->end : PG_UINT64_MAX);
 }
 
 static bool
@@ -361,9 +394,11 @@ backfill_open(SbRowSource *row_source)
 	if (pipeline->queue_pending && pipeline->upstream)
 		sb_queue_take(pipeline);
 	step->rows = 0;
-	step->recompute = (SbRecompute){.range = step->range, .feeding = true, .showed = backfill_showed};
+	step->recompute =
+	    (SbRecompute){.range = step->range, .feeding = true, .showed = backfill_showed};
 	step->nshown = sb_pipeline_clear(pipeline, &step->range, true, &step->shown);
-	step->nshown = pipeline->merging ? sb_window_merge(step->shown, step->nshown) : backfill_sort(step->shown, step->nshown);
+	step->nshown = pipeline->merging ? sb_window_merge(step->shown, step->nshown)
+	                                 : backfill_sort(step->shown, step->nshown);
 	pipeline->recompute = &step->recompute;
 	pipeline->changed = true;
 	SB_KILL_POINT("after_clear");
@@ -405,8 +440,14 @@ backfill_close(SbRowSource *row_source)
 SbRowSource
 sb_backfill_rows(SbBackfillStep *step)
 {
-	step->context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam backfill", ALLOCSET_DEFAULT_SIZES);
-	return (SbRowSource){.pipeline = step->pipeline, .asked_for = true, .arg = step, .open = backfill_open, .next = backfill_next, .close = backfill_close};
+	step->context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam backfill", ALLOCSET_DEFAULT_SIZES);
+	return (SbRowSource){.pipeline = step->pipeline,
+	                     .asked_for = true,
+	                     .arg = step,
+	                     .open = backfill_open,
+	                     .next = backfill_next,
+	                     .close = backfill_close};
 }
 
 void

@@ -1,8 +1,9 @@
 /*
  * sb_history.c: the rows that a table had before its pipeline; see sb_history.h.
  *
- * MEMORY. The history lives in a context of its own, child of the pipeline's. The regions as of the last commit (`accepted`) and those of the
- * running transaction (`now`) have a context each, so that either can be dropped whole.
+ * MEMORY. The history lives in a context of its own, child of the pipeline's. The regions as of the
+ * last commit (`accepted`) and those of the running transaction (`now`) have a context each, so
+ * that either can be dropped whole.
  */
 #include "postgres.h"
 
@@ -29,16 +30,25 @@
 
 /* Rows handed to the pipeline at a time. */
 #define SB_HISTORY_ROWS 4096
-/* Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of four at most. */
+/*
+ * Rows of the first chunk; by the time it takes the next one is larger or smaller, by a factor of
+ * four at most.
+ */
 #define SB_HISTORY_FIRST_ROWS 50000
 /* Of sessions a chunk has as many, whatever it takes. */
 #define SB_HISTORY_LEAST_ROWS 500
-/* Pages of the table that are looked into for where to cut it: one of so many, within bounds; and the part values that are kept of them. */
+/*
+ * Pages of the table that are looked into for where to cut it: one of so many, within bounds; and
+ * the part values that are kept of them.
+ */
 #define SB_HISTORY_SAMPLE_EACH 32
 #define SB_HISTORY_SAMPLE_MIN_PAGES 200
 #define SB_HISTORY_SAMPLE_MAX_PAGES 2000
 #define SB_HISTORY_SAMPLE_VALUES 20000
-/* A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled each time, up to the second. In between the pipelines have twice as long. */
+/*
+ * A snapshot that does not see all yet is waited for so long, with the pipelines standing; doubled
+ * each time, up to the second. In between the pipelines have twice as long.
+ */
 #define SB_HISTORY_AWAIT_MS 100
 #define SB_HISTORY_AWAIT_MAX_MS 1000
 /* A table that somebody has locked is looked at again after this. */
@@ -79,7 +89,10 @@ typedef struct SbChunk
 	bool closed; /* all its rows are in: it is over when that commits */
 } SbChunk;
 
-/* Part values of a few rows, from the highest down: by these the table is cut into chunks of about equal size. */
+/*
+ * Part values of a few rows, from the highest down: by these the table is cut into chunks of about
+ * equal size.
+ */
 typedef struct SbSample
 {
 	bool taken;
@@ -119,15 +132,24 @@ history_of(const SbPipeline *pipeline)
 
 /* ---- values as text ---- */
 
-/* Settings that the text of a value depends on: the text is for us alone, and is to be read again whatever the pipeline's are. */
+/*
+ * Settings that the text of a value depends on: the text is for us alone, and is to be read again
+ * whatever the pipeline's are.
+ */
 static int
 history_neutral_settings(void)
 {
-	static const char *const settings[][2] = {{"bytea_output", "hex"}, {"DateStyle", "ISO, YMD"}, {"extra_float_digits", "3"}, {"IntervalStyle", "postgres"}, {"lc_monetary", "C"}, {"TimeZone", "UTC"}};
+	static const char *const settings[][2] = {{"bytea_output", "hex"},
+	                                          {"DateStyle", "ISO, YMD"},
+	                                          {"extra_float_digits", "3"},
+	                                          {"IntervalStyle", "postgres"},
+	                                          {"lc_monetary", "C"},
+	                                          {"TimeZone", "UTC"}};
 	int level = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+		                         GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 
@@ -164,7 +186,8 @@ history_value_of_text(const SbHistory *history, const char *text)
 static SbRegions *
 history_new_regions(SbHistory *history)
 {
-	MemoryContext context = AllocSetContextCreate(history->context, "stream_beam history regions", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(history->context, "stream_beam history regions",
+	                                              ALLOCSET_SMALL_SIZES);
 	SbRegions *regions = MemoryContextAllocZero(context, sizeof(SbRegions));
 
 	regions->context = context;
@@ -211,13 +234,20 @@ history_read_regions(SbHistory *history, const SbHistoryRow *row)
 	return regions;
 }
 
-/* To its row in the catalog, after result and state: the order in which a bundle takes its locks. */
+/*
+ * To its row in the catalog, after result and state: the order in which a bundle takes its locks.
+ */
 static void
 history_write(SbPipeline *pipeline, void *gate)
 {
 	SbHistory *history = gate;
 	const SbRegions *regions = history->now;
-	SbHistoryRow row = {.pipeline = pipeline->row->id, .begun = regions->begun, .scanned = regions->scanned, .done = regions->done, .rows = regions->rows, .chunks = regions->chunks};
+	SbHistoryRow row = {.pipeline = pipeline->row->id,
+	                    .begun = regions->begun,
+	                    .scanned = regions->scanned,
+	                    .done = regions->done,
+	                    .rows = regions->rows,
+	                    .chunks = regions->chunks};
 	SbBracket saved;
 
 	if (!history->dirty)
@@ -264,7 +294,9 @@ history_region(const SbHistory *history, SbQuery *query)
 		return regions->has_upper ? SB_REGION_SETTLED : SB_REGION_LAST;
 	if (regions->has_upper && history_compare(history, value, regions->upper) >= 0)
 		return SB_REGION_SETTLED;
-	return regions->has_lower && history_compare(history, value, regions->lower) < 0 ? SB_REGION_AHEAD : SB_REGION_LAST;
+	return regions->has_lower && history_compare(history, value, regions->lower) < 0
+	           ? SB_REGION_AHEAD
+	           : SB_REGION_LAST;
 }
 
 static bool
@@ -335,8 +367,9 @@ sb_history_is_read(const SbPipeline *pipeline)
 }
 
 /*
- * So many rows have taken so long; the next chunk should take as long as it may. Of sessions most of the work comes when all rows are in, so
- * they are measured up to the commit; what that costs by itself is not to make chunks of single rows.
+ * So many rows have taken so long; the next chunk should take as long as it may. Of sessions most
+ * of the work comes when all rows are in, so they are measured up to the commit; what that costs by
+ * itself is not to make chunks of single rows.
  */
 static void
 chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
@@ -344,7 +377,8 @@ chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
 	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
 	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
 
-	history->chunk_rows = Max(pipeline->merging ? SB_HISTORY_LEAST_ROWS : 1, history->chunk_rows * Max(0.25, Min(4, factor)));
+	history->chunk_rows = Max(pipeline->merging ? SB_HISTORY_LEAST_ROWS : 1,
+	                          history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
 static bool
@@ -395,11 +429,15 @@ history_open_part(SbPipeline *pipeline, SbHistory *history)
 	Oid type = expr ? getBaseType(exprType((Node *) expr)) : InvalidOid;
 	TypeCacheEntry *entry;
 
-	/* the column is gone or is another one now: its values say nothing of those that were read by it */
+	/*
+	 * the column is gone or is another one now: its values say nothing of those that were read by
+	 * it
+	 */
 	if (type != history->type)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the column by which the history of pipeline \"%s\" is read has been dropped or changed", pipeline->row->name),
+		         errmsg("the column by which the history of pipeline \"%s\" is read has been dropped or changed",
+		                pipeline->row->name),
 		         errhint("Drop the pipeline and create it again.")));
 	if (expr == NULL)
 		return;
@@ -474,13 +512,15 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 {
 	Oid source = pipeline->plan->source;
 	double pages = Max(1, bytes / BLCKSZ);
-	double wanted = Max(SB_HISTORY_SAMPLE_MIN_PAGES, Min(SB_HISTORY_SAMPLE_MAX_PAGES, pages / SB_HISTORY_SAMPLE_EACH));
+	double wanted = Max(SB_HISTORY_SAMPLE_MIN_PAGES,
+	                    Min(SB_HISTORY_SAMPLE_MAX_PAGES, pages / SB_HISTORY_SAMPLE_EACH));
 	double page_share = Min(1, wanted / pages);
 	double row_share = Min(1, SB_HISTORY_SAMPLE_VALUES / Max(1, rows * page_share));
 
-	return psprintf("SELECT %s FROM %s TABLESAMPLE pg_catalog.system (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
-	                " ORDER BY 1 DESC",
-	                part, sb_sql_relation(source), page_share * 100, part, row_share);
+	return psprintf(
+	    "SELECT %s FROM %s TABLESAMPLE pg_catalog.system (%.6f) WHERE %s IS NOT NULL AND pg_catalog.random() OPERATOR(pg_catalog.<=) %.8f"
+	    " ORDER BY 1 DESC",
+	    part, sb_sql_relation(source), page_share * 100, part, row_share);
 }
 
 static void
@@ -492,7 +532,10 @@ history_take_sample(SbPipeline *pipeline, SbHistory *history)
 
 	sample->taken = true;
 	sb_part_estimate(pipeline->plan->source, &rows, &bytes);
-	if (SPI_execute(sample_sql(pipeline, psprintf("(%s)", sb_part_sql(pipeline->plan, history->part)), rows, bytes), true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(sample_sql(pipeline,
+	                           psprintf("(%s)", sb_part_sql(pipeline->plan, history->part)), rows,
+	                           bytes),
+	                true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look into the history of pipeline \"%s\"", pipeline->row->name);
 	old = MemoryContextSwitchTo(history->context);
 	sample->n = SPI_processed;
@@ -509,7 +552,10 @@ history_take_sample(SbPipeline *pipeline, SbHistory *history)
 	sample->rows_for = sample->n > 0 ? (double) rows / sample->n : rows;
 }
 
-/* Where the next chunk is to end, so that it has about as many rows as it should; false: at the end of the table. */
+/*
+ * Where the next chunk is to end, so that it has about as many rows as it should; false: at the end
+ * of the table.
+ */
 static bool
 chunk_choose_lower(SbPipeline *pipeline, SbHistory *history, Datum *lower)
 {
@@ -522,7 +568,8 @@ chunk_choose_lower(SbPipeline *pipeline, SbHistory *history, Datum *lower)
 		return false;
 	if (!sample->taken)
 		history_take_sample(pipeline, history);
-	while (regions->has_lower && sample->at < sample->n && history_compare(history, sample->values[sample->at], regions->lower) >= 0)
+	while (regions->has_lower && sample->at < sample->n &&
+	       history_compare(history, sample->values[sample->at], regions->lower) >= 0)
 		sample->at++;
 	skip = Max(1, rows / Max(sample->rows_for, 1e-9));
 	if (sample->at + skip >= sample->n)
@@ -550,13 +597,15 @@ chunk_query(SbPipeline *pipeline, SbHistory *history)
 	if (regions->has_lower)
 	{
 		values[query.nargs++] = regions->lower;
-		appendStringInfo(&condition, "(%s) %s $%d", part, sb_part_operator_sql(history->type, BTLessStrategyNumber), query.nargs);
+		appendStringInfo(&condition, "(%s) %s $%d", part,
+		                 sb_part_operator_sql(history->type, BTLessStrategyNumber), query.nargs);
 	}
 	if (chunk->has_lower)
 	{
 		values[query.nargs++] = chunk->lower;
 		appendStringInfo(&condition, "%s((%s) %s $%d", regions->has_lower ? " AND " : "", part,
-		                 sb_part_operator_sql(history->type, BTGreaterEqualStrategyNumber), query.nargs);
+		                 sb_part_operator_sql(history->type, BTGreaterEqualStrategyNumber),
+		                 query.nargs);
 		/* nulls are in the first chunk */
 		appendStringInfo(&condition, regions->has_lower ? ")" : " OR (%s) IS NULL)", part);
 	}
@@ -603,7 +652,8 @@ chunk_open(SbRowSource *row_source)
 	chunk->snapshot = sb_unseen_await_snapshot(history->unseen, history->await_ms);
 	if (chunk->snapshot == NULL)
 	{
-		history->next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), history->await_ms * 2);
+		history->next_at =
+		    TimestampTzPlusMilliseconds(GetCurrentTimestamp(), history->await_ms * 2);
 		history->await_ms = Min(history->await_ms * 2, SB_HISTORY_AWAIT_MAX_MS);
 		return false;
 	}
@@ -647,7 +697,8 @@ chunk_close(SbRowSource *row_source)
 	if (chunk->has_lower)
 		regions->lower = datumCopy(chunk->lower, history->typbyval, history->typlen);
 	regions->cut = palloc(offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
-	memcpy(regions->cut, chunk->cut, offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
+	memcpy(regions->cut, chunk->cut,
+	       offsetof(SbCut, xip) + sizeof(TransactionId) * chunk->cut->nxip);
 	regions->rows = before->rows + chunk->rows;
 	regions->chunks = before->chunks + 1;
 	MemoryContextSwitchTo(old);
@@ -659,11 +710,15 @@ chunk_close(SbRowSource *row_source)
 	if (!pipeline->merging)
 		chunk_adapt(pipeline, history);
 	if (sb_guc_history_rate > 0)
-		history->next_at = TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
+		history->next_at =
+		    TimestampTzPlusMilliseconds(chunk->started, chunk->rows * 1000 / sb_guc_history_rate);
 }
 
 SbRowSource
 sb_history_rows(SbPipeline *pipeline)
 {
-	return (SbRowSource){.pipeline = pipeline, .open = chunk_open, .next = chunk_next, .close = chunk_close};
+	return (SbRowSource){.pipeline = pipeline,
+	                     .open = chunk_open,
+	                     .next = chunk_next,
+	                     .close = chunk_close};
 }

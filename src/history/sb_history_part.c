@@ -42,7 +42,9 @@ sb_part_sql(const SbPlan *plan, AttrNumber part)
 {
 	if (part != SB_PART_EVENT_TIME)
 		return pstrdup(quote_identifier(get_attname(plan->source, part, false)));
-	return deparse_expression((Node *) plan->event_time, deparse_context_for(get_rel_name(plan->source), plan->source), false, false);
+	return deparse_expression((Node *) plan->event_time,
+	                          deparse_context_for(get_rel_name(plan->source), plan->source), false,
+	                          false);
 }
 
 char *
@@ -58,7 +60,8 @@ sb_part_operator_sql(Oid type, int strategy)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "type %u has no order", type);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
-	sql = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+	sql = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+	               NameStr(form->oprname));
 	ReleaseSysCache(tuple);
 	return sql;
 }
@@ -91,8 +94,9 @@ part_index_is_fit(Relation index, Expr *expr)
 	Oid type = getBaseType(exprType((Node *) expr));
 	Oid opclass;
 
-	if ((method != BTREE_AM_OID && method != BRIN_AM_OID) || !index->rd_index->indisvalid || RelationGetIndexPredicate(index) != NIL ||
-	    !part_is_first(index, expr) || !OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)))
+	if ((method != BTREE_AM_OID && method != BRIN_AM_OID) || !index->rd_index->indisvalid ||
+	    RelationGetIndexPredicate(index) != NIL || !part_is_first(index, expr) ||
+	    !OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)))
 		return false;
 	opclass = GetDefaultOpClass(type, method);
 	return OidIsValid(opclass) && index->rd_opfamily[0] == get_opclass_family(opclass) &&
@@ -118,7 +122,10 @@ sb_part_is_indexed(const SbPlan *plan, AttrNumber part)
 	return indexed;
 }
 
-/* The first columns of the indexes, that of the replica identity (usually the primary key) before all. */
+/*
+ * The first columns of the indexes, that of the replica identity (usually the primary key) before
+ * all.
+ */
 static List *
 part_columns(Relation rel)
 {
@@ -134,13 +141,17 @@ part_columns(Relation rel)
 		AttrNumber attno = index->rd_index->indkey.values[0];
 
 		if (attno > 0)
-			columns = lfirst_oid(lc) == identity ? lcons_int(attno, columns) : lappend_int(columns, attno);
+			columns = lfirst_oid(lc) == identity ? lcons_int(attno, columns)
+			                                     : lappend_int(columns, attno);
 		index_close(index, AccessShareLock);
 	}
 	return columns;
 }
 
-/* Columns to try when the event time itself has no index: first one that it is made of alone, such as a timestamp without time zone. */
+/*
+ * Columns to try when the event time itself has no index: first one that it is made of alone, such
+ * as a timestamp without time zone.
+ */
 static List *
 part_candidates(const SbPlan *plan, bool retractable)
 {
@@ -154,7 +165,9 @@ part_candidates(const SbPlan *plan, bool retractable)
 		columns = lcons_int(linitial_node(Var, vars)->varattno, columns);
 	foreach (lc, columns)
 	{
-		if (!retractable || sb_partition_all_old_have(plan->source, get_attname(plan->source, lfirst_int(lc), false)))
+		if (!retractable ||
+		    sb_partition_all_old_have(plan->source,
+		                              get_attname(plan->source, lfirst_int(lc), false)))
 			result = lappend_int(result, lfirst_int(lc));
 	}
 	table_close(rel, AccessShareLock);

@@ -1,8 +1,9 @@
 /*
  * sb_history_part.h: what the rows of a table are cut into chunks by.
  *
- * The part value of a row has to be known for each side of each change of the stream, so it is the event time, or a column that old
- * tuples have; and rows have to be found by it, so there is an index over it.
+ * The part value of a row has to be known for each side of each change of the stream, so it is the
+ * event time, or a column that old tuples have; and rows have to be found by it, so there is an
+ * index over it.
  */
 #ifndef SB_HISTORY_PART_H
 #define SB_HISTORY_PART_H
@@ -12,7 +13,10 @@
 #include "catalog/sb_history_row.h"
 #include "query/sb_plan.h"
 
-/* The best part for a source, SB_PART_NONE: there is no index that fits. An event time before any other column. */
+/*
+ * The best part for a source, SB_PART_NONE: there is no index that fits. An event time before any
+ * other column.
+ */
 extern AttrNumber sb_part_choose(const SbPlan *plan, bool retractable);
 /* Is there an index now by which rows are found in ranges of the part value? */
 extern bool sb_part_is_indexed(const SbPlan *plan, AttrNumber part);

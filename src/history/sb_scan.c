@@ -1,11 +1,12 @@
 /*
  * sb_scan.c: rows of a pipeline's source out of the table; see sb_scan.h.
  *
- * An ordinary SELECT, planned and run a piece at a time by the executor, whose slots are copied into frames. Where the plan hands on
- * the table's own tuples they are copied as bytes; else (a projection, values stored elsewhere, columns added since) a tuple is formed.
+ * An ordinary SELECT, planned and run a piece at a time by the executor, whose slots are copied
+ * into frames. Where the plan hands on the table's own tuples they are copied as bytes; else (a
+ * projection, values stored elsewhere, columns added since) a tuple is formed.
  *
- * MEMORY. The scan's own context holds the plan and the executor's state; the rows are in one that each call resets. Their layout lives as
- * long as the transaction.
+ * MEMORY. The scan's own context holds the plan and the executor's state; the rows are in one that
+ * each call resets. Their layout lives as long as the transaction.
  */
 #include "postgres.h"
 
@@ -54,9 +55,14 @@ scan_put_tuple(SbScan *scan, HeapTuple tuple)
 	Size size = offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len);
 	SbRowFrame *frame = MemoryContextAllocHuge(scan->rows_context, size);
 
-	*frame = (SbRowFrame){.relation = scan->pipeline->plan->source, .new_length = tuple->t_len, .kind = SB_ROW_INSERT};
+	*frame = (SbRowFrame){.relation = scan->pipeline->plan->source,
+	                      .new_length = tuple->t_len,
+	                      .kind = SB_ROW_INSERT};
 	memcpy(frame->data, tuple->t_data, tuple->t_len);
-	scan->rows[scan->n++] = (SbRow){.frame = frame, .layout = scan->layout, .position = scan->position, .side = SB_SIDE_ALL};
+	scan->rows[scan->n++] = (SbRow){.frame = frame,
+	                                .layout = scan->layout,
+	                                .position = scan->position,
+	                                .side = SB_SIDE_ALL};
 }
 
 /* All values in one tuple of the layout. */
@@ -76,7 +82,8 @@ scan_put_values(SbScan *scan, TupleTableSlot *slot)
 		values[i] = slot->tts_values[i];
 		nulls[i] = slot->tts_isnull[i] || att->attisdropped;
 		if (!nulls[i] && att->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
-			values[i] = PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
+			values[i] = PointerGetDatum(
+			    detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
 	}
 	scan_put_tuple(scan, heap_form_tuple(scan->layout, values, nulls));
 	MemoryContextSwitchTo(old);
@@ -86,10 +93,13 @@ static bool
 scan_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	SbScan *scan = ((SbScanReceiver *) self)->scan;
-	HeapTuple tuple = TTS_IS_HEAPTUPLE(slot) || TTS_IS_BUFFERTUPLE(slot) ? ((HeapTupleTableSlot *) slot)->tuple : NULL;
+	HeapTuple tuple = TTS_IS_HEAPTUPLE(slot) || TTS_IS_BUFFERTUPLE(slot)
+	                      ? ((HeapTupleTableSlot *) slot)->tuple
+	                      : NULL;
 
 	Assert(scan->n < scan->max);
-	if (tuple && HeapTupleHeaderGetNatts(tuple->t_data) == scan->layout->natts && !HeapTupleHasExternal(tuple))
+	if (tuple && HeapTupleHeaderGetNatts(tuple->t_data) == scan->layout->natts &&
+	    !HeapTupleHasExternal(tuple))
 		scan_put_tuple(scan, tuple);
 	else
 		scan_put_values(scan, slot);
@@ -120,10 +130,11 @@ scan_sql(const SbPlan *plan, TupleDesc layout, const SbScanQuery *query)
 	{
 		Form_pg_attribute att = TupleDescAttr(layout, i);
 
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", att->attisdropped ? "NULL::pg_catalog.int4" : quote_identifier(NameStr(att->attname)));
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+		                 att->attisdropped ? "NULL::pg_catalog.int4"
+		                                   : quote_identifier(NameStr(att->attname)));
 	}
-	appendStringInfo(&sql, " FROM %s",
-	                 sb_sql_relation(plan->source));
+	appendStringInfo(&sql, " FROM %s", sb_sql_relation(plan->source));
 	if (query->condition)
 		appendStringInfo(&sql, " WHERE %s", query->condition);
 	return sql.data;
@@ -135,7 +146,9 @@ scan_params(const SbScanQuery *query)
 	ParamListInfo params = makeParamList(query->nargs);
 
 	for (int i = 0; i < query->nargs; i++)
-		params->params[i] = (ParamExternData){.value = query->values[i], .pflags = PARAM_FLAG_CONST, .ptype = query->types[i]};
+		params->params[i] = (ParamExternData){.value = query->values[i],
+		                                      .pflags = PARAM_FLAG_CONST,
+		                                      .ptype = query->types[i]};
 	return params;
 }
 
@@ -147,7 +160,8 @@ scan_force_index(void)
 	int level = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(others); i++)
-		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+		                         true, 0, false);
 	return level;
 }
 
@@ -155,7 +169,8 @@ static PlannedStmt *
 scan_plan(const char *sql, const SbScanQuery *query, ParamListInfo params)
 {
 	List *parsed = pg_parse_query(sql);
-	List *queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsed), sql, query->types, query->nargs, NULL);
+	List *queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsed), sql,
+	                                                   query->types, query->nargs, NULL);
 	int level = query->by_index ? scan_force_index() : 0;
 	PlannedStmt *plan;
 
@@ -179,24 +194,33 @@ scan_start(SbScan *scan, Snapshot snapshot, const SbScanQuery *query)
 	scan->layout = CreateTupleDescCopy(RelationGetDescr(rel));
 	MemoryContextSwitchTo(old);
 	sql = scan_sql(scan->pipeline->plan, scan->layout, query);
-	scan->desc = CreateQueryDesc(scan_plan(sql, query, params), sql, snapshot, InvalidSnapshot, &scan->receiver.base, params, NULL, 0);
+	scan->desc = CreateQueryDesc(scan_plan(sql, query, params), sql, snapshot, InvalidSnapshot,
+	                             &scan->receiver.base, params, NULL, 0);
 	ExecutorStart(scan->desc, 0);
 	table_close(rel, NoLock);
 }
 
 SbScan *
-sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query, XLogRecPtr position)
+sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query,
+              XLogRecPtr position)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam scan", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbScan *scan = palloc0(sizeof(SbScan));
 	SbBracket saved;
 
 	scan->pipeline = pipeline;
 	scan->context = context;
-	scan->rows_context = AllocSetContextCreate(context, "stream_beam scanned rows", ALLOCSET_DEFAULT_SIZES);
+	scan->rows_context =
+	    AllocSetContextCreate(context, "stream_beam scanned rows", ALLOCSET_DEFAULT_SIZES);
 	scan->position = position;
-	scan->receiver = (SbScanReceiver){.base = {.receiveSlot = scan_receive, .rStartup = scan_startup, .rShutdown = scan_no_op, .rDestroy = scan_no_op, .mydest = DestNone}, .scan = scan};
+	scan->receiver = (SbScanReceiver){.base = {.receiveSlot = scan_receive,
+	                                           .rStartup = scan_startup,
+	                                           .rShutdown = scan_no_op,
+	                                           .rDestroy = scan_no_op,
+	                                           .mydest = DestNone},
+	                                  .scan = scan};
 	sb_pipeline_as_owner(pipeline, &saved);
 	PushActiveSnapshot(snapshot);
 	scan_start(scan, snapshot, query);

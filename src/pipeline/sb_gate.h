@@ -1,8 +1,11 @@
 /*
- * sb_gate.h: what of a source's changes is not for a pipeline now, since what was read from the table has it, or will have it.
+ * sb_gate.h: what of a source's changes is not for a pipeline now, since what was read from the
+ * table has it, or will have it.
  *
- * The history of a pipeline is a gate (sb_history.h), and so is the cut that a backfill has left behind (sb_backfill.h). A pipeline asks all that it has, mostly none.
- * A gate is in the pipeline's memory, and part of its transactions: what it has changed is written with the bundle, accepted or rolled back.
+ * The history of a pipeline is a gate (sb_history.h), and so is the cut that a backfill has left
+ * behind (sb_backfill.h). A pipeline asks all that it has, mostly none. A gate is in the pipeline's
+ * memory, and part of its transactions: what it has changed is written with the bundle, accepted or
+ * rolled back.
  */
 #ifndef SB_GATE_H
 #define SB_GATE_H
@@ -28,7 +31,10 @@ typedef struct SbGateKind
 	void (*emptied)(struct SbPipeline *pipeline, void *gate, const struct SbRow *row);
 	/* The stream is at `position`, in a bundle that ends. */
 	void (*reached)(struct SbPipeline *pipeline, void *gate, XLogRecPtr position);
-	/* Is all that it was there for in, as of the running transaction? Until then the watermark stands still. */
+	/*
+	 * Is all that it was there for in, as of the running transaction? Until then the watermark
+	 * stands still.
+	 */
 	bool (*is_open)(const void *gate);
 
 	void (*write)(struct SbPipeline *pipeline, void *gate);
@@ -49,8 +55,10 @@ extern void sb_gate_remove(struct SbPipeline *pipeline, const SbGateKind *kind);
 extern void *sb_gate_of(const struct SbPipeline *pipeline, const SbGateKind *kind);
 
 extern bool sb_gates_leave_out(struct SbPipeline *pipeline, const struct SbRow *row);
-extern bool sb_gates_leave_out_of(const struct SbPipeline *pipeline, const struct SbRow *row, SbWindow window);
-extern bool sb_gates_spare(const struct SbPipeline *pipeline, const struct SbRow *row, SbWindowRange *range);
+extern bool sb_gates_leave_out_of(const struct SbPipeline *pipeline, const struct SbRow *row,
+                                  SbWindow window);
+extern bool sb_gates_spare(const struct SbPipeline *pipeline, const struct SbRow *row,
+                           SbWindowRange *range);
 extern void sb_gates_emptied(struct SbPipeline *pipeline, const struct SbRow *row);
 extern void sb_gates_reached(struct SbPipeline *pipeline, XLogRecPtr position);
 extern bool sb_gates_are_open(const struct SbPipeline *pipeline);

@@ -84,26 +84,30 @@ pipeline_copy_row(const SbPipelineRow *row)
 static void
 pipeline_set_strategy(SbPipeline *pipeline)
 {
-	pipeline->strategy = (SbStrategy){
-	    .trigger = sb_trigger_parse(pipeline->row->trigger),
-	    .allowed_lateness_us = pipeline->row->allowed_lateness_us,
-	    .accumulation = sb_accumulation_of_name(pipeline->row->accumulation),
-	    .combiner = sb_combiner_of_name(pipeline->row->timestamp_combiner),
-	    .on_time_always = strcmp(pipeline->row->on_time, SB_FIRE_ALWAYS) == 0,
-	    .closing_always = strcmp(pipeline->row->closing, SB_FIRE_ALWAYS) == 0};
+	pipeline->strategy =
+	    (SbStrategy){.trigger = sb_trigger_parse(pipeline->row->trigger),
+	                 .allowed_lateness_us = pipeline->row->allowed_lateness_us,
+	                 .accumulation = sb_accumulation_of_name(pipeline->row->accumulation),
+	                 .combiner = sb_combiner_of_name(pipeline->row->timestamp_combiner),
+	                 .on_time_always = strcmp(pipeline->row->on_time, SB_FIRE_ALWAYS) == 0,
+	                 .closing_always = strcmp(pipeline->row->closing, SB_FIRE_ALWAYS) == 0};
 }
 
 static void
 pipeline_set_progress(SbPipeline *pipeline)
 {
 	if (pipeline->in_memory)
-		pipeline->row->progress = (SbProgress){.pipeline = pipeline->row->id, .input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
+		pipeline->row->progress = (SbProgress){.pipeline = pipeline->row->id,
+		                                       .input_watermark = SB_TIME_MIN,
+		                                       .output_watermark = SB_TIME_MIN,
+		                                       .max_event_time = SB_TIME_MIN};
 	pipeline->progress = pipeline->row->progress;
 	pipeline->persisted = pipeline->progress.position;
 	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at = pipeline->in_memory ? 0 : sb_clock_now();
+	pipeline->clocks.processing_time = pipeline->last_row_at =
+	    pipeline->in_memory ? 0 : sb_clock_now();
 	pipeline->accepted_clocks = pipeline->clocks;
 }
 
@@ -111,7 +115,8 @@ SbPipeline *
 sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink)
 {
 	/* an error on the way frees what has been made */
-	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "stream_beam pipeline",
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbPipeline *pipeline = palloc0(sizeof(SbPipeline));
 	SbBracket saved;
@@ -119,7 +124,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 
 	pipeline->context = context;
 	pipeline->bundle = AllocSetContextCreate(context, "stream_beam bundle", ALLOCSET_DEFAULT_SIZES);
-	pipeline->element = AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
+	pipeline->element =
+	    AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	sb_owner_check(row);
 	pipeline->result_xmin = pipeline_result_xmin(row);
@@ -129,7 +135,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	if (instead == NULL)
 		pipeline->limit.account = sb_limit_account(row->owner);
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->accepted_queue_pending = row->upstream != 0 && instead == NULL;
+	pipeline->queue_pending = pipeline->accepted_queue_pending =
+	    row->upstream != 0 && instead == NULL;
 	pipeline->queue_watermark = SB_TIME_MIN;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
@@ -137,18 +144,24 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
-	pipeline->query = sb_query_open(pipeline->plan, AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES), pipeline->bundle,
-	                                pipeline->retractable);
+	pipeline->query =
+	    sb_query_open(pipeline->plan,
+	                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES),
+	                  pipeline->bundle, pipeline->retractable);
 	if (instead == NULL)
 	{
 		pipeline->signature = sb_signature_of(pipeline->query);
-		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature, row->name);
+		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature,
+		                   row->name);
 		sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
 	}
 	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks, state_name,
-	                                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES));
-	pipeline->result = sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy,
+	                                  &pipeline->clocks, state_name,
+	                                  AllocSetContextCreate(context, "stream_beam cells",
+	                                                        ALLOCSET_DEFAULT_SIZES));
+	pipeline->result =
+	    sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	if (instead)
 		sb_pipeline_add_sink(pipeline, instead, sink);
 	else
@@ -179,8 +192,10 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	sb_owner_check(row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
-	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);
-	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n, pipeline->signature->texts, row->name);
+	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext,
+	                      CurrentMemoryContext, pipeline->retractable);
+	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n,
+	                   pipeline->signature->texts, row->name);
 	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
 	sb_query_close(query);
 	sb_bracket_leave(&saved);
@@ -197,7 +212,9 @@ sb_pipeline_result_moved(const SbPipeline *pipeline)
 		return false; /* gone, which is another thing */
 	form = (Form_pg_class) GETSTRUCT(tuple);
 	moved = form->relowner != pipeline->row->owner ||
-	        strcmp(pipeline->result_name, quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname))) != 0;
+	        strcmp(pipeline->result_name,
+	               quote_qualified_identifier(get_namespace_name(form->relnamespace),
+	                                          NameStr(form->relname))) != 0;
 	ReleaseSysCache(tuple);
 	return moved;
 }
@@ -252,17 +269,23 @@ sb_pipeline_find(List *pipelines, int32 id)
 void
 sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
 {
-	pipeline->progress.position = pipeline->row->progress.position = Max(pipeline->progress.position, position);
+	pipeline->progress.position = pipeline->row->progress.position =
+	    Max(pipeline->progress.position, position);
 }
 
-/* What all cells may use in the middle of a bundle: a part of the budget is left for what is being written. */
+/*
+ * What all cells may use in the middle of a bundle: a part of the budget is left for what is being
+ * written.
+ */
 static Size
 pipeline_whole_budget(void)
 {
 	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
 }
 
-/* A pipeline has room for some cells whatever the others have: theirs may be waiting to be written. */
+/*
+ * A pipeline has room for some cells whatever the others have: theirs may be waiting to be written.
+ */
 #define SB_BUDGET_SHARE 8
 
 Size
@@ -274,40 +297,54 @@ sb_pipeline_budget(const SbPipeline *pipeline)
 	return others + whole / SB_BUDGET_SHARE > whole ? whole / SB_BUDGET_SHARE : whole - others;
 }
 
-/* What is known of windows in the table cannot leave memory, and is little: it may have some where the budget is small. */
+/*
+ * What is known of windows in the table cannot leave memory, and is little: it may have some where
+ * the budget is small.
+ */
 #define SB_STORED_SLACK ((Size) 32 * 1024 * 1024)
 
-/* Its cells fire, are written, and leave until they use no more than this. Not in the owner's bracket: readers get their rows. */
+/*
+ * Its cells fire, are written, and leave until they use no more than this. Not in the owner's
+ * bracket: readers get their rows.
+ */
 static void
 pipeline_make_room(SbPipeline *pipeline, Size bytes)
 {
 	if (pipeline->in_memory)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OUT_OF_MEMORY),
-		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory", pipeline->row->name),
+		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory",
+		                pipeline->row->name),
 		         errdetail("There is no table that they could be written to."),
 		         errhint("Test with fewer rows, keys or windows.")));
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_cells_evict(pipeline->cells, bytes);
 	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget() + SB_STORED_SLACK)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for", pipeline->row->name),
-		         errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
-		         errhint("Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for",
+		            pipeline->row->name),
+		     errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
+		     errhint(
+		         "Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
 	/* all states are parked */
 	if (pipeline->deferred == NULL)
 		MemoryContextReset(pipeline->bundle);
 }
 
-/* States that live in the memory of the bundle are looked at after so many rows: there may be a context for each. */
+/*
+ * States that live in the memory of the bundle are looked at after so many rows: there may be a
+ * context for each.
+ */
 #define SB_LOOK_ROWS 256
 
 static inline bool
 pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
 {
-	return sb_cells_bytes(pipeline->cells) > budget || (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
+	return sb_cells_bytes(pipeline->cells) > budget ||
+	       (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
 }
 
 /* ---- rows ---- */
@@ -320,8 +357,8 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 }
 
 /*
- * While windows are computed anew: is the window not among them? The others have the row. Else: was it among them, and the row in the
- * table then?
+ * While windows are computed anew: is the window not among them? The others have the row. Else: was
+ * it among them, and the row in the table then?
  */
 static inline bool
 pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
@@ -351,12 +388,15 @@ pipeline_add_window(SbPipeline *pipeline, const SbRow *row, const SbPlace *place
 	if (pipeline_leaves_out(pipeline, row, window))
 		return;
 	/* nothing is late that is computed anew */
-	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) && pipeline->recompute == NULL)
+	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) &&
+	    pipeline->recompute == NULL)
 	{
 		sb_pipeline_late(pipeline, row, place->event_time, window, false);
 		return;
 	}
-	entry = pipeline->merging ? NULL : sb_cells_find(pipeline->cells, place->hash, place->keys, place->nulls, window);
+	entry = pipeline->merging
+	            ? NULL
+	            : sb_cells_find(pipeline->cells, place->hash, place->keys, place->nulls, window);
 	if (entry == NULL)
 	{
 		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
@@ -390,8 +430,8 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 		return false;
 	place->nwindows = sb_query_windows(pipeline->query, &place->event_time, &place->windows);
 	/*
-	 * A row in a gap between windows is in none, and tells the time all the same. What is read from the table does not: the stream may
-	 * have to come there yet.
+	 * A row in a gap between windows is in none, and tells the time all the same. What is read from
+	 * the table does not: the stream may have to come there yet.
 	 */
 	if (!sb_row_is_old(row) && pipeline->recompute == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
@@ -489,7 +529,10 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		if (pipeline->recompute == NULL)
 			pipeline->progress.rows_in++;
 		pipeline->changed = true;
-		/* between rows: it makes others the query's current row, which this one has to be until it is in all its windows */
+		/*
+		 * between rows: it makes others the query's current row, which this one has to be until it
+		 * is in all its windows
+		 */
 		sb_pipeline_resolve_if_many(pipeline);
 		if (likely(!pipeline_is_full(pipeline, i - lo + 1, budget)))
 			continue;
@@ -525,7 +568,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		return;
 	/* what it reads has a watermark of its own */
 	if (pipeline->row->upstream != 0)
-		watermark = Max(watermark, pipeline->upstream ? pipeline->upstream->clocks.output_watermark : pipeline->queue_watermark);
+		watermark = Max(watermark, pipeline->upstream ? pipeline->upstream->clocks.output_watermark
+		                                              : pipeline->queue_watermark);
 	else if (pipeline->plan->event_time == NULL)
 		return;
 	else if (pipeline->max_event_time != SB_TIME_MIN)
@@ -536,7 +580,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
 
 		/* in steps, but for a timer that waits for it: each step is a write */
-		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) || clock - watermark >= SB_IDLE_STEP_US)
+		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) ||
+		    clock - watermark >= SB_IDLE_STEP_US)
 			watermark = Max(watermark, clock);
 	}
 	if (watermark > pipeline->clocks.input_watermark)
@@ -581,7 +626,8 @@ pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
 }
 
 void
-sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle)
+sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time,
+                       bool idle)
 {
 	bool had_rows = pipeline->changed;
 	SbProgress *progress = &pipeline->progress;
@@ -618,12 +664,13 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 		return wake;
 	if (awaited && pipeline->row->upstream == 0)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
-	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX && pipeline->plan->event_time != NULL &&
-	    pipeline->row->upstream == 0)
+	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX &&
+	    pipeline->plan->event_time != NULL && pipeline->row->upstream == 0)
 	{
 		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
-		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1 ? SB_TIME_MAX
-		                                                                              : event + pipeline->row->watermark_delay_us + 1;
+		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1
+		                      ? SB_TIME_MAX
+		                      : event + pipeline->row->watermark_delay_us + 1;
 
 		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
 	}

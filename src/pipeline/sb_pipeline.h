@@ -1,12 +1,14 @@
 /*
  * sb_pipeline.h: one pipeline at work: source rows go in, panes come out, the cells between.
  *
- * The life of a row: filter, windows, key, cell, accumulators; at the end of the bundle the touched cells are asked whether they
- * fire, the watermark moves, timers fire, result and state are written. Rows whose cell may be in the table but is not in memory,
- * and all rows of merging windows, are put aside and taken together (sb_pipeline_defer.c).
+ * The life of a row: filter, windows, key, cell, accumulators; at the end of the bundle the touched
+ * cells are asked whether they fire, the watermark moves, timers fire, result and state are
+ * written. Rows whose cell may be in the table but is not in memory, and all rows of merging
+ * windows, are put aside and taken together (sb_pipeline_defer.c).
  *
- * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, elevated; it enters the bracket of the
- * pipeline's owner by itself. After each (sub)transaction the caller says accept or rollback.
+ * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, elevated; it
+ * enters the bracket of the pipeline's owner by itself. After each (sub)transaction the caller says
+ * accept or rollback.
  */
 #ifndef SB_PIPELINE_H
 #define SB_PIPELINE_H
@@ -26,7 +28,10 @@
 
 typedef struct SbChain SbChain;
 
-/* While windows are computed anew from the table (sb_backfill.h): the rows that come are those of the table. */
+/*
+ * While windows are computed anew from the table (sb_backfill.h): the rows that come are those of
+ * the table.
+ */
 typedef struct SbRecompute
 {
 	SbWindowRange range; /* of the windows; the others have the rows */
@@ -49,37 +54,51 @@ typedef struct SbPipeline
 	SbClocks accepted_clocks; /* as of the last accept */
 	SbCells *cells;
 	SbResult *result;
-	SbSignature *signature;       /* as it was opened */
-	char *result_name;            /* qualified, as it was opened */
-	TransactionId result_xmin;    /* who had last written its row of pg_class then */
-	bool in_memory;               /* it has no tables: its cells are in memory only, and nothing is written */
-	List *sinks;                  /* of SbSink */
-	bool wants_panes;             /* one of them does */
-	struct SbPipeline *upstream;  /* whose result it reads; NULL: a table, or an upstream that does not run */
-	List *readers;                /* of SbPipeline: those running that read its result */
-	SbChain *chain;               /* rows for the readers; NULL: it has none */
-	SbLimitShare limit;           /* of the runner's time */
-	bool slow;                    /* the last bundle has stalled the others for it, again */
-	bool strict;                  /* it has been put aside again and again: what fails is its row's fault */
-	bool misses_reader;           /* one that is being built to read its result does not run */
-	List *gates;                  /* of SbGate */
-	bool merging;                 /* its windows are sessions */
-	bool retractable;             /* its rows may be taken back; false: what is no INSERT is a dead letter */
-	TupleDesc checked_layout;     /* the last that a change came with ... */
-	bool old_is_known;            /* ... and whether its old tuples have all that the query uses */
-	bool chain_held;              /* rows are not handed on as they come: the bundle is run carefully */
-	bool accepted_queue_pending;  /* as of the last accept */
-	bool queue_pending;           /* rows may have been queued while it did not run */
-	TimestampTz drain_at;         /* the next chunk of its queue is not taken before */
-	bool draining;                /* so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream until then */
-	int64 queue_floor;            /* of its queue nothing is left up to here */
-	TimestampTz queue_watermark;  /* of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
+	SbSignature *signature;    /* as it was opened */
+	char *result_name;         /* qualified, as it was opened */
+	TransactionId result_xmin; /* who had last written its row of pg_class then */
+	/* it has no tables: its cells are in memory only, and nothing is written */
+	bool in_memory;
+	List *sinks;      /* of SbSink */
+	bool wants_panes; /* one of them does */
+	/* whose result it reads; NULL: a table, or an upstream that does not run */
+	struct SbPipeline *upstream;
+	List *readers;      /* of SbPipeline: those running that read its result */
+	SbChain *chain;     /* rows for the readers; NULL: it has none */
+	SbLimitShare limit; /* of the runner's time */
+	bool slow;          /* the last bundle has stalled the others for it, again */
+	/* it has been put aside again and again: what fails is its row's fault */
+	bool strict;
+	bool misses_reader; /* one that is being built to read its result does not run */
+	List *gates;        /* of SbGate */
+	bool merging;       /* its windows are sessions */
+	/* its rows may be taken back; false: what is no INSERT is a dead letter */
+	bool retractable;
+	TupleDesc checked_layout; /* the last that a change came with ... */
+	bool old_is_known;        /* ... and whether its old tuples have all that the query uses */
+	/* rows are not handed on as they come: the bundle is run carefully */
+	bool chain_held;
+	bool accepted_queue_pending; /* as of the last accept */
+	bool queue_pending;          /* rows may have been queued while it did not run */
+	TimestampTz drain_at;        /* the next chunk of its queue is not taken before */
+	/*
+	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream
+	 * until then
+	 */
+	bool draining;
+	int64 queue_floor; /* of its queue nothing is left up to here */
+	/*
+	 * of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not
+	 * known to be
+	 */
+	TimestampTz queue_watermark;
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;
 	struct SbDeferred *deferred; /* rows put aside */
-	int defer_rows;              /* when there are so many they are resolved, though the bundle goes on */
-	TimestampTz last_row_at;     /* processing time: when it last had a row */
+	/* when there are so many they are resolved, though the bundle goes on */
+	int defer_rows;
+	TimestampTz last_row_at; /* processing time: when it last had a row */
 	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */
 	bool locked;          /* sb_pipeline_lock() has been called */
@@ -88,20 +107,33 @@ typedef struct SbPipeline
 } SbPipeline;
 
 /*
- * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction and SPI. With a sink that stands for its tables
- * it starts from nothing, at processing time 2000-01-01 UTC.
+ * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction
+ * and SPI. With a sink that stands for its tables it starts from nothing, at processing time
+ * 2000-01-01 UTC.
  */
-extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink);
-/* Error if it could not be opened as it is now. In the current context, which is to be short-lived. */
+extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead,
+                                    void *sink);
+/*
+ * Error if it could not be opened as it is now. In the current context, which is to be short-lived.
+ */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
-/* Has its result table been renamed, or given to another role, since it was opened? Then it has to be opened again. */
+/*
+ * Has its result table been renamed, or given to another role, since it was opened? Then it has to
+ * be opened again.
+ */
 extern bool sb_pipeline_result_moved(const SbPipeline *pipeline);
 /* ... or anything else that is in its row of pg_class, be it back and forth? */
 extern bool sb_pipeline_result_altered(const SbPipeline *pipeline);
-/* It outlives the transaction, in this context, which is its parent then; until then an error frees it. */
+/*
+ * It outlives the transaction, in this context, which is its parent then; until then an error frees
+ * it.
+ */
 extern void sb_pipeline_retain(SbPipeline *pipeline, MemoryContext context);
 extern void sb_pipeline_close(SbPipeline *pipeline);
-/* What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what the stream brings. */
+/*
+ * What a crash of this process is to be blamed on from now on: it, at what is fed to it or at what
+ * the stream brings.
+ */
 extern void sb_pipeline_at_work(SbPipeline *pipeline, bool fed);
 /* On nobody's account any more. */
 extern void sb_pipeline_rests(void);
@@ -111,16 +143,24 @@ extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
 extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);
 extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);
-/* Its result and state table, in this order and before anything is done with them in the bundle (catalog/sb_lock.h). */
+/*
+ * Its result and state table, in this order and before anything is done with them in the bundle
+ * (catalog/sb_lock.h).
+ */
 extern void sb_pipeline_lock(SbPipeline *pipeline);
 /* Rows lo..hi-1, those of other tables and those at or below its position skipped. */
 extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
 /* Fires what the rows so far have made ready, and writes results: a bundle can be cut anywhere. */
 extern void sb_pipeline_flush(SbPipeline *pipeline);
-/* Flush; watermark; timers; results; state; progress. `idle`: the source is at rest, the watermark follows the clock. */
-extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time, bool idle);
+/*
+ * Flush; watermark; timers; results; state; progress. `idle`: the source is at rest, the watermark
+ * follows the clock.
+ */
+extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position,
+                                   TimestampTz commit_time, bool idle);
 /* Moves the clocks (never back) by hand and fires what is due: for a pipeline that is in memory. */
-extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz processing_time);
+extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark,
+                                    TimestampTz processing_time);
 /* State only: makes what is done so far safe from a rollback to here. */
 extern void sb_pipeline_write_state(SbPipeline *pipeline);
 /* State and all else that its tables are to have of it, with its progress. */
@@ -129,23 +169,26 @@ extern void sb_pipeline_accept(SbPipeline *pipeline);
 extern void sb_pipeline_rollback(SbPipeline *pipeline);
 
 /*
- * When it wants an (empty) bundle next: processing time, DT_NOEND: not before a row comes. `awaited`: somebody waits for its
- * watermark, so that it moves even where no timer is due.
+ * When it wants an (empty) bundle next: processing time, DT_NOEND: not before a row comes.
+ * `awaited`: somebody waits for its watermark, so that it moves even where no timer is due.
  */
 extern TimestampTz sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited);
 
 /* ---- chained pipelines (sb_pipeline_chain.c) ---- */
 
 /*
- * Says who reads the pipeline's result: running readers, and ids of those that do not run; and the table that they are planned over.
- * Needs a transaction.
+ * Says who reads the pipeline's result: running readers, and ids of those that do not run; and the
+ * table that they are planned over. Needs a transaction.
  */
 extern void sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting);
 extern bool sb_chain_wants_retractions(const SbPipeline *pipeline);
 extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int op);
 /* Gives the rows so far to the readers, or (`all` false) only when there are many. */
 extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
-/* In a careful run: the rows held; their readers take them one by one; what then is not taken is queued. */
+/*
+ * In a careful run: the rows held; their readers take them one by one; what then is not taken is
+ * queued.
+ */
 extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
 extern void sb_chain_accept(SbPipeline *pipeline);
@@ -154,7 +197,10 @@ extern void sb_chain_rollback(SbPipeline *pipeline);
 extern void sb_chain_forget(SbPipeline *pipeline);
 /* The reader with this id has failed: the rows held are queued for it. */
 extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
-/* The next timer that waits for the watermark: its own, or one of those that read its result and have no other watermark. */
+/*
+ * The next timer that waits for the watermark: its own, or one of those that read its result and
+ * have no other watermark.
+ */
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
 /* The position to tell of a row: one from an upstream has none of its own. */
 extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
@@ -177,21 +223,29 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
 /* ---- changes (sb_pipeline_change.c) ---- */
 
 /*
- * A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt with. *stays: both sides are in the same
- * groups.
+ * A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt
+ * with. *stays: both sides are in the same groups.
  */
 extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays);
 /*
- * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their rows in the result; who reads it is told.
- * What the rows before have made ready is written first. Gives the windows that had rows (with repetitions), in the current context.
+ * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their
+ * rows in the result; who reads it is told. What the rows before have made ready is written first.
+ * Gives the windows that had rows (with repetitions), in the current context.
  */
-extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside, SbWindow **windows);
+extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
+                             SbWindow **windows);
 /* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
 extern void sb_pipeline_put_empty(SbPipeline *pipeline);
-/* The same where all rows that were there before have come in, if there were none, and the result is of the kind that takes its rows back: to others it is given when they are made. */
+/*
+ * The same where all rows that were there before have come in, if there were none, and the result
+ * is of the kind that takes its rows back: to others it is given when they are made.
+ */
 extern void sb_pipeline_begin_empty(SbPipeline *pipeline);
 extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
-/* An element comes to a cell that is not closed; where windows are computed anew they may have expired. */
+/*
+ * An element comes to a cell that is not closed; where windows are computed anew they may have
+ * expired.
+ */
 static inline void
 sb_pipeline_reduce(SbPipeline *pipeline, SbCell *cell, TimestampTz event_time)
 {
@@ -201,13 +255,19 @@ sb_pipeline_reduce(SbPipeline *pipeline, SbCell *cell, TimestampTz event_time)
 		sb_reduce_add(&pipeline->strategy, &pipeline->clocks, cell, event_time);
 }
 
-/* Adds the current row of the query to a cell that is neither expired nor closed, or takes it out, by the side meant. */
-extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time);
-extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed);
+/*
+ * Adds the current row of the query to a cell that is neither expired nor closed, or takes it out,
+ * by the side meant.
+ */
+extern void sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row,
+                            TimestampTz event_time);
+extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
+                             SbWindow window, bool closed);
 /* A pane of the cell with the row in out_values. Runs as the owner. */
 extern void sb_pipeline_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /* Puts the current row aside, for one window. */
-extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window);
+extern void sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash,
+                              TimestampTz event_time, SbWindow window);
 extern void sb_pipeline_resolve(SbPipeline *pipeline);
 /* Between rows only: afterwards others are the current row of the query. */
 extern void sb_pipeline_resolve_if_many(SbPipeline *pipeline);
@@ -219,7 +279,8 @@ extern void sb_pipeline_add_sink(SbPipeline *pipeline, const SbSinkKind *kind, v
 extern void sb_pipeline_remove_sink(SbPipeline *pipeline, const SbSinkKind *kind);
 /* The row in out_values, or (op 0) that there is none. */
 extern void sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op);
-extern void sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys, const bool *nulls);
+extern void sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys,
+                                   const bool *nulls);
 /* Are there rows to be written, or to vanish? */
 extern bool sb_pipeline_has_rows(const SbPipeline *pipeline);
 extern void sb_pipeline_write_rows(SbPipeline *pipeline);
@@ -229,11 +290,14 @@ extern void sb_pipeline_put_late(SbPipeline *pipeline, const SbLateEvent *event,
 
 /* Takes the rows of windows out of the result whose place the cell has taken. */
 extern void sb_pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry);
-/* Retracts what was emitted for the cell and for the windows merged into it. `pane`: what a retraction says nothing of, for sinks that want panes. */
+/*
+ * Retracts what was emitted for the cell and for the windows merged into it. `pane`: what a
+ * retraction says nothing of, for sinks that want panes.
+ */
 extern void sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /*
- * Its result has readers now, who are to be told that the row which stands for the cell goes: where that was written before they came, it
- * is looked up.
+ * Its result has readers now, who are to be told that the row which stands for the cell goes: where
+ * that was written before they came, it is looked up.
  */
 extern void sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry);
 /* The next packed row to be retracted, a copy; *at starts as NULL. NULL: no more. */

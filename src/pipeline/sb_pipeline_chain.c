@@ -1,14 +1,18 @@
 /*
- * sb_pipeline_chain.c: chained pipelines: one reads the result of another as a stream, in the same bundle.
+ * sb_pipeline_chain.c: chained pipelines: one reads the result of another as a stream, in the same
+ * bundle.
  *
- * The rows that a pipeline writes to its result are kept, while the bundle runs, for those that read it; these take them after it in
- * the same transaction and have its output watermark. Rows of an accumulating pipeline replace each other: the old one goes first as a
- * retraction, so that a sum of sums stays right. Discarding and retracting results are appended to: their readers see rows added.
+ * The rows that a pipeline writes to its result are kept, while the bundle runs, for those that
+ * read it; these take them after it in the same transaction and have its output watermark. Rows of
+ * an accumulating pipeline replace each other: the old one goes first as a retraction, so that a
+ * sum of sums stays right. Discarding and retracting results are appended to: their readers see
+ * rows added.
  *
- * A reader that does not run here (paused, failed, behind) has the rows queued in a table, in the same transaction, and takes them from there
- * when it runs again (sb_queue.h).
+ * A reader that does not run here (paused, failed, behind) has the rows queued in a table, in the
+ * same transaction, and takes them from there when it runs again (sb_queue.h).
  *
- * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all have taken them.
+ * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all
+ * have taken them.
  */
 #include "postgres.h"
 
@@ -32,11 +36,16 @@ struct SbChain
 	MemoryContext rows_context;
 	SbRow *rows;
 	int n, max;
-	int accepted;      /* of them, those that a rollback leaves */
-	Oid source;        /* what the readers are planned over: the result table, or of a version that is not current that of the current one */
-	TupleDesc layout;  /* of it */
-	AttrNumber *attno; /* of each of the plan's columns in it; of op behind them; none where it has no such column */
-	int32 *waiting;    /* ids of the readers that do not run */
+	int accepted; /* of them, those that a rollback leaves */
+	/*
+	 * what the readers are planned over: the result table, or of a version that is not current that
+	 * of the current one
+	 */
+	Oid source;
+	TupleDesc layout; /* of it */
+	/* of each of the plan's columns in it; of op behind them; none where it has no such column */
+	AttrNumber *attno;
+	int32 *waiting; /* ids of the readers that do not run */
 	int nwaiting;
 	SbQueueTable **queue; /* for each of them */
 };
@@ -56,10 +65,13 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	chain->source = source;
 	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
-	/* one that is gone fails the pipeline when it writes its result, one of a version nobody reads */
+	/*
+	 * one that is gone fails the pipeline when it writes its result, one of a version nobody reads
+	 */
 	chain->attno = palloc(sizeof(AttrNumber) * (plan->ncolumns + 1));
 	for (int i = 0; i < plan->ncolumns; i++)
-		chain->attno[i] = sb_column_number(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
+		chain->attno[i] =
+		    sb_column_number(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
 	chain->attno[plan->ncolumns] = sb_column_number(chain->layout, "op", INT2OID);
 	return true;
 }
@@ -86,7 +98,8 @@ static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
 void
 sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
 {
-	MemoryContext context = AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbChain *chain = NULL;
 	ListCell *lc;
@@ -97,7 +110,8 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 	if (running != NIL || waiting != NIL)
 	{
 		chain = palloc0(sizeof(SbChain));
-		chain->rows_context = AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
+		chain->rows_context =
+		    AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
 		if (!chain_lay_out(pipeline, chain, source))
 			chain = NULL;
 	}
@@ -145,7 +159,8 @@ chain_append(SbChain *chain, HeapTuple tuple, int op)
 	if (chain->n == chain->max)
 	{
 		chain->max = chain->max ? chain->max * 2 : 1024;
-		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max) : palloc(sizeof(SbRow) * chain->max);
+		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max)
+		                          : palloc(sizeof(SbRow) * chain->max);
 	}
 	chain->rows[chain->n++] = sb_chain_make_row(tuple, chain->layout, chain->source, op);
 }
@@ -185,7 +200,8 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 static void
 chain_queue_rows(SbChain *chain)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows",
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	for (int w = 0; w < chain->nwaiting; w++)
@@ -196,7 +212,8 @@ chain_queue_rows(SbChain *chain)
 		{
 			SbRowFrame *frame = unconstify(SbRowFrame *, chain->rows[i].frame);
 			bool insert = frame->kind == SB_ROW_INSERT;
-			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length, .t_data = (HeapTupleHeader) frame->data};
+			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length,
+			                       .t_data = (HeapTupleHeader) frame->data};
 
 			sb_queue_table_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
 			MemoryContextReset(context);
@@ -221,7 +238,8 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	SbChain *chain = pipeline->chain;
 	ListCell *lc;
 
-	if (chain == NULL || chain->n == 0 || pipeline->chain_held || (!all && chain->n < SB_CHAIN_ROWS))
+	if (chain == NULL || chain->n == 0 || pipeline->chain_held ||
+	    (!all && chain->n < SB_CHAIN_ROWS))
 		return;
 	foreach (lc, pipeline->readers)
 	{

@@ -1,9 +1,9 @@
 /*
- * sb_pipeline_change.c: what a change of the source does: rows are added and taken back, a TRUNCATE empties all, and what cannot be
- * applied becomes a letter.
+ * sb_pipeline_change.c: what a change of the source does: rows are added and taken back, a TRUNCATE
+ * empties all, and what cannot be applied becomes a letter.
  *
- * RULES. An UPDATE is its two sides, each judged by itself: by its own window, its own lateness, its own errors. In an append-only
- * pipeline everything but an INSERT is a dead letter.
+ * RULES. An UPDATE is its two sides, each judged by itself: by its own window, its own lateness,
+ * its own errors. In an append-only pipeline everything but an INSERT is a dead letter.
  */
 #include "postgres.h"
 
@@ -50,14 +50,22 @@ change_op(const SbRow *row)
 void
 sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error)
 {
-	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), change_op(row), change_json(pipeline, row), error);
+	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), change_op(row),
+	                    change_json(pipeline, row), error);
 	pipeline->progress.dead++;
 }
 
 void
-sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window, bool closed)
+sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window,
+                 bool closed)
 {
-	SbLateEvent event = {.pipeline = pipeline->row->id, .position = sb_row_position(pipeline, row), .event_time = event_time, .window = window, .op = change_op(row), .closed = closed, .watermark = pipeline->clocks.input_watermark};
+	SbLateEvent event = {.pipeline = pipeline->row->id,
+	                     .position = sb_row_position(pipeline, row),
+	                     .event_time = event_time,
+	                     .window = window,
+	                     .op = change_op(row),
+	                     .closed = closed,
+	                     .watermark = pipeline->clocks.input_watermark};
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	char *json = change_json(pipeline, row);
 
@@ -75,7 +83,8 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 	if (old && entry->rows == 0)
 		ereport(ERROR,
 		        (errcode(ERRCODE_DATA_EXCEPTION),
-		         errmsg("a row is to be taken back that pipeline \"%s\" has never counted", pipeline->row->name),
+		         errmsg("a row is to be taken back that pipeline \"%s\" has never counted",
+		                pipeline->row->name),
 		         errdetail("When it was new it was a dead letter, or older than the pipeline.")));
 	/* first: an error in the middle leaves a cell that has to be forgotten */
 	sb_cells_touch(pipeline->cells, entry);
@@ -106,7 +115,8 @@ change_rebuild_cause(const SbRowFrame *frame)
 		case SB_REBUILD_TRUNCATE:
 			return psprintf("partition \"%s\" was truncated by itself, with rows in it", name);
 		case SB_REBUILD_LOGGED:
-			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL", name);
+			return psprintf("table \"%s\" was unlogged for some time, with its changes not in the WAL",
+			                name);
 	}
 	pg_unreachable();
 }
@@ -121,7 +131,8 @@ change_refuse(SbPipeline *pipeline, const SbRow *row)
 	if (row->frame->kind == SB_ROW_REBUILD)
 		error.message = change_rebuild_cause(row->frame);
 	else
-		error.message = psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
+		error.message =
+		    psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
 	sb_pipeline_put_dead(pipeline, row, &error);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
@@ -138,7 +149,8 @@ change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
 	pipeline->checked_layout = layout;
 	pipeline->old_is_known = true;
 	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
-		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->attislocal;
+		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->natts &&
+		                         TupleDescAttr(layout, attno - 1)->attislocal;
 	return pipeline->old_is_known;
 }
 
@@ -147,7 +159,8 @@ change_check_old(SbPipeline *pipeline, const SbRow *row)
 {
 	const char *table;
 
-	if (change_old_is_known(pipeline, row->layout) && (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
+	if (change_old_is_known(pipeline, row->layout) &&
+	    (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
 		return;
 	/* the partition has the identity; where it is gone, the source is what can be named */
 	table = get_rel_name(row->frame->partition);
@@ -155,9 +168,10 @@ change_check_old(SbPipeline *pipeline, const SbRow *row)
 		table = get_rel_name(pipeline->plan->source);
 	ereport(ERROR,
 	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back", table,
-	                pipeline->row->name),
-	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().", quote_identifier(table))));
+	         errmsg("the old values of a changed row of table \"%s\" are not in the WAL, pipeline \"%s\" cannot take them back",
+	                table, pipeline->row->name),
+	         errhint("ALTER TABLE %s REPLICA IDENTITY FULL, then call beam.resync_pipeline().",
+	                 quote_identifier(table))));
 }
 
 static SbSame
@@ -176,8 +190,8 @@ change_compare(SbPipeline *pipeline, const SbRow *row)
 static void change_truncate(SbPipeline *pipeline, const SbRow *row);
 
 /*
- * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that leave stay counted. While the history is
- * being read, it is read again from the beginning.
+ * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that
+ * leave stay counted. While the history is being read, it is read again from the beginning.
  */
 static void
 change_rebuild(SbPipeline *pipeline, const SbRow *row)
@@ -203,10 +217,13 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 
 	*stays = false;
 	if (row->frame->kind == SB_ROW_UNREADABLE)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s", pipeline->row->name, row->frame->data),
-		         errhint("Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		     errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s",
+		            pipeline->row->name, row->frame->data),
+		     errhint(
+		         "Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
 	if (row->frame->kind == SB_ROW_REBUILD)
 	{
 		change_rebuild(pipeline, row);
@@ -229,31 +246,45 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 	/* without an old tuple it has left the identity as it was, which is all that the query uses */
 	if (row->frame->old_length == 0)
 		return false;
-	/* a history judges each side by its part value, which the query may not use: the row may have moved to where it is read, or from there */
+	/*
+	 * a history judges each side by its part value, which the query may not use: the row may have
+	 * moved to where it is read, or from there
+	 */
 	if (sb_gates_judge_rows(pipeline))
 		return true;
 	same = change_compare(pipeline, row);
 	*stays = same == SB_SAME_PLACE;
-	/* an UPDATE of nothing that the query uses is none: no pane, and nothing late about an old row */
+	/*
+	 * an UPDATE of nothing that the query uses is none: no pane, and nothing late about an old row
+	 */
 	return same != SB_SAME_ALL;
 }
 
 /* ---- TRUNCATE ---- */
 
-/* An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the next pane. */
+/*
+ * An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the
+ * next pane.
+ */
 void
 sb_pipeline_put_empty(SbPipeline *pipeline)
 {
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
-	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME,
+	               .is_last = true,
+	               .is_first = true,
+	               .timestamp = SB_TIME_MAX};
 
 	SbBracket saved;
 	SbEntry *entry;
 
 	sb_pipeline_as_owner(pipeline, &saved);
-	entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
+	entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL,
+	                        NULL, global);
 	sb_cells_touch(pipeline->cells, entry);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(pipeline->cells, entry), pipeline->out_values, pipeline->out_nulls))
+	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL,
+	                    sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
+	                    pipeline->out_nulls))
 		sb_pipeline_emit_row(pipeline, entry, &pane);
 	sb_bracket_leave(&saved);
 }
@@ -263,7 +294,8 @@ sb_pipeline_begin_empty(SbPipeline *pipeline)
 {
 	SbBracket saved;
 
-	if (pipeline->in_memory || pipeline->strategy.accumulation != SB_RETRACTING || pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
+	if (pipeline->in_memory || pipeline->strategy.accumulation != SB_RETRACTING ||
+	    pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
 	    sb_cells_count(pipeline->cells) > 0)
 		return;
 	sb_pipeline_lock(pipeline);
@@ -284,7 +316,8 @@ clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
 	SbWindow window;
 
 	heap_deform_tuple(tuple, desc, values, nulls);
-	window = sb_plan_row_window(pipeline->plan, values, (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
+	window = sb_plan_row_window(pipeline->plan, values,
+	                            (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
 	if (pipeline->chain)
 		sb_chain_put(pipeline, values, nulls, DatumGetInt16(values[ncolumns]));
 	pfree(values);
@@ -320,8 +353,8 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 }
 
 /*
- * The source is empty: so are cells and result, whatever has become of the windows; but for those that have been computed anew by a
- * snapshot that has seen it empty.
+ * The source is empty: so are cells and result, whatever has become of the windows; but for those
+ * that have been computed anew by a snapshot that has seen it empty.
  */
 static void
 change_truncate(SbPipeline *pipeline, const SbRow *row)
@@ -336,7 +369,8 @@ change_truncate(SbPipeline *pipeline, const SbRow *row)
 	old = MemoryContextSwitchTo(pipeline->bundle);
 	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
 	MemoryContextSwitchTo(pipeline->element);
-	if (!pipeline->in_memory && !pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+	if (!pipeline->in_memory && !pipeline->plan->grouped &&
+	    pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
 		sb_pipeline_put_empty(pipeline);
 	sb_pipeline_write_rows(pipeline);
 	MemoryContextSwitchTo(old);

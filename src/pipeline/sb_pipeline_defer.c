@@ -1,12 +1,13 @@
 /*
- * sb_pipeline_defer.c: rows put aside: those whose cell may be in the table, and all rows of merging windows.
+ * sb_pipeline_defer.c: rows put aside: those whose cell may be in the table, and all rows of
+ * merging windows.
  *
- * They are resolved together: one query brings in the cells that are missed; rows of merging windows find their windows together
- * (sb_pipeline_merge.c). That is once a bundle, or earlier when many are put aside: the bundle is then cut as if it were two, which
- * changes no last pane.
+ * They are resolved together: one query brings in the cells that are missed; rows of merging
+ * windows find their windows together (sb_pipeline_merge.c). That is once a bundle, or earlier when
+ * many are put aside: the bundle is then cut as if it were two, which changes no last pane.
  *
- * MEMORY. The copies of the rows live in the pipeline's bundle context; live accumulators of the same bundle do too, so the context
- * is not reset here.
+ * MEMORY. The copies of the rows live in the pipeline's bundle context; live accumulators of the
+ * same bundle do too, so the context is not reset here.
  */
 #include "postgres.h"
 
@@ -17,12 +18,16 @@
 #include "utils/memutils.h"
 
 /*
- * So many rows are put aside in a bundle, then twice as many, and so on. Soon, since the cells that they miss are likely to be those of the
- * rows that follow, which then need not be copied and sorted; seldom, for a query costs as much as hundreds of rows.
+ * So many rows are put aside in a bundle, then twice as many, and so on. Soon, since the cells that
+ * they miss are likely to be those of the rows that follow, which then need not be copied and
+ * sorted; seldom, for a query costs as much as hundreds of rows.
  */
 #define SB_DEFER_FIRST_ROWS 1024
 
-/* Copies of rows put aside at a time: not much of the budget, since each may make a cell when it is resolved. */
+/*
+ * Copies of rows put aside at a time: not much of the budget, since each may make a cell when it is
+ * resolved.
+ */
 static Size
 defer_limit(void)
 {
@@ -48,7 +53,8 @@ sb_pipeline_forget_deferred(SbPipeline *pipeline)
 static SbDeferred *
 defer_start(SbPipeline *pipeline)
 {
-	MemoryContext context = AllocSetContextCreate(pipeline->bundle, "stream_beam deferred rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(pipeline->bundle, "stream_beam deferred rows",
+	                                              ALLOCSET_DEFAULT_SIZES);
 	SbDeferred *deferred = MemoryContextAllocZero(pipeline->bundle, sizeof(SbDeferred));
 
 	deferred->context = context;
@@ -64,15 +70,18 @@ defer_slot(SbDeferred *deferred)
 		if (deferred->rows)
 			deferred->rows = repalloc_huge(deferred->rows, sizeof(SbDeferredRow) * deferred->max);
 		else
-			deferred->rows = MemoryContextAlloc(deferred->context, sizeof(SbDeferredRow) * deferred->max);
+			deferred->rows =
+			    MemoryContextAlloc(deferred->context, sizeof(SbDeferredRow) * deferred->max);
 	}
 	return &deferred->rows[deferred->n++];
 }
 
 void
-sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time, SbWindow window)
+sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time,
+                  SbWindow window)
 {
-	Size size = offsetof(SbRowFrame, data) + MAXALIGN(row->frame->new_length) + row->frame->old_length;
+	Size size =
+	    offsetof(SbRowFrame, data) + MAXALIGN(row->frame->new_length) + row->frame->old_length;
 	SbDeferredRow *slot;
 	char *copy;
 
@@ -81,7 +90,11 @@ sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, Times
 	copy = MemoryContextAllocHuge(pipeline->deferred->context, size);
 	memcpy(copy, row->frame, size);
 	slot = defer_slot(pipeline->deferred);
-	*slot = (SbDeferredRow){.row = *row, .key_hash = key_hash, .event_time = event_time, .window = window, .order = pipeline->deferred->n};
+	*slot = (SbDeferredRow){.row = *row,
+	                        .key_hash = key_hash,
+	                        .event_time = event_time,
+	                        .window = window,
+	                        .order = pipeline->deferred->n};
 	slot->row.frame = (const SbRowFrame *) copy;
 	pipeline->deferred->bytes += size + sizeof(SbDeferredRow);
 }
@@ -94,7 +107,8 @@ sb_pipeline_resolve_if_many(SbPipeline *pipeline)
 	if (deferred == NULL)
 		return;
 	/* sessions put all rows aside, whatever is in memory */
-	if (deferred->bytes > defer_limit() || (!pipeline->merging && deferred->n >= pipeline->defer_rows))
+	if (deferred->bytes > defer_limit() ||
+	    (!pipeline->merging && deferred->n >= pipeline->defer_rows))
 	{
 		sb_pipeline_resolve(pipeline);
 		pipeline->defer_rows = Min(pipeline->defer_rows * 2, PG_INT32_MAX / 2);
@@ -105,7 +119,8 @@ sb_pipeline_resolve_if_many(SbPipeline *pipeline)
 static HeapTupleData current_tuple;
 
 void
-sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys, const bool **nulls)
+sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys,
+                    const bool **nulls)
 {
 	pipeline->current = &deferred->row;
 	sb_row_tuple(&deferred->row, &current_tuple);
@@ -126,7 +141,8 @@ defer_load(SbPipeline *pipeline, SbDeferred *deferred)
 
 		if (!sb_cells_maybe_stored(pipeline->cells, miss.window))
 			continue;
-		if (n > 0 && misses[n - 1].key_hash == miss.key_hash && sb_window_equal(misses[n - 1].window, miss.window))
+		if (n > 0 && misses[n - 1].key_hash == miss.key_hash &&
+		    sb_window_equal(misses[n - 1].window, miss.window))
 			continue;
 		misses[n++] = miss;
 	}
@@ -148,9 +164,12 @@ defer_compare(const void *a, const void *b)
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Adds a row to the cell of a window, or says that it is late. The row is the query's current one. */
+/*
+ * Adds a row to the cell of a window, or says that it is late. The row is the query's current one.
+ */
 static void
-defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const Datum *keys, const bool *nulls)
+defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const Datum *keys,
+          const bool *nulls)
 {
 	SbEntry *entry = sb_cells_find(pipeline->cells, deferred->key_hash, keys, nulls, window);
 

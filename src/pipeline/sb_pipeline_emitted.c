@@ -1,9 +1,9 @@
 /*
  * sb_pipeline_emitted.c: what a cell has said, and takes back with its next pane.
  *
- * Where rows are retracted (accumulation retracting, or a reader over an accumulating result) a cell keeps the rows of its panes, packed, and
- * those of the windows that were merged into it. Of an accumulating merging window it keeps which windows have rows that it takes the
- * place of.
+ * Where rows are retracted (accumulation retracting, or a reader over an accumulating result) a
+ * cell keeps the rows of its panes, packed, and those of the windows that were merged into it. Of
+ * an accumulating merging window it keeps which windows have rows that it takes the place of.
  */
 #include "postgres.h"
 
@@ -63,7 +63,8 @@ pipeline_recall_row(SbPipeline *pipeline, SbEntry *entry, SbWindow window)
 void
 sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
 {
-	bool stands = entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
+	bool stands = entry->emitted ||
+	              (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
 	SbSession *session = sb_cells_session(pipeline->cells, entry);
 
 	if (entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))

@@ -1,18 +1,23 @@
 /*
  * sb_pipeline_merge.c: rows of merging windows find their windows, key by key.
  *
- * ADDING (SEMANTICS 4.1). The own windows of a key's elements are merged with its active ones first, then the elements are added. A window
- * that has grown is a new window; the cells it is made of are merged into its cell.
+ * ADDING (SEMANTICS 4.1). The own windows of a key's elements are merged with its active ones
+ * first, then the elements are added. A window that has grown is a new window; the cells it is made
+ * of are merged into its cell.
  *
- * TAKING BACK. Where rows can be taken back, each cell keeps its elements (sb_elements.h). What rows make together with the active windows
- * is an upper bound: the elements that are there in the end, removed ones left out, say which windows there are. As long as they fill
- * the bound, all is as in adding. Otherwise a session has lost what held it together: it is taken apart. What is left of it are new windows, to which the
- * elements that are left come as if they came now: accumulators, trigger and pane numbers begin anew. A window without elements
- * is gone at once. An element that is not there was never added (a dead letter, or a late event): there is nothing to be taken back.
+ * TAKING BACK. Where rows can be taken back, each cell keeps its elements (sb_elements.h). What
+ * rows make together with the active windows is an upper bound: the elements that are there in the
+ * end, removed ones left out, say which windows there are. As long as they fill the bound, all is
+ * as in adding. Otherwise a session has lost what held it together: it is taken apart. What is left
+ * of it are new windows, to which the elements that are left come as if they came now:
+ * accumulators, trigger and pane numbers begin anew. A window without elements is gone at once. An
+ * element that is not there was never added (a dead letter, or a late event): there is nothing to
+ * be taken back.
  *
- * RESULT. The row of a window that is no more leaves the result with the first pane of the window that has taken its place, the first
- * one of several, so that no reader finds neither; where nothing has taken its place, now. Windows of a key that are active never
- * overlap, and a row yet to be removed is kept by a cell whose window overlaps it: so it is never that of another cell.
+ * RESULT. The row of a window that is no more leaves the result with the first pane of the window
+ * that has taken its place, the first one of several, so that no reader finds neither; where
+ * nothing has taken its place, now. Windows of a key that are active never overlap, and a row yet
+ * to be removed is kept by a cell whose window overlaps it: so it is never that of another cell.
  */
 #include "postgres.h"
 
@@ -65,7 +70,10 @@ merge_takes_place(SbMerge *merge, SbEntry *entry, SbWindow window)
 	return entry->touched && merge_overlap(merge_cell(merge, entry)->window, window);
 }
 
-/* The row of `window` makes room for that of the first of these cells which takes its place, or for none. */
+/*
+ * The row of `window` makes room for that of the first of these cells which takes its place, or for
+ * none.
+ */
 static void
 merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 {
@@ -84,8 +92,8 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 }
 
 /*
- * The rows to be retracted with the source's next pane, of its own window and of earlier ones: each by its window, as merge_replace_row()
- * does it.
+ * The rows to be retracted with the source's next pane, of its own window and of earlier ones: each
+ * by its window, as merge_replace_row() does it.
  */
 static void
 merge_replace_emitted(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
@@ -167,14 +175,16 @@ merge_cells(SbMerge *merge, const SbMergeParts *parts)
 		/* an error in the middle leaves it half merged */
 		sb_cells_change(pipeline->cells, parts->sources[i]);
 	}
-	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, into), parts->window, from, parts->nsources);
+	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, into), parts->window,
+	                from, parts->nsources);
 	sb_cells_touch(pipeline->cells, into);
 	for (int i = 0; i < parts->nsources; i++)
 	{
 		SbEntry *source = parts->sources[i];
 
 		into->rows += source->rows;
-		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into), sb_cells_accs(pipeline->cells, source));
+		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into),
+		                   sb_cells_accs(pipeline->cells, source));
 		merge_replace_rows(merge, source, &into, 1);
 		sb_cells_remove(pipeline->cells, source);
 	}
@@ -189,12 +199,15 @@ merge_into_one(SbMerge *merge, const SbMergeParts *parts)
 	SbCells *cells = merge->pipeline->cells;
 	SbEntry *entry;
 
-	if (parts->nsources == 1 && sb_window_equal(merge_cell(merge, parts->sources[0])->window, parts->window))
+	if (parts->nsources == 1 &&
+	    sb_window_equal(merge_cell(merge, parts->sources[0])->window, parts->window))
 		return parts->sources[0];
 	if (parts->nsources > 0)
 		return merge_cells(merge, parts);
 	entry = sb_cells_find(cells, merge->key_hash, merge->keys, merge->nulls, parts->window);
-	return entry ? entry : sb_cells_insert(cells, merge->key_hash, merge->keys, merge->nulls, parts->window);
+	return entry
+	           ? entry
+	           : sb_cells_insert(cells, merge->key_hash, merge->keys, merge->nulls, parts->window);
 }
 
 static void
@@ -220,7 +233,8 @@ merge_add(SbMerge *merge, const SbMergeParts *parts)
 		if (closed)
 			merge_late(merge, merge->rows[i], parts->window);
 		else
-			sb_pipeline_add(merge->pipeline, entry, &merge->rows[i]->row, merge->rows[i]->event_time);
+			sb_pipeline_add(merge->pipeline, entry, &merge->rows[i]->row,
+			                merge->rows[i]->event_time);
 	}
 }
 
@@ -236,14 +250,16 @@ merge_row_of(const SbMerge *merge, const SbElementChange *change)
 static void
 merge_missing(SbMerge *merge, SbDeferredRow *deferred)
 {
-	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, deferred->window.start);
+	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys,
+	                                 merge->nulls, deferred->window.start);
 
 	/* windows that have closed may lie in each other */
 	for (; entry; entry = entry->prev_of_key)
 	{
 		SbWindow window = merge_cell(merge, entry)->window;
 
-		if (sb_reduce_closed(merge_cell(merge, entry)) && window.start <= deferred->window.start && window.end >= deferred->window.end)
+		if (sb_reduce_closed(merge_cell(merge, entry)) && window.start <= deferred->window.start &&
+		    window.end >= deferred->window.end)
 		{
 			merge_late(merge, deferred, window);
 			return;
@@ -300,7 +316,8 @@ merge_rebuild(SbMerge *merge, SbWindow window, const SbElement *elements, int64 
 		sb_query_element_set(pipeline->query, elements[i].data, elements[i].size);
 		for (int64 one = 0; one < elements[i].count; one++)
 		{
-			sb_reduce_move(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, entry), elements[i].time);
+			sb_reduce_move(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, entry),
+			               elements[i].time);
 			sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
 		}
 		entry->rows += elements[i].count;
@@ -310,7 +327,10 @@ merge_rebuild(SbMerge *merge, SbWindow window, const SbElement *elements, int64 
 	return entry;
 }
 
-/* The changes at [lo, hi) whose elements lie in the window: sorted by time, as they are. *lo is moved behind them. */
+/*
+ * The changes at [lo, hi) whose elements lie in the window: sorted by time, as they are. *lo is
+ * moved behind them.
+ */
 static int
 merge_changes_in(const SbMerge *merge, SbWindow window, int *lo, int hi)
 {
@@ -335,9 +355,13 @@ merge_any_made(const SbMerge *merge, int lo, int hi)
 	return false;
 }
 
-/* A window that is there in the end: the source that has it already, or a new cell. NULL: it has closed. */
+/*
+ * A window that is there in the end: the source that has it already, or a new cell. NULL: it has
+ * closed.
+ */
 static SbEntry *
-merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const SbElement *elements, int64 n, int *lo)
+merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const SbElement *elements,
+             int64 n, int *lo)
 {
 	int first = merge_changes_in(merge, window, lo, parts->hi);
 
@@ -349,7 +373,8 @@ merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const S
 			merge_apply(merge, parts->sources[i], first, *lo, sb_elements_pack(elements, n));
 		return parts->sources[i];
 	}
-	if (parts->nsources == 0 && sb_cells_find(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, window))
+	if (parts->nsources == 0 &&
+	    sb_cells_find(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, window))
 	{
 		for (int i = first; i < *lo; i++)
 			merge_late(merge, merge_row_of(merge, &merge->changes[i]), window);
@@ -360,7 +385,8 @@ merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const S
 
 /* The parts do not make one window: the sources are taken apart. */
 static void
-merge_take_apart(SbMerge *merge, const SbMergeParts *parts, const SbElementList *elements, const SbWindow *windows, int n)
+merge_take_apart(SbMerge *merge, const SbMergeParts *parts, const SbElementList *elements,
+                 const SbWindow *windows, int n)
 {
 	SbCells *cells = merge->pipeline->cells;
 	SbEntry **remain = palloc(sizeof(SbEntry *) * (n + 1));
@@ -423,7 +449,8 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 	int n, made;
 
 	for (int i = 0; i < parts->nsources; i++)
-		sb_elements_read(&was, sb_cells_session(merge->pipeline->cells, parts->sources[i])->elements);
+		sb_elements_read(&was,
+		                 sb_cells_session(merge->pipeline->cells, parts->sources[i])->elements);
 	sb_element_changes_sort(&merge->changes[parts->lo], parts->hi - parts->lo);
 	made = sb_elements_apply(&was, &merge->changes[parts->lo], parts->hi - parts->lo, &is);
 	merge_missing_of(merge, parts->lo, parts->hi);
@@ -449,17 +476,22 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 
 /* ---- a key ---- */
 
-/* The key's active cells, by window, that windows within [from, to) may overlap. Closed ones take no part. */
+/*
+ * The key's active cells, by window, that windows within [from, to) may overlap. Closed ones take
+ * no part.
+ */
 static int
 merge_active(SbMerge *merge, SbWindow range, SbEntry ***active)
 {
-	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, range.start);
+	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys,
+	                                 merge->nulls, range.start);
 	int n = 0;
 	int max = 8;
 
 	/* those before an active one that ends early enough end earlier still */
 	while (entry && entry->prev_of_key &&
-	       (sb_reduce_closed(merge_cell(merge, entry)) || merge_cell(merge, entry)->window.end > range.start))
+	       (sb_reduce_closed(merge_cell(merge, entry)) ||
+	        merge_cell(merge, entry)->window.end > range.start))
 		entry = entry->prev_of_key;
 	*active = palloc(sizeof(SbEntry *) * max);
 	for (; entry && merge_cell(merge, entry)->window.start < range.end; entry = entry->next_of_key)
@@ -510,7 +542,10 @@ merge_key(SbMerge *merge)
 	int from = 0;
 	int row = 0;
 
-	/* rows, active cells and windows are sorted by their start, and each of the active ones lies in one window */
+	/*
+	 * rows, active cells and windows are sorted by their start, and each of the active ones lies in
+	 * one window
+	 */
 	for (int i = 0; i <= n; i++)
 	{
 		SbMergeParts parts;
@@ -524,7 +559,8 @@ merge_key(SbMerge *merge)
 		while (row < merge->n && merge->rows[row]->window.start < windows[i].end)
 			row++;
 		parts.hi = row;
-		for (; from < nactive && merge_cell(merge, active[from])->window.start < windows[i].end; from++)
+		for (; from < nactive && merge_cell(merge, active[from])->window.start < windows[i].end;
+		     from++)
 			parts.nsources++;
 		if (parts.lo == parts.hi)
 			continue;
@@ -544,15 +580,21 @@ merge_change_of(SbPipeline *pipeline, const SbDeferredRow *deferred, int order)
 
 	initStringInfo(&data);
 	sb_query_element_write(pipeline->query, &data);
-	return (SbElementChange){
-	    .element = {.time = deferred->event_time, .data = data.data, .size = data.len, .count = 1}, .order = order, .removes = sb_row_is_old(&deferred->row)};
+	return (SbElementChange){.element = {.time = deferred->event_time,
+	                                     .data = data.data,
+	                                     .size = data.len,
+	                                     .count = 1},
+	                         .order = order,
+	                         .removes = sb_row_is_old(&deferred->row)};
 }
 
 /* Rows with one hash: usually one key; where not, key by key. */
 static void
 merge_hash(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 {
-	SbMerge merge = {.pipeline = pipeline, .key_hash = rows[0].key_hash, .rows = palloc(sizeof(SbDeferredRow *) * n)};
+	SbMerge merge = {.pipeline = pipeline,
+	                 .key_hash = rows[0].key_hash,
+	                 .rows = palloc(sizeof(SbDeferredRow *) * n)};
 	Datum *keys = palloc(sizeof(Datum) * (pipeline->plan->nkeys + 1));
 	bool *nulls = palloc(sizeof(bool) * (pipeline->plan->nkeys + 1));
 
@@ -573,7 +615,9 @@ merge_hash(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 				continue;
 			sb_deferred_set_row(pipeline, &rows[i], &row_keys, &row_nulls);
 			if (merge.n == 0)
-				sb_query_keys_decode(pipeline->query, sb_query_keys_encode(pipeline->query, row_keys, row_nulls), keys, nulls);
+				sb_query_keys_decode(pipeline->query,
+				                     sb_query_keys_encode(pipeline->query, row_keys, row_nulls),
+				                     keys, nulls);
 			else if (!sb_query_keys_equal(pipeline->query, row_keys, row_nulls, keys, nulls))
 				continue;
 			rows[i].done = true;
@@ -588,7 +632,8 @@ merge_hash(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 void
 sb_merge_rows(SbPipeline *pipeline, SbDeferredRow *rows, int n)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam merge", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam merge", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	for (int i = 0; i < n;)

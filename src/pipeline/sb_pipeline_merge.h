@@ -18,11 +18,12 @@ typedef struct SbDeferredRow
 } SbDeferredRow;
 
 /* Makes it the query's current row again; its keys are evaluated anew. */
-extern void sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys, const bool **nulls);
+extern void sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys,
+                                const bool **nulls);
 
 /*
- * Rows sorted by hash of the key, window, order. The key's cells are in memory. Runs as the pipeline's owner, in a context that is
- * dropped soon.
+ * Rows sorted by hash of the key, window, order. The key's cells are in memory. Runs as the
+ * pipeline's owner, in a context that is dropped soon.
  */
 extern void sb_merge_rows(SbPipeline *pipeline, SbDeferredRow *rows, int n);
 

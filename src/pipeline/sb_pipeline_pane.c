@@ -1,5 +1,6 @@
 /*
- * sb_pipeline_pane.c: cells fire: panes become rows of the result, or take rows out of it; see sb_pipeline.h.
+ * sb_pipeline_pane.c: cells fire: panes become rows of the result, or take rows out of it; see
+ * sb_pipeline.h.
  */
 #include "postgres.h"
 
@@ -50,13 +51,15 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 	sb_pipeline_remove_rows(pipeline, entry);
 	/* a group whose rows have all been taken back is no group any more */
 	if ((!pipeline->retractable || entry->rows != 0 || !pipeline->plan->grouped) &&
-	    sb_query_output(pipeline->query, window, pane, keys, nulls, sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
+	    sb_query_output(pipeline->query, window, pane, keys, nulls,
+	                    sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
 	                    pipeline->out_nulls))
 		sb_pipeline_emit_row(pipeline, entry, pane);
 	else if (pipeline->wants_panes)
 		sb_pipeline_put(pipeline, entry, pane, 0);
 	/* the one row of a query without GROUP BY stands since the pipeline was made, without a pane */
-	else if ((entry->emitted || (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
+	else if ((entry->emitted ||
+	          (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL)) &&
 	         pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
 		sb_pipeline_remove_row(pipeline, window, keys, nulls);
@@ -68,7 +71,10 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		pipeline_forget_accumulators(pipeline, entry);
 }
 
-/* A closed window takes no more elements and makes no more panes: only the fact is kept, until gc_time. */
+/*
+ * A closed window takes no more elements and makes no more panes: only the fact is kept, until
+ * gc_time.
+ */
 static void
 pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 {
@@ -80,8 +86,8 @@ pipeline_release_closed(SbPipeline *pipeline, SbEntry *entry)
 }
 
 /*
- * A window whose row was taken out of the result to be computed anew has a row again, whatever its trigger waits for: the pane that
- * this is does not count for the trigger.
+ * A window whose row was taken out of the result to be computed anew has a row again, whatever its
+ * trigger waits for: the pane that this is does not count for the trigger.
  */
 static bool
 pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
@@ -89,12 +95,17 @@ pipeline_must_show(SbPipeline *pipeline, SbEntry *entry, SbPane *pane)
 	SbWindow window = sb_cells_cell(pipeline->cells, entry)->window;
 	bool ended = pipeline->clocks.input_watermark > sb_window_max_timestamp(window);
 
-	if (pipeline->recompute == NULL || entry->emitted || !pipeline->recompute->showed(pipeline->recompute, window))
+	if (pipeline->recompute == NULL || entry->emitted ||
+	    !pipeline->recompute->showed(pipeline->recompute, window))
 		return false;
 	/* what it says is not said again with the next pane */
 	if (pipeline->strategy.accumulation == SB_DISCARDING)
 		sb_cells_cell(pipeline->cells, entry)->pane_elements = 0;
-	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY, .nonspeculative_index = ended ? 0 : -1, .is_first = true, .timestamp = sb_window_max_timestamp(window), .elements = 1};
+	*pane = (SbPane){.timing = ended ? SB_PANE_ON_TIME : SB_PANE_EARLY,
+	                 .nonspeculative_index = ended ? 0 : -1,
+	                 .is_first = true,
+	                 .timestamp = sb_window_max_timestamp(window),
+	                 .elements = 1};
 	return true;
 }
 
@@ -116,15 +127,18 @@ sb_pipeline_flush(SbPipeline *pipeline)
 
 	sb_pipeline_resolve(pipeline);
 	/* a pane in the middle could close a window to the rest of its rows */
-	if (pipeline->recompute && pipeline->recompute->feeding && pipeline->clocks.input_watermark != SB_TIME_MIN)
+	if (pipeline->recompute && pipeline->recompute->feeding &&
+	    pipeline->clocks.input_watermark != SB_TIME_MIN)
 	{
 		sb_cells_untouch(pipeline->cells);
 		return;
 	}
 	sb_pipeline_as_owner(pipeline, &saved);
-	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry; entry = entry->next_touched)
+	for (SbEntry *entry = sb_cells_take_touched(pipeline->cells); entry;
+	     entry = entry->next_touched)
 	{
-		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane) ||
+		if (sb_reduce_fire(&pipeline->strategy, &pipeline->clocks,
+		                   sb_cells_cell(pipeline->cells, entry), &pane) ||
 		    pipeline_must_show(pipeline, entry, &pane))
 			pipeline_emit(pipeline, entry, &pane);
 		pipeline_release_closed(pipeline, entry);
@@ -160,9 +174,11 @@ sb_pipeline_timers(SbPipeline *pipeline)
 		sb_pipeline_lock(pipeline);
 		/* first: an error on the way leaves a cell that has to be forgotten */
 		sb_cells_change(pipeline->cells, entry);
-		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks, sb_cells_cell(pipeline->cells, entry), &pane);
+		action = sb_reduce_timer(&pipeline->strategy, &pipeline->clocks,
+		                         sb_cells_cell(pipeline->cells, entry), &pane);
 		pipeline->changed = true;
-		if ((action & SB_TIMER_EMIT) || (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
+		if ((action & SB_TIMER_EMIT) ||
+		    (!(action & SB_TIMER_COLLECT) && pipeline_must_show(pipeline, entry, &pane)))
 			pipeline_emit(pipeline, entry, &pane);
 		if (action & SB_TIMER_COLLECT)
 			sb_cells_remove(pipeline->cells, entry);

@@ -38,7 +38,11 @@ sb_pipeline_remove_sink(SbPipeline *pipeline, const SbSinkKind *kind)
 void
 sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
 {
-	SbSinkRow row = {.pane = pane, .window = sb_cells_cell(pipeline->cells, entry)->window, .values = pipeline->out_values, .nulls = pipeline->out_nulls, .op = op};
+	SbSinkRow row = {.pane = pane,
+	                 .window = sb_cells_cell(pipeline->cells, entry)->window,
+	                 .values = pipeline->out_values,
+	                 .nulls = pipeline->out_nulls,
+	                 .op = op};
 	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
 		if (op != 0 || sink->kind->wants_panes)

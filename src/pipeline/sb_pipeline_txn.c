@@ -99,15 +99,27 @@ progress_rollback(SbPipeline *pipeline)
 	pipeline->changed = pipeline->locked = false;
 }
 
-/* In the order in which they are written, which is that of the locks (sb_lock.h): the state table, the rows of the gates, progress. */
+/*
+ * In the order in which they are written, which is that of the locks (sb_lock.h): the state table,
+ * the rows of the gates, progress.
+ */
 static const SbTxnPart parts[] = {
-    {.name = "cells", .write = sb_pipeline_write_state, .accept = cells_accept, .rollback = cells_rollback},
-    {.name = "gates", .write = sb_gates_write, .accept = sb_gates_accept, .rollback = sb_gates_rollback},
+    {.name = "cells",
+     .write = sb_pipeline_write_state,
+     .accept = cells_accept,
+     .rollback = cells_rollback},
+    {.name = "gates",
+     .write = sb_gates_write,
+     .accept = sb_gates_accept,
+     .rollback = sb_gates_rollback},
     {.name = "clocks", .accept = clocks_accept, .rollback = clocks_rollback},
     {.name = "queue", .accept = queue_accept, .rollback = queue_rollback},
     {.name = "chain", .accept = sb_chain_accept, .rollback = sb_chain_rollback},
     {.name = "bundle", .accept = bundle_forget, .rollback = bundle_forget},
-    {.name = "progress", .write = progress_write, .accept = progress_accept, .rollback = progress_rollback},
+    {.name = "progress",
+     .write = progress_write,
+     .accept = progress_accept,
+     .rollback = progress_rollback},
 };
 
 void

@@ -1,12 +1,14 @@
 /*
  * sb_queue.c: rows that wait for a reader are taken; see sb_queue.h.
  *
- * One process writes to a queue, that which has open what the reader reads; so the order of the numbers is that of the commits, and what a statement sees is the
- * queue up to some number.
+ * One process writes to a queue, that which has open what the reader reads; so the order of the
+ * numbers is that of the commits, and what a statement sees is the queue up to some number.
  *
- * LOCKING. The queue comes after result and state (sb_lock.h). Who drops the pipeline does not lock it.
+ * LOCKING. The queue comes after result and state (sb_lock.h). Who drops the pipeline does not lock
+ * it.
  *
- * Rows are read by number from where nothing is left: those deleted before stay in the table and its index until a VACUUM, and are not gone through again.
+ * Rows are read by number from where nothing is left: those deleted before stay in the table and
+ * its index until a VACUUM, and are not gone through again.
  */
 #include "postgres.h"
 
@@ -36,7 +38,10 @@
 #include "worker/sb_postponed.h"
 #include "worker/sb_worker.h"
 
-/* Read and handed to the reader at a time; each time is a part of its own, as far as limits are concerned (sb_limit.h). */
+/*
+ * Read and handed to the reader at a time; each time is a part of its own, as far as limits are
+ * concerned (sb_limit.h).
+ */
 #define SB_QUEUE_ROWS 256
 /* A table of so many blocks, a thousand rows or two, is taken within a few milliseconds. */
 #define SB_QUEUE_SHORT_BLOCKS 16
@@ -45,7 +50,10 @@
 #define SB_QUEUE_SEQ 1
 #define SB_QUEUE_OP 2
 
-/* The columns of the reader's source, as they are now, by their place in the queue; error where one that the query uses is another one now. */
+/*
+ * The columns of the reader's source, as they are now, by their place in the queue; error where one
+ * that the query uses is another one now.
+ */
 static int *
 queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 {
@@ -55,7 +63,8 @@ queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 	{
 		AttrNumber attno = sb_queue_table_attno(TupleDescAttr(queue, i));
 
-		if (attno != InvalidAttrNumber && attno <= layout->natts && TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
+		if (attno != InvalidAttrNumber && attno <= layout->natts &&
+		    TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
 			places[attno - 1] = i + 1;
 	}
 	for (int attno = -1; (attno = bms_next_member(reader->plan->columns, attno)) >= 0;)
@@ -64,7 +73,8 @@ queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("column %d of \"%s\" is of another type than the rows that wait for pipeline \"%s\"", attno, get_rel_name(reader->plan->source), reader->row->name),
+		         errmsg("column %d of \"%s\" is of another type than the rows that wait for pipeline \"%s\"",
+		                attno, get_rel_name(reader->plan->source), reader->row->name),
 		         errhint("beam.resync_pipeline() makes the result anew.")));
 	}
 	return places;
@@ -99,7 +109,9 @@ queue_convert(HeapTuple tuple, TupleDesc from, TupleDesc to)
 	for (int i = 0; i < to->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(to, i);
-		AttrNumber attno = column->attisdropped ? InvalidAttrNumber : sb_column_number(from, NameStr(column->attname), column->atttypid);
+		AttrNumber attno = column->attisdropped
+		                       ? InvalidAttrNumber
+		                       : sb_column_number(from, NameStr(column->attname), column->atttypid);
 
 		if (attno != InvalidAttrNumber)
 			values[i] = heap_getattr(tuple, attno, from, &nulls[i]);
@@ -119,20 +131,26 @@ queue_empty(int32 reader, Snapshot snapshot)
 
 	sb_bracket_enter_extension(&saved);
 	PushActiveSnapshot(snapshot);
-	if (SPI_execute(psprintf("SELECT pg_catalog.max(seq) FROM %s", table), true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(seq) FROM %s", table), true, 0) !=
+	    SPI_OK_SELECT)
 		elog(ERROR, "could not look into the queue of pipeline %d", reader);
 	PopActiveSnapshot();
 	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
-		sb_sql_run(psprintf("DELETE FROM %s WHERE seq OPERATOR(pg_catalog.<=) $1", table), lengthof(types), types, &last, NULL, SPI_OK_DELETE);
+		sb_sql_run(psprintf("DELETE FROM %s WHERE seq OPERATOR(pg_catalog.<=) $1", table),
+		           lengthof(types), types, &last, NULL, SPI_OK_DELETE);
 	sb_bracket_leave(&saved);
 }
 
-/* The rows of the result that this snapshot sees, but for those from before the cut, where there is one. Returns how many. */
+/*
+ * The rows of the result that this snapshot sees, but for those from before the cut, where there is
+ * one. Returns how many.
+ */
 static int64
 queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const SbCut *cut)
 {
-	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows",
+	                                           ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
 	SbQueueTable *queue = sb_queue_table_open(reader->row->id, true);
 	Relation planned = table_open(reader->plan->source, AccessShareLock);
@@ -181,7 +199,10 @@ queue_fill(SbPipeline *reader, SbHistoryRow *history)
 	result = table_open(upstream->result, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queue_empty(reader->row->id, snapshot);
-	history->rows = queue_fill_from(reader, result, snapshot, history->snapshot ? sb_cut_parse(history->snapshot, InvalidXLogRecPtr) : NULL);
+	history->rows =
+	    queue_fill_from(reader, result, snapshot,
+	                    history->snapshot ? sb_cut_parse(history->snapshot, InvalidXLogRecPtr)
+	                                      : NULL);
 	UnregisterSnapshot(snapshot);
 	/* who waits for it has the writer of the table wait, too */
 	table_close(result, AccessShareLock);
@@ -196,7 +217,8 @@ queue_fill(SbPipeline *reader, SbHistoryRow *history)
 void
 sb_queue_fill(SbPipeline *reader)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbHistoryRow *history = queue_wanting(reader->row->id);
 
@@ -218,11 +240,14 @@ sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
 	rel = table_open(reader->plan->source, AccessShareLock);
 	/* rows that the pipeline puts aside keep it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	*scan = (SbQueueScan){.reader = reader, .taken = reader->queue_floor, .layout = CreateTupleDescCopy(RelationGetDescr(rel))};
+	*scan = (SbQueueScan){.reader = reader,
+	                      .taken = reader->queue_floor,
+	                      .layout = CreateTupleDescCopy(RelationGetDescr(rel))};
 	MemoryContextSwitchTo(old);
 	/* who waits for it has the writer of the table wait, too */
 	table_close(rel, AccessShareLock);
-	scan->context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
+	scan->context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* Rows laid out as the source, in the current context. */
@@ -244,11 +269,15 @@ queue_rows(SbQueueScan *scan)
 		for (int c = 0; c < layout->natts; c++)
 		{
 			nulls[c] = true;
-			values[c] = places[c] == 0 ? (Datum) 0 : SPI_getbinval(tuple, queue, places[c], &nulls[c]);
+			values[c] =
+			    places[c] == 0 ? (Datum) 0 : SPI_getbinval(tuple, queue, places[c], &nulls[c]);
 			if (!nulls[c] && TupleDescAttr(layout, c)->attlen == -1)
 				values[c] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[c]));
 		}
-		rows[i] = sb_chain_make_row(heap_form_tuple(layout, values, nulls), layout, scan->reader->plan->source, DatumGetInt16(SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull)));
+		rows[i] =
+		    sb_chain_make_row(heap_form_tuple(layout, values, nulls), layout,
+		                      scan->reader->plan->source,
+		                      DatumGetInt16(SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull)));
 		scan->taken = DatumGetInt64(SPI_getbinval(tuple, queue, SB_QUEUE_SEQ, &isnull));
 	}
 	return rows;
@@ -268,8 +297,10 @@ sb_queue_next(SbQueueScan *scan, SbRow **rows)
 	MemoryContextReset(scan->context);
 	old = MemoryContextSwitchTo(scan->context);
 	sb_bracket_enter_extension(&saved);
-	n = (int) sb_sql_run(psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d", sb_queue_table_name(scan->reader->row->id), SB_QUEUE_ROWS),
-	                     lengthof(types), types, values, NULL, SPI_OK_SELECT);
+	n = (int) sb_sql_run(
+	    psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d",
+	             sb_queue_table_name(scan->reader->row->id), SB_QUEUE_ROWS),
+	    lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	*rows = queue_rows(scan);
 	SPI_freetuptable(SPI_tuptable);
 	sb_bracket_leave(&saved);
@@ -288,8 +319,10 @@ sb_queue_end(SbQueueScan *scan)
 
 	sb_bracket_enter_extension(&saved);
 	if (scan->rows > 0)
-		sb_sql_run(psprintf("DELETE FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 AND seq OPERATOR(pg_catalog.<=) $2", sb_queue_table_name(scan->reader->row->id)),
-		           lengthof(types), types, values, NULL, SPI_OK_DELETE);
+		sb_sql_run(
+		    psprintf("DELETE FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 AND seq OPERATOR(pg_catalog.<=) $2",
+		             sb_queue_table_name(scan->reader->row->id)),
+		    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	sb_bracket_leave(&saved);
 	MemoryContextDelete(scan->context);
 }
@@ -333,7 +366,8 @@ chunk_next(SbRowSource *row_source, SbRow **rows)
 {
 	SbQueueScan *scan = row_source->arg;
 
-	if (scan->rows >= Min(sb_guc_bundle_rows, SB_QUEUE_CHUNK_ROWS) || (scan->rows > 0 && GetCurrentTimestamp() >= scan->until))
+	if (scan->rows >= Min(sb_guc_bundle_rows, SB_QUEUE_CHUNK_ROWS) ||
+	    (scan->rows > 0 && GetCurrentTimestamp() >= scan->until))
 		return 0;
 	sb_pipeline_at_work(row_source->pipeline, true);
 	return sb_queue_next(scan, rows);
@@ -353,7 +387,11 @@ chunk_close(SbRowSource *row_source)
 SbRowSource
 sb_queue_rows(SbPipeline *reader, SbQueueScan *scan)
 {
-	return (SbRowSource){.pipeline = reader, .arg = scan, .open = chunk_open, .next = chunk_next, .close = chunk_close};
+	return (SbRowSource){.pipeline = reader,
+	                     .arg = scan,
+	                     .open = chunk_open,
+	                     .next = chunk_next,
+	                     .close = chunk_close};
 }
 
 static void
@@ -363,15 +401,16 @@ queue_lock(void *arg)
 }
 
 /*
- * Who has made the reader has the queue locked still when its row can be seen, for a moment; who drops it has so for longer, which is seen when it is
- * opened. False: it is locked.
+ * Who has made the reader has the queue locked still when its row can be seen, for a moment; who
+ * drops it has so for longer, which is seen when it is opened. False: it is locked.
  */
 static bool
 queue_lock_soon(Oid relation)
 {
 	ErrorData *error;
 
-	if (ConditionalLockRelationOid(relation, AccessShareLock) || sb_postponed_try(queue_lock, &relation, &error))
+	if (ConditionalLockRelationOid(relation, AccessShareLock) ||
+	    sb_postponed_try(queue_lock, &relation, &error))
 		return true;
 	if (!sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);

@@ -1,19 +1,26 @@
 /*
- * sb_queue.h: the rows that wait for a pipeline which reads another's result: what has been written there while it did not run (sb_pipeline_chain.c).
+ * sb_queue.h: the rows that wait for a pipeline which reads another's result: what has been written
+ * there while it did not run (sb_pipeline_chain.c).
  *
- * A reader that is opened with a queue of some length is `draining`: what it reads goes on queueing for it, and it takes its queue in *chunks*, as it would a history
- * (sb_history.h): each is a bundle of it and of those that read its result, bounded in rows and time, in which the rows go. A chunk that has come to the queue's end
- * ends that: it is linked to what it reads, and what has been queued since comes first in the next bundle.
+ * A reader that is opened with a queue of some length is `draining`: what it reads goes on queueing
+ * for it, and it takes its queue in *chunks*, as it would a history (sb_history.h): each is a
+ * bundle of it and of those that read its result, bounded in rows and time, in which the rows go. A
+ * chunk that has come to the queue's end ends that: it is linked to what it reads, and what has
+ * been queued since comes first in the next bundle.
  *
- * WATERMARK. It is that of what the reader reads, which is beyond rows that are in the queue. So it stands while there are any; at the queue's end it moves to
- * where it was before the last look into the queue.
+ * WATERMARK. It is that of what the reader reads, which is beyond rows that are in the queue. So it
+ * stands while there are any; at the queue's end it moves to where it was before the last look into
+ * the queue.
  *
- * WHAT WAS THERE BEFORE. Who makes a reader keeps nobody from writing to the result. What reads it queues for the reader from the next reading of the catalog on, and the rows
- * of the result come into the queue later (beam.history has it), before the reader takes any: those that one snapshot sees, in the place of what it sees queued. A queue is
- * written in the transactions that write the result, so that is all of it, once. Of a pipeline that starts from now it is those alone that were written since it was
- * made; what a writer was about at that time counts as that.
+ * WHAT WAS THERE BEFORE. Who makes a reader keeps nobody from writing to the result. What reads it
+ * queues for the reader from the next reading of the catalog on, and the rows of the result come
+ * into the queue later (beam.history has it), before the reader takes any: those that one snapshot
+ * sees, in the place of what it sees queued. A queue is written in the transactions that write the
+ * result, so that is all of it, once. Of a pipeline that starts from now it is those alone that
+ * were written since it was made; what a writer was about at that time counts as that.
  *
- * CRASH SAFETY. What the rows of a chunk have done to cells and result commits in the transaction that deletes them.
+ * CRASH SAFETY. What the rows of a chunk have done to cells and result commits in the transaction
+ * that deletes them.
  */
 #ifndef SB_QUEUE_H
 #define SB_QUEUE_H
@@ -22,7 +29,10 @@
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_row_source.h"
 
-/* So many rows a chunk has at most: the reader of the first lane goes through what it writes within a few milliseconds. */
+/*
+ * So many rows a chunk has at most: the reader of the first lane goes through what it writes within
+ * a few milliseconds.
+ */
 #define SB_QUEUE_CHUNK_ROWS 10000
 
 /* A look through a queue, within one transaction. */
@@ -41,7 +51,8 @@ typedef struct SbQueueScan
 } SbQueueScan;
 
 /*
- * Those rows that the result had when the reader was made go into the queue, if they have not yet. Not in a bundle of what the reader reads.
+ * Those rows that the result had when the reader was made go into the queue, if they have not yet.
+ * Not in a bundle of what the reader reads.
  */
 extern void sb_queue_fill(SbPipeline *reader);
 /* From the first row on. */

@@ -1,5 +1,6 @@
 /*
- * sb_row_source.h: rows that do not come through the ring: a chunk of a history, a step of a backfill, a queue, letters that are replayed.
+ * sb_row_source.h: rows that do not come through the ring: a chunk of a history, a step of a
+ * backfill, a queue, letters that are replayed.
  */
 #ifndef SB_ROW_SOURCE_H
 #define SB_ROW_SOURCE_H
@@ -8,15 +9,18 @@
 #include "pipeline/sb_pipeline.h"
 
 /*
- * They are for one pipeline (and those that read its result), and make a bundle of their own, between two of the ring's. Where one fails, all is opened
- * and read anew in the careful run.
+ * They are for one pipeline (and those that read its result), and make a bundle of their own,
+ * between two of the ring's. Where one fails, all is opened and read anew in the careful run.
  */
 typedef struct SbRowSource
 {
 	SbPipeline *pipeline;
 	bool asked_for; /* by somebody who waits to be told of an error */
 	void *arg;
-	/* In the bundle's transaction, before the first row. False: nothing can be done now; the transaction is given up. */
+	/*
+	 * In the bundle's transaction, before the first row. False: nothing can be done now; the
+	 * transaction is given up.
+	 */
 	bool (*open)(struct SbRowSource *source);
 	/* The next rows, good until the next call. 0: there are none. */
 	int (*next)(struct SbRowSource *source, SbRow **rows);

@@ -1,7 +1,9 @@
 /*
- * sb_txn_part.h: what of a pipeline takes part in a transaction: it is written at the end of a bundle, and then stands or is undone.
+ * sb_txn_part.h: what of a pipeline takes part in a transaction: it is written at the end of a
+ * bundle, and then stands or is undone.
  *
- * All parts are in one table (sb_pipeline_txn.c): what is new in a pipeline and can be undone is a line there.
+ * All parts are in one table (sb_pipeline_txn.c): what is new in a pipeline and can be undone is a
+ * line there.
  */
 #ifndef SB_TXN_PART_H
 #define SB_TXN_PART_H

@@ -1,21 +1,26 @@
 /*
  * sb_agg.c: aggregates: the choice of their method, and what all methods share.
  *
- * A class of aggregates is one SbAggMethod; agg_choose() picks it, and everything else here goes through it.
- *   fast        count, sum, avg, min, max of the common types: arithmetic of our own, results identical to PostgreSQL's
- *   transition  the catalog's transition function on a plain type
- *   serialized  the catalog's transition function on an internal state, serialized when the bundle ends
- *   bag         everything else: the inputs are kept and the executor aggregates them when a result is due
+ * A class of aggregates is one SbAggMethod; agg_choose() picks it, and everything else here goes
+ * through it.
+ *   fast        count, sum, avg, min, max of the common types: arithmetic of our own, results
+ *   identical to PostgreSQL's transition  the catalog's transition function on a plain type
+ *   serialized  the catalog's transition function on an internal state, serialized when the bundle
+ *   ends bag         everything else: the inputs are kept and the executor aggregates them when a
+ *   result is due
  *
- * A retractable query has methods of its own, all of which can take a row out again without a trace:
- *   fast        count, sum and avg of integers, bool_and, bool_or: sums and how many rows are in them
- *   exact       sum and avg of floats: a sum without rounding
- *   inverse     sum, avg, variance of numeric and the variances of integers: the catalog's inverse transition function
- *   extreme     min, max and whatever has a sort operator: the inputs are kept, and looked through when a result is due
- *   multiset    everything else: the inputs are kept, and the executor aggregates them
+ * A retractable query has methods of its own, all of which can take a row out again without a
+ * trace:
+ *   fast        count, sum and avg of integers, bool_and, bool_or: sums and how many rows are in
+ *   them exact       sum and avg of floats: a sum without rounding inverse     sum, avg, variance
+ *   of numeric and the variances of integers: the catalog's inverse transition function extreme
+ *   min, max and whatever has a sort operator: the inputs are kept, and looked through when a
+ *   result is due multiset    everything else: the inputs are kept, and the executor aggregates
+ *   them
  *
- * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or parked. All methods start at the
- * same new form, so that the first add, a merge into a new one and clearing need no function of the method.
+ * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or
+ * parked. All methods start at the same new form, so that the first add, a merge into a new one and
+ * clearing need no function of the method.
  */
 #include "postgres.h"
 
@@ -66,14 +71,16 @@ agg_owner(const Aggref *aggref)
 }
 
 /*
- * 42501 unless the current user may call the aggregate and the aggregate's owner its functions: the roles are those that the executor
- * would ask for, so that the stream may do what the batch query may.
+ * 42501 unless the current user may call the aggregate and the aggregate's owner its functions: the
+ * roles are those that the executor would ask for, so that the stream may do what the batch query
+ * may.
  */
 static void
 agg_check_permissions(const Aggref *aggref, HeapTuple aggtuple)
 {
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
-	AclResult result = object_aclcheck(ProcedureRelationId, aggref->aggfnoid, GetUserId(), ACL_EXECUTE);
+	AclResult result =
+	    object_aclcheck(ProcedureRelationId, aggref->aggfnoid, GetUserId(), ACL_EXECUTE);
 	Oid owner;
 
 	if (result != ACLCHECK_OK)
@@ -107,7 +114,10 @@ agg_choose(const SbQuery *query, const Aggref *aggref, const FormData_pg_aggrega
 	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL)
 		return &sb_agg_bag;
 	if (form->aggtranstype == INTERNALOID)
-		return OidIsValid(form->aggcombinefn) && OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn) ? &sb_agg_serialized : &sb_agg_bag;
+		return OidIsValid(form->aggcombinefn) && OidIsValid(form->aggserialfn) &&
+		               OidIsValid(form->aggdeserialfn)
+		           ? &sb_agg_serialized
+		           : &sb_agg_bag;
 	/* an anonymous record's type is known to this process only */
 	if (form->aggtranstype == RECORDOID || form->aggtranstype == RECORDARRAYOID)
 		return &sb_agg_bag;
@@ -189,7 +199,8 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 		ReleaseSysCache(tuple);
 		return;
 	}
-	agg->method = fast != NULL ? &sb_agg_fast : agg_choose(query, aggref, (Form_pg_aggregate) GETSTRUCT(tuple));
+	agg->method = fast != NULL ? &sb_agg_fast
+	                           : agg_choose(query, aggref, (Form_pg_aggregate) GETSTRUCT(tuple));
 	agg->add = agg->method->add;
 	if (fast != NULL)
 		sb_agg_fast_open(query, agg, fast);
@@ -276,10 +287,9 @@ sb_query_acc_retract(SbQuery *query, SbAcc *accs)
 void
 sb_agg_never_added(const SbAgg *agg)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATA_EXCEPTION),
-	         errmsg("row to be retracted was never added"),
-	         errdetail("Aggregate %s has no such row in this group and window.", format_procedure(agg->aggref->aggfnoid))));
+	ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("row to be retracted was never added"),
+	                errdetail("Aggregate %s has no such row in this group and window.",
+	                          format_procedure(agg->aggref->aggfnoid))));
 }
 
 /* ---- the life of accumulators ---- */
@@ -314,7 +324,10 @@ sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from)
 	MemoryContextReset(query->scratch);
 }
 
-/* Live states are left to the reset of the bundle's memory: after a failed bundle they are gone already. */
+/*
+ * Live states are left to the reset of the bundle's memory: after a failed bundle they are gone
+ * already.
+ */
 void
 sb_query_acc_free(SbQuery *query, SbAcc *accs)
 {
@@ -374,8 +387,9 @@ accs_version(const SbQuery *query)
 }
 
 /*
- * A version, with a bit for the mode; then for each accumulator a byte (method id << 4 | form << 1 | isnull) and, unless it is new or null, what the method
- * writes. The method is there so that a later version that knows a better one can still tell what it reads.
+ * A version, with a bit for the mode; then for each accumulator a byte (method id << 4 | form << 1
+ * | isnull) and, unless it is new or null, what the method writes. The method is there so that a
+ * later version that knows a better one can still tell what it reads.
  */
 void
 sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
@@ -389,7 +403,8 @@ sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
 
 		if (accs[i].form == SB_ACC_LIVE)
 			elog(ERROR, "accumulator %d is encoded before it is parked", i);
-		appendStringInfoCharMacro(out, (char) (method->id << 4 | accs[i].form << 1 | (accs[i].isnull ? 1 : 0)));
+		appendStringInfoCharMacro(out, (char) (method->id << 4 | accs[i].form << 1 |
+		                                       (accs[i].isnull ? 1 : 0)));
 		if (accs[i].form != SB_ACC_NEW && !accs[i].isnull)
 			method->encode(query, &query->aggs[i], &accs[i], out);
 	}
@@ -397,7 +412,10 @@ sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
 	MemoryContextReset(query->scratch);
 }
 
-/* Can an accumulator of this method have been written so? What comes from a table is not trusted with pointers. */
+/*
+ * Can an accumulator of this method have been written so? What comes from a table is not trusted
+ * with pointers.
+ */
 static bool
 acc_form_valid(const SbAggMethod *method, uint8 form, bool isnull)
 {
@@ -421,7 +439,8 @@ acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 	uint8 form = (tag >> 1) & 7;
 
 	if (tag >> 4 != agg->method->id)
-		sb_bytes_corrupted("An accumulator was written by another method than the one that reads it.");
+		sb_bytes_corrupted(
+		    "An accumulator was written by another method than the one that reads it.");
 	if (!acc_form_valid(agg->method, form, (tag & 1) != 0))
 		sb_bytes_corrupted("An accumulator has an unknown form.");
 	sb_acc_renew(acc);
@@ -444,8 +463,10 @@ sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *
 	sb_query_acc_init(query, accs);
 	version = (uint8) *sb_bytes_take(data, end, 1);
 	if (version == (accs_version(query) ^ SB_ACCS_RETRACTABLE))
-		sb_bytes_corrupted(query->retractable ? "Accumulators that cannot be retracted from are read by a query that retracts."
-		                                      : "Accumulators of a query that retracts are read by one that does not.");
+		sb_bytes_corrupted(
+		    query->retractable
+		        ? "Accumulators that cannot be retracted from are read by a query that retracts."
+		        : "Accumulators of a query that retracts are read by one that does not.");
 	if (version != accs_version(query))
 		sb_bytes_corrupted("Accumulators have an unknown version.");
 	for (int i = 0; i < query->plan->naggs; i++)

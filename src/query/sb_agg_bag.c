@@ -1,10 +1,13 @@
 /*
- * sb_agg_bag.c: aggregates that keep their inputs: DISTINCT, ORDER BY, ordered-set ones, states that cannot be serialized.
+ * sb_agg_bag.c: aggregates that keep their inputs: DISTINCT, ORDER BY, ordered-set ones, states
+ * that cannot be serialized.
  *
- * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they came, packed into one growing
- * chunk. When a result is due, the executor runs `SELECT agg(...) FROM bag` with the aggregate as it stood in the query. So
- * whatever PostgreSQL's Agg node can do is right here too; the price is an executor start for each result, and memory for each row.
- * Constant arguments are left in the query, direct arguments that are group keys become its parameters.
+ * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they
+ * came, packed into one growing chunk. When a result is due, the executor runs `SELECT agg(...)
+ * FROM bag` with the aggregate as it stood in the query. So whatever PostgreSQL's Agg node can do
+ * is right here too; the price is an executor start for each result, and memory for each row.
+ * Constant arguments are left in the query, direct arguments that are group keys become its
+ * parameters.
  */
 #include "postgres.h"
 
@@ -72,9 +75,11 @@ bag_replace_keys(Node *node, void *context)
 		return (Node *) param;
 	}
 	if (IsA(node, Var))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a direct argument of an ordered-set aggregate may use only constants and group keys")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		     errmsg(
+		         "a direct argument of an ordered-set aggregate may use only constants and group keys")));
 	return expression_tree_mutator(node, bag_replace_keys, context);
 }
 
@@ -94,10 +99,10 @@ sb_bag_open_columns(SbAgg *agg, SbBagPlan *bag)
 		if (!IsA(expr, Const))
 			bag->args[bag->ncolumns++] = arg;
 		if (type == RECORDOID || type == RECORDARRAYOID)
-			ereport(ERROR,
-			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("aggregate %s cannot keep anonymous records in a pipeline", format_procedure(agg->aggref->aggfnoid)),
-			         errhint("Cast the record to a named composite type.")));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			                errmsg("aggregate %s cannot keep anonymous records in a pipeline",
+			                       format_procedure(agg->aggref->aggfnoid)),
+			                errhint("Cast the record to a named composite type.")));
 		arg++;
 	}
 	bag->flat = palloc0(sizeof(Datum) * Max(bag->ncolumns, 1));
@@ -131,7 +136,8 @@ bag_build_aggref(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
 		TargetEntry *entry = list_nth_node(TargetEntry, aggref->args, bag->args[i]);
 		Node *expr = (Node *) entry->expr;
 
-		entry->expr = (Expr *) makeVar(1, i + 1, exprType(expr), exprTypmod(expr), exprCollation(expr), 0);
+		entry->expr =
+		    (Expr *) makeVar(1, i + 1, exprType(expr), exprTypmod(expr), exprCollation(expr), 0);
 	}
 	return aggref;
 }
@@ -150,7 +156,8 @@ bag_build_rte(TupleDesc desc)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup(NameStr(att->attname))));
+		rte->eref->colnames =
+		    lappend(rte->eref->colnames, makeString(pstrdup(NameStr(att->attname))));
 		rte->coltypes = lappend_oid(rte->coltypes, att->atttypid);
 		rte->coltypmods = lappend_int(rte->coltypmods, att->atttypmod);
 		rte->colcollations = lappend_oid(rte->colcollations, att->attcollation);
@@ -256,7 +263,8 @@ sb_bag_read(const SbAgg *agg, SbBagPlan *plan, const char **data, const char *en
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		plan->nulls[i] = (nulls[i / 8] & (1 << (i % 8))) != 0;
-		plan->flat[i] = plan->nulls[i] ? (Datum) 0 : sb_datum_read(&agg->arg_types[plan->args[i]], data, end);
+		plan->flat[i] =
+		    plan->nulls[i] ? (Datum) 0 : sb_datum_read(&agg->arg_types[plan->args[i]], data, end);
 	}
 }
 
@@ -273,7 +281,8 @@ sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data, const ch
 }
 
 void
-sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data, const char *end, bool nulls)
+sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data,
+                  const char *end, bool nulls)
 {
 	/* rows of constants only have no bytes */
 	if (rows <= 0 || (plan->ncolumns > 0 && rows > end - data))
@@ -291,11 +300,15 @@ sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const cha
 void
 sb_bag_full(const SbAgg *agg)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-	         errmsg("aggregate %s has too many values in one window", format_procedure(agg->aggref->aggfnoid)),
-	         errdetail("This aggregate keeps all its inputs, at most %zu MB for each group and window.", SB_BAG_MAX_SIZE / (1024 * 1024)),
-	         errhint("Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+	     errmsg("aggregate %s has too many values in one window",
+	            format_procedure(agg->aggref->aggfnoid)),
+	     errdetail("This aggregate keeps all its inputs, at most %zu MB for each group and window.",
+	               SB_BAG_MAX_SIZE / (1024 * 1024)),
+	     errhint(
+	         "Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
 }
 
 /* ---- filling ---- */
@@ -438,7 +451,8 @@ bag_unpack(SbAgg *agg, const SbAcc *acc)
 	SbBagPlan *plan = bag_plan_of(agg);
 	/* random access: the scan wants to rewind, and may not say so later */
 	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext row =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(row);
 	const SbBag *bag = bag_of(acc);
 	const char *data = acc->form == SB_ACC_NEW ? NULL : (const char *) (bag + 1);
@@ -485,8 +499,8 @@ bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceive
 	QueryDesc *desc;
 
 	register_ENR(environment, &relation);
-	desc = CreateQueryDesc(plan->plan, "stream_beam: aggregate over a bag", GetActiveSnapshot(), InvalidSnapshot,
-	                       dest, bag_params(query), environment, 0);
+	desc = CreateQueryDesc(plan->plan, "stream_beam: aggregate over a bag", GetActiveSnapshot(),
+	                       InvalidSnapshot, dest, bag_params(query), environment, 0);
 	ExecutorStart(desc, 0);
 	sb_executor_run(desc, 0);
 	ExecutorFinish(desc);
@@ -497,14 +511,16 @@ bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceive
 }
 
 Datum
-sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, const SbAcc *acc, bool *isnull)
+sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, const SbAcc *acc,
+           bool *isnull)
 {
 	SbBagReceiver receiver = {
 	    .base = {bag_receive, bag_receive_start, bag_receive_end, bag_receive_end, DestNone},
 	    .context = CurrentMemoryContext,
 	    .isnull = true,
 	};
-	MemoryContext run = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag result", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext run = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag result",
+	                                          ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(run);
 	Tuplestorestate *store = unpack(agg, acc);
 

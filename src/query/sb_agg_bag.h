@@ -1,5 +1,6 @@
 /*
- * sb_agg_bag.h: keeping inputs and running the executor over them: what sb_agg_bag.c and sb_agg_multiset.c share.
+ * sb_agg_bag.h: keeping inputs and running the executor over them: what sb_agg_bag.c and
+ * sb_agg_multiset.c share.
  */
 #ifndef SB_AGG_BAG_H
 #define SB_AGG_BAG_H
@@ -9,7 +10,10 @@
 #include "query/sb_query_private.h"
 #include "utils/tuplestore.h"
 
-/* Below the 1 GB that a chunk and a stored value may have, so that there is room for the cell's other accumulators. */
+/*
+ * Below the 1 GB that a chunk and a stored value may have, so that there is room for the cell's
+ * other accumulators.
+ */
 #define SB_BAG_MAX_SIZE ((Size) 1000 * 1024 * 1024)
 
 /* What an aggregate's bags share. */
@@ -23,26 +27,41 @@ typedef struct SbBagPlan
 	bool *nulls;
 } SbBagPlan;
 
-/* The columns of a bag; and the query over it, which methods without need of the executor leave out. */
+/*
+ * The columns of a bag; and the query over it, which methods without need of the executor leave
+ * out.
+ */
 extern void sb_bag_open_columns(SbAgg *agg, SbBagPlan *bag);
 extern void sb_bag_open_plan(SbQuery *query, SbAgg *agg, SbBagPlan *bag);
 
-/* The current row as bytes: a bitmap of nulls, the values that are not null. Measuring leaves the values in plan->flat for writing. */
+/*
+ * The current row as bytes: a bitmap of nulls, the values that are not null. Measuring leaves the
+ * values in plan->flat for writing.
+ */
 extern Size sb_bag_measure(SbAgg *agg, SbBagPlan *plan);
 extern void sb_bag_write(SbAgg *agg, SbBagPlan *plan, char *to);
 /* Reads a row into plan->flat and plan->nulls, *data moved on. See sb_datum_read(). */
 extern void sb_bag_read(const SbAgg *agg, SbBagPlan *plan, const char **data, const char *end);
-/* Error XX001 unless so many rows, and nothing else, stand from data to end; and where one has a null, unless there may be nulls. */
-extern void sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data, const char *end, bool nulls);
+/*
+ * Error XX001 unless so many rows, and nothing else, stand from data to end; and where one has a
+ * null, unless there may be nulls.
+ */
+extern void sb_bag_check_rows(const SbAgg *agg, const SbBagPlan *plan, int64 rows, const char *data,
+                              const char *end, bool nulls);
 /* Moves *data behind a row. */
-extern void sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data, const char *end);
+extern void sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **data,
+                        const char *end);
 /* Error 54000: the bag would grow beyond SB_BAG_MAX_SIZE. */
 extern _Noreturn void sb_bag_full(const SbAgg *agg);
 
-/* Makes a tuplestore of an accumulator's rows, which may be none; and puts the row just read into it. */
+/*
+ * Makes a tuplestore of an accumulator's rows, which may be none; and puts the row just read into
+ * it.
+ */
 typedef Tuplestorestate *(*SbBagUnpack)(SbAgg *agg, const SbAcc *acc);
 extern void sb_bag_put(SbBagPlan *plan, Tuplestorestate *store);
 /* The aggregate over these rows, by the executor. */
-extern Datum sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, const SbAcc *acc, bool *isnull);
+extern Datum sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack,
+                        const SbAcc *acc, bool *isnull);
 
 #endif

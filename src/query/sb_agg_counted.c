@@ -1,8 +1,10 @@
 /*
- * sb_agg_counted.c: the fast paths of retractable queries: count, sum and avg of integers, bool_and, bool_or.
+ * sb_agg_counted.c: the fast paths of retractable queries: count, sum and avg of integers,
+ * bool_and, bool_or.
  *
- * A state is an exact sum and the number of values in it, so that taking a value out is a subtraction, and the last one out leaves a
- * new accumulator (whose sum is null). Sums are 128 bits wide inside, whatever the result's type: a sum may pass beyond it and return.
+ * A state is an exact sum and the number of values in it, so that taking a value out is a
+ * subtraction, and the last one out leaves a new accumulator (whose sum is null). Sums are 128 bits
+ * wide inside, whatever the result's type: a sum may pass beyond it and return.
  */
 #include "postgres.h"
 
@@ -158,8 +160,7 @@ sum_result_int8(const SbCounted *state)
 {
 	if (state->sum < PG_INT64_MIN || state->sum > PG_INT64_MAX)
 		ereport(ERROR,
-		        (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-		         errmsg("bigint out of range")));
+		        (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
 	return Int64GetDatum((int64) state->sum);
 }
 
@@ -172,7 +173,8 @@ sum_result_numeric(const SbCounted *state)
 static Datum
 avg_result(const SbCounted *state)
 {
-	return DirectFunctionCall2(numeric_div, sb_int128_to_numeric(state->sum), NumericGetDatum(int64_to_numeric(state->count)));
+	return DirectFunctionCall2(numeric_div, sb_int128_to_numeric(state->sum),
+	                           NumericGetDatum(int64_to_numeric(state->count)));
 }
 
 static Datum
@@ -248,7 +250,8 @@ counted_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 static void
 counted_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
-	const char *from = sb_bytes_take(data, end, counted_owns(agg) ? sizeof(SbCounted) : sizeof(Datum));
+	const char *from =
+	    sb_bytes_take(data, end, counted_owns(agg) ? sizeof(SbCounted) : sizeof(Datum));
 
 	if (!counted_owns(agg))
 	{

@@ -1,14 +1,17 @@
 /*
  * sb_agg_exact.c: sum and avg of floats in retractable queries, as sums that never round.
  *
- * Every finite double is an integer multiple of 2^-1074 below 2^1024. A state is the sum of such multiples as one big two's complement
- * number, so adding and taking out are exact in any order, cost the same few words whatever the number of rows, and keep no inputs:
- * nothing drifts. The result is rounded once, to the nearest, ties to even. PostgreSQL's own sum rounds after each row: the two differ by
- * its rounding errors, and where one of its partial sums overflows and the whole does not. Infinities, NaNs and negative zeros are
- * counted beside the number: inf - inf is NaN while both are in, and becomes finite when they are taken out again.
+ * Every finite double is an integer multiple of 2^-1074 below 2^1024. A state is the sum of such
+ * multiples as one big two's complement number, so adding and taking out are exact in any order,
+ * cost the same few words whatever the number of rows, and keep no inputs: nothing drifts. The
+ * result is rounded once, to the nearest, ties to even. PostgreSQL's own sum rounds after each row:
+ * the two differ by its rounding errors, and where one of its partial sums overflows and the whole
+ * does not. Infinities, NaNs and negative zeros are counted beside the number: inf - inf is NaN
+ * while both are in, and becomes finite when they are taken out again.
  *
- * RULES. limbs[i] has the weight 2^(64 * (low + i) - 1074). The window of limbs grows to what was ever used in the cell: a value at
- * limb k wants a window of k to k + 2, so that the top limb has nothing but carries and would need 2^63 rows to overflow.
+ * RULES. limbs[i] has the weight 2^(64 * (low + i) - 1074). The window of limbs grows to what was
+ * ever used in the cell: a value at limb k wants a window of k to k + 2, so that the top limb has
+ * nothing but carries and would need 2^63 rows to overflow.
  */
 #include "postgres.h"
 
@@ -59,7 +62,9 @@ exact_of(const SbAcc *acc)
 	return (SbExact *) DatumGetPointer(acc->value);
 }
 
-/* Makes the window reach from limb `from` to before limb `to`; makes the state where there is none. */
+/*
+ * Makes the window reach from limb `from` to before limb `to`; makes the state where there is none.
+ */
 static SbExact *
 exact_reach(SbQuery *query, SbAcc *acc, int from, int to)
 {
@@ -114,7 +119,10 @@ exact_carry(SbExact *state, int i, uint128 value, bool negative)
 	}
 }
 
-/* The size of a finite value is *mantissa times 2 to the power of the result, in units of the lowest bit. */
+/*
+ * The size of a finite value is *mantissa times 2 to the power of the result, in units of the
+ * lowest bit.
+ */
 static inline int
 exact_split(float8 value, uint64 *mantissa)
 {
@@ -158,13 +166,15 @@ exact_apply(SbQuery *query, SbAgg *agg, SbAcc *acc, float8 value, int direction)
 	}
 	position = exact_split(value, &mantissa);
 	state = exact_reach(query, acc, position / 64, position / 64 + 3);
-	exact_carry(state, position / 64 - state->low, (uint128) mantissa << (position % 64), (value < 0.0) == (direction > 0));
+	exact_carry(state, position / 64 - state->low, (uint128) mantissa << (position % 64),
+	            (value < 0.0) == (direction > 0));
 }
 
 static inline float8
 exact_value(const SbAgg *agg)
 {
-	return exact_path(agg)->float4 ? (float8) DatumGetFloat4(agg->values[0].value) : DatumGetFloat8(agg->values[0].value);
+	return exact_path(agg)->float4 ? (float8) DatumGetFloat4(agg->values[0].value)
+	                               : DatumGetFloat8(agg->values[0].value);
 }
 
 static void
@@ -261,7 +271,8 @@ exact_round(const SbExact *state, int bits)
 		sticky = exact_bit(limbs, bit) != 0;
 	if (shift > 0 && exact_bit(limbs, shift - 1) != 0 && (sticky || (mantissa & 1) != 0))
 		mantissa++;
-	return ldexp(negative ? -(float8) mantissa : (float8) mantissa, shift + 64 * state->low + SB_EXACT_LOWEST);
+	return ldexp(negative ? -(float8) mantissa : (float8) mantissa,
+	             shift + 64 * state->low + SB_EXACT_LOWEST);
 }
 
 static float8

@@ -1,9 +1,9 @@
 /*
  * sb_agg_fast.c: count, sum, avg, min and max of the common types without function calls.
  *
- * RULES. Results are bit for bit those of PostgreSQL's own functions for the same input in the same order, and so are the errors
- * (22003). A state that fits into a Datum is the accumulator's value; larger ones are a chunk in `cells`. A new fast path is a
- * line in fast_paths[] and its functions.
+ * RULES. Results are bit for bit those of PostgreSQL's own functions for the same input in the same
+ * order, and so are the errors (22003). A state that fits into a Datum is the accumulator's value;
+ * larger ones are a chunk in `cells`. A new fast path is a line in fast_paths[] and its functions.
  */
 #include "postgres.h"
 
@@ -130,8 +130,7 @@ int64_sum(int64 a, int64 b)
 
 	if (unlikely(pg_add_s64_overflow(a, b, &sum)))
 		ereport(ERROR,
-		        (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-		         errmsg("bigint out of range")));
+		        (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
 	return sum;
 }
 
@@ -139,13 +138,15 @@ static void
 int_sum_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
 	if (!agg->values[0].isnull)
-		fast_set(acc, Int64GetDatum(int64_sum(DatumGetInt64(acc->value), fast_int(fast_of(agg)->arg, agg->values[0].value))));
+		fast_set(acc, Int64GetDatum(int64_sum(DatumGetInt64(acc->value),
+		                                      fast_int(fast_of(agg)->arg, agg->values[0].value))));
 }
 
 static void
 int_sum_merge(const SbFast *fast, SbAcc *into, SbAcc *from)
 {
-	fast_set(into, Int64GetDatum(int64_sum(DatumGetInt64(into->value), DatumGetInt64(from->value))));
+	fast_set(into,
+	         Int64GetDatum(int64_sum(DatumGetInt64(into->value), DatumGetInt64(from->value))));
 }
 
 static void
@@ -177,9 +178,11 @@ static void
 float_sum_merge(const SbFast *fast, SbAcc *into, SbAcc *from)
 {
 	if (fast->arg == SB_FAST_FLOAT4)
-		fast_set(into, Float4GetDatum(float4_pl(DatumGetFloat4(into->value), DatumGetFloat4(from->value))));
+		fast_set(into, Float4GetDatum(
+		                   float4_pl(DatumGetFloat4(into->value), DatumGetFloat4(from->value))));
 	else
-		fast_set(into, Float8GetDatum(float8_pl(DatumGetFloat8(into->value), DatumGetFloat8(from->value))));
+		fast_set(into, Float8GetDatum(
+		                   float8_pl(DatumGetFloat8(into->value), DatumGetFloat8(from->value))));
 }
 
 /* min, max, and sums that are their own result */
@@ -229,14 +232,16 @@ sb_int128_to_numeric(int128 value)
 		*--at = '0' + (int) (rest % 10);
 	if (value < 0)
 		*--at = '-';
-	return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid),
+	                           Int32GetDatum(-1));
 }
 
 static Datum
 big_sum_result(const SbAcc *acc, bool *isnull)
 {
 	*isnull = acc->form == SB_ACC_NEW;
-	return *isnull ? (Datum) 0 : sb_int128_to_numeric(((SbIntSum *) DatumGetPointer(acc->value))->sum);
+	return *isnull ? (Datum) 0
+	               : sb_int128_to_numeric(((SbIntSum *) DatumGetPointer(acc->value))->sum);
 }
 
 static Datum
@@ -247,7 +252,8 @@ int_avg_result(const SbAcc *acc, bool *isnull)
 	*isnull = acc->form == SB_ACC_NEW;
 	if (*isnull)
 		return (Datum) 0;
-	return DirectFunctionCall2(numeric_div, sb_int128_to_numeric(state->sum), NumericGetDatum(int64_to_numeric(state->count)));
+	return DirectFunctionCall2(numeric_div, sb_int128_to_numeric(state->sum),
+	                           NumericGetDatum(int64_to_numeric(state->count)));
 }
 
 /* ---- avg of floats ---- */
@@ -383,8 +389,10 @@ static const SbFast fast_paths[] = {
     {F_AVG_INT2, SB_FAST_INT2, sizeof(SbIntSum), big_sum_add, big_sum_merge, int_avg_result},
     {F_AVG_INT4, SB_FAST_INT4, sizeof(SbIntSum), big_sum_add, big_sum_merge, int_avg_result},
     {F_AVG_INT8, SB_FAST_INT8, sizeof(SbIntSum), big_sum_add, big_sum_merge, int_avg_result},
-    {F_AVG_FLOAT4, SB_FAST_FLOAT4, sizeof(SbFloatSum), float_avg_add, float_avg_merge, float_avg_result},
-    {F_AVG_FLOAT8, SB_FAST_FLOAT8, sizeof(SbFloatSum), float_avg_add, float_avg_merge, float_avg_result},
+    {F_AVG_FLOAT4, SB_FAST_FLOAT4, sizeof(SbFloatSum), float_avg_add, float_avg_merge,
+     float_avg_result},
+    {F_AVG_FLOAT8, SB_FAST_FLOAT8, sizeof(SbFloatSum), float_avg_add, float_avg_merge,
+     float_avg_result},
     {F_MIN_INT2, SB_FAST_INT2, 0, min_add, min_merge, value_result},
     {F_MIN_INT4, SB_FAST_INT4, 0, min_add, min_merge, value_result},
     {F_MIN_INT8, SB_FAST_INT8, 0, min_add, min_merge, value_result},

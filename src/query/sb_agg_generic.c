@@ -1,14 +1,17 @@
 /*
  * sb_agg_generic.c: aggregates by the catalog's own functions.
  *
- * Transition, combine, serialize, deserialize and final functions are called as the executor's Agg node calls them: the same rules
- * for strictness, the same types behind polymorphic arguments, and an AggState that says "aggregate" to AggCheckCallContext() and has
- * the Aggref. Two methods: `transition` (a plain state type) and `serialized` (internal, with the functions that make it bytes).
+ * Transition, combine, serialize, deserialize and final functions are called as the executor's Agg
+ * node calls them: the same rules for strictness, the same types behind polymorphic arguments, and
+ * an AggState that says "aggregate" to AggCheckCallContext() and has the Aggref. Two methods:
+ * `transition` (a plain state type) and `serialized` (internal, with the functions that make it
+ * bytes).
  *
- * MEMORY. The context that the functions take for the aggregate's is the bundle's while rows are added and merged, and the result
- * row's while a final function runs. A plain by-reference state is copied into `cells` whenever the function returns another one,
- * except for expanded objects (arrays that grow): those stay live in the bundle's memory. An internal state is always live after
- * an add. Parking brings live ones into `cells`.
+ * MEMORY. The context that the functions take for the aggregate's is the bundle's while rows are
+ * added and merged, and the result row's while a final function runs. A plain by-reference state is
+ * copied into `cells` whenever the function returns another one, except for expanded objects
+ * (arrays that grow): those stay live in the bundle's memory. An internal state is always live
+ * after an add. Parking brings live ones into `cells`.
  */
 #include "postgres.h"
 
@@ -35,12 +38,14 @@ transition_of(const SbAgg *agg)
 /* ---- opening ---- */
 
 void
-sb_call_open(SbQuery *query, SbTransition *t, SbCall *call, Oid function, int nargs, Oid collation, Expr *expr)
+sb_call_open(SbQuery *query, SbTransition *t, SbCall *call, Oid function, int nargs, Oid collation,
+             Expr *expr)
 {
 	fmgr_info_cxt(function, &call->flinfo, query->memory);
 	fmgr_info_set_expr((Node *) expr, &call->flinfo);
 	call->fcinfo = palloc0(SizeForFunctionCallInfo(nargs));
-	InitFunctionCallInfoData(*call->fcinfo, &call->flinfo, nargs, collation, (Node *) t->state, NULL);
+	InitFunctionCallInfoData(*call->fcinfo, &call->flinfo, nargs, collation, (Node *) t->state,
+	                         NULL);
 }
 
 /* The node that transition functions see: enough for AggCheckCallContext() and its siblings. */
@@ -68,7 +73,8 @@ transition_open_node(SbQuery *query, SbTransition *t, const Aggref *aggref)
 static void
 transition_open_init(SbTransition *t, HeapTuple aggtuple)
 {
-	Datum initval = SysCacheGetAttr(AGGFNOID, aggtuple, Anum_pg_aggregate_agginitval, &t->init_isnull);
+	Datum initval =
+	    SysCacheGetAttr(AGGFNOID, aggtuple, Anum_pg_aggregate_agginitval, &t->init_isnull);
 	Oid input, ioparam;
 
 	if (t->init_isnull)
@@ -78,7 +84,8 @@ transition_open_init(SbTransition *t, HeapTuple aggtuple)
 }
 
 static void
-transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref, const FormData_pg_aggregate *form)
+transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref,
+                      const FormData_pg_aggregate *form)
 {
 	Oid inputs[FUNC_MAX_ARGS];
 	int ninputs = get_aggregate_argtypes(unconstify(Aggref *, aggref), inputs);
@@ -87,12 +94,15 @@ transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref, con
 	Oid state = t->type.oid;
 	Expr *expr;
 
-	build_aggregate_transfn_expr(inputs, ninputs, 0, aggref->aggvariadic, state, collation, form->aggtransfn, InvalidOid, &expr, NULL);
-	sb_call_open(query, t, &t->trans, form->aggtransfn, list_length(aggref->args) + 1, collation, expr);
+	build_aggregate_transfn_expr(inputs, ninputs, 0, aggref->aggvariadic, state, collation,
+	                             form->aggtransfn, InvalidOid, &expr, NULL);
+	sb_call_open(query, t, &t->trans, form->aggtransfn, list_length(aggref->args) + 1, collation,
+	             expr);
 	if (OidIsValid(form->aggcombinefn))
 	{
 		/* for the functions' sight of their types it is a transition with a state as input */
-		build_aggregate_transfn_expr(&state, 1, 0, false, state, collation, form->aggcombinefn, InvalidOid, &expr, NULL);
+		build_aggregate_transfn_expr(&state, 1, 0, false, state, collation, form->aggcombinefn,
+		                             InvalidOid, &expr, NULL);
 		sb_call_open(query, t, &t->combine, form->aggcombinefn, 2, collation, expr);
 	}
 	if (t->internal)
@@ -104,7 +114,8 @@ transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref, con
 	}
 	if (OidIsValid(form->aggfinalfn))
 	{
-		build_aggregate_finalfn_expr(inputs, nfinal, state, aggref->aggtype, collation, form->aggfinalfn, &expr);
+		build_aggregate_finalfn_expr(inputs, nfinal, state, aggref->aggtype, collation,
+		                             form->aggfinalfn, &expr);
 		sb_call_open(query, t, &t->final, form->aggfinalfn, nfinal, collation, expr);
 	}
 }
@@ -119,23 +130,29 @@ sb_agg_generic_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple)
 	int ninputs = get_aggregate_argtypes(unconstify(Aggref *, aggref), inputs);
 
 	agg->impl = t;
-	sb_type_init(&t->type, resolve_aggregate_transtype(aggref->aggfnoid, form->aggtranstype, inputs, ninputs));
+	sb_type_init(&t->type, resolve_aggregate_transtype(aggref->aggfnoid, form->aggtranstype, inputs,
+	                                                   ninputs));
 	t->internal = form->aggtranstype == INTERNALOID;
 	t->final_modify = form->aggfinalmodify;
 	transition_open_node(query, t, aggref);
 	transition_open_init(t, aggtuple);
 	transition_open_calls(query, t, aggref, form);
 
-	/* as the executor checks them: types may have changed binary compatibility since the aggregate was created */
+	/*
+	 * as the executor checks them: types may have changed binary compatibility since the aggregate
+	 * was created
+	 */
 	if (t->trans.flinfo.fn_strict && t->init_isnull &&
 	    (ninputs == 0 || !IsBinaryCoercible(inputs[0], t->type.oid)))
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-		         errmsg("aggregate %u needs to have compatible input type and transition type", aggref->aggfnoid)));
+		         errmsg("aggregate %u needs to have compatible input type and transition type",
+		                aggref->aggfnoid)));
 	if (t->internal && t->combine.flinfo.fn_strict)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-		         errmsg("combine function with transition type %s must not be declared STRICT", format_type_be(INTERNALOID))));
+		         errmsg("combine function with transition type %s must not be declared STRICT",
+		                format_type_be(INTERNALOID))));
 }
 
 /* ---- keeping states ---- */
@@ -189,7 +206,8 @@ transition_keep(SbQuery *query, SbTransition *t, SbAcc *acc, Datum value, bool i
 			kept.form = SB_ACC_LIVE;
 		else if (transition_fits(t, acc, value))
 		{
-			memmove(DatumGetPointer(acc->value), DatumGetPointer(value), t->type.len > 0 ? t->type.len : VARSIZE_ANY(DatumGetPointer(value)));
+			memmove(DatumGetPointer(acc->value), DatumGetPointer(value),
+			        t->type.len > 0 ? t->type.len : VARSIZE_ANY(DatumGetPointer(value)));
 			return;
 		}
 		else
@@ -199,7 +217,10 @@ transition_keep(SbQuery *query, SbTransition *t, SbAcc *acc, Datum value, bool i
 	*acc = kept;
 }
 
-/* Calls a function of two or more arguments of which the first is the state, and keeps what it returns. */
+/*
+ * Calls a function of two or more arguments of which the first is the state, and keeps what it
+ * returns.
+ */
 static void
 transition_call(SbQuery *query, SbTransition *t, SbCall *call, SbAcc *acc)
 {
@@ -229,8 +250,9 @@ sb_transition_deserialize(SbTransition *t, Datum bytes)
 }
 
 /*
- * A state that the transition function may go on with, in *t->context. Combining nothing with the deserialized state is how the
- * executor makes one: what a deserialize function returns need not be more than a combine function's second argument.
+ * A state that the transition function may go on with, in *t->context. Combining nothing with the
+ * deserialized state is how the executor makes one: what a deserialize function returns need not be
+ * more than a combine function's second argument.
  */
 Datum
 sb_transition_revive(SbTransition *t, Datum bytes)
@@ -284,9 +306,13 @@ transition_park(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	*t->context = query->bundle;
 	if (t->internal)
 	{
-		static const SbType bytea_type = {.oid = BYTEAOID, .len = -1, .align = TYPALIGN_INT, .storage = TYPSTORAGE_EXTENDED};
+		static const SbType bytea_type = {.oid = BYTEAOID,
+		                                  .len = -1,
+		                                  .align = TYPALIGN_INT,
+		                                  .storage = TYPSTORAGE_EXTENDED};
 
-		acc->value = sb_datum_copy(&bytea_type, sb_transition_serialize(t, acc->value), query->cells);
+		acc->value =
+		    sb_datum_copy(&bytea_type, sb_transition_serialize(t, acc->value), query->cells);
 		acc->form = SB_ACC_PARKED;
 		return;
 	}
@@ -352,7 +378,8 @@ transition_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 		transition_wake(query, t, into);
 	if (t->combine.flinfo.fn_strict && (into->isnull || from->isnull))
 		return;
-	fcinfo->args[1].value = from->form == SB_ACC_PARKED ? sb_transition_deserialize(t, from->value) : from->value;
+	fcinfo->args[1].value =
+	    from->form == SB_ACC_PARKED ? sb_transition_deserialize(t, from->value) : from->value;
 	fcinfo->args[1].isnull = from->isnull;
 	transition_call(query, t, &t->combine, into);
 }

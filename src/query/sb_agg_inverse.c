@@ -1,16 +1,19 @@
 /*
- * sb_agg_inverse.c: aggregates of retractable queries by the catalog's inverse transition function: sum, avg and variance of numeric, and
- * the variances of integers.
+ * sb_agg_inverse.c: aggregates of retractable queries by the catalog's inverse transition function:
+ * sum, avg and variance of numeric, and the variances of integers.
  *
- * An inverse function must undo exactly and always. PostgreSQL asks for the first only up to the function's word, and lets it give
- * up (a null) for the second, so the functions are named here: those of numeric.c, which compute in exact numbers.
+ * An inverse function must undo exactly and always. PostgreSQL asks for the first only up to the
+ * function's word, and lets it give up (a null) for the second, so the functions are named here:
+ * those of numeric.c, which compute in exact numbers.
  *
- * PARTS. numeric_accum_inv() does give up when the last input with the most digits behind the point leaves the others alone, since the
- * state cannot know what the next smaller number of digits is. So a state is kept for each number of digits that the inputs have (a
- * column numeric(12,2) has one), in which that cannot happen: its last such input is its last input at all. The combine function makes
- * one of them when a result is due. A part counts its inputs and goes with the last.
+ * PARTS. numeric_accum_inv() does give up when the last input with the most digits behind the point
+ * leaves the others alone, since the state cannot know what the next smaller number of digits is.
+ * So a state is kept for each number of digits that the inputs have (a column numeric(12,2) has
+ * one), in which that cannot happen: its last such input is its last input at all. The combine
+ * function makes one of them when a result is due. A part counts its inputs and goes with the last.
  *
- * MEMORY. As in sb_agg_generic.c: live parts, and their array, are in the bundle's memory; parked, all are one chunk in `cells`.
+ * MEMORY. As in sb_agg_generic.c: live parts, and their array, are in the bundle's memory; parked,
+ * all are one chunk in `cells`.
  */
 #include "postgres.h"
 
@@ -25,7 +28,10 @@
 #include "utils/numeric.h"
 #include "utils/syscache.h"
 
-/* The most digits behind the point that a numeric may have are 16383: more parts than that are corrupted state. */
+/*
+ * The most digits behind the point that a numeric may have are 16383: more parts than that are
+ * corrupted state.
+ */
 #define SB_PARTS_MAX 16384
 
 typedef struct SbPart
@@ -80,17 +86,21 @@ inverse_is_known(Oid function)
 	}
 }
 
-/* Do the moving-aggregate functions work on the states of the plain ones, which can be serialized? */
+/*
+ * Do the moving-aggregate functions work on the states of the plain ones, which can be serialized?
+ */
 bool
 sb_agg_inverse_can(const Aggref *aggref, HeapTuple aggtuple)
 {
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
 	bool init_isnull, minit_isnull;
 
-	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL || list_length(aggref->args) != 1)
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL ||
+	    aggref->aggorder != NIL || list_length(aggref->args) != 1)
 		return false;
-	if (!inverse_is_known(form->aggminvtransfn) || form->aggmtransfn != form->aggtransfn || form->aggtranstype != INTERNALOID ||
-	    form->aggmtranstype != INTERNALOID || !OidIsValid(form->aggcombinefn) || !OidIsValid(form->aggserialfn) ||
+	if (!inverse_is_known(form->aggminvtransfn) || form->aggmtransfn != form->aggtransfn ||
+	    form->aggtranstype != INTERNALOID || form->aggmtranstype != INTERNALOID ||
+	    !OidIsValid(form->aggcombinefn) || !OidIsValid(form->aggserialfn) ||
 	    !OidIsValid(form->aggdeserialfn) || !OidIsValid(form->aggfinalfn))
 		return false;
 	SysCacheGetAttr(AGGFNOID, aggtuple, Anum_pg_aggregate_agginitval, &init_isnull);
@@ -113,8 +123,10 @@ sb_agg_inverse_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple)
 	sb_agg_generic_open(query, agg, aggtuple);
 	inverse->transition = agg->impl;
 	inverse->numeric = agg->arg_types[0].oid == NUMERICOID;
-	build_aggregate_transfn_expr(inputs, ninputs, 0, false, INTERNALOID, collation, form->aggtransfn, form->aggminvtransfn, &trans, &expr);
-	sb_call_open(query, inverse->transition, &inverse->inverse, form->aggminvtransfn, 2, collation, expr);
+	build_aggregate_transfn_expr(inputs, ninputs, 0, false, INTERNALOID, collation,
+	                             form->aggtransfn, form->aggminvtransfn, &trans, &expr);
+	sb_call_open(query, inverse->transition, &inverse->inverse, form->aggminvtransfn, 2, collation,
+	             expr);
 	agg->impl = inverse;
 }
 
@@ -207,11 +219,15 @@ parts_read(SbTransition *t, const char **data, const char *end, SbPart *part, bo
 	bytes = palloc(VARHDRSZ + (Size) size);
 	SET_VARSIZE(bytes, VARHDRSZ + (Size) size);
 	memcpy(VARDATA(bytes), from, size);
-	part->state = revive ? sb_transition_revive(t, PointerGetDatum(bytes)) : sb_transition_deserialize(t, PointerGetDatum(bytes));
+	part->state = revive ? sb_transition_revive(t, PointerGetDatum(bytes))
+	                     : sb_transition_deserialize(t, PointerGetDatum(bytes));
 	return true;
 }
 
-/* The parts of an accumulator that is not new: live ones, or in the bundle's memory what parked ones hold. */
+/*
+ * The parts of an accumulator that is not new: live ones, or in the bundle's memory what parked
+ * ones hold.
+ */
 static SbParts *
 parts_wake(SbQuery *query, SbInverse *inverse, const SbAcc *acc)
 {
@@ -289,7 +305,10 @@ inverse_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 		part->count--;
 		return;
 	}
-	/* the last one: whatever is left of its state is nothing; live states are left to the bundle's memory */
+	/*
+	 * the last one: whatever is left of its state is nothing; live states are left to the bundle's
+	 * memory
+	 */
 	*part = parts->parts[--parts->n];
 	if (parts->n == 0)
 		sb_acc_renew(acc);
@@ -324,7 +343,8 @@ inverse_park(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	*inverse->transition->context = query->bundle;
 	for (int i = 0; i < parts->n; i++)
 	{
-		bytea *state = DatumGetByteaPP(sb_transition_serialize(inverse->transition, parts->parts[i].state));
+		bytea *state =
+		    DatumGetByteaPP(sb_transition_serialize(inverse->transition, parts->parts[i].state));
 		uint32 size = VARSIZE_ANY_EXHDR(state);
 
 		appendBinaryStringInfo(&out, (const char *) &parts->parts[i].scale, sizeof(int32));

@@ -1,18 +1,22 @@
 /*
- * sb_agg_multiset.c: aggregates of retractable queries that keep their inputs: a bag from which one equal row can be taken.
+ * sb_agg_multiset.c: aggregates of retractable queries that keep their inputs: a bag from which one
+ * equal row can be taken.
  *
- * The rows stand in the order in which they came, packed into one growing chunk as in sb_agg_bag.c, behind a hash table over their
- * bytes. Taking a row out finds the youngest with the same bytes. Where there is none it may still be equal to the types (1.0 and 1.00,
- * 0 and -0, collations): then it is the youngest for which the types' own equality says so; a type without one has only its bytes.
+ * The rows stand in the order in which they came, packed into one growing chunk as in sb_agg_bag.c,
+ * behind a hash table over their bytes. Taking a row out finds the youngest with the same bytes.
+ * Where there is none it may still be equal to the types (1.0 and 1.00, 0 and -0, collations): then
+ * it is the youngest for which the types' own equality says so; a type without one has only its
+ * bytes.
  *
- * COST. Adding and taking out are O(1) on average: a hash chain, and a mark on the row. Marked rows are squeezed out when half of the
- * bytes are theirs, and the chunk and its table double when they are full, so both are paid by the rows that caused them. Only the
- * search by the types' equality looks at all rows. 12 bytes a row and 4 to 8 for the table are on top of the values; the stored form
- * has neither.
+ * COST. Adding and taking out are O(1) on average: a hash chain, and a mark on the row. Marked rows
+ * are squeezed out when half of the bytes are theirs, and the chunk and its table double when they
+ * are full, so both are paid by the rows that caused them. Only the search by the types' equality
+ * looks at all rows. 12 bytes a row and 4 to 8 for the table are on top of the values; the stored
+ * form has neither.
  *
- * Two methods: `multiset` lets the executor aggregate the rows when a result is due, `extreme` looks through them for the first by the
- * aggregate's sort operator (min, max: CREATE AGGREGATE defines SORTOP as just that), which needs no executor. It is a scan of the
- * rows for each result.
+ * Two methods: `multiset` lets the executor aggregate the rows when a result is due, `extreme`
+ * looks through them for the first by the aggregate's sort operator (min, max: CREATE AGGREGATE
+ * defines SORTOP as just that), which needs no executor. It is a scan of the rows for each result.
  */
 #include "postgres.h"
 
@@ -114,8 +118,8 @@ row_dead(SbSetRow row)
 /* ---- opening ---- */
 
 /*
- * Does the aggregate have a sort operator, one argument that is not constant, and the argument's type for its result? DISTINCT and ORDER
- * BY of the argument change nothing then.
+ * Does the aggregate have a sort operator, one argument that is not constant, and the argument's
+ * type for its result? DISTINCT and ORDER BY of the argument change nothing then.
  */
 bool
 sb_agg_extreme_can(const Aggref *aggref, HeapTuple aggtuple)
@@ -123,7 +127,8 @@ sb_agg_extreme_can(const Aggref *aggref, HeapTuple aggtuple)
 	Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(aggtuple);
 	Expr *arg;
 
-	if (aggref->aggkind != AGGKIND_NORMAL || !OidIsValid(form->aggsortop) || list_length(aggref->args) != 1)
+	if (aggref->aggkind != AGGKIND_NORMAL || !OidIsValid(form->aggsortop) ||
+	    list_length(aggref->args) != 1)
 		return false;
 	arg = linitial_node(TargetEntry, aggref->args)->expr;
 	return !IsA(arg, Const) && exprType((Node *) arg) == aggref->aggtype;
@@ -250,7 +255,8 @@ static void
 set_append(SbSet *set, uint32 size)
 {
 	char *at = set_rows(set) + set->used;
-	SbSetRow row = {.size = size, .hash = hash_bytes((const unsigned char *) at + sizeof(SbSetRow), size)};
+	SbSetRow row = {.size = size,
+	                .hash = hash_bytes((const unsigned char *) at + sizeof(SbSetRow), size)};
 	uint32 *bucket = &set->buckets[row.hash & (set->nbuckets - 1)];
 
 	row.next = *bucket;
@@ -260,7 +266,10 @@ set_append(SbSet *set, uint32 size)
 	set->rows++;
 }
 
-/* Takes the row at this offset out of its chain and marks it. The caller gives the link that leads to it: NULL: the bucket. */
+/*
+ * Takes the row at this offset out of its chain and marks it. The caller gives the link that leads
+ * to it: NULL: the bucket.
+ */
 static void
 set_take(SbQuery *query, SbAcc *acc, uint32 offset, uint32 before)
 {
@@ -337,7 +346,8 @@ set_row_equals(SbAgg *agg, SbMultisetPlan *plan, const Datum *flat, const bool *
 			continue;
 		if (plan->equal[i] != NULL)
 		{
-			if (!DatumGetBool(FunctionCall2Coll(plan->equal[i], plan->collations[i], flat[i], value->value)))
+			if (!DatumGetBool(
+			        FunctionCall2Coll(plan->equal[i], plan->collations[i], flat[i], value->value)))
 				return false;
 		}
 		else
@@ -364,7 +374,8 @@ set_row_equals(SbAgg *agg, SbMultisetPlan *plan, const Datum *flat, const bool *
 static uint32
 set_find_equal(SbAgg *agg, SbMultisetPlan *plan, SbSet *set)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	char *rows = set_rows(set);
 	uint32 found = SB_ROW_NONE;
@@ -413,7 +424,8 @@ set_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	{
 		SbSetRow row = row_get(set_rows(set) + link - 1);
 
-		if (row.hash == hash && row.size == size && memcmp(set_rows(set) + link - 1 + sizeof(SbSetRow), bytes, size) == 0)
+		if (row.hash == hash && row.size == size &&
+		    memcmp(set_rows(set) + link - 1 + sizeof(SbSetRow), bytes, size) == 0)
 			break;
 		before = link;
 		link = row.next;
@@ -425,7 +437,8 @@ set_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 			sb_agg_never_added(agg);
 		hash = row_get(set_rows(set) + wanted - 1).hash;
 		before = SB_ROW_NONE;
-		for (link = set->buckets[hash & (set->nbuckets - 1)]; link != wanted; link = row_get(set_rows(set) + link - 1).next)
+		for (link = set->buckets[hash & (set->nbuckets - 1)]; link != wanted;
+		     link = row_get(set_rows(set) + link - 1).next)
 			before = link;
 	}
 	set_take(query, acc, link - 1, before);
@@ -518,7 +531,8 @@ set_unpack(SbAgg *agg, const SbAcc *acc)
 	SbBagPlan *plan = &set_plan_of(agg)->bag;
 	/* random access: the scan wants to rewind, and may not say so later */
 	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbSet *set = acc->form == SB_ACC_NEW ? NULL : set_of(acc);
 	Size size;
@@ -564,7 +578,8 @@ extreme_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 	if (*isnull)
 		return (Datum) 0;
 	end = set_rows(set) + set->used;
-	context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
+	context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	for (const char *at = set_rows(set); at < end; at += size)
 	{
@@ -585,7 +600,8 @@ extreme_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 			next = here;
 		}
 		value = sb_datum_read(type, &next, end);
-		if (best != NULL && DatumGetBool(FunctionCall2Coll(&plan->better, plan->collation, best_value, value)))
+		if (best != NULL &&
+		    DatumGetBool(FunctionCall2Coll(&plan->better, plan->collation, best_value, value)))
 			continue;
 		best = here;
 		best_value = value;

@@ -10,10 +10,8 @@
 void
 sb_bytes_corrupted(const char *detail)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATA_CORRUPTED),
-	         errmsg("stored pipeline state is corrupted"),
-	         errdetail_internal("%s", detail)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("stored pipeline state is corrupted"),
+	                errdetail_internal("%s", detail)));
 }
 
 const char *
@@ -73,7 +71,8 @@ sb_bytes_check_tuple(TupleDesc desc, HeapTupleHeader tuple, Size length)
 	has_nulls = (tuple->t_infomask & HEAP_HASNULL) != 0;
 	if (natts > desc->natts)
 		sb_bytes_corrupted("A row has more columns than its table.");
-	if (tuple->t_hoff != MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(natts) : 0)) || tuple->t_hoff > length)
+	if (tuple->t_hoff != MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(natts) : 0)) ||
+	    tuple->t_hoff > length)
 		sb_bytes_corrupted("A row has a bad head.");
 	at = start = (const char *) tuple + tuple->t_hoff;
 	for (int i = 0; i < natts; i++)
@@ -84,7 +83,8 @@ sb_bytes_check_tuple(TupleDesc desc, HeapTupleHeader tuple, Size length)
 			continue;
 		/* a short varlena is not aligned: its first byte is never 0, and padding always is */
 		if (att->attlen != -1 || (at < end && *at == '\0'))
-			(void) sb_bytes_take(&at, end, att_align_nominal(at - start, att->attalign) - (at - start));
+			(void) sb_bytes_take(&at, end,
+			                     att_align_nominal(at - start, att->attalign) - (at - start));
 		if (att->attlen > 0)
 			(void) sb_bytes_take(&at, end, att->attlen);
 		else if (att->attlen == -1)

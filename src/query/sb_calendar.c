@@ -1,12 +1,14 @@
 /*
  * sb_calendar.c: windows of days, weeks, months, quarters and years in a time zone.
  *
- * A window is known by its number k, counted from the epoch. The number follows from the local date of an instant; the instant at
- * which window k starts follows from the zone's rules. Both ways are needed, since a zone may repeat a part of the day before (St
- * John's turned its clocks back at 00:01 until 2011): there the number from the date is one off, and the boundaries decide. Windows
+ * A window is known by its number k, counted from the epoch. The number follows from the local date
+ * of an instant; the instant at which window k starts follows from the zone's rules. Both ways are
+ * needed, since a zone may repeat a part of the day before (St John's turned its clocks back at
+ * 00:01 until 2011): there the number from the date is one off, and the boundaries decide. Windows
  * therefore always follow each other without gap or overlap.
  *
- * STATE. An SbCalendar remembers the window it gave last: elements mostly come in the order of time.
+ * STATE. An SbCalendar remembers the window it gave last: elements mostly come in the order of
+ * time.
  */
 #include "postgres.h"
 
@@ -53,10 +55,12 @@ find_zone(const char *name)
 	pg_tz *zone = strlen(name) <= TZ_STRLEN_MAX ? pg_tzset(name) : NULL;
 
 	if (zone == NULL || !pg_tz_acceptable(zone))
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("time zone \"%s\" of beam.calendar is not recognized", name),
-		         errhint("Use a full name such as 'Europe/Berlin'; SELECT name FROM pg_timezone_names lists them.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		     errmsg("time zone \"%s\" of beam.calendar is not recognized", name),
+		     errhint(
+		         "Use a full name such as 'Europe/Berlin'; SELECT name FROM pg_timezone_names lists them.")));
 	return zone;
 }
 
@@ -72,12 +76,13 @@ sb_calendar_make(const char *unit, int n, const char *time_zone)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		         errmsg("unit \"%s\" of beam.calendar is not recognized", unit),
-		         errhint("Use day, week, month, quarter or year; for fixed lengths use beam.tumble.")));
+		         errhint(
+		             "Use day, week, month, quarter or year; for fixed lengths use beam.tumble.")));
 	if (n < 1 || n > SB_CALENDAR_MOST_UNITS)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("the number of units of beam.calendar must be between 1 and %d", SB_CALENDAR_MOST_UNITS),
-		         errdetail("It is %d.", n)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("the number of units of beam.calendar must be between 1 and %d",
+		                       SB_CALENDAR_MOST_UNITS),
+		                errdetail("It is %d.", n)));
 	calendar->days = units[i].days * n;
 	calendar->months = units[i].months * n;
 	calendar->epoch = units[i].epoch;
@@ -90,8 +95,10 @@ static int64
 window_number(const SbCalendar *calendar, const struct pg_tm *tm)
 {
 	if (calendar->days > 0)
-		return floor_div((int64) date2j(tm->tm_year, tm->tm_mon, tm->tm_mday) - calendar->epoch, calendar->days);
-	return floor_div(((int64) tm->tm_year - 1970) * MONTHS_PER_YEAR + tm->tm_mon - 1, calendar->months);
+		return floor_div((int64) date2j(tm->tm_year, tm->tm_mon, tm->tm_mday) - calendar->epoch,
+		                 calendar->days);
+	return floor_div(((int64) tm->tm_year - 1970) * MONTHS_PER_YEAR + tm->tm_mon - 1,
+	                 calendar->months);
 }
 
 /* The first day of a window as a Julian day; false: no date of PostgreSQL's. */
@@ -108,7 +115,8 @@ first_day(const SbCalendar *calendar, int64 number, int *julian)
 		int64 year = floor_div(months, MONTHS_PER_YEAR);
 		int month = (int) (months - year * MONTHS_PER_YEAR) + 1;
 
-		if (year < JULIAN_MINYEAR || year > JULIAN_MAXYEAR || !IS_VALID_JULIAN((int) year, month, 1))
+		if (year < JULIAN_MINYEAR || year > JULIAN_MAXYEAR ||
+		    !IS_VALID_JULIAN((int) year, month, 1))
 			return false;
 		day = date2j((int) year, month, 1);
 	}
@@ -119,8 +127,8 @@ first_day(const SbCalendar *calendar, int64 number, int *julian)
 }
 
 /*
- * The first instant of a day in the zone, in seconds since 1970: its local midnight, the earlier one where there are two, and the
- * moment of the change where clocks skip it.
+ * The first instant of a day in the zone, in seconds since 1970: its local midnight, the earlier
+ * one where there are two, and the moment of the change where clocks skip it.
  */
 static bool
 first_instant(const SbCalendar *calendar, int julian, pg_time_t *instant)
@@ -133,7 +141,8 @@ first_instant(const SbCalendar *calendar, int julian, pg_time_t *instant)
 	long offset_after;
 	int isdst;
 	int isdst_after;
-	int found = pg_next_dst_boundary(&before_midnight, &offset, &isdst, &change, &offset_after, &isdst_after, calendar->zone);
+	int found = pg_next_dst_boundary(&before_midnight, &offset, &isdst, &change, &offset_after,
+	                                 &isdst_after, calendar->zone);
 
 	if (found < 0)
 		return false;
@@ -155,7 +164,10 @@ window_start(const SbCalendar *calendar, int64 number, TimestampTz *start)
 	if (!first_day(calendar, number, &julian) || !first_instant(calendar, julian, &instant))
 		return false;
 	instant -= (pg_time_t) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-	/* within a day of a Julian day that was checked: the product fits or is just above END_TIMESTAMP, which fits too */
+	/*
+	 * within a day of a Julian day that was checked: the product fits or is just above
+	 * END_TIMESTAMP, which fits too
+	 */
 	*start = (TimestampTz) instant * USECS_PER_SEC;
 	return IS_VALID_TIMESTAMP(*start);
 }
@@ -176,7 +188,8 @@ sb_calendar_window(SbCalendar *calendar, TimestampTz timestamp, SbWindow *window
 	if (timestamp2tm(timestamp, &tz, &tm, &fsec, NULL, calendar->zone) != 0)
 		return false;
 	number = window_number(calendar, &tm);
-	if (!window_start(calendar, number, &window->start) || !window_start(calendar, number + 1, &window->end))
+	if (!window_start(calendar, number, &window->start) ||
+	    !window_start(calendar, number + 1, &window->end))
 		return false;
 	while (timestamp < window->start)
 	{

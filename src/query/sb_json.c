@@ -25,7 +25,9 @@ static void json_append_value(StringInfo out, Datum value, bool isnull, Oid type
 static void
 json_append_built_in(StringInfo out, Datum value, Oid type)
 {
-	FuncExpr *call = makeFuncExpr(F_TO_JSON, JSONOID, list_make1(makeNullConst(type, -1, InvalidOid)), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	FuncExpr *call =
+	    makeFuncExpr(F_TO_JSON, JSONOID, list_make1(makeNullConst(type, -1, InvalidOid)),
+	                 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	FmgrInfo function;
 
 	fmgr_info(F_TO_JSON, &function);
@@ -65,7 +67,8 @@ json_append_dimension(StringInfo out, SbJsonArray *array, int dim)
 			json_append_dimension(out, array, dim + 1);
 		else
 		{
-			json_append_value(out, array->values[array->at], array->nulls[array->at], array->element);
+			json_append_value(out, array->values[array->at], array->nulls[array->at],
+			                  array->element);
 			array->at++;
 		}
 	}
@@ -96,7 +99,8 @@ static void
 json_append_composite(StringInfo out, Datum value)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
-	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	TupleDesc desc =
+	    lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
 	Datum *values = palloc(sizeof(Datum) * desc->natts);
 	bool *nulls = palloc(sizeof(bool) * desc->natts);
@@ -154,7 +158,8 @@ sb_json_of_row(TupleDesc desc, const Datum *values, const bool *nulls)
 }
 
 char *
-sb_json_of_columns(TupleDesc desc, const Datum *values, const bool *nulls, const Bitmapset *columns, TupleDesc names)
+sb_json_of_columns(TupleDesc desc, const Datum *values, const bool *nulls, const Bitmapset *columns,
+                   TupleDesc names)
 {
 	StringInfoData out;
 	int attno = -1;
@@ -167,7 +172,8 @@ sb_json_of_columns(TupleDesc desc, const Datum *values, const bool *nulls, const
 
 		/* a row of another time may have fewer columns */
 		if (attno <= desc->natts)
-			json_append_column(&out, NameStr(name->attname), values[attno - 1], nulls[attno - 1], TupleDescAttr(desc, attno - 1)->atttypid);
+			json_append_column(&out, NameStr(name->attname), values[attno - 1], nulls[attno - 1],
+			                   TupleDescAttr(desc, attno - 1)->atttypid);
 		else
 			json_append_column(&out, NameStr(name->attname), (Datum) 0, true, name->atttypid);
 	}

@@ -1,10 +1,11 @@
 /*
  * sb_plan.c: makes the plan of a pipeline from its Query.
  *
- * The query is brought into a common form (sb_plan_private.h), checked, and taken apart: conditions become the filter, GROUP BY the
- * keys, and what stands in the select list and in HAVING is rewritten over the output row (window, pane, keys, aggregates' results).
- * Expressions are compared in the form the parser gave them, as PostgreSQL itself does for GROUP BY, and planned when they are
- * in their place.
+ * The query is brought into a common form (sb_plan_private.h), checked, and taken apart: conditions
+ * become the filter, GROUP BY the keys, and what stands in the select list and in HAVING is
+ * rewritten over the output row (window, pane, keys, aggregates' results). Expressions are compared
+ * in the form the parser gave them, as PostgreSQL itself does for GROUP BY, and planned when they
+ * are in their place.
  *
  * MEMORY. Everything is made in the caller's context; what is only needed on the way is not freed.
  */
@@ -37,7 +38,8 @@ build_filter(SbPlanBuild *build)
 		return;
 	sb_plan_check_expr(build, quals, SB_PLACE_WHERE);
 	if (sb_plan_uses_relation(quals, SB_PLAN_WINDOW))
-		sb_plan_refuse(build, sb_plan_find_var(quals, SB_PLAN_WINDOW), "a condition on the window in WHERE or ON",
+		sb_plan_refuse(build, sb_plan_find_var(quals, SB_PLAN_WINDOW),
+		               "a condition on the window in WHERE or ON",
 		               "Put it into HAVING: it is about result rows.");
 	quals = (Node *) expression_planner((Expr *) quals);
 	build->plan->filter = make_ands_implicit((Expr *) quals);
@@ -54,11 +56,13 @@ check_key_type(const SbPlanBuild *build, const SortGroupClause *clause, Node *ex
 
 	if (clause->hashable && OidIsValid(entry->hash_proc))
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_UNDEFINED_FUNCTION),
-	         errmsg("cannot group by type %s: it cannot be hashed", format_type_be(exprType(expr))),
-	         errhint("Group by an expression of a type with a hash operator class, for example by the value as text."),
-	         sb_plan_position(build, exprLocation(expr))));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_UNDEFINED_FUNCTION),
+	     errmsg("cannot group by type %s: it cannot be hashed", format_type_be(exprType(expr))),
+	     errhint(
+	         "Group by an expression of a type with a hash operator class, for example by the value as text."),
+	     sb_plan_position(build, exprLocation(expr))));
 }
 
 static void
@@ -67,8 +71,10 @@ add_key(SbPlanBuild *build, const SortGroupClause *clause, Node *expr)
 	if (list_member(build->key_exprs, expr))
 		return;
 	if (sb_plan_uses_relation(expr, SB_PLAN_WINDOW))
-		sb_plan_refuse(build, sb_plan_find_var(expr, SB_PLAN_WINDOW), "an expression over the window in GROUP BY",
-		               "Group by window_start and window_end themselves; expressions over them can stand in the select list.");
+		sb_plan_refuse(
+		    build, sb_plan_find_var(expr, SB_PLAN_WINDOW),
+		    "an expression over the window in GROUP BY",
+		    "Group by window_start and window_end themselves; expressions over them can stand in the select list.");
 	sb_plan_check_expr(build, expr, SB_PLACE_GROUP);
 	check_key_type(build, clause, expr);
 	build->key_exprs = lappend(build->key_exprs, expr);
@@ -81,12 +87,14 @@ check_window_is_grouped(const SbPlanBuild *build, bool start, bool end)
 
 	if (call == NULL || (start && end))
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_GROUPING_ERROR),
-	         errmsg("GROUP BY must contain %s of the window function",
-	                start ? "window_end" : (end ? "window_start" : "window_start and window_end")),
-	         errhint("Write GROUP BY w.window_start, w.window_end, where w is the alias of the window function."),
-	         sb_plan_position(build, call->location)));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_GROUPING_ERROR),
+	     errmsg("GROUP BY must contain %s of the window function",
+	            start ? "window_end" : (end ? "window_start" : "window_start and window_end")),
+	     errhint(
+	         "Write GROUP BY w.window_start, w.window_end, where w is the alias of the window function."),
+	     sb_plan_position(build, call->location)));
 }
 
 static void
@@ -175,10 +183,9 @@ add_aggregate(SbPlanBuild *build, Aggref *planned)
 	}
 	build->aggs = lappend(build->aggs, planned);
 	if (build->plan->nkeys + list_length(build->aggs) > MaxTupleAttributeNumber - SB_OUT_FIRST_KEY)
-		ereport(ERROR,
-		        (errcode(ERRCODE_TOO_MANY_COLUMNS),
-		         errmsg("too many group keys and aggregates in a pipeline's query"),
-		         errhint("Split it into several pipelines.")));
+		ereport(ERROR, (errcode(ERRCODE_TOO_MANY_COLUMNS),
+		                errmsg("too many group keys and aggregates in a pipeline's query"),
+		                errhint("Split it into several pipelines.")));
 	return list_length(build->aggs) - 1;
 }
 
@@ -189,27 +196,36 @@ aggregate_to_output(SbPlanBuild *build, Aggref *aggregate)
 	int index;
 
 	if (sb_plan_uses_relation((Node *) aggregate, SB_PLAN_WINDOW))
-		sb_plan_refuse(build, window_location, "window_start or window_end within an aggregate",
-		               "Aggregate columns of the table, and combine the result with the window in the select list: max(t) - w.window_start.");
+		sb_plan_refuse(
+		    build, window_location, "window_start or window_end within an aggregate",
+		    "Aggregate columns of the table, and combine the result with the window in the select list: max(t) - w.window_start.");
 	index = add_aggregate(build, (Aggref *) expression_planner(copyObject((Expr *) aggregate)));
-	return output_var(SB_OUT_FIRST_KEY + build->plan->nkeys + index, aggregate->aggtype, -1, aggregate->aggcollid);
+	return output_var(SB_OUT_FIRST_KEY + build->plan->nkeys + index, aggregate->aggtype, -1,
+	                  aggregate->aggcollid);
 }
 
-/* A Var that is no key: of the window, or let through by PostgreSQL since GROUP BY has the table's primary key. */
+/*
+ * A Var that is no key: of the window, or let through by PostgreSQL since GROUP BY has the table's
+ * primary key.
+ */
 static Var *
 var_to_output(const SbPlanBuild *build, const Var *var)
 {
 	char *name;
 
 	if (var->varno == SB_PLAN_WINDOW)
-		return output_var(var->varattno == SB_PLAN_ATTNO_START ? SB_OUT_WINDOW_START : SB_OUT_WINDOW_END, TIMESTAMPTZOID, -1, InvalidOid);
+		return output_var(var->varattno == SB_PLAN_ATTNO_START ? SB_OUT_WINDOW_START
+		                                                       : SB_OUT_WINDOW_END,
+		                  TIMESTAMPTZOID, -1, InvalidOid);
 	name = get_attname(build->plan->source, var->varattno, false);
-	ereport(ERROR,
-	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-	         errmsg("column \"%s\" must appear in the GROUP BY clause of a pipeline's query", name),
-	         errdetail("It depends on the primary key in GROUP BY, but the rows of a stream are grouped by their own values."),
-	         errhint("Add \"%s\" to GROUP BY and to the select list.", name),
-	         sb_plan_position(build, var->location)));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	     errmsg("column \"%s\" must appear in the GROUP BY clause of a pipeline's query", name),
+	     errdetail(
+	         "It depends on the primary key in GROUP BY, but the rows of a stream are grouped by their own values."),
+	     errhint("Add \"%s\" to GROUP BY and to the select list.", name),
+	     sb_plan_position(build, var->location)));
 	return NULL;
 }
 
@@ -261,18 +277,18 @@ check_column_name(const SbPlanBuild *build, int ncolumns, const TargetEntry *ent
 			ereport(ERROR,
 			        (errcode(ERRCODE_DUPLICATE_COLUMN),
 			         errmsg("the select list has more than one column named \"%s\"", name),
-			         errhint("Name the columns with AS."),
-			         sb_plan_position(build, location)));
+			         errhint("Name the columns with AS."), sb_plan_position(build, location)));
 	}
 	if (strcmp(name, "op") == 0 || SystemAttributeByName(name) != NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_RESERVED_NAME),
 		         errmsg("a column of a pipeline's result cannot be named \"%s\"", name),
-		         strcmp(name, "op") == 0 ? errdetail("Retracting pipelines write +1 or -1 into a column of that name.")
-		                                 : errdetail("It is the name of a system column."),
-		         errhint("Give it another name with AS."),
-		         sb_plan_position(build, location)));
-	CheckAttributeType(name, exprType((Node *) entry->expr), exprCollation((Node *) entry->expr), NIL, 0);
+		         strcmp(name, "op") == 0
+		             ? errdetail("Retracting pipelines write +1 or -1 into a column of that name.")
+		             : errdetail("It is the name of a system column."),
+		         errhint("Give it another name with AS."), sb_plan_position(build, location)));
+	CheckAttributeType(name, exprType((Node *) entry->expr), exprCollation((Node *) entry->expr),
+	                   NIL, 0);
 }
 
 static bool
@@ -288,7 +304,10 @@ has_column(const SbPlan *plan, SbColumnKind kind, int key)
 	return false;
 }
 
-/* The second column with the same window bound or key is a value: each is in the result's identity once. */
+/*
+ * The second column with the same window bound or key is a value: each is in the result's identity
+ * once.
+ */
 static SbColumnKind
 classify_column(const SbPlanBuild *build, const Node *expr, int *key)
 {
@@ -298,7 +317,8 @@ classify_column(const SbPlanBuild *build, const Node *expr, int *key)
 	if (*key >= 0)
 		kind = SB_COLUMN_KEY;
 	else if (IsA(expr, Var) && ((const Var *) expr)->varno == SB_PLAN_WINDOW)
-		kind = ((const Var *) expr)->varattno == SB_PLAN_ATTNO_START ? SB_COLUMN_WINDOW_START : SB_COLUMN_WINDOW_END;
+		kind = ((const Var *) expr)->varattno == SB_PLAN_ATTNO_START ? SB_COLUMN_WINDOW_START
+		                                                             : SB_COLUMN_WINDOW_END;
 	if (kind != SB_COLUMN_VALUE && has_column(build->plan, kind, *key))
 		kind = SB_COLUMN_VALUE;
 	if (kind != SB_COLUMN_KEY)
@@ -320,7 +340,8 @@ add_column(SbPlanBuild *build, const TargetEntry *entry)
 	column.typmod = exprTypmod(expr);
 	column.collation = exprCollation(expr);
 	/* a bare key stays one even if it is a constant */
-	column.expr = column.kind == SB_COLUMN_KEY ? (Expr *) key_to_output(build, column.key) : to_output(build, expr);
+	column.expr = column.kind == SB_COLUMN_KEY ? (Expr *) key_to_output(build, column.key)
+	                                           : to_output(build, expr);
 	plan->columns_out[plan->ncolumns++] = column;
 }
 
@@ -331,11 +352,13 @@ check_identity(const SbPlanBuild *build)
 	const SbPlan *plan = build->plan;
 	ListCell *cell;
 
-	if (plan->window_call != NULL && !(has_column(plan, SB_COLUMN_WINDOW_START, 0) && has_column(plan, SB_COLUMN_WINDOW_END, 0)))
+	if (plan->window_call != NULL &&
+	    !(has_column(plan, SB_COLUMN_WINDOW_START, 0) && has_column(plan, SB_COLUMN_WINDOW_END, 0)))
 		ereport(ERROR,
 		        (errcode(ERRCODE_WINDOWING_ERROR),
 		         errmsg("the select list lacks window_start or window_end of the window function"),
-		         errhint("Add w.window_start, w.window_end, where w is the alias of the window function."),
+		         errhint(
+		             "Add w.window_start, w.window_end, where w is the alias of the window function."),
 		         sb_plan_position(build, plan->window_call->location)));
 	foreach (cell, build->key_exprs)
 	{
@@ -343,7 +366,8 @@ check_identity(const SbPlanBuild *build)
 			ereport(ERROR,
 			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			         errmsg("an expression of GROUP BY is missing in the select list"),
-			         errdetail("The rows of the result table are identified by window and group keys."),
+			         errdetail(
+			             "The rows of the result table are identified by window and group keys."),
 			         errhint("Add it to the select list, as a column of its own."),
 			         sb_plan_position(build, exprLocation(lfirst(cell)))));
 	}
@@ -437,7 +461,8 @@ add_inlined_context(void *arg)
 static void
 check_inlined(SbPlanBuild *build)
 {
-	ErrorContextCallback context = {.callback = add_inlined_context, .previous = error_context_stack};
+	ErrorContextCallback context = {.callback = add_inlined_context,
+	                                .previous = error_context_stack};
 	SbPlanBuild nowhere = *build;
 
 	/* Locations are those of the function's body. */

@@ -1,9 +1,10 @@
 /*
  * sb_plan.h: what a pipeline's query means: source, filter, window, keys, aggregates, output.
  *
- * A plan is made from a Query, either fresh from the parser (at creation: errors then carry positions) or out of the stored view
- * (at run time). It refuses what it cannot run, saying what, where, and what to write instead. Expressions are const-folded and
- * planned (expression_planner), Vars of the source have varno 1. All in one memory context.
+ * A plan is made from a Query, either fresh from the parser (at creation: errors then carry
+ * positions) or out of the stored view (at run time). It refuses what it cannot run, saying what,
+ * where, and what to write instead. Expressions are const-folded and planned (expression_planner),
+ * Vars of the source have varno 1. All in one memory context.
  */
 #ifndef SB_PLAN_H
 #define SB_PLAN_H
@@ -15,8 +16,9 @@
 #include "query/sb_window_fn.h"
 
 /*
- * The row on which output expressions and HAVING are evaluated: these columns, then the keys, then the aggregates' results. Vars
- * in output expressions have varno 1 and these attribute numbers (1-based).
+ * The row on which output expressions and HAVING are evaluated: these columns, then the keys, then
+ * the aggregates' results. Vars in output expressions have varno 1 and these attribute numbers
+ * (1-based).
  */
 #define SB_OUT_WINDOW_START 1   /* timestamptz */
 #define SB_OUT_WINDOW_END 2     /* timestamptz */
@@ -55,16 +57,18 @@ typedef struct SbColumn
 
 typedef struct SbPlan
 {
-	Oid source;           /* relation */
-	Bitmapset *columns;   /* attribute numbers of the source that are used */
-	Bitmapset *placing;   /* those of them that decide which groups a row is in: by the filter, the windows, the keys */
+	Oid source;         /* relation */
+	Bitmapset *columns; /* attribute numbers of the source that are used */
+	/* those of them that decide which groups a row is in: by the filter, the windows, the keys */
+	Bitmapset *placing;
 	AttrNumber max_attno; /* the largest of them, 0: none */
 	List *filter;         /* implicit-AND list of Expr, NIL: none */
 
 	SbWindowKind window_kind; /* SB_WINDOW_GLOBAL: no window function */
 	Expr *event_time;         /* timestamptz over the source; NULL for the global window */
-	FuncExpr *window_call;    /* the whole call, arguments over the source; NULL for the global window */
-	SbWindowFn *window_fn;    /* bound; NULL for global and custom */
+	/* the whole call, arguments over the source; NULL for the global window */
+	FuncExpr *window_call;
+	SbWindowFn *window_fn; /* bound; NULL for global and custom */
 
 	int nkeys;
 	SbKeyDef *keys;
@@ -72,31 +76,47 @@ typedef struct SbPlan
 	Aggref **aggs; /* distinct calls (equal ones are shared); args, filter, order over the source */
 	List *having;  /* implicit-AND list over the output row */
 	int ncolumns;
-	SbColumn *columns_out; /* the result table's columns, in the order of the select list; with a window function both of its columns are among them */
-	bool grouped;          /* false: one global group without GROUP BY, which has a row even for no input */
+	/*
+	 * the result table's columns, in the order of the select list; with a window function both of
+	 * its columns are among them
+	 */
+	SbColumn *columns_out;
+	/* false: one global group without GROUP BY, which has a row even for no input */
+	bool grouped;
 } SbPlan;
 
 /*
- * Builds the plan in the current memory context. Errors 0A000 (unsupported, with hint), 42P01, 42809, 42501 (RLS), 42P20 and others as
- * fits; 42P17 for volatile functions and those that read clock or session. Positions by errposition() relative to the text the Query
- * came from (locations are -1 in a stored view's). Checks the current user's privileges. Locks the source (AccessShareLock, kept).
+ * Builds the plan in the current memory context. Errors 0A000 (unsupported, with hint), 42P01,
+ * 42809, 42501 (RLS), 42P20 and others as fits; 42P17 for volatile functions and those that read
+ * clock or session. Positions by errposition() relative to the text the Query came from (locations
+ * are -1 in a stored view's). Checks the current user's privileges. Locks the source
+ * (AccessShareLock, kept).
  */
 extern SbPlan *sb_plan_build(Query *query);
 
-/* The same with the text that the Query was parsed from (NULL: unknown), which error positions need where it is not ASCII. */
+/*
+ * The same with the text that the Query was parsed from (NULL: unknown), which error positions need
+ * where it is not ASCII.
+ */
 extern SbPlan *sb_plan_build_text(Query *query, const char *text);
 
-/* The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none. */
+/*
+ * The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none.
+ */
 extern const char *sb_plan_window_column(const SbPlan *plan, SbColumnKind kind);
 /* The window that a row of the result is of; from `window` what its columns do not say. */
 extern SbWindow sb_plan_row_window(const SbPlan *plan, const Datum *values, SbWindow window);
 
-/* The plan as a tree a person can read, lines separated by newlines, without the pipeline's settings. */
+/*
+ * The plan as a tree a person can read, lines separated by newlines, without the pipeline's
+ * settings.
+ */
 extern char *sb_plan_explain(const SbPlan *plan);
 
 /*
- * Puts `w.window_start, w.window_end` in front of a raw SELECT's target list where its FROM has a window function and the list leaves
- * them out. Works on the raw parse tree in place, so that the view that is made of it has them too.
+ * Puts `w.window_start, w.window_end` in front of a raw SELECT's target list where its FROM has a
+ * window function and the list leaves them out. Works on the raw parse tree in place, so that the
+ * view that is made of it has them too.
  */
 extern void sb_plan_add_window_columns(RawStmt *stmt);
 

@@ -1,9 +1,11 @@
 /*
- * sb_plan_check.c: what a pipeline's query must not contain, and what its owner must be allowed to read.
+ * sb_plan_check.c: what a pipeline's query must not contain, and what its owner must be allowed to
+ * read.
  *
- * RULES. A result row must be a function of the source rows in its window and of nothing else: only then is the stream's answer
- * the batch's, and the replay after a crash the same as the first run. Hence no volatile functions, no clock, no session. Stable
- * functions are let through: they depend on settings that the runner fixes (search_path, time zone).
+ * RULES. A result row must be a function of the source rows in its window and of nothing else: only
+ * then is the stream's answer the batch's, and the replay after a crash the same as the first run.
+ * Hence no volatile functions, no clock, no session. Stable functions are let through: they depend
+ * on settings that the runner fixes (search_path, time zone).
  */
 #include "postgres.h"
 
@@ -21,33 +23,56 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
-/* Stable functions whose value comes from the clock, the transaction or the session. The volatile ones need no list. */
-static const Oid session_functions[] = {
-    F_NOW, F_TRANSACTION_TIMESTAMP, F_STATEMENT_TIMESTAMP, F_AGE_TIMESTAMPTZ, F_AGE_TIMESTAMP, F_AGE_XID,
-    F_TXID_CURRENT, F_TXID_CURRENT_IF_ASSIGNED, F_TXID_CURRENT_SNAPSHOT,
-    F_PG_CURRENT_XACT_ID, F_PG_CURRENT_XACT_ID_IF_ASSIGNED, F_PG_CURRENT_SNAPSHOT,
-    F_CURRENT_SETTING_TEXT, F_CURRENT_SETTING_TEXT_BOOL,
-    F_CURRENT_USER, F_SESSION_USER, F_GETPGUSERNAME, F_CURRENT_SCHEMA, F_CURRENT_SCHEMAS, F_CURRENT_DATABASE,
-    F_PG_BACKEND_PID, F_PG_MY_TEMP_SCHEMA, F_PG_TRIGGER_DEPTH, F_PG_CLIENT_ENCODING, F_PG_POSTMASTER_START_TIME, F_PG_CONF_LOAD_TIME,
-    F_INET_CLIENT_ADDR, F_INET_CLIENT_PORT, F_INET_SERVER_ADDR, F_INET_SERVER_PORT};
+/*
+ * Stable functions whose value comes from the clock, the transaction or the session. The volatile
+ * ones need no list.
+ */
+static const Oid session_functions[] = {F_NOW,
+                                        F_TRANSACTION_TIMESTAMP,
+                                        F_STATEMENT_TIMESTAMP,
+                                        F_AGE_TIMESTAMPTZ,
+                                        F_AGE_TIMESTAMP,
+                                        F_AGE_XID,
+                                        F_TXID_CURRENT,
+                                        F_TXID_CURRENT_IF_ASSIGNED,
+                                        F_TXID_CURRENT_SNAPSHOT,
+                                        F_PG_CURRENT_XACT_ID,
+                                        F_PG_CURRENT_XACT_ID_IF_ASSIGNED,
+                                        F_PG_CURRENT_SNAPSHOT,
+                                        F_CURRENT_SETTING_TEXT,
+                                        F_CURRENT_SETTING_TEXT_BOOL,
+                                        F_CURRENT_USER,
+                                        F_SESSION_USER,
+                                        F_GETPGUSERNAME,
+                                        F_CURRENT_SCHEMA,
+                                        F_CURRENT_SCHEMAS,
+                                        F_CURRENT_DATABASE,
+                                        F_PG_BACKEND_PID,
+                                        F_PG_MY_TEMP_SCHEMA,
+                                        F_PG_TRIGGER_DEPTH,
+                                        F_PG_CLIENT_ENCODING,
+                                        F_PG_POSTMASTER_START_TIME,
+                                        F_PG_CONF_LOAD_TIME,
+                                        F_INET_CLIENT_ADDR,
+                                        F_INET_CLIENT_PORT,
+                                        F_INET_SERVER_ADDR,
+                                        F_INET_SERVER_PORT};
 
 static const struct
 {
 	const char *name;
 	AttrNumber column;
-} pane_functions[] = {
-    {"pane_timing", SB_OUT_PANE_TIMING},
-    {"pane_index", SB_OUT_PANE_INDEX},
-    {"is_last_pane", SB_OUT_IS_LAST_PANE},
-    {"pane_timestamp", SB_OUT_PANE_TIMESTAMP}};
+} pane_functions[] = {{"pane_timing", SB_OUT_PANE_TIMING},
+                      {"pane_index", SB_OUT_PANE_INDEX},
+                      {"is_last_pane", SB_OUT_IS_LAST_PANE},
+                      {"pane_timestamp", SB_OUT_PANE_TIMESTAMP}};
 
-static const char *const place_names[] = {
-    [SB_PLACE_SELECT] = "the select list",
-    [SB_PLACE_HAVING] = "HAVING",
-    [SB_PLACE_WHERE] = "WHERE",
-    [SB_PLACE_GROUP] = "GROUP BY",
-    [SB_PLACE_WINDOW] = "the window function's arguments",
-    [SB_PLACE_AGGREGATE] = "an aggregate's arguments"};
+static const char *const place_names[] = {[SB_PLACE_SELECT] = "the select list",
+                                          [SB_PLACE_HAVING] = "HAVING",
+                                          [SB_PLACE_WHERE] = "WHERE",
+                                          [SB_PLACE_GROUP] = "GROUP BY",
+                                          [SB_PLACE_WINDOW] = "the window function's arguments",
+                                          [SB_PLACE_AGGREGATE] = "an aggregate's arguments"};
 
 typedef struct CheckContext
 {
@@ -72,11 +97,9 @@ sb_plan_position(const SbPlanBuild *build, int location)
 void
 sb_plan_refuse(const SbPlanBuild *build, int location, const char *what, const char *hint)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-	         errmsg("%s is not supported in a pipeline's query", what),
-	         hint != NULL ? errhint("%s", hint) : 0,
-	         sb_plan_position(build, location)));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	                errmsg("%s is not supported in a pipeline's query", what),
+	                hint != NULL ? errhint("%s", hint) : 0, sb_plan_position(build, location)));
 }
 
 /* ---- clauses ---- */
@@ -129,7 +152,8 @@ find_set_function(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if ((IsA(node, FuncExpr) && ((FuncExpr *) node)->funcretset) || (IsA(node, OpExpr) && ((OpExpr *) node)->opretset))
+	if ((IsA(node, FuncExpr) && ((FuncExpr *) node)->funcretset) ||
+	    (IsA(node, OpExpr) && ((OpExpr *) node)->opretset))
 	{
 		*(int *) context = exprLocation(node);
 		return true;
@@ -144,7 +168,8 @@ find_in_query(const Query *query, bool (*find)(Node *, void *))
 	int location = -1;
 	ListCell *cell;
 
-	if (find((Node *) query->targetList, &location) || find((Node *) query->jointree, &location) || find(query->havingQual, &location))
+	if (find((Node *) query->targetList, &location) || find((Node *) query->jointree, &location) ||
+	    find(query->havingQual, &location))
 		return location;
 	foreach (cell, query->rtable)
 	{
@@ -163,23 +188,31 @@ check_query_shape(const SbPlanBuild *build)
 	const Query *query = build->query;
 
 	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a pipeline's query must be a plain SELECT, without INTO"),
-		         errhint("Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		     errmsg("a pipeline's query must be a plain SELECT, without INTO"),
+		     errhint(
+		         "Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
 	if (query->cteList != NIL)
 		sb_plan_refuse(build, linitial_node(CommonTableExpr, query->cteList)->location, "WITH",
 		               "Write the query as one SELECT over the table.");
-	if (list_length(query->rtable) == 1 && linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_VALUES)
-		sb_plan_refuse(build, exprLocation((Node *) linitial_node(RangeTblEntry, query->rtable)->values_lists), "VALUES",
-		               "Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.");
+	if (list_length(query->rtable) == 1 &&
+	    linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_VALUES)
+		sb_plan_refuse(
+		    build, exprLocation((Node *) linitial_node(RangeTblEntry, query->rtable)->values_lists),
+		    "VALUES",
+		    "Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.");
 	if (query->setOperations != NULL)
-		sb_plan_refuse(build, -1, "UNION, INTERSECT or EXCEPT", "Create a pipeline for each SELECT, and combine their result tables in a view.");
+		sb_plan_refuse(build, -1, "UNION, INTERSECT or EXCEPT",
+		               "Create a pipeline for each SELECT, and combine their result tables in a view.");
 	if (query->rowMarks != NIL)
-		sb_plan_refuse(build, -1, "FOR UPDATE or FOR SHARE", "Leave it out: a pipeline locks no rows.");
+		sb_plan_refuse(build, -1, "FOR UPDATE or FOR SHARE",
+		               "Leave it out: a pipeline locks no rows.");
 	if (query->hasSubLinks)
-		sb_plan_refuse(build, find_in_query(query, find_sublink), "a subquery",
-		               "Use only columns of the source table; a subquery would read other tables as of another time.");
+		sb_plan_refuse(
+		    build, find_in_query(query, find_sublink), "a subquery",
+		    "Use only columns of the source table; a subquery would read other tables as of another time.");
 }
 
 /* Clauses that need all of the result at once. */
@@ -189,22 +222,32 @@ check_result_clauses(const SbPlanBuild *build)
 	const Query *query = build->query;
 
 	if (query->hasDistinctOn)
-		sb_plan_refuse(build, clause_location(query, query->distinctClause), "DISTINCT ON", "Use GROUP BY and an aggregate.");
+		sb_plan_refuse(build, clause_location(query, query->distinctClause), "DISTINCT ON",
+		               "Use GROUP BY and an aggregate.");
 	if (query->distinctClause != NIL)
-		sb_plan_refuse(build, clause_location(query, query->distinctClause), "SELECT DISTINCT", "Use GROUP BY: the rows of a pipeline are distinct by window and keys.");
+		sb_plan_refuse(build, clause_location(query, query->distinctClause), "SELECT DISTINCT",
+		               "Use GROUP BY: the rows of a pipeline are distinct by window and keys.");
 	if (query->sortClause != NIL)
-		sb_plan_refuse(build, clause_location(query, query->sortClause), "ORDER BY", "Put ORDER BY into the queries that read the result table.");
+		sb_plan_refuse(build, clause_location(query, query->sortClause), "ORDER BY",
+		               "Put ORDER BY into the queries that read the result table.");
 	if (query->limitCount != NULL || query->limitOffset != NULL)
-		sb_plan_refuse(build, exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset), "LIMIT or OFFSET",
-		               "Put LIMIT into the queries that read the result table.");
+		sb_plan_refuse(build,
+		               exprLocation(query->limitCount != NULL ? query->limitCount
+		                                                      : query->limitOffset),
+		               "LIMIT or OFFSET", "Put LIMIT into the queries that read the result table.");
 	if (query->hasWindowFuncs || query->windowClause != NIL)
-		sb_plan_refuse(build, find_in_query(query, find_window_function), "a window function with OVER",
-		               "Use it in the queries that read the result table; event-time windows are functions in FROM, like beam.tumble().");
+		sb_plan_refuse(
+		    build, find_in_query(query, find_window_function), "a window function with OVER",
+		    "Use it in the queries that read the result table; event-time windows are functions in FROM, like beam.tumble().");
 	if (query->groupingSets != NIL)
-		sb_plan_refuse(build, exprLocation((Node *) query->groupingSets), "GROUPING SETS, ROLLUP or CUBE", "Create a pipeline for each set of group keys.");
+		sb_plan_refuse(build, exprLocation((Node *) query->groupingSets),
+		               "GROUPING SETS, ROLLUP or CUBE",
+		               "Create a pipeline for each set of group keys.");
 	if (query->hasTargetSRFs)
-		sb_plan_refuse(build, find_in_query(query, find_set_function), "a set-returning function in the select list",
-		               "An event-time window function stands in FROM: FROM table, beam.tumble(event_time, '1 minute') w.");
+		sb_plan_refuse(
+		    build, find_in_query(query, find_set_function),
+		    "a set-returning function in the select list",
+		    "An event-time window function stands in FROM: FROM table, beam.tumble(event_time, '1 minute') w.");
 }
 
 void
@@ -213,7 +256,8 @@ sb_plan_check_clauses(const SbPlanBuild *build)
 	check_query_shape(build);
 	check_result_clauses(build);
 	if (!build->query->hasAggs && build->query->groupClause == NIL)
-		sb_plan_refuse(build, exprLocation((Node *) build->query->targetList), "a query without aggregates and GROUP BY",
+		sb_plan_refuse(build, exprLocation((Node *) build->query->targetList),
+		               "a query without aggregates and GROUP BY",
 		               "Add an aggregate such as count(*), or GROUP BY.");
 }
 
@@ -222,9 +266,13 @@ sb_plan_check_clauses(const SbPlanBuild *build)
 bool
 sb_plan_is_ours(Oid function)
 {
-	/* The schema alone does not do: others may have functions of the same name but other arguments there. */
+	/*
+	 * The schema alone does not do: others may have functions of the same name but other arguments
+	 * there.
+	 */
 	return get_func_namespace(function) == get_namespace_oid("beam", true) &&
-	       getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("stream_beam", true);
+	       getExtensionOfObject(ProcedureRelationId, function) ==
+	           get_extension_oid("stream_beam", true);
 }
 
 AttrNumber
@@ -232,7 +280,8 @@ sb_plan_pane_column(Oid function)
 {
 	const char *name;
 
-	if (get_func_namespace(function) != get_namespace_oid("beam", true) || get_func_nargs(function) != 0)
+	if (get_func_namespace(function) != get_namespace_oid("beam", true) ||
+	    get_func_nargs(function) != 0)
 		return 0;
 	name = get_func_name(function);
 	for (int i = 0; i < (int) lengthof(pane_functions); i++)
@@ -246,12 +295,15 @@ sb_plan_pane_column(Oid function)
 static void
 refuse_session_function(const SbPlanBuild *build, int location, const char *name)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-	         errmsg("%s is not allowed in a pipeline's query", name),
-	         errdetail("It depends on the clock, the transaction or the session that happens to run it, so that the result could not be computed again."),
-	         errhint("Use columns of the source table; to look at recent windows only, filter in the queries that read the result table."),
-	         sb_plan_position(build, location)));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+	     errmsg("%s is not allowed in a pipeline's query", name),
+	     errdetail(
+	         "It depends on the clock, the transaction or the session that happens to run it, so that the result could not be computed again."),
+	     errhint(
+	         "Use columns of the source table; to look at recent windows only, filter in the queries that read the result table."),
+	     sb_plan_position(build, location)));
 }
 
 /* check_function_callback: never true, it reports itself */
@@ -261,16 +313,21 @@ refuse_function(Oid function, void *context)
 	CheckContext *check = context;
 
 	if (func_volatile(function) == PROVOLATILE_VOLATILE)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-		         errmsg("volatile function %s() is not allowed in a pipeline's query", get_func_name(function)),
-		         errdetail("Its result may differ from call to call, so that the result could not be computed again."),
-		         errhint("Compute the value when the row is inserted and store it in a column; or, if the function depends on its arguments only, declare it IMMUTABLE or STABLE."),
-		         sb_plan_position(check->build, exprLocation(check->node))));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+		     errmsg("volatile function %s() is not allowed in a pipeline's query",
+		            get_func_name(function)),
+		     errdetail(
+		         "Its result may differ from call to call, so that the result could not be computed again."),
+		     errhint(
+		         "Compute the value when the row is inserted and store it in a column; or, if the function depends on its arguments only, declare it IMMUTABLE or STABLE."),
+		     sb_plan_position(check->build, exprLocation(check->node))));
 	for (int i = 0; i < (int) lengthof(session_functions); i++)
 	{
 		if (function == session_functions[i])
-			refuse_session_function(check->build, exprLocation(check->node), psprintf("%s()", get_func_name(function)));
+			refuse_session_function(check->build, exprLocation(check->node),
+			                        psprintf("%s()", get_func_name(function)));
 	}
 	return false;
 }
@@ -315,11 +372,14 @@ check_pane_function(CheckContext *check, FuncExpr *call)
 {
 	if (check->place == SB_PLACE_SELECT || check->place == SB_PLACE_HAVING)
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-	         errmsg("beam.%s() is not allowed in %s", get_func_name(call->funcid), place_names[check->place]),
-	         errhint("It describes the pane that is written: use it in the select list, outside of aggregates, or in HAVING."),
-	         sb_plan_position(check->build, call->location)));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	     errmsg("beam.%s() is not allowed in %s", get_func_name(call->funcid),
+	            place_names[check->place]),
+	     errhint(
+	         "It describes the pane that is written: use it in the select list, outside of aggregates, or in HAVING."),
+	     sb_plan_position(check->build, call->location)));
 }
 
 static bool
@@ -335,13 +395,16 @@ check_walker(Node *node, void *context)
 		return false;
 	}
 	if (IsA(node, SQLValueFunction))
-		refuse_session_function(check->build, exprLocation(node), sql_value_name(((SQLValueFunction *) node)->op));
+		refuse_session_function(check->build, exprLocation(node),
+		                        sql_value_name(((SQLValueFunction *) node)->op));
 	if (IsA(node, NextValueExpr))
 		refuse_function(F_NEXTVAL, check);
 	if (IsA(node, GroupingFunc))
-		sb_plan_refuse(check->build, exprLocation(node), "GROUPING()", "Without grouping sets it is always 0.");
+		sb_plan_refuse(check->build, exprLocation(node), "GROUPING()",
+		               "Without grouping sets it is always 0.");
 	if (IsA(node, Param))
-		sb_plan_refuse(check->build, exprLocation(node), "a parameter", "Write the value into the query.");
+		sb_plan_refuse(check->build, exprLocation(node), "a parameter",
+		               "Write the value into the query.");
 	check->node = node;
 	check_functions_in_node(node, refuse_function, check);
 	if (IsA(node, Aggref))
@@ -381,7 +444,10 @@ check_select(const SbPlan *plan)
 
 	if (pg_class_aclcheck(plan->source, user, ACL_SELECT) == ACLCHECK_OK)
 		return;
-	/* Like the executor: a query that uses no column at all, count(*), needs the right to any one of them. */
+	/*
+	 * Like the executor: a query that uses no column at all, count(*), needs the right to any one
+	 * of them.
+	 */
 	if (bms_is_empty(plan->columns))
 	{
 		result = pg_attribute_aclcheck_all(plan->source, user, ACL_SELECT, ACLMASK_ANY);

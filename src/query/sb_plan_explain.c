@@ -1,8 +1,9 @@
 /*
  * sb_plan_explain.c: a plan as text, in the manner of EXPLAIN.
  *
- * Expressions are deparsed by PostgreSQL in a range table of two entries: the source, and a made-up one with the columns of a
- * window and its pane. Output expressions are turned back first: Vars of keys and aggregates become what they stand for.
+ * Expressions are deparsed by PostgreSQL in a range table of two entries: the source, and a made-up
+ * one with the columns of a window and its pane. Output expressions are turned back first: Vars of
+ * keys and aggregates become what they stand for.
  */
 #include "postgres.h"
 
@@ -20,7 +21,8 @@
 #define PANE_VARNO 2
 
 /* Its columns, in the order of SB_OUT_*. */
-static const char *const pane_names[] = {"window_start", "window_end", "pane_timing", "pane_index", "is_last_pane", "pane_timestamp"};
+static const char *const pane_names[] = {"window_start", "window_end",   "pane_timing",
+                                         "pane_index",   "is_last_pane", "pane_timestamp"};
 
 typedef struct Explain
 {
@@ -91,7 +93,8 @@ resolve_mutator(Node *node, void *context)
 		return copyObject((Node *) plan->aggs[var->varattno - SB_OUT_FIRST_KEY - plan->nkeys]);
 	if (var->varattno >= SB_OUT_FIRST_KEY)
 		return copyObject((Node *) plan->keys[var->varattno - SB_OUT_FIRST_KEY].expr);
-	return (Node *) makeVar(PANE_VARNO, var->varattno, var->vartype, var->vartypmod, var->varcollid, 0);
+	return (Node *) makeVar(PANE_VARNO, var->varattno, var->vartype, var->vartypmod, var->varcollid,
+	                        0);
 }
 
 static char *
@@ -198,7 +201,8 @@ explain_source(Explain *explain)
 	initStringInfo(&columns);
 	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
 		append_item(&columns, quote_identifier(get_attname(plan->source, attno, false)));
-	begin_node(explain, psprintf("Source: %s", quote_qualified_identifier(schema, get_rel_name(plan->source))));
+	begin_node(explain, psprintf("Source: %s",
+	                             quote_qualified_identifier(schema, get_rel_name(plan->source))));
 	if (columns.len > 0)
 		add_property(explain, "Columns", columns.data);
 	if (plan->filter != NIL)

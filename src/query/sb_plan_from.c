@@ -1,11 +1,14 @@
 /*
- * sb_plan_from.c: the FROM clause of a pipeline's query: one table, and at most one window function over it.
+ * sb_plan_from.c: the FROM clause of a pipeline's query: one table, and at most one window function
+ * over it.
  *
- * Tables are refused whose rows cannot be followed in the WAL by their own relation (views, foreign, temporary, unlogged tables),
- * or not completely (inheritance, row-level security), or which are nobody's data (catalogs, the extension's own). Names are never
- * compared with names of the search_path: relations and functions are known by OID, schemas by name.
+ * Tables are refused whose rows cannot be followed in the WAL by their own relation (views,
+ * foreign, temporary, unlogged tables), or not completely (inheritance, row-level security), or
+ * which are nobody's data (catalogs, the extension's own). Names are never compared with names of
+ * the search_path: relations and functions are known by OID, schemas by name.
  *
- * LOCKING. The source and its partitions are locked in AccessShareLock until the end of the transaction.
+ * LOCKING. The source and its partitions are locked in AccessShareLock until the end of the
+ * transaction.
  */
 #include "postgres.h"
 
@@ -34,9 +37,10 @@
 #include "utils/rls.h"
 #include "utils/syscache.h"
 
-static const char window_hint[] = "A window function returns a set of rows with the columns window_start and window_end, both timestamp with time zone: "
-                                  "beam.tumble(), hop(), cumulate(), session(), calendar(), or a function of your own declared "
-                                  "RETURNS TABLE (window_start timestamptz, window_end timestamptz).";
+static const char window_hint[] =
+    "A window function returns a set of rows with the columns window_start and window_end, both timestamp with time zone: "
+    "beam.tumble(), hop(), cumulate(), session(), calendar(), or a function of your own declared "
+    "RETURNS TABLE (window_start timestamptz, window_end timestamptz).";
 
 /* ---- expressions ---- */
 
@@ -82,7 +86,10 @@ sb_plan_find_var(Node *expr, Index varno)
 	return search.location;
 }
 
-/* Range table entries have no location. The text has; or else the first reference to the entry must do. */
+/*
+ * Range table entries have no location. The text has; or else the first reference to the entry must
+ * do.
+ */
 static int
 entry_location(const SbPlanBuild *build, Index rti)
 {
@@ -101,17 +108,25 @@ check_var(const SbPlanBuild *build, const Var *var)
 	RangeTblEntry *entry = rt_fetch(var->varno, build->query->rtable);
 
 	if (var->varattno == InvalidAttrNumber)
-		sb_plan_refuse(build, var->location, psprintf("a reference to the whole row of \"%s\"", entry->eref->aliasname),
+		sb_plan_refuse(build, var->location,
+		               psprintf("a reference to the whole row of \"%s\"", entry->eref->aliasname),
 		               "Name the columns that are needed.");
 	if (var->varattno < 0)
-		sb_plan_refuse(build, var->location, psprintf("system column \"%s\"", get_rte_attribute_name(entry, var->varattno)),
-		               "System columns say where a row is stored, not what is in it: use ordinary columns.");
-	if (var->varno == build->window_rti && var->varattno != SB_PLAN_ATTNO_START && var->varattno != SB_PLAN_ATTNO_END)
-		sb_plan_refuse(build, var->location, psprintf("column \"%s\" of the window function", get_rte_attribute_name(entry, var->varattno)),
+		sb_plan_refuse(
+		    build, var->location,
+		    psprintf("system column \"%s\"", get_rte_attribute_name(entry, var->varattno)),
+		    "System columns say where a row is stored, not what is in it: use ordinary columns.");
+	if (var->varno == build->window_rti && var->varattno != SB_PLAN_ATTNO_START &&
+	    var->varattno != SB_PLAN_ATTNO_END)
+		sb_plan_refuse(build, var->location,
+		               psprintf("column \"%s\" of the window function",
+		                        get_rte_attribute_name(entry, var->varattno)),
 		               "Only its columns window_start and window_end can be used.");
 	/* since 18; such a column is not stored, hence not in the WAL */
 	if (var->varno == build->source_rti && get_attgenerated(entry->relid, var->varattno) == 'v')
-		sb_plan_refuse(build, var->location, psprintf("virtual generated column \"%s\"", get_rte_attribute_name(entry, var->varattno)),
+		sb_plan_refuse(build, var->location,
+		               psprintf("virtual generated column \"%s\"",
+		                        get_rte_attribute_name(entry, var->varattno)),
 		               "Write its expression, or make it STORED.");
 	if (var->varno != build->source_rti && var->varno != build->window_rti)
 		elog(ERROR, "unexpected reference to range table entry %u", var->varno);
@@ -146,13 +161,13 @@ sb_plan_normalise(const SbPlanBuild *build, Node *expr)
 /* ---- the source ---- */
 
 static void
-refuse_source(const SbPlanBuild *build, int errcode_value, const char *name, const char *what, const char *hint)
+refuse_source(const SbPlanBuild *build, int errcode_value, const char *name, const char *what,
+              const char *hint)
 {
-	ereport(ERROR,
-	        (errcode(errcode_value),
-	         errmsg("\"%s\" %s and cannot be the source of a pipeline", name, what),
-	         hint != NULL ? errhint("%s", hint) : 0,
-	         sb_plan_position(build, entry_location(build, build->source_rti))));
+	ereport(ERROR, (errcode(errcode_value),
+	                errmsg("\"%s\" %s and cannot be the source of a pipeline", name, what),
+	                hint != NULL ? errhint("%s", hint) : 0,
+	                sb_plan_position(build, entry_location(build, build->source_rti))));
 }
 
 /* What has the rows: an ordinary table, the source itself or a partition of it. */
@@ -163,11 +178,16 @@ check_source_storage(const SbPlanBuild *build, Relation relation)
 	const int wrong = ERRCODE_WRONG_OBJECT_TYPE;
 
 	if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		refuse_source(build, wrong, name, "is a temporary table", "Only its own session can see it: use a permanent table.");
+		refuse_source(build, wrong, name, "is a temporary table",
+		              "Only its own session can see it: use a permanent table.");
 	if (relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
-		refuse_source(build, wrong, name, "is an unlogged table", psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.", quote_identifier(name)));
+		refuse_source(build, wrong, name, "is an unlogged table",
+		              psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.",
+		                       quote_identifier(name)));
 	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
-		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, psprintf("uses the table access method \"%s\"", get_am_name(relation->rd_rel->relam)),
+		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name,
+		              psprintf("uses the table access method \"%s\"",
+		                       get_am_name(relation->rd_rel->relam)),
 		              "Only tables of the access method heap can be decoded.");
 }
 
@@ -175,8 +195,10 @@ static void
 check_source_foreign(const SbPlanBuild *build, Relation relation)
 {
 	if (relation->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
-		refuse_source(build, ERRCODE_WRONG_OBJECT_TYPE, RelationGetRelationName(relation), "is a foreign table",
-		              "Its changes are not in this server's WAL: create the pipeline where the table is, or replicate it to here.");
+		refuse_source(
+		    build, ERRCODE_WRONG_OBJECT_TYPE, RelationGetRelationName(relation),
+		    "is a foreign table",
+		    "Its changes are not in this server's WAL: create the pipeline where the table is, or replicate it to here.");
 }
 
 /* Each partition is a part of the source: what one cannot be, the whole cannot. */
@@ -211,10 +233,12 @@ check_source_kind(const SbPlanBuild *build, Relation relation)
 			check_source_partitions(build, relation);
 			break;
 		case RELKIND_VIEW:
-			refuse_source(build, wrong, name, "is a view", "Write the query over the table that the view reads.");
+			refuse_source(build, wrong, name, "is a view",
+			              "Write the query over the table that the view reads.");
 			break;
 		case RELKIND_MATVIEW:
-			refuse_source(build, wrong, name, "is a materialized view", "Write the query over the table that the view reads.");
+			refuse_source(build, wrong, name, "is a materialized view",
+			              "Write the query over the table that the view reads.");
 			break;
 		case RELKIND_FOREIGN_TABLE:
 			check_source_foreign(build, relation);
@@ -234,7 +258,8 @@ check_source_schema(const SbPlanBuild *build, Relation relation)
 	if (IsSystemRelation(relation) || RelationGetRelid(relation) < FirstNormalObjectId)
 		refuse_source(build, ERRCODE_WRONG_OBJECT_TYPE, name, "is a system catalog", NULL);
 	if (schema != NULL && (strcmp(schema, "beam") == 0 || strcmp(schema, "beam_state") == 0))
-		refuse_source(build, ERRCODE_WRONG_OBJECT_TYPE, name, psprintf("belongs to stream_beam (schema %s)", schema), NULL);
+		refuse_source(build, ERRCODE_WRONG_OBJECT_TYPE, name,
+		              psprintf("belongs to stream_beam (schema %s)", schema), NULL);
 }
 
 static void
@@ -246,14 +271,20 @@ check_source_inheritance(const SbPlanBuild *build, Relation relation, bool with_
 	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		if (!with_children)
-			refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "is read with ONLY", "A partitioned table has no rows but those of its partitions: leave out ONLY.");
+			refuse_source(
+			    build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "is read with ONLY",
+			    "A partitioned table has no rows but those of its partitions: leave out ONLY.");
 		return;
 	}
 	if (!relation->rd_rel->relispartition && has_superclass(relid))
-		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "inherits from another table", "Use a table without inheritance.");
+		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "inherits from another table",
+		              "Use a table without inheritance.");
 	/* relhassubclass may outlive the children */
-	if (with_children && has_subclass(relid) && find_inheritance_children(relid, AccessShareLock) != NIL)
-		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "has inheritance children", psprintf("Write FROM ONLY %s to read it without them.", quote_identifier(name)));
+	if (with_children && has_subclass(relid) &&
+	    find_inheritance_children(relid, AccessShareLock) != NIL)
+		refuse_source(build, ERRCODE_FEATURE_NOT_SUPPORTED, name, "has inheritance children",
+		              psprintf("Write FROM ONLY %s to read it without them.",
+		                       quote_identifier(name)));
 }
 
 static void
@@ -261,12 +292,15 @@ check_source_row_security(const SbPlanBuild *build, Relation relation)
 {
 	if (check_enable_rls(RelationGetRelid(relation), InvalidOid, true) != RLS_ENABLED)
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-	         errmsg("row-level security of \"%s\" applies to role \"%s\"", RelationGetRelationName(relation), GetUserNameFromId(GetUserId(), false)),
-	         errdetail("A pipeline reads changes as they are decoded, where policies do not work."),
-	         errhint("Let a role own the pipeline to which the policies do not apply: the table's owner, or one with BYPASSRLS."),
-	         sb_plan_position(build, entry_location(build, build->source_rti))));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+	     errmsg("row-level security of \"%s\" applies to role \"%s\"",
+	            RelationGetRelationName(relation), GetUserNameFromId(GetUserId(), false)),
+	     errdetail("A pipeline reads changes as they are decoded, where policies do not work."),
+	     errhint(
+	         "Let a role own the pipeline to which the policies do not apply: the table's owner, or one with BYPASSRLS."),
+	     sb_plan_position(build, entry_location(build, build->source_rti))));
 }
 
 static void
@@ -276,8 +310,10 @@ read_source(SbPlanBuild *build, Index rti)
 	Relation relation;
 
 	if (build->source_rti != 0)
-		sb_plan_refuse(build, entry_location(build, rti), psprintf("a join with another table, \"%s\",", entry->eref->aliasname),
-		               "A pipeline reads one table. Keep what is needed of the other in columns of the source, or join with the result table.");
+		sb_plan_refuse(
+		    build, entry_location(build, rti),
+		    psprintf("a join with another table, \"%s\",", entry->eref->aliasname),
+		    "A pipeline reads one table. Keep what is needed of the other in columns of the source, or join with the result table.");
 	build->source_rti = rti;
 	if (entry->tablesample != NULL)
 		sb_plan_refuse(build, exprLocation((Node *) entry->tablesample->args), "TABLESAMPLE",
@@ -301,7 +337,8 @@ is_window_column(TupleDesc desc, AttrNumber attno, const char *name)
 	if (desc->natts < attno)
 		return false;
 	attribute = TupleDescAttr(desc, attno - 1);
-	return !attribute->attisdropped && attribute->atttypid == TIMESTAMPTZOID && strcmp(NameStr(attribute->attname), name) == 0;
+	return !attribute->attisdropped && attribute->atttypid == TIMESTAMPTZOID &&
+	       strcmp(NameStr(attribute->attname), name) == 0;
 }
 
 static bool
@@ -314,7 +351,8 @@ has_window_shape(RangeTblFunction *function)
 		return false;
 	if (get_expr_result_type(function->funcexpr, &type, &desc) != TYPEFUNC_COMPOSITE)
 		return false;
-	return is_window_column(desc, SB_PLAN_ATTNO_START, "window_start") && is_window_column(desc, SB_PLAN_ATTNO_END, "window_end");
+	return is_window_column(desc, SB_PLAN_ATTNO_START, "window_start") &&
+	       is_window_column(desc, SB_PLAN_ATTNO_END, "window_end");
 }
 
 static void
@@ -327,14 +365,15 @@ read_window(SbPlanBuild *build, Index rti)
 	if (list_length(entry->functions) != 1)
 		sb_plan_refuse(build, location, "ROWS FROM", "Call one window function.");
 	if (!has_window_shape(function))
-		ereport(ERROR,
-		        (errcode(ERRCODE_WINDOWING_ERROR),
-		         errmsg("function \"%s\" in FROM is not a window function",
-		                IsA(function->funcexpr, FuncExpr) ? get_func_name(((FuncExpr *) function->funcexpr)->funcid) : entry->eref->aliasname),
-		         errhint("%s", window_hint),
-		         sb_plan_position(build, location)));
+		ereport(ERROR, (errcode(ERRCODE_WINDOWING_ERROR),
+		                errmsg("function \"%s\" in FROM is not a window function",
+		                       IsA(function->funcexpr, FuncExpr)
+		                           ? get_func_name(((FuncExpr *) function->funcexpr)->funcid)
+		                           : entry->eref->aliasname),
+		                errhint("%s", window_hint), sb_plan_position(build, location)));
 	if (build->window_rti != 0)
-		sb_plan_refuse(build, location, "a second window function", "Create a pipeline for each kind of window.");
+		sb_plan_refuse(build, location, "a second window function",
+		               "Create a pipeline for each kind of window.");
 	if (entry->funcordinality)
 		sb_plan_refuse(build, location, "WITH ORDINALITY", "Leave it out: windows have no number.");
 	build->window_rti = rti;
@@ -356,16 +395,19 @@ read_range_table_ref(SbPlanBuild *build, Index rti)
 			read_window(build, rti);
 			break;
 		case RTE_SUBQUERY:
-			sb_plan_refuse(build, entry_location(build, rti), "a subquery in FROM", "Write the query over the table itself.");
+			sb_plan_refuse(build, entry_location(build, rti), "a subquery in FROM",
+			               "Write the query over the table itself.");
 			break;
 		case RTE_VALUES:
 			sb_plan_refuse(build, entry_location(build, rti), "VALUES in FROM", "Read a table.");
 			break;
 		case RTE_TABLEFUNC:
-			sb_plan_refuse(build, entry_location(build, rti), "XMLTABLE or JSON_TABLE", "Read a table.");
+			sb_plan_refuse(build, entry_location(build, rti), "XMLTABLE or JSON_TABLE",
+			               "Read a table.");
 			break;
 		default:
-			sb_plan_refuse(build, entry_location(build, rti), psprintf("\"%s\" in FROM", entry->eref->aliasname), "Read a table.");
+			sb_plan_refuse(build, entry_location(build, rti),
+			               psprintf("\"%s\" in FROM", entry->eref->aliasname), "Read a table.");
 	}
 }
 
@@ -373,7 +415,9 @@ static void
 add_quals(SbPlanBuild *build, Node *quals)
 {
 	if (quals != NULL)
-		build->quals = build->quals == NULL ? quals : (Node *) makeBoolExpr(AND_EXPR, list_make2(build->quals, quals), -1);
+		build->quals = build->quals == NULL
+		                   ? quals
+		                   : (Node *) makeBoolExpr(AND_EXPR, list_make2(build->quals, quals), -1);
 }
 
 static void
@@ -388,8 +432,9 @@ read_item(SbPlanBuild *build, Node *item)
 		read_item(build, join->larg);
 		read_item(build, join->rarg);
 		if (join->jointype != JOIN_INNER)
-			sb_plan_refuse(build, exprLocation(join->quals), "an outer join",
-			               "Join table and window function with a comma or CROSS JOIN: a row without a window is in no group.");
+			sb_plan_refuse(
+			    build, exprLocation(join->quals), "an outer join",
+			    "Join table and window function with a comma or CROSS JOIN: a row without a window is in no group.");
 		add_quals(build, join->quals);
 	}
 }
@@ -403,16 +448,19 @@ sb_plan_read_from(SbPlanBuild *build)
 	foreach (cell, from->fromlist)
 		read_item(build, lfirst(cell));
 	if (build->source_rti == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a pipeline's query must read a table"),
-		         errhint("Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a pipeline's query must read a table"),
+		     errhint(
+		         "Write SELECT ... FROM table, beam.tumble(event_time, '1 minute') w GROUP BY w.window_start, w.window_end.")));
 	add_quals(build, from->quals);
 }
 
 /* ---- binding ---- */
 
-/* The arguments of a call, in the order of the function's parameters, with the defaults filled in. */
+/*
+ * The arguments of a call, in the order of the function's parameters, with the defaults filled in.
+ */
 static List *
 complete_arguments(FuncExpr *call)
 {
@@ -436,14 +484,16 @@ check_event_time(const SbPlanBuild *build, FuncExpr *call)
 	if (arg == NULL || exprType(arg) != TIMESTAMPTZOID)
 		ereport(ERROR,
 		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("the first argument of window function \"%s\" must be the event time, a timestamp with time zone", name),
+		         errmsg("the first argument of window function \"%s\" must be the event time, a timestamp with time zone",
+		                name),
 		         arg != NULL ? errdetail("It is of type %s.", format_type_be(exprType(arg))) : 0,
 		         errhint("Declare the function's first parameter timestamptz."),
 		         sb_plan_position(build, arg != NULL ? exprLocation(arg) : call->location)));
 	if (!sb_plan_uses_relation(arg, SB_PLAN_SOURCE))
 		ereport(ERROR,
 		        (errcode(ERRCODE_WINDOWING_ERROR),
-		         errmsg("the event time of window function \"%s\" does not depend on the source table", name),
+		         errmsg("the event time of window function \"%s\" does not depend on the source table",
+		                name),
 		         errhint("Give a column of the table that says when the row's event happened."),
 		         sb_plan_position(build, exprLocation(arg))));
 }
@@ -459,7 +509,10 @@ fold(Node *expr)
 	return estimate_expression_value(root, expr);
 }
 
-/* The arguments after the event time, evaluated: stable functions may stand in them, columns may not. */
+/*
+ * The arguments after the event time, evaluated: stable functions may stand in them, columns may
+ * not.
+ */
 static void
 fold_arguments(const SbPlanBuild *build, FuncExpr *call)
 {
@@ -473,8 +526,10 @@ fold_arguments(const SbPlanBuild *build, FuncExpr *call)
 		if (!IsA(value, Const))
 			ereport(ERROR,
 			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			         errmsg("argument %d of window function \"%s\" must be a constant", foreach_current_index(cell) + 1, get_func_name(call->funcid)),
-			         errhint("For windows that depend on the row, write a window function of your own."),
+			         errmsg("argument %d of window function \"%s\" must be a constant",
+			                foreach_current_index(cell) + 1, get_func_name(call->funcid)),
+			         errhint(
+			             "For windows that depend on the row, write a window function of your own."),
 			         sb_plan_position(build, exprLocation(arg))));
 		lfirst(cell) = value;
 	}
@@ -529,12 +584,14 @@ sb_plan_bind_window(SbPlanBuild *build)
 	plan->window_kind = SB_WINDOW_GLOBAL;
 	if (build->window_rti == 0)
 		return;
-	function = linitial_node(RangeTblFunction, rt_fetch(build->window_rti, build->query->rtable)->functions);
+	function = linitial_node(RangeTblFunction,
+	                         rt_fetch(build->window_rti, build->query->rtable)->functions);
 	call = copyObject(castNode(FuncExpr, function->funcexpr));
 	call->args = (List *) sb_plan_normalise(build, (Node *) complete_arguments(call));
 	sb_plan_check_expr(build, (Node *) call, SB_PLACE_WINDOW);
 	check_event_time(build, call);
-	plan->window_kind = sb_plan_is_ours(call->funcid) ? sb_window_kind(get_func_name(call->funcid)) : SB_WINDOW_CUSTOM;
+	plan->window_kind = sb_plan_is_ours(call->funcid) ? sb_window_kind(get_func_name(call->funcid))
+	                                                  : SB_WINDOW_CUSTOM;
 	if (plan->window_kind != SB_WINDOW_CUSTOM)
 	{
 		fold_arguments(build, call);

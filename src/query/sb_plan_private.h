@@ -1,9 +1,10 @@
 /*
  * sb_plan_private.h: what the files that make a plan share; nobody else includes it.
  *
- * sb_plan.c builds, sb_plan_check.c refuses clauses and functions, sb_plan_from.c reads FROM. They work on a copy of the Query
- * that is brought into one form first: join aliases are resolved, Vars of the source table have varno SB_PLAN_SOURCE, Vars of the
- * window function SB_PLAN_WINDOW, whatever the range table looked like.
+ * sb_plan.c builds, sb_plan_check.c refuses clauses and functions, sb_plan_from.c reads FROM. They
+ * work on a copy of the Query that is brought into one form first: join aliases are resolved, Vars
+ * of the source table have varno SB_PLAN_SOURCE, Vars of the window function SB_PLAN_WINDOW,
+ * whatever the range table looked like.
  */
 #ifndef SB_PLAN_PRIVATE_H
 #define SB_PLAN_PRIVATE_H
@@ -42,14 +43,23 @@ typedef enum SbPlanPlace
 } SbPlanPlace;
 
 /* ---- sb_plan_check.c ---- */
-/* For use inside ereport(): the error's position, where both the location and the text are known. */
+/*
+ * For use inside ereport(): the error's position, where both the location and the text are known.
+ */
 extern int sb_plan_position(const SbPlanBuild *build, int location);
 /* ERROR 0A000 "<what> is not supported in a pipeline's query" */
-extern _Noreturn void sb_plan_refuse(const SbPlanBuild *build, int location, const char *what, const char *hint);
+extern _Noreturn void sb_plan_refuse(const SbPlanBuild *build, int location, const char *what,
+                                     const char *hint);
 extern void sb_plan_check_clauses(const SbPlanBuild *build);
-/* Refuses volatile functions, functions that read clock or session, and pane functions where there is no pane. */
+/*
+ * Refuses volatile functions, functions that read clock or session, and pane functions where there
+ * is no pane.
+ */
 extern void sb_plan_check_expr(const SbPlanBuild *build, Node *expr, SbPlanPlace place);
-/* The current user's rights on what the plan uses: columns of the source, window function, aggregates. */
+/*
+ * The current user's rights on what the plan uses: columns of the source, window function,
+ * aggregates.
+ */
 extern void sb_plan_check_privileges(const SbPlan *plan);
 /* Is this function a member of our extension, in its schema? */
 extern bool sb_plan_is_ours(Oid function);
@@ -57,13 +67,19 @@ extern bool sb_plan_is_ours(Oid function);
 extern AttrNumber sb_plan_pane_column(Oid function);
 
 /* ---- sb_plan_raw.c ---- */
-/* Where in the text of a query an item of its FROM stands, by its number in the range table; -1: not known. Parses: for errors only. */
+/*
+ * Where in the text of a query an item of its FROM stands, by its number in the range table; -1:
+ * not known. Parses: for errors only.
+ */
 extern int sb_plan_item_location(const char *text, Index rti);
 
 /* ---- sb_plan_from.c ---- */
 /* Finds and checks the source and the window function, collects the conditions. */
 extern void sb_plan_read_from(SbPlanBuild *build);
-/* Brings an expression of the query into the common form (see above); refuses whole-row and system columns. */
+/*
+ * Brings an expression of the query into the common form (see above); refuses whole-row and system
+ * columns.
+ */
 extern Node *sb_plan_normalise(const SbPlanBuild *build, Node *expr);
 /* Fills in the window fields of the plan; GROUP BY is not looked at. */
 extern void sb_plan_bind_window(SbPlanBuild *build);

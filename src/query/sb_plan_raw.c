@@ -1,9 +1,10 @@
 /*
  * sb_plan_raw.c: adds the window's columns to a SELECT that groups by them and does not show them.
  *
- * This is done before parse analysis, so that the view made of the query has the columns too. No catalog is asked, hence nothing
- * tells a window function from another function in FROM, but GROUP BY does: what is put in front is what GROUP BY says,
- * `w.window_start` as the user wrote it. A query that does not group by its window is left alone; sb_plan_build() will say so.
+ * This is done before parse analysis, so that the view made of the query has the columns too. No
+ * catalog is asked, hence nothing tells a window function from another function in FROM, but GROUP
+ * BY does: what is put in front is what GROUP BY says, `w.window_start` as the user wrote it. A
+ * query that does not group by its window is left alone; sb_plan_build() will say so.
  *
  * Also here, since only the raw tree knows: where in the text an item of FROM stands.
  */
@@ -48,7 +49,8 @@ find_functions(Node *item, List *found)
 	if (IsA(item, RangeFunction))
 		return lappend(found, item);
 	if (IsA(item, JoinExpr))
-		return find_functions(((JoinExpr *) item)->rarg, find_functions(((JoinExpr *) item)->larg, found));
+		return find_functions(((JoinExpr *) item)->rarg,
+		                      find_functions(((JoinExpr *) item)->larg, found));
 	return found;
 }
 
@@ -157,8 +159,8 @@ shift_ordinals(SelectStmt *select, int added)
 	{
 		A_Const *constant = lfirst(cell);
 
-		if (IsA(constant, A_Const) && !constant->isnull && IsA(&constant->val.node, Integer) && constant->val.ival.ival > 0 &&
-		    constant->val.ival.ival <= PG_INT32_MAX - added)
+		if (IsA(constant, A_Const) && !constant->isnull && IsA(&constant->val.node, Integer) &&
+		    constant->val.ival.ival > 0 && constant->val.ival.ival <= PG_INT32_MAX - added)
 			constant->val.ival.ival += added;
 	}
 }
@@ -173,7 +175,8 @@ sb_plan_add_window_columns(RawStmt *stmt)
 	Node *end;
 	List *added = NIL;
 
-	if (!IsA(select, SelectStmt) || select->op != SETOP_NONE || (function = find_window_function(select)) == NULL)
+	if (!IsA(select, SelectStmt) || select->op != SETOP_NONE ||
+	    (function = find_window_function(select)) == NULL)
 		return;
 	names = window_names(function);
 	start = find_grouped(select, names.alias, names.start);
@@ -190,11 +193,15 @@ sb_plan_add_window_columns(RawStmt *stmt)
 
 /* ---- locations in FROM ---- */
 
-/* Counts as parse analysis does: an item after those in it, a join after its sides. True: item number *left was found. */
+/*
+ * Counts as parse analysis does: an item after those in it, a join after its sides. True: item
+ * number *left was found.
+ */
 static bool
 find_item(Node *item, Index *left, int *location)
 {
-	if (IsA(item, JoinExpr) && (find_item(((JoinExpr *) item)->larg, left, location) || find_item(((JoinExpr *) item)->rarg, left, location)))
+	if (IsA(item, JoinExpr) && (find_item(((JoinExpr *) item)->larg, left, location) ||
+	                            find_item(((JoinExpr *) item)->rarg, left, location)))
 		return true;
 	if (IsA(item, RangeTableSample))
 		return find_item(((RangeTableSample *) item)->relation, left, location);
@@ -202,7 +209,8 @@ find_item(Node *item, Index *left, int *location)
 		return false;
 	/* subqueries know no location */
 	if (IsA(item, RangeFunction))
-		*location = exprLocation(linitial(linitial_node(List, ((RangeFunction *) item)->functions)));
+		*location =
+		    exprLocation(linitial(linitial_node(List, ((RangeFunction *) item)->functions)));
 	else if (IsA(item, RangeVar) || IsA(item, RangeTableFunc))
 		*location = exprLocation(item);
 	return true;

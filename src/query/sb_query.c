@@ -1,8 +1,9 @@
 /*
  * sb_query.c: opens a plan, and what a source row means to it: filter, event time, windows.
  *
- * MEMORY. See sb_query_private.h. An open query lives over many transactions; it holds no relation, no snapshot and no tuplestore
- * between calls. After an error in any call the query stays usable, the accumulators that were passed in do not.
+ * MEMORY. See sb_query_private.h. An open query lives over many transactions; it holds no relation,
+ * no snapshot and no tuplestore between calls. After an error in any call the query stays usable,
+ * the accumulators that were passed in do not.
  */
 #include "postgres.h"
 
@@ -15,7 +16,10 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-/* A custom window function that gives more windows than this for one row has gone wild: each is a cell. */
+/*
+ * A custom window function that gives more windows than this for one row has gone wild: each is a
+ * cell.
+ */
 #define SB_CUSTOM_WINDOWS_MAX 10000
 
 /* ---- opening ---- */
@@ -33,10 +37,11 @@ sb_expr_open(SbQuery *query, SbExpr *expr, Expr *node)
 		TupleDesc desc = query->slot->tts_tupleDescriptor;
 
 		/* the executor checks its own columns likewise */
-		if (var->varattno > desc->natts || TupleDescAttr(desc, var->varattno - 1)->atttypid != var->vartype)
-			ereport(ERROR,
-			        (errcode(ERRCODE_DATATYPE_MISMATCH),
-			         errmsg("attribute %d of relation %u has been changed or dropped", var->varattno, query->plan->source)));
+		if (var->varattno > desc->natts ||
+		    TupleDescAttr(desc, var->varattno - 1)->atttypid != var->vartype)
+			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+			                errmsg("attribute %d of relation %u has been changed or dropped",
+			                       var->varattno, query->plan->source)));
 		expr->attno = var->varattno;
 		expr->state = NULL;
 		return;
@@ -53,7 +58,8 @@ query_open_row(SbQuery *query)
 
 	table_close(relation, NoLock);
 	if (query->plan->max_attno > desc->natts)
-		elog(ERROR, "plan uses attribute %d of relation %u, which has %d", query->plan->max_attno, query->plan->source, desc->natts);
+		elog(ERROR, "plan uses attribute %d of relation %u, which has %d", query->plan->max_attno,
+		     query->plan->source, desc->natts);
 	query->slot = (TupleTableSlot *) sb_row_create(desc, query->plan->source);
 	query->econtext = CreateStandaloneExprContext();
 	query->econtext->ecxt_scantuple = query->slot;
@@ -77,13 +83,18 @@ query_open_filter(SbQuery *query)
 static void
 query_refuse_custom(SbQuery *query)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATATYPE_MISMATCH),
-	         errmsg("function %s is not a window function", format_procedure(query->plan->window_call->funcid)),
-	         errdetail("A window function returns rows (window_start timestamptz, window_end timestamptz).")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_DATATYPE_MISMATCH),
+	     errmsg("function %s is not a window function",
+	            format_procedure(query->plan->window_call->funcid)),
+	     errdetail(
+	         "A window function returns rows (window_start timestamptz, window_end timestamptz).")));
 }
 
-/* The columns of a custom window function's result: by their names, or the first two. Error 42804. */
+/*
+ * The columns of a custom window function's result: by their names, or the first two. Error 42804.
+ */
 static void
 query_find_custom_columns(SbQuery *query)
 {
@@ -105,8 +116,9 @@ query_find_custom_columns(SbQuery *query)
 }
 
 /*
- * Makes a user's window function ready to be called, in memory of its own. Also after it has failed: the function may have left a
- * half-finished set behind, which a next call would go on with.
+ * Makes a user's window function ready to be called, in memory of its own. Also after it has
+ * failed: the function may have left a half-finished set behind, which a next call would go on
+ * with.
  */
 static void
 query_open_custom(SbQuery *query)
@@ -116,16 +128,21 @@ query_open_custom(SbQuery *query)
 
 	if (query->custom_memory != NULL)
 		MemoryContextDelete(query->custom_memory);
-	query->custom_memory = AllocSetContextCreate(query->memory, "stream_beam window function", ALLOCSET_DEFAULT_SIZES);
+	query->custom_memory =
+	    AllocSetContextCreate(query->memory, "stream_beam window function", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(query->custom_memory);
 	if (get_expr_result_type((Node *) call, NULL, &query->custom_desc) != TYPEFUNC_COMPOSITE)
 		query_refuse_custom(query);
 	query->custom_desc = CreateTupleDescCopy(query->custom_desc);
 	query_find_custom_columns(query);
-	/* an ExprContext of its own: the executor resets the one it is given for each row that the function returns */
+	/*
+	 * an ExprContext of its own: the executor resets the one it is given for each row that the
+	 * function returns
+	 */
 	query->custom_econtext = CreateStandaloneExprContext();
 	query->custom_econtext->ecxt_scantuple = query->slot;
-	query->custom_args = AllocSetContextCreate(query->custom_memory, "stream_beam window arguments", ALLOCSET_SMALL_SIZES);
+	query->custom_args = AllocSetContextCreate(query->custom_memory, "stream_beam window arguments",
+	                                           ALLOCSET_SMALL_SIZES);
 	query->custom_slot = MakeSingleTupleTableSlot(query->custom_desc, &TTSOpsMinimalTuple);
 	query->custom = ExecInitTableFunctionResult((Expr *) call, query->custom_econtext, NULL);
 	query->custom_running = false;
@@ -146,7 +163,8 @@ query_open_windows(SbQuery *query)
 SbQuery *
 sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, bool retractable)
 {
-	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "stream_beam query", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext memory =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam query", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	SbQuery *query = palloc0(sizeof(SbQuery));
 
@@ -155,7 +173,8 @@ sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, boo
 	query->memory = memory;
 	query->cells = cells;
 	query->bundle = bundle;
-	query->scratch = AllocSetContextCreate(memory, "stream_beam query scratch", ALLOCSET_DEFAULT_SIZES);
+	query->scratch =
+	    AllocSetContextCreate(memory, "stream_beam query scratch", ALLOCSET_DEFAULT_SIZES);
 	query->out = AllocSetContextCreate(memory, "stream_beam result row", ALLOCSET_DEFAULT_SIZES);
 	query_open_row(query);
 	query_open_filter(query);
@@ -206,17 +225,20 @@ query_custom_window(SbQuery *query)
 	bool start_null, end_null;
 	SbWindow window;
 
-	window.start = DatumGetTimestampTz(slot_getattr(query->custom_slot, query->custom_start, &start_null));
-	window.end = DatumGetTimestampTz(slot_getattr(query->custom_slot, query->custom_end, &end_null));
+	window.start =
+	    DatumGetTimestampTz(slot_getattr(query->custom_slot, query->custom_start, &start_null));
+	window.end =
+	    DatumGetTimestampTz(slot_getattr(query->custom_slot, query->custom_end, &end_null));
 	if (start_null || end_null)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("window function %s returned a window with a null bound", format_procedure(query->plan->window_call->funcid)),
-		         errhint("Return no row where there is no window.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("window function %s returned a window with a null bound",
+		                       format_procedure(query->plan->window_call->funcid)),
+		                errhint("Return no row where there is no window.")));
 	if (window.end <= window.start)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("window function %s returned a window that does not end after its start", format_procedure(query->plan->window_call->funcid)),
+		         errmsg("window function %s returned a window that does not end after its start",
+		                format_procedure(query->plan->window_call->funcid)),
 		         errdetail("A window holds its start and not its end.")));
 	return window;
 }
@@ -234,7 +256,8 @@ query_custom_windows(SbQuery *query, SbWindow **windows)
 		query_open_custom(query);
 	query->custom_running = true;
 	MemoryContextReset(query->custom_args);
-	store = ExecMakeTableFunctionResult(query->custom, query->custom_econtext, query->custom_args, query->custom_desc, false);
+	store = ExecMakeTableFunctionResult(query->custom, query->custom_econtext, query->custom_args,
+	                                    query->custom_desc, false);
 	while (tuplestore_gettupleslot(store, true, false, query->custom_slot))
 	{
 		if (n == max)
@@ -243,9 +266,10 @@ query_custom_windows(SbQuery *query, SbWindow **windows)
 			result = repalloc(result, sizeof(SbWindow) * max);
 		}
 		if (n == SB_CUSTOM_WINDOWS_MAX)
-			ereport(ERROR,
-			        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			         errmsg("window function %s returned more than %d windows for one row", format_procedure(query->plan->window_call->funcid), SB_CUSTOM_WINDOWS_MAX)));
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			                errmsg("window function %s returned more than %d windows for one row",
+			                       format_procedure(query->plan->window_call->funcid),
+			                       SB_CUSTOM_WINDOWS_MAX)));
 		result[n++] = query_custom_window(query);
 	}
 	ExecClearTuple(query->custom_slot);

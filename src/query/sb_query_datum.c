@@ -1,9 +1,10 @@
 /*
  * sb_query_datum.c: values as bytes: for keys, bags and the state table.
  *
- * RULES. The bytes of a value are those in memory on this machine (state does not travel between architectures), varlenas with
- * their header: the short one where the type may have it, so that the same value has the same bytes wherever it came from. Nothing in
- * them points elsewhere: no TOAST pointers, no compression.
+ * RULES. The bytes of a value are those in memory on this machine (state does not travel between
+ * architectures), varlenas with their header: the short one where the type may have it, so that the
+ * same value has the same bytes wherever it came from. Nothing in them points elsewhere: no TOAST
+ * pointers, no compression.
  */
 #include "postgres.h"
 
@@ -24,7 +25,8 @@ sb_type_init(SbType *type, Oid oid)
 Datum
 sb_datum_flatten(const SbType *type, Datum value)
 {
-	if (type->len == -1 && (VARATT_IS_EXTERNAL(DatumGetPointer(value)) || VARATT_IS_COMPRESSED(DatumGetPointer(value))))
+	if (type->len == -1 && (VARATT_IS_EXTERNAL(DatumGetPointer(value)) ||
+	                        VARATT_IS_COMPRESSED(DatumGetPointer(value))))
 		return PointerGetDatum(detoast_attr((struct varlena *) DatumGetPointer(value)));
 	return value;
 }
@@ -56,7 +58,8 @@ sb_datum_padding(const SbType *type, Datum flat, Size offset)
 {
 	if (type->byval)
 		return 0;
-	if (type->len == -1 && (VARATT_IS_SHORT(DatumGetPointer(flat)) || datum_shortens(type, DatumGetPointer(flat))))
+	if (type->len == -1 &&
+	    (VARATT_IS_SHORT(DatumGetPointer(flat)) || datum_shortens(type, DatumGetPointer(flat))))
 		return 0;
 	return att_align_nominal(offset, type->align) - offset;
 }
@@ -83,9 +86,11 @@ datum_write_byval(int16 len, Datum value, char *to)
 	uint16 two = (uint16) bits;
 	uint32 four = (uint32) bits;
 
-	memcpy(to, len == 1 ? (void *) &one : len == 2 ? (void *) &two
-	                                  : len == 4   ? (void *) &four
-	                                               : (void *) &bits,
+	memcpy(to,
+	       len == 1   ? (void *) &one
+	       : len == 2 ? (void *) &two
+	       : len == 4 ? (void *) &four
+	                  : (void *) &bits,
 	       len);
 }
 
@@ -100,7 +105,8 @@ sb_datum_write(const SbType *type, Datum flat, char *to)
 		return to + type->len;
 	}
 	size = sb_datum_size(type, flat);
-	if (type->len == -1 && !VARATT_IS_SHORT(DatumGetPointer(flat)) && datum_shortens(type, DatumGetPointer(flat)))
+	if (type->len == -1 && !VARATT_IS_SHORT(DatumGetPointer(flat)) &&
+	    datum_shortens(type, DatumGetPointer(flat)))
 	{
 		SET_VARSIZE_SHORT(to, size);
 		memcpy(to + VARHDRSZ_SHORT, VARDATA(DatumGetPointer(flat)), size - VARHDRSZ_SHORT);
@@ -133,7 +139,10 @@ datum_read_byval(int16 len, const char *at)
 	}
 }
 
-/* How long the by-reference value is that starts here; not checked against the end, but for the bytes of its header. */
+/*
+ * How long the by-reference value is that starts here; not checked against the end, but for the
+ * bytes of its header.
+ */
 static Size
 datum_read_size(const SbType *type, const char *at, const char *end)
 {

@@ -1,10 +1,13 @@
 /*
- * sb_query_element.c: what the accumulators see of a row, as bytes: to be added to others again later, and to be recognised.
+ * sb_query_element.c: what the accumulators see of a row, as bytes: to be added to others again
+ * later, and to be recognised.
  *
- * FORMAT. Bits: for each aggregate with a FILTER whether the row is left out, then for each value whether it is null; then the values
- * that are not null. A value is an argument of an aggregate that does not leave the row out. Constants are not kept, and an argument that several
- * aggregates have is kept once. Rows with equal bytes are equal to the query; since expressions are not volatile and values are
- * written in one form only, a row has the same bytes whenever it comes, as a new one and as an old one.
+ * FORMAT. Bits: for each aggregate with a FILTER whether the row is left out, then for each value
+ * whether it is null; then the values that are not null. A value is an argument of an aggregate
+ * that does not leave the row out. Constants are not kept, and an argument that several aggregates
+ * have is kept once. Rows with equal bytes are equal to the query; since expressions are not
+ * volatile and values are written in one form only, a row has the same bytes whenever it comes, as
+ * a new one and as an old one.
  */
 #include "postgres.h"
 
@@ -47,10 +50,10 @@ element_open_arg(SbQuery *query, int agg, Expr *expr, SbElementArg *arg)
 
 	/* its type is known to this process only */
 	if (type == RECORDOID || type == RECORDARRAYOID)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("aggregate %s cannot keep anonymous records in a pipeline", format_procedure(query->aggs[agg].aggref->aggfnoid)),
-		         errhint("Cast the record to a named composite type.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		                errmsg("aggregate %s cannot keep anonymous records in a pipeline",
+		                       format_procedure(query->aggs[agg].aggref->aggfnoid)),
+		                errhint("Cast the record to a named composite type.")));
 	arg->constant = IsA(expr, Const);
 	if (!arg->constant)
 		element_find_same(query, agg, expr, arg);
@@ -67,7 +70,8 @@ sb_query_open_element(SbQuery *query)
 
 		agg->element = palloc0(sizeof(SbElementArg) * (agg->nargs + 1));
 		foreach (lc, agg->aggref->args)
-			element_open_arg(query, i, lfirst_node(TargetEntry, lc)->expr, &agg->element[foreach_current_index(lc)]);
+			element_open_arg(query, i, lfirst_node(TargetEntry, lc)->expr,
+			                 &agg->element[foreach_current_index(lc)]);
 		query->element_bits += (agg->filter != NULL ? 1 : 0) + agg->nargs;
 	}
 }
@@ -136,7 +140,8 @@ sb_query_element_write(SbQuery *query, StringInfo out)
 }
 
 static void
-element_read_value(SbQuery *query, SbAgg *agg, int arg, bool isnull, const char **at, const char *end)
+element_read_value(SbQuery *query, SbAgg *agg, int arg, bool isnull, const char **at,
+                   const char *end)
 {
 	NullableDatum *value = &agg->values[arg];
 

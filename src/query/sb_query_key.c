@@ -1,9 +1,10 @@
 /*
  * sb_query_key.c: group keys: evaluation, hash, equality, bytes.
  *
- * RULES. Two keys are equal when PostgreSQL's GROUP BY says so (the hash operator class's equality, the key's collation), nulls
- * being equal to each other. Equal keys have equal hashes. The hash is stored, so it may not change between releases, and knows no
- * address and no seed. Equal keys need not have equal bytes (1.0 and 1.00, 0.0 and -0.0, nondeterministic collations).
+ * RULES. Two keys are equal when PostgreSQL's GROUP BY says so (the hash operator class's equality,
+ * the key's collation), nulls being equal to each other. Equal keys have equal hashes. The hash is
+ * stored, so it may not change between releases, and knows no address and no seed. Equal keys need
+ * not have equal bytes (1.0 and 1.00, 0.0 and -0.0, nondeterministic collations).
  */
 #include "postgres.h"
 
@@ -17,11 +18,16 @@
 #include "utils/uuid.h"
 
 #define SB_KEYS_VERSION 1
-/* Any odd constants would do; these are the fraction bits of the golden ratio and of the square root of 2. */
+/*
+ * Any odd constants would do; these are the fraction bits of the golden ratio and of the square
+ * root of 2.
+ */
 #define SB_HASH_NULL UINT64CONST(0x9E3779B97F4A7C15)
 #define SB_HASH_START UINT64CONST(0x6A09E667F3BCC909)
 
-/* A bijection that spreads 64 bits (the shifts and factors are those of MurmurHash3's finalizer). */
+/*
+ * A bijection that spreads 64 bits (the shifts and factors are those of MurmurHash3's finalizer).
+ */
 static inline uint64
 hash_mix(uint64 bits)
 {
@@ -51,7 +57,9 @@ key_method(Oid type, Oid collation)
 			return SB_KEY_BITS;
 		case TEXTOID:
 		case VARCHAROID:
-			return OidIsValid(collation) && get_collation_isdeterministic(collation) ? SB_KEY_BYTES : SB_KEY_FUNCTION;
+			return OidIsValid(collation) && get_collation_isdeterministic(collation)
+			           ? SB_KEY_BYTES
+			           : SB_KEY_FUNCTION;
 		case BYTEAOID:
 			return SB_KEY_BYTES;
 		case UUIDOID:
@@ -64,21 +72,27 @@ key_method(Oid type, Oid collation)
 static void
 key_open(SbQuery *query, SbKey *key, const SbKeyDef *def)
 {
-	TypeCacheEntry *entry = lookup_type_cache(def->type, TYPECACHE_EQ_OPR_FINFO | TYPECACHE_HASH_PROC_FINFO |
-	                                                         TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+	TypeCacheEntry *entry =
+	    lookup_type_cache(def->type, TYPECACHE_EQ_OPR_FINFO | TYPECACHE_HASH_PROC_FINFO |
+	                                     TYPECACHE_HASH_EXTENDED_PROC_FINFO);
 
 	if (def->type == RECORDOID || !OidIsValid(entry->hash_proc) || !OidIsValid(entry->eq_opr))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a pipeline cannot group by type %s", format_type_be(def->type)),
-		         errdetail("Group keys are kept by their hash, and this type has none that outlives a session."),
-		         errhint("Cast the group key to a hashable type, for example to text.")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		     errmsg("a pipeline cannot group by type %s", format_type_be(def->type)),
+		     errdetail(
+		         "Group keys are kept by their hash, and this type has none that outlives a session."),
+		     errhint("Cast the group key to a hashable type, for example to text.")));
 	sb_expr_open(query, &key->expr, def->expr);
 	sb_type_init(&key->type, def->type);
 	key->collation = def->collation;
 	key->method = key_method(def->type, def->collation);
 	key->hash_is_extended = OidIsValid(entry->hash_extended_proc);
-	fmgr_info_copy(&key->hash, key->hash_is_extended ? &entry->hash_extended_proc_finfo : &entry->hash_proc_finfo, query->memory);
+	fmgr_info_copy(&key->hash,
+	               key->hash_is_extended ? &entry->hash_extended_proc_finfo
+	                                     : &entry->hash_proc_finfo,
+	               query->memory);
 	fmgr_info_copy(&key->equal, &entry->eq_opr_finfo, query->memory);
 }
 
@@ -106,13 +120,15 @@ key_hash(SbKey *key, Datum value)
 		{
 			struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
 
-			return hash_bytes_extended((unsigned char *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), 0);
+			return hash_bytes_extended((unsigned char *) VARDATA_ANY(bytes),
+			                           VARSIZE_ANY_EXHDR(bytes), 0);
 		}
 		case SB_KEY_UUID:
 			return hash_bytes_extended(DatumGetUUIDP(value)->data, UUID_LEN, 0);
 		case SB_KEY_FUNCTION:
 			if (key->hash_is_extended)
-				return DatumGetUInt64(FunctionCall2Coll(&key->hash, key->collation, value, Int64GetDatum(0)));
+				return DatumGetUInt64(
+				    FunctionCall2Coll(&key->hash, key->collation, value, Int64GetDatum(0)));
 			return hash_mix(DatumGetUInt32(FunctionCall1Coll(&key->hash, key->collation, value)));
 	}
 	pg_unreachable();
@@ -203,7 +219,8 @@ key_equal(SbQuery *query, SbKey *key, Datum a, Datum b)
 }
 
 bool
-sb_query_keys_equal(SbQuery *query, const Datum *a, const bool *anulls, const Datum *b, const bool *bnulls)
+sb_query_keys_equal(SbQuery *query, const Datum *a, const bool *anulls, const Datum *b,
+                    const bool *bnulls)
 {
 	for (int i = 0; i < query->plan->nkeys; i++)
 	{
@@ -216,8 +233,9 @@ sb_query_keys_equal(SbQuery *query, const Datum *a, const bool *anulls, const Da
 }
 
 /*
- * Bytes of keys: version, a bit for each key that is null, the values. Values are aligned relative to the bytea's own start, so
- * that those of a bytea with a long header in palloc'd memory can be used in place.
+ * Bytes of keys: version, a bit for each key that is null, the values. Values are aligned relative
+ * to the bytea's own start, so that those of a bytea with a long header in palloc'd memory can be
+ * used in place.
  */
 bytea *
 sb_query_keys_encode(SbQuery *query, const Datum *values, const bool *nulls)
@@ -258,8 +276,10 @@ sb_query_keys_encode(SbQuery *query, const Datum *values, const bool *nulls)
 	return (bytea *) bytes;
 }
 
-/* Moves *data over the padding before a by-reference value; `start` is where offset 0 is. Like in a tuple, a varlena's short header is
- * never 0, and padding always is. */
+/*
+ * Moves *data over the padding before a by-reference value; `start` is where offset 0 is. Like in a
+ * tuple, a varlena's short header is never 0, and padding always is.
+ */
 static void
 keys_skip_padding(const SbType *type, const char *start, const char **data, const char *end)
 {

@@ -13,7 +13,8 @@
 static TupleDesc
 output_desc(const SbPlan *plan)
 {
-	static const Oid fixed[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, TIMESTAMPTZOID};
+	static const Oid fixed[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID,
+	                            INT8OID,        BOOLOID,        TIMESTAMPTZOID};
 	TupleDesc desc = CreateTemplateTupleDesc(SB_OUT_FIRST_KEY - 1 + plan->nkeys + plan->naggs);
 	AttrNumber attno = 1;
 
@@ -91,13 +92,14 @@ output_fill(SbQuery *query, SbWindow window, const SbPane *pane, SbAcc *accs)
 		slot->tts_isnull[SB_OUT_FIRST_KEY - 1 + i] = query->out_key_nulls[i];
 	}
 	for (int i = 0; i < query->plan->naggs; i++)
-		slot->tts_values[first_agg + i] = sb_agg_result(query, i, &accs[i], &slot->tts_isnull[first_agg + i]);
+		slot->tts_values[first_agg + i] =
+		    sb_agg_result(query, i, &accs[i], &slot->tts_isnull[first_agg + i]);
 	ExecStoreVirtualTuple(slot);
 }
 
 bool
-sb_query_output(SbQuery *query, SbWindow window, const SbPane *pane, const Datum *keys, const bool *key_nulls,
-                SbAcc *accs, Datum *values, bool *nulls)
+sb_query_output(SbQuery *query, SbWindow window, const SbPane *pane, const Datum *keys,
+                const bool *key_nulls, SbAcc *accs, Datum *values, bool *nulls)
 {
 	MemoryContext old;
 	bool pass;
@@ -120,7 +122,10 @@ sb_query_output_empty(SbQuery *query, Datum *values, bool *nulls)
 {
 	SbAcc *accs = palloc0(sizeof(SbAcc) * (query->plan->naggs + 1));
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
-	SbPane pane = {.timing = SB_PANE_ON_TIME, .is_last = true, .is_first = true, .timestamp = SB_TIME_MAX};
+	SbPane pane = {.timing = SB_PANE_ON_TIME,
+	               .is_last = true,
+	               .is_first = true,
+	               .timestamp = SB_TIME_MAX};
 
 	sb_query_acc_init(query, accs);
 	return sb_query_output(query, global, &pane, NULL, NULL, accs, values, nulls);

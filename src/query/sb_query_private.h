@@ -1,9 +1,10 @@
 /*
  * sb_query_private.h: what the files of an open query share. Nobody outside query/ includes it.
  *
- * MEMORY. `memory` holds the query itself and dies with it. `econtext`'s per-tuple memory holds what belongs to the current row.
- * `scratch` is reset at the end of each operation on accumulators that is not about a row. `out` holds one result row. `cells` and
- * `bundle` are the caller's: see sb_query.h.
+ * MEMORY. `memory` holds the query itself and dies with it. `econtext`'s per-tuple memory holds
+ * what belongs to the current row. `scratch` is reset at the end of each operation on accumulators
+ * that is not about a row. `out` holds one result row. `cells` and `bundle` are the caller's: see
+ * sb_query.h.
  */
 #ifndef SB_QUERY_PRIVATE_H
 #define SB_QUERY_PRIVATE_H
@@ -35,7 +36,10 @@ typedef struct SbType
 } SbType;
 
 extern void sb_type_init(SbType *type, Oid oid);
-/* A value without compression, expanded objects or pointers to elsewhere; copies into the current context only where it has to. */
+/*
+ * A value without compression, expanded objects or pointers to elsewhere; copies into the current
+ * context only where it has to.
+ */
 extern Datum sb_datum_flatten(const SbType *type, Datum value);
 /* A flattened copy in the given context, one chunk. */
 extern Datum sb_datum_copy(const SbType *type, Datum value, MemoryContext context);
@@ -45,14 +49,17 @@ extern Size sb_datum_size(const SbType *type, Datum flat);
 /* Writes sb_datum_size() bytes, canonical: varlenas get a short header where they may. */
 extern char *sb_datum_write(const SbType *type, Datum flat, char *to);
 /*
- * Reads what sb_datum_write() wrote and moves *data on. By-reference values point into the bytes where they are aligned there, and
- * are copies in the current context otherwise. Error ERRCODE_DATA_CORRUPTED where the value does not end before `end`.
+ * Reads what sb_datum_write() wrote and moves *data on. By-reference values point into the bytes
+ * where they are aligned there, and are copies in the current context otherwise. Error
+ * ERRCODE_DATA_CORRUPTED where the value does not end before `end`.
  */
 extern Datum sb_datum_read(const SbType *type, const char **data, const char *end);
 /* Moves *data behind the value, with the same error. */
 extern void sb_datum_skip(const SbType *type, const char **data, const char *end);
 
-/* The bits of a pass-by-value value that count for equality, whatever the rest of the Datum holds. */
+/*
+ * The bits of a pass-by-value value that count for equality, whatever the rest of the Datum holds.
+ */
 static inline uint64
 sb_byval_bits(int16 len, Datum value)
 {
@@ -122,16 +129,17 @@ typedef enum SbAccForm
 {
 	SB_ACC_NEW,   /* nothing added; owns nothing */
 	SB_ACC_VALUE, /* plain value; by-reference ones are a chunk in `cells` */
-	SB_ACC_LIVE,  /* internal state or expanded object in `bundle` memory: gone when that is reset */
+	/* internal state or expanded object in `bundle` memory: gone when that is reset */
+	SB_ACC_LIVE,
 	SB_ACC_PARKED /* a serialized internal state: bytea, a chunk in `cells` */
 } SbAccForm;
 
 typedef struct SbAgg SbAgg;
 
 /*
- * How a class of aggregates is computed: sb_agg.c picks one. `add` sees the arguments of the row in agg->values, in
- * the row's memory. `merge` is only called with two accumulators that are not new. `encode` and `decode` see non-null VALUE and
- * PARKED forms. `result` runs in `out`.
+ * How a class of aggregates is computed: sb_agg.c picks one. `add` sees the arguments of the row in
+ * agg->values, in the row's memory. `merge` is only called with two accumulators that are not new.
+ * `encode` and `decode` see non-null VALUE and PARKED forms. `result` runs in `out`.
  */
 typedef struct SbAggMethod
 {
@@ -140,10 +148,12 @@ typedef struct SbAggMethod
 	bool nulls; /* a VALUE may be null */
 	bool parks; /* what is not null is PARKED at rest, never VALUE */
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
-	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: not of a retractable query; leaves NEW behind the last row */
+	/* NULL: not of a retractable query; leaves NEW behind the last row */
+	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	void (*merge)(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from);
 	void (*park)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: never live */
-	bool (*owns)(const SbAgg *agg);                       /* is a non-null VALUE a chunk in `cells` */
+	/* is a non-null VALUE a chunk in `cells` */
+	bool (*owns)(const SbAgg *agg);
 	void (*encode)(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out);
 	void (*decode)(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end);
 	Datum (*result)(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull);
@@ -152,7 +162,8 @@ typedef struct SbAggMethod
 struct SbAgg
 {
 	const SbAggMethod *method;
-	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* method->add, or one made for the aggregate */
+	/* method->add, or one made for the aggregate */
+	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	const Aggref *aggref;
 	ExprState *filter; /* FILTER, or NULL */
@@ -229,7 +240,8 @@ struct SbQuery
 	SbExpr event_time;
 	SbExpr part; /* neither column nor state: not set */
 	SbWindow global_window;
-	SetExprState *custom; /* a user's window function, or NULL; it and what follows live in custom_memory */
+	/* a user's window function, or NULL; it and what follows live in custom_memory */
+	SetExprState *custom;
 	MemoryContext custom_memory;
 	bool custom_running; /* still set when a call begins: the last one failed */
 	ExprContext *custom_econtext;

@@ -1,8 +1,9 @@
 /*
  * sb_query_row.c: the current source row as a slot that the executor's expressions read.
  *
- * The slot is a virtual one whose values are filled when they are first asked for. The executor brings tuples of its own kinds
- * only, and a heap slot would have to copy the tuple or trust its descriptor; the layout here is the one of the tuple's time.
+ * The slot is a virtual one whose values are filled when they are first asked for. The executor
+ * brings tuples of its own kinds only, and a heap slot would have to copy the tuple or trust its
+ * descriptor; the layout here is the one of the tuple's time.
  */
 #include "postgres.h"
 
@@ -29,8 +30,8 @@ sb_row_create(TupleDesc desc, Oid relation)
 }
 
 /*
- * Goes on where the last call stopped. Attributes that the layout has dropped, and those that the tuple or the layout have not yet,
- * are null.
+ * Goes on where the last call stopped. Attributes that the layout has dropped, and those that the
+ * tuple or the layout have not yet, are null.
  */
 void
 sb_row_deform(TupleTableSlot *slot, int natts)
@@ -110,7 +111,9 @@ cursor_begin(HeapTuple tuple)
 {
 	HeapTupleHeader header = tuple->t_data;
 
-	return (SbRowCursor){.data = (char *) header + header->t_hoff, .nulls = (header->t_infomask & HEAP_HASNULL) ? header->t_bits : NULL, .stored = HeapTupleHeaderGetNatts(header)};
+	return (SbRowCursor){.data = (char *) header + header->t_hoff,
+	                     .nulls = (header->t_infomask & HEAP_HASNULL) ? header->t_bits : NULL,
+	                     .stored = HeapTupleHeaderGetNatts(header)};
 }
 
 /* The bytes of attribute i, which is the next; NULL: it is null. */
@@ -121,7 +124,8 @@ cursor_next(SbRowCursor *cursor, Form_pg_attribute att, int i)
 
 	if (i >= cursor->stored || (cursor->nulls != NULL && att_isnull(i, cursor->nulls)))
 		return NULL;
-	cursor->offset = att_align_pointer(cursor->offset, att->attalign, att->attlen, cursor->data + cursor->offset);
+	cursor->offset = att_align_pointer(cursor->offset, att->attalign, att->attlen,
+	                                   cursor->data + cursor->offset);
 	at = cursor->data + cursor->offset;
 	cursor->offset = att_addlength_pointer(cursor->offset, att->attlen, at);
 	return at;
@@ -145,7 +149,8 @@ sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layou
 			continue;
 		if (in_a == NULL && in_b == NULL)
 			continue;
-		if (in_a != NULL && in_b != NULL && datumIsEqual(fetchatt(att, in_a), fetchatt(att, in_b), att->attbyval, att->attlen))
+		if (in_a != NULL && in_b != NULL &&
+		    datumIsEqual(fetchatt(att, in_a), fetchatt(att, in_b), att->attbyval, att->attlen))
 			continue;
 		if (bms_is_member(i + 1, query->plan->placing))
 			return SB_SAME_NOTHING;
@@ -156,7 +161,9 @@ sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layou
 
 /* ---- the filter ---- */
 
-/* True: the row passes. What comes after a passed filter deforms to the last column used at once. */
+/*
+ * True: the row passes. What comes after a passed filter deforms to the last column used at once.
+ */
 bool
 sb_query_filter(SbQuery *query)
 {

@@ -1,14 +1,18 @@
 /*
  * sb_session_batch.c: makes beam.session and beam.pane_timestamp right in a batch query.
  *
- * A set-returning function sees one row, so beam.session can only give proto-windows, whose merging needs all rows of a key. Before
- * planning, a query that groups by the function's columns is rewritten (sb_session_rewrite.c), whatever the depth at which it stands. A
- * query that does not group by them is left alone. Beside that, beam.pane_timestamp() becomes the last instant of the window.
+ * A set-returning function sees one row, so beam.session can only give proto-windows, whose merging
+ * needs all rows of a key. Before planning, a query that groups by the function's columns is
+ * rewritten (sb_session_rewrite.c), whatever the depth at which it stands. A query that does not
+ * group by them is left alone. Beside that, beam.pane_timestamp() becomes the last instant of the
+ * window.
  *
- * Not seen: a query inside an SQL function that the planner inlines, because that happens after this hook.
+ * Not seen: a query inside an SQL function that the planner inlines, because that happens after
+ * this hook.
  *
- * RULES. The hook works on the planner's own copy of the query tree, in place. Queries in databases without the extension cost one
- * test; others a walk over their range tables, and over their expressions only where there are subqueries in them.
+ * RULES. The hook works on the planner's own copy of the query tree, in place. Queries in databases
+ * without the extension cost one test; others a walk over their range tables, and over their
+ * expressions only where there are subqueries in them.
  *
  * STATE. `objects`: the functions' OIDs, forgotten when pg_proc or pg_namespace change.
  */
@@ -59,12 +63,16 @@ forget_objects(Datum arg, int cache, uint32 hash)
 	objects.valid = false;
 }
 
-/* The function, if its C symbol is ours: somebody else's schema beam must not be mistaken for the extension. */
+/*
+ * The function, if its C symbol is ours: somebody else's schema beam must not be mistaken for the
+ * extension.
+ */
 static Oid
 find_function(Oid schema, const char *name, const char *symbol, int nargs, const Oid *types)
 {
 	oidvector *arguments = buildoidvector(types, nargs);
-	HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name), PointerGetDatum(arguments), ObjectIdGetDatum(schema));
+	HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name),
+	                                  PointerGetDatum(arguments), ObjectIdGetDatum(schema));
 	Oid found = InvalidOid;
 
 	pfree(arguments);
@@ -76,7 +84,8 @@ find_function(Oid schema, const char *name, const char *symbol, int nargs, const
 		bool isnull;
 		Datum source = SysCacheGetAttr(PROCNAMEARGSNSP, tuple, Anum_pg_proc_prosrc, &isnull);
 
-		if (isnull || ((Form_pg_proc) GETSTRUCT(tuple))->prolang != ClanguageId || strcmp(TextDatumGetCString(source), symbol) != 0)
+		if (isnull || ((Form_pg_proc) GETSTRUCT(tuple))->prolang != ClanguageId ||
+		    strcmp(TextDatumGetCString(source), symbol) != 0)
 			found = InvalidOid;
 	}
 	ReleaseSysCache(tuple);
@@ -101,10 +110,14 @@ find_objects(void)
 	schema = get_namespace_oid("beam", true);
 	if (!OidIsValid(schema))
 		return;
-	objects.session_start = find_function(schema, "session_start", "stream_beam_session_start", 2, time_gap);
-	objects.session_end = find_function(schema, "session_end", "stream_beam_session_end", 2, time_gap);
-	objects.pane_timestamp = find_function(schema, "pane_timestamp", "stream_beam_pane_timestamp", 0, time_gap);
-	objects.max_timestamp = find_function(schema, "window_max_timestamp", "stream_beam_window_max_timestamp", 1, time_gap);
+	objects.session_start =
+	    find_function(schema, "session_start", "stream_beam_session_start", 2, time_gap);
+	objects.session_end =
+	    find_function(schema, "session_end", "stream_beam_session_end", 2, time_gap);
+	objects.pane_timestamp =
+	    find_function(schema, "pane_timestamp", "stream_beam_pane_timestamp", 0, time_gap);
+	objects.max_timestamp = find_function(schema, "window_max_timestamp",
+	                                      "stream_beam_window_max_timestamp", 1, time_gap);
 	if (OidIsValid(objects.session_start) && OidIsValid(objects.session_end) &&
 	    OidIsValid(objects.pane_timestamp) && OidIsValid(objects.max_timestamp))
 		objects.session = find_function(schema, "session", NULL, 2, time_gap);
@@ -191,7 +204,8 @@ replace_pane_timestamp(Node *node, void *context)
 	{
 		Var *end = makeVar(*(Index *) context, WINDOW_END, TIMESTAMPTZOID, -1, InvalidOid, 0);
 
-		return (Node *) makeFuncExpr(objects.max_timestamp, TIMESTAMPTZOID, list_make1(end), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+		return (Node *) makeFuncExpr(objects.max_timestamp, TIMESTAMPTZOID, list_make1(end),
+		                             InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	}
 	return expression_tree_mutator(node, replace_pane_timestamp, context);
 }
@@ -201,7 +215,8 @@ fill_pane_timestamp(Query *query)
 {
 	ListCell *cell;
 
-	if (!uses_pane_timestamp((Node *) query->targetList, NULL) && !uses_pane_timestamp(query->havingQual, NULL))
+	if (!uses_pane_timestamp((Node *) query->targetList, NULL) &&
+	    !uses_pane_timestamp(query->havingQual, NULL))
 		return;
 	foreach (cell, query->rtable)
 	{
@@ -251,7 +266,8 @@ rewrite_query(Query *query)
 				sb_session_unsupported("There are several session functions in FROM.");
 		return;
 	}
-	sb_session_rewrite(query, window, function_call(rt_fetch(window, query->rtable)), objects.session_start, objects.session_end);
+	sb_session_rewrite(query, window, function_call(rt_fetch(window, query->rtable)),
+	                   objects.session_start, objects.session_end);
 }
 
 /* Rewrites all queries in a tree, innermost first. */
@@ -286,7 +302,8 @@ plan_query(Query *query, const char *text, int options, ParamListInfo parameters
 		find_objects();
 	if (OidIsValid(objects.session))
 		(void) rewrite_walker((Node *) query, NULL);
-	return previous_hook != NULL ? previous_hook(query, text, options, parameters) : standard_planner(query, text, options, parameters);
+	return previous_hook != NULL ? previous_hook(query, text, options, parameters)
+	                             : standard_planner(query, text, options, parameters);
 }
 
 void

@@ -1,5 +1,6 @@
 /*
- * sb_session_rewrite.c: rewrites a query that groups by the windows of beam.session, so that they are merged; see the header.
+ * sb_session_rewrite.c: rewrites a query that groups by the windows of beam.session, so that they
+ * are merged; see the header.
  *
  *     SELECT w.window_start, w.window_end, key, aggregates FROM src, beam.session(ts, gap) w
  *      WHERE quals GROUP BY w.window_start, w.window_end, key
@@ -7,10 +8,12 @@
  * becomes the same over
  *
  *     FROM (SELECT needed columns, session_start(ts, gap) OVER win, session_end(ts, gap) OVER win
- *             FROM src WHERE quals AND ts IS NOT NULL WINDOW win AS (PARTITION BY key ORDER BY ts)) w
+ *             FROM src WHERE quals AND ts IS NOT NULL WINDOW win AS (PARTITION BY key ORDER BY ts))
+ *             w
  *
- * where src is whatever else stands in FROM. Conditions on the window's columns stay outside and so see merged sessions. A shape that
- * cannot be rewritten is an error: proto-windows would look like an answer.
+ * where src is whatever else stands in FROM. Conditions on the window's columns stay outside and so
+ * see merged sessions. A shape that cannot be rewritten is an error: proto-windows would look like
+ * an answer.
  */
 #include "postgres.h"
 
@@ -33,7 +36,10 @@
 
 /* ---- looking at a query ---- */
 
-/* The argument with that number, whichever way the call was written (names are resolved only in planning). */
+/*
+ * The argument with that number, whichever way the call was written (names are resolved only in
+ * planning).
+ */
 static Node *
 call_argument(const FuncExpr *call, int number)
 {
@@ -115,7 +121,8 @@ typedef struct Rewrite
 	List *keys;        /* Expr of each group key that is not the window's */
 	List *key_clauses; /* their SortGroupClauses in the outer query */
 	List *outer_quals; /* conditions on the window */
-	Bitmapset *gone;   /* range table indexes that the inner query does not have: the window's, dissolved joins' */
+	/* range table indexes that the inner query does not have: the window's, dissolved joins' */
+	Bitmapset *gone;
 	Query *inner;
 	AttrNumber start; /* the inner query's columns */
 	AttrNumber end;
@@ -125,16 +132,18 @@ typedef struct Rewrite
 void
 sb_session_unsupported(const char *reason)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-	         errmsg("this query groups by the windows of beam.session in a way that is not supported"),
-	         errdetail("%s", reason),
-	         errhint("Write it as FROM source, beam.session(ts, gap) w GROUP BY w.window_start, w.window_end and keys of the source, with the rest in a subquery.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	     errmsg("this query groups by the windows of beam.session in a way that is not supported"),
+	     errdetail("%s", reason),
+	     errhint(
+	         "Write it as FROM source, beam.session(ts, gap) w GROUP BY w.window_start, w.window_end and keys of the source, with the rest in a subquery.")));
 }
 
 /*
- * Takes the window function out of the jointree: returns what is left of `node` as a list of FROM items. Inner joins on the way to
- * it are dissolved, their conditions collected.
+ * Takes the window function out of the jointree: returns what is left of `node` as a list of FROM
+ * items. Inner joins on the way to it are dissolved, their conditions collected.
  */
 static List *
 detach_window(Rewrite *rewrite, Node *node, List **quals, bool *found)
@@ -187,7 +196,10 @@ sb_session_resolve_joins(Query *query)
 	}
 }
 
-/* Sorts the group keys out: those of the source partition the rows, those of the window follow from it. */
+/*
+ * Sorts the group keys out: those of the source partition the rows, those of the window follow from
+ * it.
+ */
 static void
 collect_keys(Rewrite *rewrite)
 {
@@ -221,7 +233,10 @@ inner_column(Rewrite *rewrite, const Node *expr, const char *name)
 		if (equal(((TargetEntry *) lfirst(cell))->expr, expr))
 			return lfirst(cell);
 	column = makeTargetEntry((Expr *) copyObject(expr), list_length(rewrite->inner->targetList) + 1,
-	                         name != NULL ? pstrdup(name) : psprintf("column%d", list_length(rewrite->inner->targetList) + 1), false);
+	                         name != NULL ? pstrdup(name)
+	                                      : psprintf("column%d",
+	                                                 list_length(rewrite->inner->targetList) + 1),
+	                         false);
 	rewrite->inner->targetList = lappend(rewrite->inner->targetList, column);
 	return column;
 }
@@ -232,7 +247,8 @@ outer_var(Rewrite *rewrite, AttrNumber column)
 {
 	Node *expr = (Node *) list_nth_node(TargetEntry, rewrite->inner->targetList, column - 1)->expr;
 
-	return makeVar(1, column, exprType(expr), exprTypmod(expr), exprCollation(expr), rewrite->depth);
+	return makeVar(1, column, exprType(expr), exprTypmod(expr), exprCollation(expr),
+	               rewrite->depth);
 }
 
 /* `w` as a whole: a row of its two columns */
@@ -244,7 +260,8 @@ whole_window(Rewrite *rewrite)
 	row->args = list_make2(outer_var(rewrite, rewrite->start), outer_var(rewrite, rewrite->end));
 	row->row_typeid = RECORDOID;
 	row->row_format = COERCE_IMPLICIT_CAST;
-	row->colnames = list_make2(makeString(pstrdup("window_start")), makeString(pstrdup("window_end")));
+	row->colnames =
+	    list_make2(makeString(pstrdup("window_start")), makeString(pstrdup("window_end")));
 	row->location = -1;
 	return (Node *) row;
 }
@@ -314,11 +331,14 @@ session_call(const Rewrite *rewrite, Oid function)
 static SortGroupClause *
 window_sort(Rewrite *rewrite, const Node *expr, const SortGroupClause *like)
 {
-	SortGroupClause *sort = like != NULL ? copyObject(unconstify(SortGroupClause *, like)) : makeNode(SortGroupClause);
+	SortGroupClause *sort =
+	    like != NULL ? copyObject(unconstify(SortGroupClause *, like)) : makeNode(SortGroupClause);
 
 	if (like == NULL)
-		get_sort_group_operators(exprType(expr), true, true, false, &sort->sortop, &sort->eqop, NULL, &sort->hashable);
-	sort->tleSortGroupRef = assignSortGroupRef(inner_column(rewrite, expr, NULL), rewrite->inner->targetList);
+		get_sort_group_operators(exprType(expr), true, true, false, &sort->sortop, &sort->eqop,
+		                         NULL, &sort->hashable);
+	sort->tleSortGroupRef =
+	    assignSortGroupRef(inner_column(rewrite, expr, NULL), rewrite->inner->targetList);
 	return sort;
 }
 
@@ -331,10 +351,14 @@ add_session_columns(Rewrite *rewrite)
 
 	window->winref = 1;
 	window->frameOptions = FRAMEOPTION_DEFAULTS;
-	rewrite->start = inner_column(rewrite, (Node *) session_call(rewrite, rewrite->session_start), "window_start")->resno;
-	rewrite->end = inner_column(rewrite, (Node *) session_call(rewrite, rewrite->session_end), "window_end")->resno;
-	forboth(key, rewrite->keys, clause, rewrite->key_clauses)
-	    window->partitionClause = lappend(window->partitionClause, window_sort(rewrite, lfirst(key), lfirst(clause)));
+	rewrite->start = inner_column(rewrite, (Node *) session_call(rewrite, rewrite->session_start),
+	                              "window_start")
+	                     ->resno;
+	rewrite->end =
+	    inner_column(rewrite, (Node *) session_call(rewrite, rewrite->session_end), "window_end")
+	        ->resno;
+	forboth(key, rewrite->keys, clause, rewrite->key_clauses) window->partitionClause =
+	    lappend(window->partitionClause, window_sort(rewrite, lfirst(key), lfirst(clause)));
 	window->orderClause = list_make1(window_sort(rewrite, rewrite->time, NULL));
 	rewrite->inner->windowClause = list_make1(window);
 	rewrite->inner->hasWindowFuncs = true;
@@ -377,7 +401,10 @@ build_source(Rewrite *rewrite)
 	rewrite->inner->jointree = makeFromExpr(items, (Node *) make_ands_explicit(inner_quals));
 }
 
-/* The inner query's range table: the outer one's, with nothing in the places of what is gone, so that indexes stay. */
+/*
+ * The inner query's range table: the outer one's, with nothing in the places of what is gone, so
+ * that indexes stay.
+ */
 static void
 build_range_table(Rewrite *rewrite)
 {
@@ -443,7 +470,8 @@ subquery_entry(Query *inner)
 	rte->subquery = inner;
 	rte->eref = makeAlias("session", NIL);
 	foreach (cell, inner->targetList)
-		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup(((TargetEntry *) lfirst(cell))->resname)));
+		rte->eref->colnames = lappend(rte->eref->colnames,
+		                              makeString(pstrdup(((TargetEntry *) lfirst(cell))->resname)));
 	rte->inFromCl = true;
 	return rte;
 }
@@ -451,7 +479,11 @@ subquery_entry(Query *inner)
 void
 sb_session_rewrite(Query *query, Index window, FuncExpr *call, Oid session_start, Oid session_end)
 {
-	Rewrite rewrite = {.outer = query, .window = window, .gone = bms_make_singleton(window), .session_start = session_start, .session_end = session_end};
+	Rewrite rewrite = {.outer = query,
+	                   .window = window,
+	                   .gone = bms_make_singleton(window),
+	                   .session_start = session_start,
+	                   .session_end = session_end};
 	RangeTblRef *reference = makeNode(RangeTblRef);
 	Query *inner = makeNode(Query);
 	List *outer_quals;
@@ -477,7 +509,8 @@ sb_session_rewrite(Query *query, Index window, FuncExpr *call, Oid session_start
 	{
 		References lateral = {.wanted = rewrite.gone};
 
-		(void) range_table_walker(inner->rtable, references_walker, &lateral, QTW_IGNORE_JOINALIASES);
+		(void) range_table_walker(inner->rtable, references_walker, &lateral,
+		                          QTW_IGNORE_JOINALIASES);
 		if (lateral.found)
 			sb_session_unsupported("Another item in FROM uses the window.");
 	}
@@ -490,5 +523,7 @@ sb_session_rewrite(Query *query, Index window, FuncExpr *call, Oid session_start
 	sb_query_move_permissions(query, inner);
 	reference->rtindex = 1;
 	query->rtable = list_make1(subquery_entry(inner));
-	query->jointree = makeFromExpr(list_make1(reference), outer_quals == NIL ? NULL : (Node *) make_ands_explicit(outer_quals));
+	query->jointree =
+	    makeFromExpr(list_make1(reference),
+	                 outer_quals == NIL ? NULL : (Node *) make_ands_explicit(outer_quals));
 }

@@ -25,7 +25,8 @@ signature_append_columns(StringInfo out, Oid type, SbSignature *signature)
 {
 	TupleDesc desc = lookup_rowtype_tupdesc_domain(type, -1, false);
 
-	signature->row_types = list_append_unique_oid(signature->row_types, get_typ_typrelid(getBaseType(type)));
+	signature->row_types =
+	    list_append_unique_oid(signature->row_types, get_typ_typrelid(getBaseType(type)));
 	appendStringInfoChar(out, '(');
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -57,7 +58,9 @@ signature_append_type(StringInfo out, Oid type, SbSignature *signature)
 		appendStringInfoChar(out, '=');
 		signature_append_type(out, base, signature);
 	}
-	else if (OidIsValid(inner = get_element_type(base)) || OidIsValid(inner = get_range_subtype(base)) || OidIsValid(inner = get_multirange_range(base)))
+	else if (OidIsValid(inner = get_element_type(base)) ||
+	         OidIsValid(inner = get_range_subtype(base)) ||
+	         OidIsValid(inner = get_multirange_range(base)))
 	{
 		appendStringInfoChar(out, '[');
 		signature_append_type(out, inner, signature);
@@ -102,8 +105,10 @@ signature_add_aggregate(SbSignature *signature, StringInfo out, const SbAgg *agg
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", agg->aggref->aggfnoid);
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
-	appendStringInfo(out, "%s %u %u %u %u %u %u %u %u %u ", agg->method->name, form->aggfnoid, form->aggtransfn, form->aggfinalfn, form->aggcombinefn,
-	                 form->aggserialfn, form->aggdeserialfn, form->aggmtransfn, form->aggminvtransfn, form->aggmfinalfn);
+	appendStringInfo(out, "%s %u %u %u %u %u %u %u %u %u ", agg->method->name, form->aggfnoid,
+	                 form->aggtransfn, form->aggfinalfn, form->aggcombinefn, form->aggserialfn,
+	                 form->aggdeserialfn, form->aggmtransfn, form->aggminvtransfn,
+	                 form->aggmfinalfn);
 	signature_append_type(out, form->aggtranstype, signature);
 	if (OidIsValid(form->aggmtranstype))
 	{
@@ -154,22 +159,29 @@ signature_subject(const SbQuery *query, int i)
 	if (i < plan->naggs)
 		return psprintf("aggregate %s", format_procedure(plan->aggs[i]->aggfnoid));
 	i -= plan->naggs;
-	return psprintf("result column \"%s\" (type %s)", plan->columns_out[i].name, format_type_be(plan->columns_out[i].type));
+	return psprintf("result column \"%s\" (type %s)", plan->columns_out[i].name,
+	                format_type_be(plan->columns_out[i].type));
 }
 
 void
-sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *const *texts, const char *pipeline)
+sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *const *texts,
+                   const char *pipeline)
 {
 	int different = 0;
 
-	while (different < n && different < now->n && strcmp(texts[different], now->texts[different]) == 0)
+	while (different < n && different < now->n &&
+	       strcmp(texts[different], now->texts[different]) == 0)
 		different++;
 	if (different == n && different == now->n)
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_DATATYPE_MISMATCH),
-	         different < now->n ? errmsg("%s is not what the state of pipeline \"%s\" was written with: it has to be made anew with beam.resync_pipeline()",
-	                                     signature_subject(query, different), pipeline)
-	                            : errmsg("the query of pipeline \"%s\" is not what its state was written with: it has to be made anew with beam.resync_pipeline()", pipeline),
-	         errdetail("A type, an aggregate or its functions have been altered or replaced: the state cannot be read.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_DATATYPE_MISMATCH),
+	     different < now->n
+	         ? errmsg("%s is not what the state of pipeline \"%s\" was written with: it has to be made anew with beam.resync_pipeline()",
+	                  signature_subject(query, different), pipeline)
+	         : errmsg("the query of pipeline \"%s\" is not what its state was written with: it has to be made anew with beam.resync_pipeline()",
+	                  pipeline),
+	     errdetail(
+	         "A type, an aggregate or its functions have been altered or replaced: the state cannot be read.")));
 }

@@ -1,9 +1,10 @@
 /*
  * sb_signature.h: with which types and functions the bytes of a pipeline's state were written.
  *
- * Keys, accumulators, elements and emitted rows are bytes in memory format. They can be read only as what they were written as: the same types,
- * laid out alike, the same aggregates with the same functions. So a pipeline's row keeps its signature, a text for each of these, and a
- * pipeline whose query has another one by now is not opened.
+ * Keys, accumulators, elements and emitted rows are bytes in memory format. They can be read only
+ * as what they were written as: the same types, laid out alike, the same aggregates with the same
+ * functions. So a pipeline's row keeps its signature, a text for each of these, and a pipeline
+ * whose query has another one by now is not opened.
  */
 #ifndef SB_SIGNATURE_H
 #define SB_SIGNATURE_H
@@ -15,12 +16,17 @@ typedef struct SbSignature
 {
 	int n;
 	char **texts;
-	List *row_types; /* OIDs of the relations whose row types are in it: when one is altered, it has to be looked at again */
+	/*
+	 * OIDs of the relations whose row types are in it: when one is altered, it has to be looked at
+	 * again
+	 */
+	List *row_types;
 } SbSignature;
 
 /* Of an open query, in the current context. Names are not in it: renaming changes no bytes. */
 extern SbSignature *sb_signature_of(const SbQuery *query);
 /* Error 42804, that names what is not as it was. */
-extern void sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *const *texts, const char *pipeline);
+extern void sb_signature_check(const SbQuery *query, const SbSignature *now, int n,
+                               char *const *texts, const char *pipeline);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * sb_window_fn.c: window functions bound to their constant arguments.
  *
- * The table `functions` holds them all. An entry says what the arguments after the event time are, checks what they mean together,
- * and assigns. The SQL functions (api/sb_window_sql.c) and the stream use the same bound functions, so a view run as a batch
- * and its pipeline cannot disagree.
+ * The table `functions` holds them all. An entry says what the arguments after the event time are,
+ * checks what they mean together, and assigns. The SQL functions (api/sb_window_sql.c) and the
+ * stream use the same bound functions, so a view run as a batch and its pipeline cannot disagree.
  *
  * Fixed windows are counted from 1970-01-01 00:00 UTC plus the offset, as in Beam.
  */
@@ -69,11 +69,11 @@ static void
 allocate_windows(SbWindowFn *fn, int64 most, const char *hint)
 {
 	if (most > SB_WINDOW_MOST_WINDOWS)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("beam.%s would put each element into " INT64_FORMAT " windows", fn->def->name, most),
-		         errdetail("At most %d are allowed.", SB_WINDOW_MOST_WINDOWS),
-		         errhint("%s", hint)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("beam.%s would put each element into " INT64_FORMAT " windows",
+		                       fn->def->name, most),
+		                errdetail("At most %d are allowed.", SB_WINDOW_MOST_WINDOWS),
+		                errhint("%s", hint)));
 	fn->windows = palloc(sizeof(SbWindow) * most);
 }
 
@@ -97,7 +97,8 @@ bind_hop(SbWindowFn *fn, const WindowValue *values)
 	fn->size_us = values[0].us;
 	fn->step_us = values[1].us;
 	fn->origin = UNIX_EPOCH_US + values[2].us % fn->step_us;
-	allocate_windows(fn, sb_window_hop_most(fn->size_us, fn->step_us), "Use a longer slide or a smaller size.");
+	allocate_windows(fn, sb_window_hop_most(fn->size_us, fn->step_us),
+	                 "Use a longer slide or a smaller size.");
 }
 
 static int
@@ -112,10 +113,9 @@ bind_cumulate(SbWindowFn *fn, const WindowValue *values)
 	fn->size_us = values[0].us;
 	fn->step_us = values[1].us;
 	if (fn->size_us % fn->step_us != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("the step of beam.cumulate must divide its max_size"),
-		         errhint("For example, beam.cumulate(ts, '1 day', '1 hour').")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("the step of beam.cumulate must divide its max_size"),
+		                errhint("For example, beam.cumulate(ts, '1 day', '1 hour').")));
 	fn->origin = UNIX_EPOCH_US + values[2].us % fn->size_us;
 	allocate_windows(fn, fn->size_us / fn->step_us, "Use a longer step or a smaller max_size.");
 }
@@ -154,11 +154,31 @@ assign_calendar(SbWindowFn *fn, TimestampTz timestamp)
 }
 
 static const WindowDef functions[] = {
-    {"tumble", SB_WINDOW_TUMBLE, 2, {{"size", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_tumble, assign_tumble},
-    {"hop", SB_WINDOW_HOP, 3, {{"size", ARG_LENGTH}, {"slide", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_hop, assign_hop},
-    {"cumulate", SB_WINDOW_CUMULATE, 3, {{"max_size", ARG_LENGTH}, {"step", ARG_LENGTH}, {"offset", ARG_OFFSET}}, bind_cumulate, assign_cumulate},
+    {"tumble",
+     SB_WINDOW_TUMBLE,
+     2,
+     {{"size", ARG_LENGTH}, {"offset", ARG_OFFSET}},
+     bind_tumble,
+     assign_tumble},
+    {"hop",
+     SB_WINDOW_HOP,
+     3,
+     {{"size", ARG_LENGTH}, {"slide", ARG_LENGTH}, {"offset", ARG_OFFSET}},
+     bind_hop,
+     assign_hop},
+    {"cumulate",
+     SB_WINDOW_CUMULATE,
+     3,
+     {{"max_size", ARG_LENGTH}, {"step", ARG_LENGTH}, {"offset", ARG_OFFSET}},
+     bind_cumulate,
+     assign_cumulate},
     {"session", SB_WINDOW_SESSION, 1, {{"gap", ARG_LENGTH}}, bind_session, assign_session},
-    {"calendar", SB_WINDOW_CALENDAR, 3, {{"unit", ARG_NAME}, {"n", ARG_COUNT}, {"time_zone", ARG_NAME}}, bind_calendar, assign_calendar},
+    {"calendar",
+     SB_WINDOW_CALENDAR,
+     3,
+     {{"unit", ARG_NAME}, {"n", ARG_COUNT}, {"time_zone", ARG_NAME}},
+     bind_calendar,
+     assign_calendar},
 };
 
 static const WindowDef *
@@ -199,17 +219,15 @@ fixed_length(const WindowDef *def, const WindowArg *arg, const Interval *interva
 		         errhint("For months, use beam.calendar(ts, 'month').")));
 	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
 	    pg_add_s64_overflow(us, interval->time, &us))
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("the %s of beam.%s is out of range", arg->name, def->name),
-		         errdetail("It is %s.", interval_text(interval)),
-		         errhint("Use an interval of at most 290,000 years' worth of days.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("the %s of beam.%s is out of range", arg->name, def->name),
+		                errdetail("It is %s.", interval_text(interval)),
+		                errhint("Use an interval of at most 290,000 years' worth of days.")));
 	if (arg->type == ARG_LENGTH && us <= 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("the %s of beam.%s must be positive", arg->name, def->name),
-		         errdetail("It is %s.", interval_text(interval)),
-		         errhint("Use an interval such as '1 minute'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("the %s of beam.%s must be positive", arg->name, def->name),
+		                errdetail("It is %s.", interval_text(interval)),
+		                errhint("Use an interval such as '1 minute'.")));
 	return us;
 }
 
@@ -229,7 +247,8 @@ check_value(const WindowDef *def, int i, Datum arg, StringInfo out)
 		case ARG_OFFSET:
 			value.us = fixed_length(def, &def->args[i], DatumGetIntervalP(arg));
 			if (value.us != 0)
-				appendStringInfo(out, "%s%s %s", separator, def->args[i].name, interval_text(DatumGetIntervalP(arg)));
+				appendStringInfo(out, "%s%s %s", separator, def->args[i].name,
+				                 interval_text(DatumGetIntervalP(arg)));
 			break;
 		case ARG_COUNT:
 			value.count = DatumGetInt32(arg);
@@ -252,7 +271,8 @@ sb_window_fn_bind(SbWindowKind kind, int nargs, const Datum *args, const bool *n
 	SbWindowFn *fn;
 
 	if (def == NULL || nargs != def->nargs)
-		elog(ERROR, "window function of kind %d cannot be bound to %d arguments", (int) kind, nargs);
+		elog(ERROR, "window function of kind %d cannot be bound to %d arguments", (int) kind,
+		     nargs);
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s(", def->name);
 	for (int i = 0; i < nargs; i++)
@@ -303,8 +323,8 @@ sb_window_fn_assign(SbWindowFn *fn, TimestampTz timestamp, SbWindow **windows)
 		report_out_of_range(fn, timestamp);
 	count = fn->def->assign(fn, timestamp);
 	/* the first has the earliest start, the last the latest end */
-	if (unlikely(count < 0 ||
-	             (count > 0 && (!IS_VALID_TIMESTAMP(fn->windows[0].start) || !IS_VALID_TIMESTAMP(fn->windows[count - 1].end)))))
+	if (unlikely(count < 0 || (count > 0 && (!IS_VALID_TIMESTAMP(fn->windows[0].start) ||
+	                                         !IS_VALID_TIMESTAMP(fn->windows[count - 1].end)))))
 		report_out_of_range(fn, timestamp);
 	*windows = fn->windows;
 	return count;

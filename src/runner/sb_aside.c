@@ -68,7 +68,8 @@ aside_load(const List *mine)
 {
 	if (!sb_catalog_has("retry"))
 		return;
-	sb_sql_run("SELECT pipeline, tries, position, retry_at FROM beam.retry", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	sb_sql_run("SELECT pipeline, tries, position, retry_at FROM beam.retry", 0, NULL, NULL, NULL,
+	           SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -84,7 +85,8 @@ aside_load(const List *mine)
 		aside->position = DatumGetLSN(SPI_getbinval(tuple, desc, 3, &isnull));
 		aside->rows_in = PG_INT64_MAX;
 		/* the clock may have been set back since */
-		aside->retry_at = Min(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)), TimestampTzPlusMilliseconds(sb_clock_now(), SB_ASIDE_MOST_MS));
+		aside->retry_at = Min(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)),
+		                      TimestampTzPlusMilliseconds(sb_clock_now(), SB_ASIDE_MOST_MS));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -97,7 +99,8 @@ aside_delete_row(void *arg)
 
 	if (!sb_catalog_has("retry"))
 		return;
-	sb_sql_run("DELETE FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	sb_sql_run("DELETE FROM beam.retry WHERE pipeline OPERATOR(pg_catalog.=) $1", lengthof(types),
+	           types, values, NULL, SPI_OK_DELETE);
 }
 
 typedef struct SbAsideRow
@@ -111,15 +114,19 @@ aside_put_row(void *arg)
 {
 	const SbAsideRow *row = arg;
 	Oid types[] = {INT4OID, INT4OID, LSNOID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
-	Datum values[] = {
-	    Int32GetDatum(row->aside->pipeline), Int32GetDatum(row->aside->tries), LSNGetDatum(row->aside->position), TimestampTzGetDatum(row->aside->retry_at),
-	    CStringGetTextDatum(unpack_sql_state(row->error->sqlerrcode)), sb_sql_error_text(row->error->message)};
+	Datum values[] = {Int32GetDatum(row->aside->pipeline),
+	                  Int32GetDatum(row->aside->tries),
+	                  LSNGetDatum(row->aside->position),
+	                  TimestampTzGetDatum(row->aside->retry_at),
+	                  CStringGetTextDatum(unpack_sql_state(row->error->sqlerrcode)),
+	                  sb_sql_error_text(row->error->message)};
 
 	if (!sb_catalog_has("retry"))
 		return;
-	sb_sql_run("INSERT INTO beam.retry (pipeline, tries, position, retry_at, error_code, error_message) VALUES ($1, $2, $3, $4, $5, $6)"
-	           " ON CONFLICT (pipeline) DO UPDATE SET tries = $2, position = $3, retry_at = $4, error_code = $5, error_message = $6, error_at = pg_catalog.now()",
-	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
+	sb_sql_run(
+	    "INSERT INTO beam.retry (pipeline, tries, position, retry_at, error_code, error_message) VALUES ($1, $2, $3, $4, $5, $6)"
+	    " ON CONFLICT (pipeline) DO UPDATE SET tries = $2, position = $3, retry_at = $4, error_code = $5, error_message = $6, error_at = pg_catalog.now()",
+	    lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 /* It is for those who look: where it cannot be had it is left as it is. */
@@ -226,9 +233,9 @@ sb_aside_put(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr positi
 	aside->open = false;
 	written.aside = aside;
 	aside_write(aside_put_row, &written);
-	ereport(LOG,
-	        (errcode(error->sqlerrcode),
-	         errmsg("pipeline \"%s\" is put aside, and tried again in %d s: %s", row->name, delay_ms / 1000, error->message)));
+	ereport(LOG, (errcode(error->sqlerrcode),
+	              errmsg("pipeline \"%s\" is put aside, and tried again in %d s: %s", row->name,
+	                     delay_ms / 1000, error->message)));
 	return true;
 }
 
@@ -244,7 +251,10 @@ sb_aside_fail(const SbPipelineRow *row, const ErrorData *error, XLogRecPtr posit
 static bool
 aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 {
-	/* one that reads another's result has no place of its own in the WAL: it has had its queue, or more of that than a chunk and the batch that it ends with */
+	/*
+	 * one that reads another's result has no place of its own in the WAL: it has had its queue, or
+	 * more of that than a chunk and the batch that it ends with
+	 */
 	if (pipeline->draining)
 		return pipeline->row->progress.rows_in >= aside->rows_in;
 	if (pipeline->row->upstream != 0)
@@ -261,7 +271,8 @@ sb_aside_look(const List *pipelines)
 	foreach (lc, asides)
 	{
 		SbAside *aside = lfirst(lc);
-		const SbPipeline *pipeline = aside->open ? sb_pipeline_find(unconstify(List *, pipelines), aside->pipeline) : NULL;
+		const SbPipeline *pipeline =
+		    aside->open ? sb_pipeline_find(unconstify(List *, pipelines), aside->pipeline) : NULL;
 
 		if (pipeline && aside_has_come_further(aside, pipeline))
 			done = lappend(done, aside);

@@ -1,8 +1,9 @@
 /*
  * sb_bundle.c: one bundle; see sb_bundle.h.
  *
- * CRASH SAFETY. Results, state, watermarks, positions, late events and dead letters of a bundle commit together, asynchronously: what
- * a crash loses of it, the slot replays, since it is confirmed only up to flushed positions (sb_runner.c).
+ * CRASH SAFETY. Results, state, watermarks, positions, late events and dead letters of a bundle
+ * commit together, asynchronously: what a crash loses of it, the slot replays, since it is
+ * confirmed only up to flushed positions (sb_runner.c).
  */
 #include "postgres.h"
 
@@ -28,8 +29,9 @@
 #include "worker/sb_worker.h"
 
 /*
- * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a right that was taken away), or this one may not
- * fail again; `strict`: it has failed again and again.
+ * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a
+ * right that was taken away), or this one may not fail again; `strict`: it has failed again and
+ * again.
  */
 static bool
 bundle_error_is_of_row(const ErrorData *error, bool strict)
@@ -71,11 +73,15 @@ bundle_wait(void)
 	sb_worker_sleep(1000);
 }
 
-/* Is the source at rest as far as this pipeline is concerned, so that its watermark follows the clock? */
+/*
+ * Is the source at rest as far as this pipeline is concerned, so that its watermark follows the
+ * clock?
+ */
 static bool
 bundle_is_idle(const SbPipeline *pipeline, const SbIntake *intake, TimestampTz now)
 {
-	return intake->caught_up && pipeline->row->idle_timeout_us >= 0 && now - pipeline->last_row_at >= pipeline->row->idle_timeout_us;
+	return intake->caught_up && pipeline->row->idle_timeout_us >= 0 &&
+	       now - pipeline->last_row_at >= pipeline->row->idle_timeout_us;
 }
 
 typedef struct SbBundleRun
@@ -148,7 +154,10 @@ bundle_take_rows_of(SbBundleRun *run)
 	row_source->close(row_source);
 }
 
-/* All that was done is void: half a transaction, whose rest comes again from its beginning, or no row to be had. */
+/*
+ * All that was done is void: half a transaction, whose rest comes again from its beginning, or no
+ * row to be had.
+ */
 static void
 bundle_give_up(SbBundleRun *run)
 {
@@ -187,7 +196,9 @@ bundle_run_plainly(SbBundleRun *run)
 		sb_pipeline_at_work(pipeline, run->row_source && run->row_source->pipeline == pipeline);
 		if (pipeline->queue_pending && pipeline->upstream)
 			sb_queue_take(pipeline);
-		sb_pipeline_end_bundle(pipeline, intake->position, run->row_source ? pipeline->progress.commit_time : intake->last_commit_time,
+		sb_pipeline_end_bundle(pipeline, intake->position,
+		                       run->row_source ? pipeline->progress.commit_time
+		                                       : intake->last_commit_time,
 		                       bundle_is_idle(pipeline, intake, run->started));
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
@@ -233,10 +244,13 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 	SbPipeline *pipeline = careful->pipeline;
 
 	if (++careful->dead > sb_guc_max_dead_letters)
-		ereport(ERROR,
-		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-		         errmsg("more than %d rows of a bundle fail, the last with: %s", sb_guc_max_dead_letters, error->message),
-		         errhint("Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		     errmsg("more than %d rows of a bundle fail, the last with: %s",
+		            sb_guc_max_dead_letters, error->message),
+		     errhint(
+		         "Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
 	/* the letter locks the pipeline's row */
 	sb_pipeline_lock(pipeline);
 	sb_pipeline_put_dead(pipeline, row, error);
@@ -249,8 +263,9 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 static void careful_rows(SbCareful *careful, int lo, int hi);
 
 /*
- * The sides of an UPDATE that fails as a whole. A value that cannot be computed was not added when it was new, so each side stands for
- * itself: what remains is the answer over all rows that can be computed.
+ * The sides of an UPDATE that fails as a whole. A value that cannot be computed was not added when
+ * it was new, so each side stands for itself: what remains is the answer over all rows that can be
+ * computed.
  */
 static void
 careful_sides(SbCareful *careful, const SbRow *row)
@@ -274,7 +289,8 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 
 	if (!bundle_error_is_of_row(error, careful->pipeline->strict))
 		ReThrowError(error);
-	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE && careful->rows[lo].side == SB_SIDE_ALL)
+	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE &&
+	    careful->rows[lo].side == SB_SIDE_ALL)
 	{
 		FreeErrorData(error);
 		careful_sides(careful, &careful->rows[lo]);
@@ -368,7 +384,10 @@ careful_pipeline(void *arg)
 		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
 			careful_rows(careful, 0, nrows);
 	}
-	sb_pipeline_end_bundle(pipeline, intake->position, careful->row_source ? pipeline->progress.commit_time : intake->last_commit_time, careful->idle);
+	sb_pipeline_end_bundle(pipeline, intake->position,
+	                       careful->row_source ? pipeline->progress.commit_time
+	                                           : intake->last_commit_time,
+	                       careful->idle);
 	sb_letters_write();
 }
 
@@ -393,11 +412,15 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr position)
 {
-	/* a user's command came between two looks at the catalog: the worker starts anew, and opens it as it is now */
+	/*
+	 * a user's command came between two looks at the catalog: the worker starts anew, and opens it
+	 * as it is now
+	 */
 	if (sb_pipeline_result_altered(pipeline))
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again", pipeline->row->name)));
+		         errmsg("the result table of pipeline \"%s\" was altered meanwhile: the bundle is run again",
+		                pipeline->row->name)));
 	if (!sb_aside_fail(pipeline->row, error, position))
 		return;
 	ereport(WARNING,
@@ -408,13 +431,14 @@ careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr posi
 }
 
 /*
- * What may pass, or is so since a user's command came between two looks at the catalog, is tried again later; else, or if it has been too often, the
- * pipeline is failed.
+ * What may pass, or is so since a user's command came between two looks at the catalog, is tried
+ * again later; else, or if it has been too often, the pipeline is failed.
  */
 static void
 careful_leave_out(SbPipeline *pipeline, ErrorData *error, const SbIntake *intake)
 {
-	if ((sb_error_is_transient(error->sqlerrcode) || sb_intake_is_stale(intake)) && sb_aside_put(pipeline->row, error, intake->position))
+	if ((sb_error_is_transient(error->sqlerrcode) || sb_intake_is_stale(intake)) &&
+	    sb_aside_put(pipeline->row, error, intake->position))
 		return;
 	careful_set_failed(pipeline, error, intake->position);
 }
@@ -423,7 +447,8 @@ careful_leave_out(SbPipeline *pipeline, ErrorData *error, const SbIntake *intake
 static bool
 bundle_run_carefully(SbBundleRun *run, bool *failed)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle",
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	ListCell *lc, *lc2;
 
@@ -436,7 +461,12 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	foreach (lc, run->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
-		SbCareful careful = {.intake = run->intake, .pipeline = pipeline, .row_source = run->row_source && run->row_source->pipeline == pipeline ? run->row_source : NULL, .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		SbCareful careful = {.intake = run->intake,
+		                     .pipeline = pipeline,
+		                     .row_source = run->row_source && run->row_source->pipeline == pipeline
+		                                       ? run->row_source
+		                                       : NULL,
+		                     .idle = bundle_is_idle(pipeline, run->intake, run->started)};
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
@@ -454,7 +484,8 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		sb_pipeline_rests();
 		if (sb_error_is_of_server(error))
 			ReThrowError(error);
-		if (careful.row_source && careful.row_source->asked_for && sb_error_is_transient(error->sqlerrcode))
+		if (careful.row_source && careful.row_source->asked_for &&
+		    sb_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_leave_out(pipeline, error, run->intake);
@@ -504,7 +535,8 @@ bundle_try_plainly(SbBundleRun *run)
 		error = CopyErrorData();
 		limited = sb_limit_is_cause(error);
 		/* the whole is tried again later */
-		if (sb_error_is_of_server(error) || (sb_error_is_transient(error->sqlerrcode) && !limited && sb_work->kind == SB_WORK_OTHER))
+		if (sb_error_is_of_server(error) || (sb_error_is_transient(error->sqlerrcode) && !limited &&
+		                                     sb_work->kind == SB_WORK_OTHER))
 			PG_RE_THROW();
 		FlushErrorState();
 		if (limited && sb_work->kind != SB_WORK_OTHER)
@@ -519,7 +551,8 @@ bundle_try_plainly(SbBundleRun *run)
 		foreach (lc, run->pipelines)
 			sb_pipeline_rollback(lfirst(lc));
 		ereport(sb_error_is_transient(error->sqlerrcode) ? LOG : DEBUG1,
-		        (errmsg_internal("stream_beam: a bundle is run again, each pipeline by itself: %s", error->message)));
+		        (errmsg_internal("stream_beam: a bundle is run again, each pipeline by itself: %s",
+		                         error->message)));
 		if (run->culprit == 0)
 			FreeErrorData(error);
 	}
@@ -539,7 +572,8 @@ bundle_error_context(void *arg)
 		SbPipeline *pipeline = lfirst(lc);
 
 		if (pipeline->current)
-			errcontext("pipeline \"%s\", source position %X/%X", pipeline->row->name, LSN_FORMAT_ARGS(pipeline->current->position));
+			errcontext("pipeline \"%s\", source position %X/%X", pipeline->row->name,
+			           LSN_FORMAT_ARGS(pipeline->current->position));
 	}
 }
 
@@ -547,7 +581,9 @@ static SbBundleEnd
 bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 {
 	SbIntake *intake = run->intake;
-	ErrorContextCallback context = {.callback = bundle_error_context, .arg = run, .previous = error_context_stack};
+	ErrorContextCallback context = {.callback = bundle_error_context,
+	                                .arg = run,
+	                                .previous = error_context_stack};
 	bool failed = false;
 	bool complete = true;
 	bool begun;
@@ -561,7 +597,8 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 		complete = bundle_run_carefully(run, &failed);
 	sb_limit_end(begun);
 	foreach (lc, run->pipelines)
-		((SbPipeline *) lfirst(lc))->slow = sb_limit_settle(&((SbPipeline *) lfirst(lc))->limit, ((SbPipeline *) lfirst(lc))->row->id);
+		((SbPipeline *) lfirst(lc))->slow = sb_limit_settle(&((SbPipeline *) lfirst(lc))->limit,
+		                                                    ((SbPipeline *) lfirst(lc))->row->id);
 	error_context_stack = context.previous;
 	if (run->error)
 		FreeErrorData(run->error);
@@ -591,9 +628,14 @@ sb_bundle_run(SbIntake *intake, List *pipelines, XLogRecPtr *commit_lsn)
 }
 
 SbBundleEnd
-sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source, XLogRecPtr *commit_lsn)
+sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source,
+                   XLogRecPtr *commit_lsn)
 {
-	SbBundleRun run = {.intake = intake, .pipelines = pipelines, .row_source = row_source, .stop = SB_INTAKE_EMPTY, .started = sb_clock_now()};
+	SbBundleRun run = {.intake = intake,
+	                   .pipelines = pipelines,
+	                   .row_source = row_source,
+	                   .stop = SB_INTAKE_EMPTY,
+	                   .started = sb_clock_now()};
 
 	Assert(intake->nrows == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);

@@ -23,12 +23,15 @@ expire_by_age(const char *table, TimestampTz now, TimestampTz *next)
 	TimestampTz before = now - (int64) sb_guc_letter_max_age_s * USECS_PER_SEC;
 	Oid types[] = {TIMESTAMPTZOID};
 	Datum values[] = {TimestampTzGetDatum(before)};
-	uint64 n = sb_sql_run(psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)", table, table, SB_EXPIRY_BATCH),
-	                      lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	uint64 n = sb_sql_run(
+	    psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT id FROM %s WHERE at OPERATOR(pg_catalog.<) $1 LIMIT %d)",
+	             table, table, SB_EXPIRY_BATCH),
+	    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	bool isnull;
 	Datum oldest;
 
-	sb_sql_run(psprintf("SELECT pg_catalog.min(at) FROM %s", table), 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	sb_sql_run(psprintf("SELECT pg_catalog.min(at) FROM %s", table), 0, NULL, NULL, NULL,
+	           SPI_OK_SELECT);
 	oldest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		*next = Min(*next, DatumGetTimestampTz(oldest) + (now - before));
@@ -42,10 +45,11 @@ expire_by_count(const char *table)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(sb_guc_letter_max_count)};
 
-	return sb_sql_run(psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
-	                           " ORDER BY id DESC OFFSET $1) l LIMIT %d)",
-	                           table, table, SB_EXPIRY_BATCH),
-	                  lengthof(types), types, values, NULL, SPI_OK_DELETE);
+	return sb_sql_run(
+	    psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY (SELECT l.id FROM beam.pipeline p, LATERAL (SELECT id FROM %s WHERE pipeline OPERATOR(pg_catalog.=) p.id"
+	             " ORDER BY id DESC OFFSET $1) l LIMIT %d)",
+	             table, table, SB_EXPIRY_BATCH),
+	    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
 TimestampTz
@@ -57,10 +61,14 @@ sb_expiry_run(TimestampTz now)
 	{
 		uint64 n = SB_EXPIRY_BATCH;
 
-		for (int batch = 0; n == SB_EXPIRY_BATCH && sb_guc_letter_max_age_s > 0 && batch < SB_EXPIRY_BATCHES; batch++)
+		for (int batch = 0;
+		     n == SB_EXPIRY_BATCH && sb_guc_letter_max_age_s > 0 && batch < SB_EXPIRY_BATCHES;
+		     batch++)
 			n = expire_by_age(tables[i], now, &next);
 		n = SB_EXPIRY_BATCH;
-		for (int batch = 0; n == SB_EXPIRY_BATCH && sb_guc_letter_max_count > 0 && batch < SB_EXPIRY_BATCHES; batch++)
+		for (int batch = 0;
+		     n == SB_EXPIRY_BATCH && sb_guc_letter_max_count > 0 && batch < SB_EXPIRY_BATCHES;
+		     batch++)
 		{
 			n = expire_by_count(tables[i]);
 			if (n == SB_EXPIRY_BATCH)

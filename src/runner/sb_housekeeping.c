@@ -1,7 +1,8 @@
 /*
  * sb_housekeeping.c: what the runner does now and then; see sb_housekeeping.h.
  *
- * A database at rest is not woken: each job says when it wants its next turn, and has one after each change of pipelines.
+ * A database at rest is not woken: each job says when it wants its next turn, and has one after
+ * each change of pipelines.
  */
 #include "postgres.h"
 
@@ -48,7 +49,8 @@ housekeeping_after(TimestampTz now)
 void
 sb_housekeeping_run(TimestampTz now)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam housekeeping", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam housekeeping", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 
 	last_run = now;
@@ -62,11 +64,10 @@ sb_housekeeping_run(TimestampTz now)
 		if (due[i] > now || sb_try(housekeeping_job, &turn, &error))
 			continue;
 		due[i] = housekeeping_after(now);
-		ereport(WARNING,
-		        (errcode(error->sqlerrcode),
-		         errmsg("%s has failed: %s", jobs[i].name, error->message),
-		         error->detail ? errdetail("%s", error->detail) : 0,
-		         error->hint ? errhint("%s", error->hint) : 0));
+		ereport(WARNING, (errcode(error->sqlerrcode),
+		                  errmsg("%s has failed: %s", jobs[i].name, error->message),
+		                  error->detail ? errdetail("%s", error->detail) : 0,
+		                  error->hint ? errhint("%s", error->hint) : 0));
 	}
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();
@@ -86,5 +87,6 @@ sb_housekeeping_next(void)
 
 	for (int i = 0; i < lengthof(jobs); i++)
 		next = Min(next, due[i]);
-	return next == DT_NOEND || last_run == DT_NOBEGIN ? next : Max(next, housekeeping_after(last_run));
+	return next == DT_NOEND || last_run == DT_NOBEGIN ? next
+	                                                  : Max(next, housekeeping_after(last_run));
 }

@@ -1,7 +1,8 @@
 /*
  * sb_intake.c: the runner's end of the ring; see sb_intake.h.
  *
- * MEMORY. `keep`: layouts, the arrays. `context` (reset with each bundle): split rows, and one part read back from the spool.
+ * MEMORY. `keep`: layouts, the arrays. `context` (reset with each bundle): split rows, and one part
+ * read back from the spool.
  */
 #include "postgres.h"
 
@@ -29,7 +30,10 @@ typedef struct SbLayoutMap
 	TupleDesc last;
 } SbLayoutMap;
 
-/* Rows that were taken out of the ring: a temporary file that survives an aborted transaction, with the size of each part. */
+/*
+ * Rows that were taken out of the ring: a temporary file that survives an aborted transaction, with
+ * the size of each part.
+ */
 typedef struct SbSpool
 {
 	BufFile *file;
@@ -48,7 +52,8 @@ typedef struct SbSpooledRow
 } SbSpooledRow;
 
 SbIntake *
-sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep)
+sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations,
+                 MemoryContext keep)
 {
 	MemoryContext old = MemoryContextSwitchTo(keep);
 	SbIntake *intake = palloc0(sizeof(SbIntake));
@@ -62,7 +67,8 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *c
 	intake->context = AllocSetContextCreate(keep, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
 	intake->part = AllocSetContextCreate(keep, "stream_beam spooled rows", ALLOCSET_DEFAULT_SIZES);
 	intake->layouts = palloc0(sizeof(SbLayoutMap));
-	intake->layouts->hash = hash_create("stream_beam layouts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	intake->layouts->hash =
+	    hash_create("stream_beam layouts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	intake->max_rows = SB_CHUNK_ROWS;
 	intake->rows = palloc(sizeof(SbRow) * intake->max_rows);
 	MemoryContextSwitchTo(old);
@@ -86,8 +92,8 @@ intake_layout(SbIntake *intake, uint32 id)
 }
 
 /*
- * Layouts are few and small; they stay until the process ends, since rows of a bundle may name any. attislocal says that old tuples have
- * the column: it is of the replica identity.
+ * Layouts are few and small; they stay until the process ends, since rows of a bundle may name any.
+ * attislocal says that old tuples have the column: it is of the replica identity.
  */
 static void
 intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
@@ -149,8 +155,10 @@ intake_add_part(SbIntake *intake, const SbFrame *frame)
 	{
 		const SbRowFrame *row = (const SbRowFrame *) (frame + 1);
 
-		intake->split = MemoryContextAllocHuge(intake->context, offsetof(SbRowFrame, data) + MAXALIGN((Size) row->new_length) +
-		                                                            MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
+		intake->split =
+		    MemoryContextAllocHuge(intake->context,
+		                           offsetof(SbRowFrame, data) + MAXALIGN((Size) row->new_length) +
+		                               MAXALIGN((Size) row->old_length) + sizeof(SbFrame));
 		intake->split_size = 0;
 	}
 	memcpy(intake->split + intake->split_size, frame + 1, size);
@@ -175,7 +183,8 @@ intake_add_truncate(SbIntake *intake, const SbTruncateFrame *frame)
 static void
 intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
 {
-	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + sizeof(NameData));
+	SbRowFrame *row =
+	    MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + sizeof(NameData));
 
 	row->relation = frame->relation;
 	row->kind = SB_ROW_REBUILD;
@@ -189,7 +198,8 @@ intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
 static void
 intake_add_unreadable(SbIntake *intake, const SbUnreadableFrame *frame)
 {
-	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + frame->length);
+	SbRowFrame *row =
+	    MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + frame->length);
 
 	row->relation = frame->relation;
 	row->kind = SB_ROW_UNREADABLE;
@@ -204,7 +214,10 @@ sb_intake_is_stale(const SbIntake *intake)
 	return pg_atomic_read_u32(intake->generation) != intake->seen_generation;
 }
 
-/* A pipeline is being committed: what is in the ring may be for it. Frames are looked at before, the generation after this. */
+/*
+ * A pipeline is being committed: what is in the ring may be for it. Frames are looked at before,
+ * the generation after this.
+ */
 static bool
 intake_must_wait(const SbIntake *intake)
 {
@@ -274,7 +287,8 @@ sb_intake_take(SbIntake *intake)
 				intake->last_commit_time = intake->commit_time;
 				break;
 			case SB_FRAME_HEARTBEAT:
-				intake->position = Max(intake->position, ((const SbHeartbeatFrame *) frame)->position);
+				intake->position =
+				    Max(intake->position, ((const SbHeartbeatFrame *) frame)->position);
 				intake->caught_up = ((const SbHeartbeatFrame *) frame)->caught_up;
 				break;
 			default:
@@ -300,8 +314,9 @@ intake_held(const SbIntake *intake)
 #define SB_MAX_ROWS (256 * 1024)
 
 /*
- * Half: the reader fills the other half while the bundle is being finished. Also well before it is full of rows: what makes it full
- * within a transaction is spooled, and a bundle of small transactions never need be.
+ * Half: the reader fills the other half while the bundle is being finished. Also well before it is
+ * full of rows: what makes it full within a transaction is spooled, and a bundle of small
+ * transactions never need be.
  */
 bool
 sb_intake_is_large(const SbIntake *intake)
@@ -319,7 +334,8 @@ sb_intake_is_full(const SbIntake *intake)
 static Size
 intake_row_size(const SbRowFrame *frame)
 {
-	return offsetof(SbRowFrame, data) + MAXALIGN((Size) frame->new_length) + (Size) frame->old_length;
+	return offsetof(SbRowFrame, data) + MAXALIGN((Size) frame->new_length) +
+	       (Size) frame->old_length;
 }
 
 void
@@ -339,7 +355,11 @@ sb_intake_spool(SbIntake *intake)
 	for (int i = 0; i < intake->nrows; i++)
 	{
 		SbRow *row = &intake->rows[i];
-		SbSpooledRow head = {.layout = row->layout, .position = row->position, .commit_time = row->commit_time, .xid = row->xid, .size = intake_row_size(row->frame)};
+		SbSpooledRow head = {.layout = row->layout,
+		                     .position = row->position,
+		                     .commit_time = row->commit_time,
+		                     .xid = row->xid,
+		                     .size = intake_row_size(row->frame)};
 
 		BufFileWrite(spool->file, &head, sizeof(head));
 		BufFileWrite(spool->file, unconstify(SbRowFrame *, row->frame), head.size);
@@ -394,7 +414,11 @@ intake_read_part(SbIntake *intake, int nrows, SbRow **rows)
 		intake_read(intake->spool->file, &head, sizeof(head));
 		frame = MemoryContextAllocHuge(intake->part, head.size);
 		intake_read(intake->spool->file, frame, head.size);
-		(*rows)[i] = (SbRow){.frame = frame, .layout = head.layout, .position = head.position, .commit_time = head.commit_time, .xid = head.xid};
+		(*rows)[i] = (SbRow){.frame = frame,
+		                     .layout = head.layout,
+		                     .position = head.position,
+		                     .commit_time = head.commit_time,
+		                     .xid = head.xid};
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -414,7 +438,8 @@ sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows)
 	else
 	{
 		if (*part == 0 && BufFileSeek(intake->spool->file, 0, 0, SEEK_SET) != 0)
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not rewind the spooled rows: %m")));
+			ereport(ERROR,
+			        (errcode_for_file_access(), errmsg("could not rewind the spooled rows: %m")));
 		*nrows = intake->spool->part_rows[*part];
 		intake_read_part(intake, *nrows, rows);
 	}

@@ -1,8 +1,9 @@
 /*
  * sb_intake.h: the runner's end of the ring: frames become rows.
  *
- * The rows of a bundle are an array of pointers into the ring. They stay readable until sb_intake_release(), so that a bundle that
- * fails can be run again. A transaction that does not fit into the ring goes to a temporary file, part by part.
+ * The rows of a bundle are an array of pointers into the ring. They stay readable until
+ * sb_intake_release(), so that a bundle that fails can be run again. A transaction that does not
+ * fit into the ring goes to a temporary file, part by part.
  */
 #ifndef SB_INTAKE_H
 #define SB_INTAKE_H
@@ -18,7 +19,8 @@ typedef enum SbIntakeStop
 	SB_INTAKE_CHUNK,  /* a array has got many rows, within a transaction */
 	SB_INTAKE_COMMIT, /* a array has got many rows, between two transactions */
 	SB_INTAKE_RELOAD, /* pipelines have changed: nothing further is taken */
-	SB_INTAKE_RESET   /* a RESET frame comes next; what is taken of an unfinished transaction is void */
+	/* a RESET frame comes next; what is taken of an unfinished transaction is void */
+	SB_INTAKE_RESET
 } SbIntakeStop;
 
 typedef struct SbIntake
@@ -52,7 +54,8 @@ typedef struct SbIntake
 } SbIntake;
 
 /* The two words: of the database's entry in the registry. */
-extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations, MemoryContext keep);
+extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation,
+                                  pg_atomic_uint32 *creations, MemoryContext keep);
 /* The catalog has changed since the pipelines in memory were opened. */
 extern bool sb_intake_is_stale(const SbIntake *intake);
 
@@ -63,20 +66,29 @@ extern bool sb_intake_has_frames(const SbIntake *intake);
 extern SbIntakeStop sb_intake_take(SbIntake *intake);
 /* Does the bundle hold so much of the ring that it should end with this transaction? */
 extern bool sb_intake_is_large(const SbIntake *intake);
-/* Does it hold so much, within a transaction, that it has to be spooled for the rest to have room? */
+/*
+ * Does it hold so much, within a transaction, that it has to be spooled for the rest to have room?
+ */
 extern bool sb_intake_is_full(const SbIntake *intake);
-/* Within a transaction: moves the rows of the array, which have been processed, to the spool, and gives their part of the ring back. */
+/*
+ * Within a transaction: moves the rows of the array, which have been processed, to the spool, and
+ * gives their part of the ring back.
+ */
 extern void sb_intake_spool(SbIntake *intake);
 /* The bundle is over: gives its part of the ring back and drops its memory. */
 extern void sb_intake_release(SbIntake *intake);
 
 /*
- * Runs through all rows of the bundle again, from the first, array by array: false when there is none left. *part starts as 0. The
- * rows are good until the next call.
+ * Runs through all rows of the bundle again, from the first, array by array: false when there is
+ * none left. *part starts as 0. The rows are good until the next call.
  */
 extern bool sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows);
 
-/* Skips frames up to the RESET that answers `epoch`; true when it has come: *start is where the session starts. */
-extern bool sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start, XLogRecPtr *reach);
+/*
+ * Skips frames up to the RESET that answers `epoch`; true when it has come: *start is where the
+ * session starts.
+ */
+extern bool sb_intake_skip_to_reset(SbIntake *intake, uint64 epoch, XLogRecPtr *start,
+                                    XLogRecPtr *reach);
 
 #endif

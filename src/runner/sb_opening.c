@@ -47,11 +47,10 @@ opening_set_failed(const SbPipelineRow *row, const ErrorData *error)
 {
 	if (!sb_aside_fail(row, error, row->progress.position))
 		return;
-	ereport(WARNING,
-	        (errcode(error->sqlerrcode),
-	         errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
-	         error->detail ? errdetail("%s", error->detail) : 0,
-	         error->hint ? errhint("%s", error->hint) : 0));
+	ereport(WARNING, (errcode(error->sqlerrcode),
+	                  errmsg("pipeline \"%s\" cannot run: %s", row->name, error->message),
+	                  error->detail ? errdetail("%s", error->detail) : 0,
+	                  error->hint ? errhint("%s", error->hint) : 0));
 }
 
 /* What may pass is tried again later. */
@@ -71,7 +70,9 @@ SbPipeline *
 sb_opening_open(const SbPipelineRow *row, MemoryContext context)
 {
 	TimestampTz until = sb_aside_until(row->id);
-	SbOpening opening = {.row = row, .context = context, .limit = {.account = sb_limit_account(row->owner)}};
+	SbOpening opening = {.row = row,
+	                     .context = context,
+	                     .limit = {.account = sb_limit_account(row->owner)}};
 	ErrorData *error;
 	bool opened;
 
@@ -100,7 +101,8 @@ opening_verify_one(void *arg)
 bool
 sb_opening_verify(SbPipeline *pipeline)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam verify", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	ErrorData *error;
 	bool valid = sb_postponed_try(opening_verify_one, pipeline, &error);

@@ -1,13 +1,14 @@
 /*
- * sb_runner.c: the process that computes: keeps the pipelines of its database, runs their bundles, and says what the slot may
- * forget.
+ * sb_runner.c: the process that computes: keeps the pipelines of its database, runs their bundles,
+ * and says what the slot may forget.
  *
- * STATE. The list of open pipelines, as of a generation of the catalog (bumped by each committed change of pipelines). A pipeline
- * is attached when the frames that come are complete for it: its position is not below the start of the reader's session. Where it is
- * (a resumed one, or any after this process started), a rewind is asked for.
+ * STATE. The list of open pipelines, as of a generation of the catalog (bumped by each committed
+ * change of pipelines). A pipeline is attached when the frames that come are complete for it: its
+ * position is not below the start of the reader's session. Where it is (a resumed one, or any after
+ * this process started), a rewind is asked for.
  *
- * CONFIRMATION. After a bundle the least position of all pipelines, running or not, is what the slot may forget, once the bundle's
- * own commit is flushed: the bundle commits asynchronously.
+ * CONFIRMATION. After a bundle the least position of all pipelines, running or not, is what the
+ * slot may forget, once the bundle's own commit is flushed: the bundle commits asynchronously.
  */
 #include "postgres.h"
 
@@ -82,7 +83,8 @@ XLogRecPtr
 sb_runner_least_position(void)
 {
 	XLogRecPtr least = sb_runner_least_open();
-	XLogRecPtr of_laggards = runner->lane_kind == SB_LANE_MAIN ? sb_lane_least(runner->db) : InvalidXLogRecPtr;
+	XLogRecPtr of_laggards =
+	    runner->lane_kind == SB_LANE_MAIN ? sb_lane_least(runner->db) : InvalidXLogRecPtr;
 
 	if (runner->detached_least != InvalidXLogRecPtr)
 		least = Min(least, runner->detached_least);
@@ -233,18 +235,21 @@ runner_swap(List *exchanges)
 /* ---- the loop ---- */
 
 /*
- * What the slot retains moves on when it is confirmed beyond a record that told of no older transaction. Positions that hardly move would
- * make it wait for that, with all the WAL of a transaction that has long ended.
+ * What the slot retains moves on when it is confirmed beyond a record that told of no older
+ * transaction. Positions that hardly move would make it wait for that, with all the WAL of a
+ * transaction that has long ended.
  */
 static bool
 runner_slot_waits(void)
 {
 	XLogRecPtr restart;
 
-	if (!TimestampDifferenceExceeds(runner->persisted_at, GetCurrentTimestamp(), SB_PERSIST_INTERVAL_MS))
+	if (!TimestampDifferenceExceeds(runner->persisted_at, GetCurrentTimestamp(),
+	                                SB_PERSIST_INTERVAL_MS))
 		return false;
 	restart = sb_slot_restart_lsn(runner->db->dbid);
-	return restart != InvalidXLogRecPtr && runner->intake->position > restart && runner->intake->position - restart > SB_PERSIST_BYTES;
+	return restart != InvalidXLogRecPtr && runner->intake->position > restart &&
+	       runner->intake->position - restart > SB_PERSIST_BYTES;
 }
 
 static bool
@@ -257,7 +262,8 @@ runner_persist_due(void)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (!pipeline->draining && runner->intake->position > pipeline->persisted && (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
+		if (!pipeline->draining && runner->intake->position > pipeline->persisted &&
+		    (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
 	return false;
@@ -290,7 +296,8 @@ sb_runner_persist_positions(void)
 		if (sb_postponed_try(runner_persist_one, &pipeline->progress, &error))
 			continue;
 		/* it is being dropped, or has just been, which is seen at the next reading */
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && sb_catalog_row_of_id(sb_catalog_pipelines(), pipeline->row->id) != NULL)
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		    sb_catalog_row_of_id(sb_catalog_pipelines(), pipeline->row->id) != NULL)
 			ReThrowError(error);
 		pipeline->progress = pipeline->row->progress;
 		pipeline->changed = false;
@@ -393,7 +400,9 @@ runner_run_rows(SbRowSource *row_source, XLogRecPtr *commit)
 static bool
 runner_command(void)
 {
-	SbRowRunner row_runner = {.position = runner->intake->position, .is_stale = runner_is_stale, .run = runner_run_rows};
+	SbRowRunner row_runner = {.position = runner->intake->position,
+	                          .is_stale = runner_is_stale,
+	                          .run = runner_run_rows};
 	XLogRecPtr commit;
 	SbBundleEnd end;
 
@@ -422,7 +431,10 @@ runner_chunk_due(const SbPipeline *pipeline)
 	return runner->awaiting_reset ? DT_NOEND : sb_history_next(pipeline, runner->intake->position);
 }
 
-/* The pipeline whose turn it is to have a chunk of its history read, or of its queue, or will be at *at; NULL: none. */
+/*
+ * The pipeline whose turn it is to have a chunk of its history read, or of its queue, or will be at
+ * *at; NULL: none.
+ */
 static SbPipeline *
 runner_next_chunk(TimestampTz now, TimestampTz *at)
 {
@@ -474,13 +486,17 @@ runner_drain(SbPipeline *reader)
 	reader->queue_floor = scan.taken;
 	if (!scan.ended)
 		return;
-	if (runner->lane_kind == SB_LANE_LATE && sb_lane_stays_until(runner->db, reader->row->id) > sb_clock_now())
+	if (runner->lane_kind == SB_LANE_LATE &&
+	    sb_lane_stays_until(runner->db, reader->row->id) > sb_clock_now())
 		reader->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
 	else
 		sb_runner_drained(reader);
 }
 
-/* A chunk of a history. The next one waits until the stream has come to where this one's snapshot was taken. */
+/*
+ * A chunk of a history. The next one waits until the stream has come to where this one's snapshot
+ * was taken.
+ */
 static void
 runner_history(SbPipeline *pipeline)
 {
@@ -508,7 +524,10 @@ runner_chunk(SbPipeline *pipeline)
 		runner_history(pipeline);
 }
 
-/* Pipelines that the session does not reach back to can never go on, also those that do not run now. */
+/*
+ * Pipelines that the session does not reach back to can never go on, also those that do not run
+ * now.
+ */
 static void
 runner_void_gapped(void)
 {
@@ -525,7 +544,8 @@ runner_void_gapped(void)
 static bool
 runner_await_reset(void)
 {
-	if (!sb_intake_skip_to_reset(runner->intake, runner->epoch, &runner->session_start, &runner->session_reach))
+	if (!sb_intake_skip_to_reset(runner->intake, runner->epoch, &runner->session_start,
+	                             &runner->session_reach))
 		return false;
 	runner->awaiting_reset = false;
 	runner->intake->position = runner->session_start;
@@ -625,7 +645,8 @@ chunk_run(void)
 	TimestampTz at;
 	SbPipeline *next = runner_next_chunk(sb_clock_now(), &at);
 
-	if (next == NULL || (!runner->awaiting_reset && runner->fed_last && sb_intake_has_frames(runner->intake)))
+	if (next == NULL ||
+	    (!runner->awaiting_reset && runner->fed_last && sb_intake_has_frames(runner->intake)))
 		return false;
 	runner_chunk(next);
 	return true;
@@ -647,15 +668,42 @@ bundle_run(void)
 
 /* In the order in which they are looked at. */
 static const SbActivity activities[] = {
-    {.name = "reload", .lanes = {true, true}, .without_session = true, .due = reload_due, .run = reload_run},
-    {.name = "session", .lanes = {true, true}, .without_session = true, .due = session_due, .run = session_run},
-    {.name = "wait for a laggard", .lanes = {[SB_LANE_MAIN] = true}, .due = sb_runner_joiner_due, .run = sb_runner_waits_for_joiner},
-    {.name = "housekeeping", .lanes = {[SB_LANE_MAIN] = true}, .due = sb_housekeeping_next, .run = housekeeping_run},
-    {.name = "exchange of versions", .lanes = {[SB_LANE_MAIN] = true}, .due = swap_due, .run = swap_run},
-    {.name = "command", .lanes = {[SB_LANE_MAIN] = true}, .due = command_due, .run = runner_command},
-    {.name = "join", .lanes = {[SB_LANE_LATE] = true}, .due = sb_runner_join_due, .run = sb_runner_join},
+    {.name = "reload",
+     .lanes = {true, true},
+     .without_session = true,
+     .due = reload_due,
+     .run = reload_run},
+    {.name = "session",
+     .lanes = {true, true},
+     .without_session = true,
+     .due = session_due,
+     .run = session_run},
+    {.name = "wait for a laggard",
+     .lanes = {[SB_LANE_MAIN] = true},
+     .due = sb_runner_joiner_due,
+     .run = sb_runner_waits_for_joiner},
+    {.name = "housekeeping",
+     .lanes = {[SB_LANE_MAIN] = true},
+     .due = sb_housekeeping_next,
+     .run = housekeeping_run},
+    {.name = "exchange of versions",
+     .lanes = {[SB_LANE_MAIN] = true},
+     .due = swap_due,
+     .run = swap_run},
+    {.name = "command",
+     .lanes = {[SB_LANE_MAIN] = true},
+     .due = command_due,
+     .run = runner_command},
+    {.name = "join",
+     .lanes = {[SB_LANE_LATE] = true},
+     .due = sb_runner_join_due,
+     .run = sb_runner_join},
     /* a queue is there without a session */
-    {.name = "chunk", .lanes = {true, true}, .without_session = true, .due = chunk_due, .run = chunk_run},
+    {.name = "chunk",
+     .lanes = {true, true},
+     .without_session = true,
+     .due = chunk_due,
+     .run = chunk_run},
     {.name = "bundle", .lanes = {true, true}, .due = bundle_due, .run = bundle_run},
 };
 
@@ -666,7 +714,8 @@ runner_rest(TimestampTz wake)
 	{
 		runner->fed_last = false;
 		runner_try_confirm();
-		if (pg_atomic_read_u64(&runner->lane->confirmable) > pg_atomic_read_u64(&runner->lane->confirmed))
+		if (pg_atomic_read_u64(&runner->lane->confirmable) >
+		    pg_atomic_read_u64(&runner->lane->confirmed))
 			sb_wake_worker(runner->db, sb_lane_reader(runner->lane_kind));
 		pgstat_report_stat(true);
 	}
@@ -684,7 +733,8 @@ runner_turn(void)
 		const SbActivity *activity = &activities[i];
 		TimestampTz due;
 
-		if (!activity->lanes[runner->lane_kind] || (runner->awaiting_reset && !activity->without_session))
+		if (!activity->lanes[runner->lane_kind] ||
+		    (runner->awaiting_reset && !activity->without_session))
 			continue;
 		due = activity->due();
 		if (due <= sb_clock_now())
@@ -707,7 +757,8 @@ stream_beam_runner_main(Datum arg)
 	runner->db = sb_worker_begin(arg, &role);
 	runner->lane_kind = sb_lane_of_role(role);
 	runner->lane = &runner->db->lanes[runner->lane_kind];
-	runner->context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	runner->context =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
 	/* what a crash loses the slot has */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 
@@ -722,12 +773,16 @@ stream_beam_runner_main(Datum arg)
 	/* before there is a reader */
 	if (runner->lane_kind == SB_LANE_MAIN)
 		sb_void_check_home(runner->db);
-	runner->intake = sb_intake_create(sb_ring_attach(runner->lane, true), &runner->db->generation, &runner->db->creations, runner->context);
+	runner->intake = sb_intake_create(sb_ring_attach(runner->lane, true), &runner->db->generation,
+	                                  &runner->db->creations, runner->context);
 	if (runner->lane_kind == SB_LANE_MAIN)
 		sb_database_event(runner->db, SB_EVENT_FOUND);
 	else
 		sb_wake_launcher();
-	/* first the sources, then the session: the reader drops the rows of tables that it does not know */
+	/*
+	 * first the sources, then the session: the reader drops the rows of tables that it does not
+	 * know
+	 */
 	sb_runner_reload();
 	sb_runner_request_rewind();
 	for (;;)

@@ -92,10 +92,12 @@ sb_runner_drained(SbPipeline *reader)
 	int32 id = reader->row->id;
 
 	reader->draining = false;
-	if (runner->lane_kind == SB_LANE_LATE && sb_lane_return_drained(runner->db, id, reader->queue_floor))
+	if (runner->lane_kind == SB_LANE_LATE &&
+	    sb_lane_return_drained(runner->db, id, reader->queue_floor))
 	{
 		SB_KILL_POINT("after_join");
-		ereport(DEBUG1, (errmsg_internal("pipeline \"%s\" has taken its queue", reader->row->name)));
+		ereport(DEBUG1,
+		        (errmsg_internal("pipeline \"%s\" has taken its queue", reader->row->name)));
 		runner_close_tree(id);
 	}
 	sb_tell_runner(runner->db);
@@ -126,10 +128,12 @@ sb_runner_join(void)
 		SbPipeline *pipeline = lfirst(lc);
 		XLogRecPtr at;
 
-		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) || pipeline->progress.position == InvalidXLogRecPtr ||
+		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) ||
+		    pipeline->progress.position == InvalidXLogRecPtr ||
 		    sb_lane_stays_until(runner->db, pipeline->row->id) > now)
 			continue;
-		near = near || there == InvalidXLogRecPtr || pipeline->progress.position + SB_JOIN_BYTES >= there;
+		near = near || there == InvalidXLogRecPtr ||
+		       pipeline->progress.position + SB_JOIN_BYTES >= there;
 		at = sb_lane_join_at(runner->db, pipeline->row->id);
 		if (at == InvalidXLogRecPtr || pipeline->progress.position < at)
 			continue;
@@ -138,7 +142,9 @@ sb_runner_join(void)
 		if (!sb_lane_join(runner->db, pipeline->row->id, pipeline->persisted))
 			continue;
 		SB_KILL_POINT("after_join");
-		ereport(DEBUG1, (errmsg_internal("pipeline \"%s\" has caught up at %X/%X", pipeline->row->name, LSN_FORMAT_ARGS(pipeline->persisted))));
+		ereport(DEBUG1,
+		        (errmsg_internal("pipeline \"%s\" has caught up at %X/%X", pipeline->row->name,
+		                         LSN_FORMAT_ARGS(pipeline->persisted))));
 		runner_close_tree(pipeline->row->id);
 		return true;
 	}

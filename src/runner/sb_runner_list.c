@@ -1,5 +1,6 @@
 /*
- * sb_runner_list.c: which pipelines a runner has open, as of a reading of the catalog; see sb_runner.c and sb_lane.h.
+ * sb_runner_list.c: which pipelines a runner has open, as of a reading of the catalog; see
+ * sb_runner.c and sb_lane.h.
  */
 #include "postgres.h"
 
@@ -33,7 +34,8 @@ sb_runner_request_rewind(void)
 	XLogRecPtr least = sb_runner_least_open();
 
 	/* no session need begin before it */
-	pg_atomic_write_u64(&runner->lane->start_from, least == PG_UINT64_MAX ? InvalidXLogRecPtr : least);
+	pg_atomic_write_u64(&runner->lane->start_from,
+	                    least == PG_UINT64_MAX ? InvalidXLogRecPtr : least);
 	pg_write_barrier();
 	runner->epoch = pg_atomic_add_fetch_u64(&runner->lane->rewind_wanted, 1);
 	runner->awaiting_reset = true;
@@ -49,7 +51,8 @@ runner_is_mine(const List *rows, const SbPipelineRow *row)
 {
 	bool late = false;
 
-	for (const SbPipelineRow *next = row; next != NULL && !late; next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
+	for (const SbPipelineRow *next = row; next != NULL && !late;
+	     next = next->upstream != 0 ? sb_catalog_row_of_id(rows, next->upstream) : NULL)
 		late = list_member_int(runner->laggards, next->id);
 	return late == (runner->lane_kind == SB_LANE_LATE);
 }
@@ -58,7 +61,8 @@ runner_is_mine(const List *rows, const SbPipelineRow *row)
 static void
 runner_read_laggards(const List *rows)
 {
-	bool abandoned = runner->lane_kind == SB_LANE_MAIN && sb_lane_is_refused(runner->db) && runner->db->workers[SB_ROLE_LATE_RUNNER].state == SB_WORKER_STOPPED;
+	bool abandoned = runner->lane_kind == SB_LANE_MAIN && sb_lane_is_refused(runner->db) &&
+	                 runner->db->workers[SB_ROLE_LATE_RUNNER].state == SB_WORKER_STOPPED;
 	ListCell *lc;
 
 	if (abandoned)
@@ -82,7 +86,9 @@ runner_read_laggards(const List *rows)
 	}
 }
 
-/* A pipeline that is so far behind the others when they are all opened is a laggard from the start. */
+/*
+ * A pipeline that is so far behind the others when they are all opened is a laggard from the start.
+ */
 #define SB_LAG_BYTES (16 * 1024 * 1024)
 
 static XLogRecPtr
@@ -105,12 +111,14 @@ runner_foremost(const List *rows)
 static bool
 runner_was_away(const SbPipelineRow *row)
 {
-	return (row->revision > 1 && !list_member_int(runner->exchanged, row->id)) || sb_postponed_was(row->id) || sb_aside_until(row->id) != 0;
+	return (row->revision > 1 && !list_member_int(runner->exchanged, row->id)) ||
+	       sb_postponed_was(row->id) || sb_aside_until(row->id) != 0;
 }
 
 /*
- * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it is. One that comes back from the second lane has
- * had it there; of a new one what has passed by is in the rows of its history.
+ * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it
+ * is. One that comes back from the second lane has had it there; of a new one what has passed by is
+ * in the rows of its history.
  */
 static bool
 runner_needs_rewind(const SbPipelineRow *row)
@@ -119,16 +127,21 @@ runner_needs_rewind(const SbPipelineRow *row)
 		return false;
 	if (runner->lane_kind == SB_LANE_LATE)
 		return true;
-	if (list_member_int(runner->given, row->id) && runner->intake->position != InvalidXLogRecPtr && row->progress.position >= runner->intake->position)
+	if (list_member_int(runner->given, row->id) && runner->intake->position != InvalidXLogRecPtr &&
+	    row->progress.position >= runner->intake->position)
 		return false;
 	return runner_was_away(row);
 }
 
-/* Has a reader that is not open so much in its queue that it is taken first? One that has just been exchanged was linked. */
+/*
+ * Has a reader that is not open so much in its queue that it is taken first? One that has just been
+ * exchanged was linked.
+ */
 static bool
 runner_has_queue(const List *rows, const SbPipelineRow *row)
 {
-	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) && sb_queue_is_long(row, sb_catalog_row_of_id(rows, row->upstream));
+	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) &&
+	       sb_queue_is_long(row, sb_catalog_row_of_id(rows, row->upstream));
 }
 
 static bool
@@ -141,30 +154,42 @@ runner_is_behind(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost
 		return false;
 	/* also one with little, that may fail again, or have others wait for a lock */
 	if (row->upstream != 0)
-		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) || runner_has_queue(rows, row);
+		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) ||
+		       runner_has_queue(rows, row);
 	if (row->progress.position == InvalidXLogRecPtr)
 		return false;
-	return begins ? row->progress.position + SB_LAG_BYTES < foremost : runner->pipelines != NIL && runner_needs_rewind(row);
+	return begins ? row->progress.position + SB_LAG_BYTES < foremost
+	              : runner->pipelines != NIL && runner_needs_rewind(row);
 }
 
-/* One that is put aside is open until it is closed with this reading: it may be time to try it again already. */
+/*
+ * One that is put aside is open until it is closed with this reading: it may be time to try it
+ * again already.
+ */
 static bool
 runner_may_give(const SbPipelineRow *row)
 {
-	return sb_pipeline_find(runner->pipelines, row->id) == NULL || sb_aside_until(row->id) != 0 || list_member_int(runner->slow, row->id);
+	return sb_pipeline_find(runner->pipelines, row->id) == NULL || sb_aside_until(row->id) != 0 ||
+	       list_member_int(runner->slow, row->id);
 }
 
-/* What has passed by here is needed by this one, which is to be opened: it is not to hold up those that are open, and is a laggard then. */
+/*
+ * What has passed by here is needed by this one, which is to be opened: it is not to hold up those
+ * that are open, and is a laggard then.
+ */
 static void
 runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
 {
 	bool slow = list_member_int(runner->slow, row->id);
 
 	if (runner->lane_kind == SB_LANE_LATE || !(slow || runner_is_behind(rows, row, foremost)) ||
-	    !sb_lane_give(runner->db, row->id, row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr, sb_limit_stays_until(row->id)))
+	    !sb_lane_give(runner->db, row->id,
+	                  row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr,
+	                  sb_limit_stays_until(row->id)))
 		return;
 	if (slow)
-		ereport(LOG, (errmsg("pipeline \"%s\" has kept the others waiting, and goes on beside them", row->name)));
+		ereport(LOG, (errmsg("pipeline \"%s\" has kept the others waiting, and goes on beside them",
+		                     row->name)));
 	runner->laggards = lappend_int(runner->laggards, row->id);
 	runner->given = list_append_unique_int(runner->given, row->id);
 	runner->gave = true;
@@ -198,7 +223,9 @@ runner_close_stale(List *rows)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 		const SbPipelineRow *row = sb_catalog_row_of_id(rows, pipeline->row->id);
-		bool keep = row && row->state == SB_PIPELINE_RUNNING && row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 && runner_is_mine(rows, row);
+		bool keep = row && row->state == SB_PIPELINE_RUNNING &&
+		            row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 &&
+		            runner_is_mine(rows, row);
 
 		/* to be rolled back to, or no longer: that changes nothing in how it runs */
 		if (row)
@@ -235,7 +262,10 @@ runner_link_readers(void *arg)
 	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
 }
 
-/* False: its result, which its readers are planned over, is somebody's for now: it does not run meanwhile. */
+/*
+ * False: its result, which its readers are planned over, is somebody's for now: it does not run
+ * meanwhile.
+ */
 static bool
 runner_try_link(SbLink *link)
 {
@@ -266,7 +296,9 @@ runner_link_all(List *rows)
 		foreach (lc2, rows)
 		{
 			SbPipelineRow *row = lfirst(lc2);
-			SbPipeline *reader = row->upstream == pipeline->row->id ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
+			SbPipeline *reader = row->upstream == pipeline->row->id
+			                         ? sb_pipeline_find(runner->pipelines, row->id)
+			                         : NULL;
 
 			if (reader && reader->draining)
 				reader = NULL;
@@ -278,7 +310,8 @@ runner_link_all(List *rows)
 			if (row->upstream == pipeline->row->id)
 				link.source = row->source;
 			/* a kept one that has failed is not waited for */
-			if (row->upstream == pipeline->row->id && reader == NULL && row->stage == SB_STAGE_BUILDING)
+			if (row->upstream == pipeline->row->id && reader == NULL &&
+			    row->stage == SB_STAGE_BUILDING)
 				pipeline->misses_reader = true;
 		}
 		linked = runner_try_link(&link);
@@ -290,7 +323,9 @@ runner_link_all(List *rows)
 			sb_pipeline_close(pipeline);
 			return false;
 		}
-		pipeline->upstream = pipeline->row->upstream && !pipeline->draining ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream) : NULL;
+		pipeline->upstream = pipeline->row->upstream && !pipeline->draining
+		                         ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream)
+		                         : NULL;
 		/* its result has been dropped by hand */
 		if (pipeline->upstream && pipeline->upstream->chain == NULL)
 			pipeline->upstream = NULL;
@@ -298,7 +333,10 @@ runner_link_all(List *rows)
 	return true;
 }
 
-/* Who reads whose result. A reader was made after what it reads, so the order of the ids is that of the work. */
+/*
+ * Who reads whose result. A reader was made after what it reads, so the order of the ids is that of
+ * the work.
+ */
 static void
 runner_link(List *rows)
 {
@@ -334,7 +372,10 @@ runner_publish_sources(const List *rows, uint32 generation)
 	list_free(sources);
 }
 
-/* What is watched beside sources: results of all pipelines, since those that do not run have owners and names, too; batch views, and the row types in state. */
+/*
+ * What is watched beside sources: results of all pipelines, since those that do not run have owners
+ * and names, too; batch views, and the row types in state.
+ */
 static void
 runner_publish_results(List *rows)
 {
@@ -361,7 +402,10 @@ runner_fill_queue(void *arg)
 	sb_queue_fill(arg);
 }
 
-/* One that is opened, and reads another's result, is told where its queue begins, and whether that is taken first. */
+/*
+ * One that is opened, and reads another's result, is told where its queue begins, and whether that
+ * is taken first.
+ */
 static void
 runner_begin_queue(const List *rows, SbPipeline *reader)
 {
@@ -369,7 +413,8 @@ runner_begin_queue(const List *rows, SbPipeline *reader)
 	ErrorData *error;
 	bool filled;
 
-	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN && sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
+	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN &&
+	                           sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
 		return;
 	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
 	if (reader->draining)
@@ -383,7 +428,10 @@ runner_begin_queue(const List *rows, SbPipeline *reader)
 	FreeErrorData(error);
 }
 
-/* Who waits for a pipeline with a queue waits as for one that cannot be opened; and then for the bundle that takes the rest. */
+/*
+ * Who waits for a pipeline with a queue waits as for one that cannot be opened; and then for the
+ * bundle that takes the rest.
+ */
 static void
 runner_publish_queues(void)
 {
@@ -459,7 +507,8 @@ void
 sb_runner_reload(void)
 {
 	uint32 generation = pg_atomic_read_u32(&runner->db->generation);
-	MemoryContext scratch = AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	Oid now;
 	bool rewind = false;
@@ -497,7 +546,8 @@ sb_runner_reload(void)
 	foreach (lc, rows)
 	{
 		SbPipelineRow *row = lfirst(lc);
-		SbPipeline *pipeline = row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
+		SbPipeline *pipeline =
+		    row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
 
 		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL && runner_is_mine(rows, row))
 		{
@@ -516,7 +566,9 @@ sb_runner_reload(void)
 			}
 		}
 		if (pipeline == NULL && sb_void_holds(row) && runner_is_mine(rows, row))
-			runner->detached_least = runner->detached_least == InvalidXLogRecPtr ? row->progress.position : Min(runner->detached_least, row->progress.position);
+			runner->detached_least = runner->detached_least == InvalidXLogRecPtr
+			                             ? row->progress.position
+			                             : Min(runner->detached_least, row->progress.position);
 	}
 	/* whatever was current while they were opened */
 	Assert(runner->pipelines == NIL || GetMemoryChunkContext(runner->pipelines) == runner->context);

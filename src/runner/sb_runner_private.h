@@ -1,6 +1,7 @@
 /*
- * sb_runner_private.h: what the parts of the runner share: sb_runner.c (the loop, bundles, confirmation), sb_runner_list.c (which pipelines are open), sb_runner_join.c
- * (laggards that come back).
+ * sb_runner_private.h: what the parts of the runner share: sb_runner.c (the loop, bundles,
+ * confirmation), sb_runner_list.c (which pipelines are open), sb_runner_join.c (laggards that come
+ * back).
  */
 #ifndef SB_RUNNER_PRIVATE_H
 #define SB_RUNNER_PRIVATE_H
@@ -21,10 +22,12 @@ typedef struct SbRunner
 	List *pipelines;           /* of SbPipeline: the running ones */
 	XLogRecPtr detached_least; /* the least position of the others, InvalidXLogRecPtr: none */
 	List *exchanged;           /* ids of versions closed to be opened anew, with nothing missed */
-	List *slow;                /* of ids: those that go to the second lane with the next reading of the catalog */
-	List *laggards;            /* ids: of the second lane, as of the reading of the catalog */
-	bool gave;                 /* in the current look */
-	List *given;               /* ids: those that this process has made so, and that have not come back */
+	/* of ids: those that go to the second lane with the next reading of the catalog */
+	List *slow;
+	List *laggards; /* ids: of the second lane, as of the reading of the catalog */
+	bool gave;      /* in the current look */
+	/* ids: those that this process has made so, and that have not come back */
+	List *given;
 
 	uint64 epoch; /* of the session that frames are taken from */
 	bool awaiting_reset;
@@ -50,9 +53,15 @@ typedef struct SbActivity
 	const char *name;
 	bool lanes[SB_NLANES]; /* whose it is */
 	bool without_session;  /* also while there is no session of the reader to take frames from */
-	/* When it is to be run, as far as can be told; DT_NOBEGIN: now, DT_NOEND: not until something happens. */
+	/*
+	 * When it is to be run, as far as can be told; DT_NOBEGIN: now, DT_NOEND: not until something
+	 * happens.
+	 */
 	TimestampTz (*due)(void);
-	/* True: the turn is over. False: there was nothing to do, or the rest of the turn goes on with it. */
+	/*
+	 * True: the turn is over. False: there was nothing to do, or the rest of the turn goes on with
+	 * it.
+	 */
 	bool (*run)(void);
 } SbActivity;
 
@@ -66,7 +75,10 @@ extern XLogRecPtr sb_runner_least_open(void);
 extern XLogRecPtr sb_runner_least_position(void);
 /* Positions that have moved without rows are written now and then, so that the slot can move on. */
 extern void sb_runner_persist_positions(void);
-/* What is committed by all that are open; nothing is known to be while one is yet to take the rest of its queue, which is in the next bundle. */
+/*
+ * What is committed by all that are open; nothing is known to be while one is yet to take the rest
+ * of its queue, which is in the next bundle.
+ */
 extern void sb_runner_publish_applied(void);
 /* The extension is gone, or is another one: the launcher decides what comes next. */
 extern _Noreturn void sb_runner_leave(void);
@@ -74,7 +86,9 @@ extern _Noreturn void sb_runner_leave(void);
 /* ---- sb_runner_list.c ---- */
 /* Reads the catalog: pipelines are closed and opened as it says. */
 extern void sb_runner_reload(void);
-/* Another session of the reader, which reaches back to the least position of those that are open. */
+/*
+ * Another session of the reader, which reaches back to the least position of those that are open.
+ */
 extern void sb_runner_request_rewind(void);
 
 /* ---- sb_runner_join.c ---- */
@@ -84,7 +98,10 @@ extern void sb_runner_drained(SbPipeline *reader);
 extern TimestampTz sb_runner_joiner_due(void);
 /* It may come to this place while nothing further is taken. True: it has. */
 extern bool sb_runner_waits_for_joiner(void);
-/* For the second lane, which waits for its reader: where there can be none, all go back to where they were, to the first, which then goes back for them. */
+/*
+ * For the second lane, which waits for its reader: where there can be none, all go back to where
+ * they were, to the first, which then goes back for them.
+ */
 extern void sb_runner_give_back(void);
 /* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */
 /* When one may come back; or is to be looked at. */

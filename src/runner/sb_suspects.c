@@ -1,5 +1,6 @@
 /*
- * sb_suspects.c: pipelines at whose work the workers have crashed again and again are failed; see sb_suspects.h.
+ * sb_suspects.c: pipelines at whose work the workers have crashed again and again are failed; see
+ * sb_suspects.h.
  */
 #include "postgres.h"
 
@@ -22,14 +23,19 @@ sb_suspects_fail(Oid dbid, List **rows)
 
 		error.message = sb_work_blame_text(dbid, row->id);
 		if (error.message == NULL)
-			error.message = psprintf("the workers have crashed %d times at work on it, and came no further", SB_CRASHES);
-		if (!list_member_int(suspects, row->id) || row->state != SB_PIPELINE_RUNNING || !sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, &error))
+			error.message =
+			    psprintf("the workers have crashed %d times at work on it, and came no further",
+			             SB_CRASHES);
+		if (!list_member_int(suspects, row->id) || row->state != SB_PIPELINE_RUNNING ||
+		    !sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, &error))
 			continue;
-		ereport(WARNING,
-		        (errcode(error.sqlerrcode),
-		         errmsg("pipeline \"%s\" has failed: %s", row->name, error.message),
-		         errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(row->progress.position)),
-		         errhint("Look above for what ended them. After mending the cause call beam.resume_pipeline().")));
+		ereport(
+		    WARNING,
+		    (errcode(error.sqlerrcode),
+		     errmsg("pipeline \"%s\" has failed: %s", row->name, error.message),
+		     errdetail("Its position stays at %X/%X.", LSN_FORMAT_ARGS(row->progress.position)),
+		     errhint(
+		         "Look above for what ended them. After mending the cause call beam.resume_pipeline().")));
 	}
 	if (suspects != NIL)
 		*rows = sb_catalog_pipelines();

@@ -1,12 +1,15 @@
 /*
  * sb_void.c: pipelines whose position means nothing any more; see sb_void.h.
  *
- * WHAT A POSITION IS WORTH. It is a place in the WAL of one timeline of one server, and the slot belongs to one database there. A
- * physical copy has the catalog but, as a rule, not the slot; a promoted or restored server is on another timeline, where WAL after the
- * fork is not what the slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database whose changes were
- * never in the slot; pg_upgrade begins a new WAL. beam.home says whom the positions belong to, so that each of these is noticed by the first
- * runner that starts there, before any WAL is read. On the same timeline a slot that was lost and made anew starts above the positions; so may
- * that of a standby which has synchronized it (PostgreSQL 17), and which else goes on when it is promoted.
+ * WHAT A POSITION IS WORTH. It is a place in the WAL of one timeline of one server, and the slot
+ * belongs to one database there. A physical copy has the catalog but, as a rule, not the slot; a
+ * promoted or restored server is on another timeline, where WAL after the fork is not what the
+ * slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database
+ * whose changes were never in the slot; pg_upgrade begins a new WAL. beam.home says whom the
+ * positions belong to, so that each of these is noticed by the first runner that starts there,
+ * before any WAL is read. On the same timeline a slot that was lost and made anew starts above the
+ * positions; so may that of a standby which has synchronized it (PostgreSQL 17), and which else
+ * goes on when it is promoted.
  */
 #include "postgres.h"
 
@@ -45,9 +48,9 @@ sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *message)
 	if (!sb_catalog_set_state(row->id, SB_PIPELINE_NEEDS_RESYNC, &error))
 		return;
 	ereport(WARNING,
-	        (errcode(sqlerrcode),
-	         errmsg("pipeline \"%s\" needs a resync: %s", row->name, message),
-	         errdetail("It was %s at %X/%X.", sb_pipeline_state_name(row->state), LSN_FORMAT_ARGS(row->progress.position)),
+	        (errcode(sqlerrcode), errmsg("pipeline \"%s\" needs a resync: %s", row->name, message),
+	         errdetail("It was %s at %X/%X.", sb_pipeline_state_name(row->state),
+	                   LSN_FORMAT_ARGS(row->progress.position)),
 	         errhint("Call beam.resync_pipeline().")));
 }
 
@@ -66,12 +69,15 @@ sb_void_gapped(XLogRecPtr start)
 		if (!sb_void_holds(row) || (position >= start && position <= end))
 			continue;
 		if (position > end)
-			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			             psprintf("its position %X/%X is beyond the end of the WAL: it belongs to another server", LSN_FORMAT_ARGS(position)));
+			sb_void_mark(
+			    row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			    psprintf("its position %X/%X is beyond the end of the WAL: it belongs to another server",
+			             LSN_FORMAT_ARGS(position)));
 		else
-			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			             psprintf("the changes of its source between %X/%X and %X/%X are lost: the replication slot does not reach back to its position",
-			                      LSN_FORMAT_ARGS(position), LSN_FORMAT_ARGS(start)));
+			sb_void_mark(
+			    row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			    psprintf("the changes of its source between %X/%X and %X/%X are lost: the replication slot does not reach back to its position",
+			             LSN_FORMAT_ARGS(position), LSN_FORMAT_ARGS(start)));
 		any = true;
 	}
 	return any;
@@ -94,7 +100,8 @@ home_read(SbHome *home)
 	TupleDesc desc;
 	bool isnull;
 
-	if (sb_sql_run("SELECT system, timeline, database FROM beam.home", 0, NULL, NULL, NULL, SPI_OK_SELECT) == 0)
+	if (sb_sql_run("SELECT system, timeline, database FROM beam.home", 0, NULL, NULL, NULL,
+	               SPI_OK_SELECT) == 0)
 		return false;
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
@@ -108,10 +115,12 @@ static void
 home_write(const SbHome *home)
 {
 	Oid types[] = {INT8OID, INT4OID, OIDOID};
-	Datum values[] = {Int64GetDatum(home->system), Int32GetDatum(home->timeline), ObjectIdGetDatum(home->database)};
+	Datum values[] = {Int64GetDatum(home->system), Int32GetDatum(home->timeline),
+	                  ObjectIdGetDatum(home->database)};
 
 	sb_sql_run("DELETE FROM beam.home", 0, NULL, NULL, NULL, SPI_OK_DELETE);
-	sb_sql_run("INSERT INTO beam.home (system, timeline, database) VALUES ($1, $2, $3)", lengthof(types), types, values, NULL, SPI_OK_INSERT);
+	sb_sql_run("INSERT INTO beam.home (system, timeline, database) VALUES ($1, $2, $3)",
+	           lengthof(types), types, values, NULL, SPI_OK_INSERT);
 }
 
 /* NULL: it is the same. */
@@ -123,14 +132,16 @@ home_difference(const SbHome *then, const SbHome *now)
 	if (then->database != now->database)
 		return "this database is a copy of another one, to which its position belongs";
 	if (then->timeline != now->timeline)
-		return psprintf("the server has been promoted or restored from a backup (timeline %d, was %d): changes of its source may be missing",
-		                now->timeline, then->timeline);
+		return psprintf(
+		    "the server has been promoted or restored from a backup (timeline %d, was %d): changes of its source may be missing",
+		    now->timeline, then->timeline);
 	return NULL;
 }
 
 /*
- * A standby that has synchronized the slot of its primary. What it has of the WAL before that place it has in the catalog too, or a pipeline's
- * position is before what the slot has been confirmed to, which is a gap (sb_void_gapped()).
+ * A standby that has synchronized the slot of its primary. What it has of the WAL before that place
+ * it has in the catalog too, or a pipeline's position is before what the slot has been confirmed
+ * to, which is a gap (sb_void_gapped()).
  */
 static bool
 home_goes_on(const SbHome *then, const SbHome *now)
@@ -153,14 +164,18 @@ home_drop_slot(Oid dbid)
 	sb_slot_name(dbid, name);
 	if (SearchNamedReplicationSlot(name, true) == NULL)
 		return;
-	ereport(LOG, (errmsg("stream_beam: dropping replication slot \"%s\": it was made before this server was promoted or restored", name)));
+	ereport(LOG,
+	        (errmsg("stream_beam: dropping replication slot \"%s\": it was made before this server was promoted or restored",
+	                name)));
 	ReplicationSlotDrop(name, true);
 }
 
 void
 sb_void_check_home(SbDatabase *db)
 {
-	SbHome then = {0}, now = {.system = (int64) GetSystemIdentifier(), .timeline = (int32) GetWALInsertionTimeLine(), .database = db->dbid};
+	SbHome then = {0}, now = {.system = (int64) GetSystemIdentifier(),
+	                          .timeline = (int32) GetWALInsertionTimeLine(),
+	                          .database = db->dbid};
 	bool known, same, goes_on;
 	const char *difference = NULL;
 	ListCell *lc;
@@ -173,7 +188,9 @@ sb_void_check_home(SbDatabase *db)
 		home_write(&now);
 	sb_transaction_commit();
 	if (goes_on)
-		ereport(LOG, (errmsg("stream_beam: this server has been promoted, and goes on with the replication slot that it has synchronized (timeline %d, was %d)", now.timeline, then.timeline)));
+		ereport(LOG,
+		        (errmsg("stream_beam: this server has been promoted, and goes on with the replication slot that it has synchronized (timeline %d, was %d)",
+		                now.timeline, then.timeline)));
 	if (same || goes_on)
 		return;
 	/* first: should we die in between, the difference is still there */

@@ -1,8 +1,9 @@
 /*
  * sb_void.h: pipelines whose position means nothing any more.
  *
- * Such a pipeline is set to needs_resync: it holds back no WAL, cannot be resumed, and is made anew from its source by
- * beam.resync_pipeline(). All functions that mark want a transaction with SPI; they log a warning for each pipeline.
+ * Such a pipeline is set to needs_resync: it holds back no WAL, cannot be resumed, and is made anew
+ * from its source by beam.resync_pipeline(). All functions that mark want a transaction with SPI;
+ * they log a warning for each pipeline.
  */
 #ifndef SB_VOID_H
 #define SB_VOID_H
@@ -13,13 +14,20 @@
 
 /* Its position is in the WAL of its database, and holds the slot back. */
 extern bool sb_void_holds(const SbPipelineRow *row);
-/* Marks one; `message` says why (palloc'd or constant). A version that is being built is to begin again instead, at the next reload. */
+/*
+ * Marks one; `message` says why (palloc'd or constant). A version that is being built is to begin
+ * again instead, at the next reload.
+ */
 extern void sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *message);
-/* Marks those whose position is not within [start, end of the WAL]: what lies between will not come. True: there were any. */
+/*
+ * Marks those whose position is not within [start, end of the WAL]: what lies between will not
+ * come. True: there were any.
+ */
 extern bool sb_void_gapped(XLogRecPtr start);
 /*
- * Is this still the database, of the server, on the timeline that the positions in the catalog belong to? If not, drops a slot that
- * is there all the same, marks all pipelines, and makes the catalog say where it is now. Outside a transaction; before the reader starts.
+ * Is this still the database, of the server, on the timeline that the positions in the catalog
+ * belong to? If not, drops a slot that is there all the same, marks all pipelines, and makes the
+ * catalog say where it is now. Outside a transaction; before the reader starts.
  */
 extern void sb_void_check_home(SbDatabase *db);
 

@@ -1,14 +1,17 @@
 /*
  * sb_guard.c: the bound on the WAL that a slot retains; see sb_guard.h.
  *
- * WHO IS GIVEN UP. A slot retains WAL for the pipeline with the least position, or for a transaction that is older still: decoding has to
- * begin where the oldest running transaction began. A pipeline is given up when more than the limit lies behind its own position,
- * unless a running transaction would retain that WAL all the same; then the log names the transaction instead, and the pipeline is looked at
- * again when that has ended. Workers at rest read what other databases have written every ten seconds only: they are woken first, and waited for, so
- * that none is given up that is behind for no other reason.
+ * WHO IS GIVEN UP. A slot retains WAL for the pipeline with the least position, or for a
+ * transaction that is older still: decoding has to begin where the oldest running transaction
+ * began. A pipeline is given up when more than the limit lies behind its own position, unless a
+ * running transaction would retain that WAL all the same; then the log names the transaction
+ * instead, and the pipeline is looked at again when that has ended. Workers at rest read what other
+ * databases have written every ten seconds only: they are woken first, and waited for, so that none
+ * is given up that is behind for no other reason.
  *
- * A SLOT THAT NOBODY NEEDS. With no pipeline left that needs it, a slot that does not move, since its reader or the runner is stuck, dead or
- * still waiting for old transactions, is dropped; the reader makes another one. So the bound holds also where a runner waits for a lock for days.
+ * A SLOT THAT NOBODY NEEDS. With no pipeline left that needs it, a slot that does not move, since
+ * its reader or the runner is stuck, dead or still waiting for old transactions, is dropped; the
+ * reader makes another one. So the bound holds also where a runner waits for a lock for days.
  */
 #include "postgres.h"
 
@@ -52,7 +55,8 @@ guard_limit(void)
 static const char *
 guard_size(uint64 bytes)
 {
-	return text_to_cstring(DatumGetTextPP(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) bytes))));
+	return text_to_cstring(
+	    DatumGetTextPP(DirectFunctionCall1(pg_size_pretty, Int64GetDatum((int64) bytes))));
 }
 
 /* ---- the launcher's part ---- */
@@ -89,9 +93,10 @@ sb_guard_look(TimestampTz now)
 typedef struct SbGuard
 {
 	SbDatabase *db;
-	uint32 generation;     /* before the catalog was read */
-	XLogRecPtr insert;     /* before the workers were given their chance */
-	XLogRecPtr held;       /* from where on a running transaction holds the slot; invalid: none does */
+	uint32 generation; /* before the catalog was read */
+	XLogRecPtr insert; /* before the workers were given their chance */
+	/* from where on a running transaction holds the slot; invalid: none does */
+	XLogRecPtr held;
 	TransactionId held_by; /* which */
 	int given_up;
 	int remaining;    /* pipelines that still need the slot */
@@ -115,8 +120,8 @@ guard_judge(SbGuard *guard)
 		if (position < guard->insert && guard->insert - position > guard_limit() && !useless)
 		{
 			sb_void_mark(row, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-			             psprintf("it held back %s of WAL, more than stream_beam.max_retained_wal (%s)", guard_size(guard->insert - position),
-			                      guard_size(guard_limit())));
+			             psprintf("it held back %s of WAL, more than stream_beam.max_retained_wal (%s)",
+			                      guard_size(guard->insert - position), guard_size(guard_limit())));
 			guard->given_up++;
 			continue;
 		}
@@ -126,8 +131,9 @@ guard_judge(SbGuard *guard)
 }
 
 /*
- * Where no runner says what the slot may forget, this does. A creation that is under way has a pin; one that has committed since the catalog was
- * read has bumped the generation. What was read is flushed: marking has flushed our commit, which came after.
+ * Where no runner says what the slot may forget, this does. A creation that is under way has a pin;
+ * one that has committed since the catalog was read has bumped the generation. What was read is
+ * flushed: marking has flushed our commit, which came after.
  */
 static void
 guard_confirm(SbGuard *guard)
@@ -135,7 +141,8 @@ guard_confirm(SbGuard *guard)
 	SbDatabase *db = guard->db;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
-	if (db->workers[SB_ROLE_RUNNER].pid == 0 && pg_atomic_read_u32(&db->generation) == guard->generation)
+	if (db->workers[SB_ROLE_RUNNER].pid == 0 &&
+	    pg_atomic_read_u32(&db->generation) == guard->generation)
 	{
 		XLogRecPtr position = db->pins > 0 ? Min(guard->least, db->pin_lsn) : guard->least;
 
@@ -148,13 +155,18 @@ guard_confirm(SbGuard *guard)
 	sb_wake_worker(db, SB_ROLE_READER);
 }
 
-/* Do reader and runner get along? Then the slot moves on by itself, with the next checkpoint or running-transactions record. */
+/*
+ * Do reader and runner get along? Then the slot moves on by itself, with the next checkpoint or
+ * running-transactions record.
+ */
 static bool
 guard_slot_moves(const SbGuard *guard)
 {
 	XLogRecPtr confirmed = pg_atomic_read_u64(&guard->db->lanes[SB_LANE_MAIN].confirmed);
 
-	return guard->db->workers[SB_ROLE_READER].pid != 0 && pg_atomic_read_u32(&guard->db->lanes[SB_LANE_MAIN].slot_ready) && guard->insert < confirmed + guard_limit();
+	return guard->db->workers[SB_ROLE_READER].pid != 0 &&
+	       pg_atomic_read_u32(&guard->db->lanes[SB_LANE_MAIN].slot_ready) &&
+	       guard->insert < confirmed + guard_limit();
 }
 
 static void
@@ -178,7 +190,8 @@ guard_discard_slot(const SbGuard *guard)
 		return;
 	sb_slot_name(db->dbid, name);
 	ereport(LOG,
-	        (errmsg("stream_beam: replication slot \"%s\" is dropped: it retains more WAL than stream_beam.max_retained_wal, and no pipeline needs it", name)));
+	        (errmsg("stream_beam: replication slot \"%s\" is dropped: it retains more WAL than stream_beam.max_retained_wal, and no pipeline needs it",
+	                name)));
 	/* the reader has it, and makes another one when it comes back */
 	if (reader != 0)
 		kill(reader, SIGTERM);
@@ -199,10 +212,14 @@ guard_blame_transaction(const SbGuard *guard)
 
 	ereport(WARNING,
 	        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-	         errmsg("the replication slot of database %u retains %s of WAL, more than stream_beam.max_retained_wal (%s)", guard->db->dbid,
-	                guard_size(guard->insert - sb_slot_restart_lsn(guard->db->dbid)), guard_size(guard_limit())),
-	         pid != 0 ? errdetail("It is held by transaction %u of process %d, not by a pipeline.", guard->held_by, pid)
-	                  : errdetail("It is held by the prepared transaction %u, not by a pipeline.", guard->held_by),
+	         errmsg("the replication slot of database %u retains %s of WAL, more than stream_beam.max_retained_wal (%s)",
+	                guard->db->dbid,
+	                guard_size(guard->insert - sb_slot_restart_lsn(guard->db->dbid)),
+	                guard_size(guard_limit())),
+	         pid != 0 ? errdetail("It is held by transaction %u of process %d, not by a pipeline.",
+	                              guard->held_by, pid)
+	                  : errdetail("It is held by the prepared transaction %u, not by a pipeline.",
+	                              guard->held_by),
 	         errhint("End that transaction.")));
 }
 
@@ -261,7 +278,8 @@ stream_beam_guard_main(Datum arg)
 	SbRole role;
 	SbGuard guard = {.db = sb_worker_begin(arg, &role)};
 
-	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
+	MemoryContextSwitchTo(
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES));
 	SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", SB_GUARD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	guard_run(&guard);

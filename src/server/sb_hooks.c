@@ -1,9 +1,10 @@
 /*
  * sb_hooks.c: what stream_beam does in the backends of others.
  *
- * Four things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines, rights or the extension tells the
- * workers; a command that needs a database for itself (DROP DATABASE and its like) first has our workers leave it; commands that move rows
- * of partitions leave a note in the WAL (sb_hooks_partition.c).
+ * Four things: a commit wakes a sleeping reader; the end of a transaction that changed pipelines,
+ * rights or the extension tells the workers; a command that needs a database for itself (DROP
+ * DATABASE and its like) first has our workers leave it; commands that move rows of partitions
+ * leave a note in the WAL (sb_hooks_partition.c).
  */
 #include "postgres.h"
 
@@ -46,13 +47,14 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static struct
 {
 	/*
-	 * What roles may do, or what a pipeline is made of: told when all is over, since other processes hear of the change in their caches only after the
-	 * commit callbacks.
+	 * What roles may do, or what a pipeline is made of: told when all is over, since other
+	 * processes hear of the change in their caches only after the commit callbacks.
 	 */
 	bool catalog_changed; /* in this database */
 	bool roles_changed;   /* in every database */
-	List *blocked_dbids;  /* in TopMemoryContext; several: each in a savepoint that was rolled back */
-	Oid new_dbid;         /* made by it: it may be a copy of one that has pipelines */
+	/* in TopMemoryContext; several: each in a savepoint that was rolled back */
+	List *blocked_dbids;
+	Oid new_dbid; /* made by it: it may be a copy of one that has pipelines */
 } transaction;
 
 static void
@@ -87,7 +89,8 @@ hooks_transaction_is_over(ResourceReleasePhase phase, bool committed, bool top_l
 {
 	SbDatabase *db;
 
-	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS || !(transaction.catalog_changed || transaction.roles_changed))
+	if (!top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS ||
+	    !(transaction.catalog_changed || transaction.roles_changed))
 		return;
 	db = sb_database_find(MyDatabaseId);
 	if (committed && transaction.roles_changed)
@@ -126,9 +129,11 @@ hooks_xact(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (sb_at_commit_is_asked())
-				ereport(ERROR,
-				        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				         errmsg("cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
+				ereport(
+				    ERROR,
+				    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				     errmsg(
+				         "cannot PREPARE a transaction that has changed pipelines or the extension stream_beam")));
 			break;
 		default:
 			break;
@@ -209,7 +214,8 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, sub, arg);
-	if (access == OAT_DROP && sb_registry && class == ExtensionRelationId && object == get_extension_oid("stream_beam", true))
+	if (access == OAT_DROP && sb_registry && class == ExtensionRelationId &&
+	    object == get_extension_oid("stream_beam", true))
 	{
 		sb_at_commit_probe();
 	}
@@ -217,8 +223,12 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 	{
 		Oid altered = hooks_altered_relation(access, class, object, sub, arg);
 
-		/* a source that is altered: the runner looks whether its pipelines can go on; another column of it is nothing to them */
-		if (OidIsValid(altered) && (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
+		/*
+		 * a source that is altered: the runner looks whether its pipelines can go on; another
+		 * column of it is nothing to them
+		 */
+		if (OidIsValid(altered) &&
+		    (access == OAT_POST_CREATE ? hooks_is_result(altered) : hooks_is_watched(altered)))
 		{
 			sb_at_commit_tell_runner();
 			transaction.catalog_changed = true;
@@ -331,7 +341,9 @@ hooks_secures_rows(const AlterTableStmt *statement)
 	return false;
 }
 
-/* A right that may have been taken from an owner: the runner looks whether its pipelines may go on. */
+/*
+ * A right that may have been taken from an owner: the runner looks whether its pipelines may go on.
+ */
 static void
 hooks_note_rights(Node *statement)
 {
@@ -386,25 +398,31 @@ hooks_elevated(void (*run)(void))
 	sb_bracket_leave(&saved);
 }
 
-/* A pipeline belongs to whom its result table belongs to, from the statement on that gives it away. */
+/*
+ * A pipeline belongs to whom its result table belongs to, from the statement on that gives it away.
+ */
 static void
 hooks_follow_owners(const Node *statement)
 {
-	if (sb_registry == NULL || !hooks_gives_away(statement) || !OidIsValid(get_extension_oid("stream_beam", true)))
+	if (sb_registry == NULL || !hooks_gives_away(statement) ||
+	    !OidIsValid(get_extension_oid("stream_beam", true)))
 		return;
 	sb_at_commit_tell_runner();
 	hooks_elevated(sb_catalog_follow_owners);
 }
 
 static void
-hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,
-              QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+hooks_utility(PlannedStmt *statement, const char *text, bool read_only,
+              ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+              DestReceiver *receiver, QueryCompletion *completion)
 {
-	Oid set_logged = sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
+	Oid set_logged =
+	    sb_registry ? sb_partition_before_set_logged(statement->utilityStmt) : InvalidOid;
 
 	/* it is for the whole transaction, which others have their part in */
 	if (IsA(statement->utilityStmt, ConstraintsSetStmt) && sb_bracket_is_of_owner())
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("cannot execute SET CONSTRAINTS within a pipeline")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		                errmsg("cannot execute SET CONSTRAINTS within a pipeline")));
 	if (sb_registry && context == PROCESS_UTILITY_TOPLEVEL)
 	{
 		Oid dbid = hooks_exclusive_database(statement->utilityStmt);
@@ -413,11 +431,14 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only, ProcessU
 			hooks_clear_database(dbid);
 	}
 	if (previous_utility)
-		previous_utility(statement, text, read_only, context, params, environment, receiver, completion);
+		previous_utility(statement, text, read_only, context, params, environment, receiver,
+		                 completion);
 	else
-		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver, completion);
+		standard_ProcessUtility(statement, text, read_only, context, params, environment, receiver,
+		                        completion);
 	if (sb_registry && IsA(statement->utilityStmt, CreatedbStmt))
-		transaction.new_dbid = get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
+		transaction.new_dbid =
+		    get_database_oid(((CreatedbStmt *) statement->utilityStmt)->dbname, true);
 	hooks_follow_owners(statement->utilityStmt);
 	/* one that has failed may leave it to a ROLLBACK */
 	if (sb_partition_is_attached() && OidIsValid(get_extension_oid("stream_beam", true)))

@@ -1,9 +1,11 @@
 /*
- * sb_launcher.c: one process for the server: starts reader and runner where they are wanted, restarts them with a back-off, stops
- * them, and drops the slot of a database that no longer has the extension.
+ * sb_launcher.c: one process for the server: starts reader and runner where they are wanted,
+ * restarts them with a back-off, stops them, and drops the slot of a database that no longer has
+ * the extension.
  *
- * It decides from the registry alone: sb_database_move() says what is wanted of a database, the workers say themselves whether
- * they run. So it can be restarted at any time without losing its children.
+ * It decides from the registry alone: sb_database_move() says what is wanted of a database, the
+ * workers say themselves whether they run. So it can be restarted at any time without losing its
+ * children.
  */
 #include "postgres.h"
 
@@ -38,7 +40,10 @@
 #define SB_WELL_AFTER_MS 60000
 #define SB_BACKOFF_FIRST_MS 500
 #define SB_BACKOFF_MOST_MS 60000
-/* A worker that the postmaster was asked for but that has not reported; a launcher that restarted has no handle to ask. */
+/*
+ * A worker that the postmaster was asked for but that has not reported; a launcher that restarted
+ * has no handle to ask.
+ */
 #define SB_START_TIMEOUT_MS 10000
 
 /* handles of the workers asked for, [database * SB_NROLES + role]; NULL: none */
@@ -56,7 +61,10 @@ sb_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* WAL of a lower level is not complete for decoding, also when it is raised later: no slot may begin in it. */
+/*
+ * WAL of a lower level is not complete for decoding, also when it is raised later: no slot may
+ * begin in it.
+ */
 static bool
 reader_wanted(const SbDatabase *db)
 {
@@ -80,8 +88,12 @@ late_reader_wanted(const SbDatabase *db)
 {
 	if (!reader_wanted(db) || db->nlaggards == 0)
 		return false;
-	/* where there are but queues to be taken none is needed; but a runner that has begun to take its frames waits for their end */
-	if (sb_lane_least(db) == InvalidXLogRecPtr && db->workers[SB_ROLE_LATE_READER].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
+	/*
+	 * where there are but queues to be taken none is needed; but a runner that has begun to take
+	 * its frames waits for their end
+	 */
+	if (sb_lane_least(db) == InvalidXLogRecPtr &&
+	    db->workers[SB_ROLE_LATE_READER].started_at < db->workers[SB_ROLE_LATE_RUNNER].started_at)
 		return false;
 	/* the runner makes the ring, as it does in the first lane before there is a reader */
 	return db->lanes[SB_LANE_LATE].ring != 0;
@@ -94,14 +106,27 @@ guard_wanted(const SbDatabase *db)
 }
 
 const SbWorkerKind sb_worker_kinds[SB_NROLES] = {
-    [SB_ROLE_READER] = {.type = "stream_beam reader", .main = "stream_beam_reader_main", .wanted = reader_wanted},
-    [SB_ROLE_RUNNER] = {.type = "stream_beam runner", .main = "stream_beam_runner_main", .wanted = runner_wanted},
-    [SB_ROLE_LATE_READER] = {.type = "stream_beam late reader", .main = "stream_beam_reader_main", .wanted = late_reader_wanted},
-    [SB_ROLE_LATE_RUNNER] = {.type = "stream_beam late runner", .main = "stream_beam_runner_main", .wanted = late_runner_wanted},
-    [SB_ROLE_GUARD] = {.type = "stream_beam guard", .main = "stream_beam_guard_main", .wanted = guard_wanted},
+    [SB_ROLE_READER] = {.type = "stream_beam reader",
+                        .main = "stream_beam_reader_main",
+                        .wanted = reader_wanted},
+    [SB_ROLE_RUNNER] = {.type = "stream_beam runner",
+                        .main = "stream_beam_runner_main",
+                        .wanted = runner_wanted},
+    [SB_ROLE_LATE_READER] = {.type = "stream_beam late reader",
+                             .main = "stream_beam_reader_main",
+                             .wanted = late_reader_wanted},
+    [SB_ROLE_LATE_RUNNER] = {.type = "stream_beam late runner",
+                             .main = "stream_beam_runner_main",
+                             .wanted = late_runner_wanted},
+    [SB_ROLE_GUARD] = {.type = "stream_beam guard",
+                       .main = "stream_beam_guard_main",
+                       .wanted = guard_wanted},
 };
 
-/* Called once for each end of a worker that was running or starting, and for what a crash of the server has left. */
+/*
+ * Called once for each end of a worker that was running or starting, and for what a crash of the
+ * server has left.
+ */
 static void
 launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 {
@@ -112,17 +137,23 @@ launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 	(void) sb_work_judge(db->dbid, role);
 	if (work)
 	{
-		if (work->started_at != 0 && (work->started_at > now || TimestampDifferenceExceeds(work->started_at, now, SB_WELL_AFTER_MS)))
+		if (work->started_at != 0 &&
+		    (work->started_at > now ||
+		     TimestampDifferenceExceeds(work->started_at, now, SB_WELL_AFTER_MS)))
 			work->failures = 0;
 		failures = ++work->failures;
 	}
 	/* the first restart comes at once: one kill is an accident */
-	delay_ms = failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(failures - 2, 16), SB_BACKOFF_MOST_MS);
+	delay_ms =
+	    failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(failures - 2, 16), SB_BACKOFF_MOST_MS);
 	db->workers[role].restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
 	if (sb_work_is_hopeless(db->dbid, role))
-		ereport(WARNING,
-		        (errmsg("stream_beam: the %s of database %u has crashed %d times without coming further, and is not started again", sb_worker_kinds[role].type, db->dbid, SB_CRASHES_OF_OURS),
-		         errhint("Look above for what ended it. After mending the cause call pg_reload_conf().")));
+		ereport(
+		    WARNING,
+		    (errmsg("stream_beam: the %s of database %u has crashed %d times without coming further, and is not started again",
+		            sb_worker_kinds[role].type, db->dbid, SB_CRASHES_OF_OURS),
+		     errhint(
+		         "Look above for what ended it. After mending the cause call pg_reload_conf().")));
 }
 
 static void
@@ -135,7 +166,8 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	BackgroundWorker description;
 
 	sb_worker_describe(&description, sb_worker_kinds[role].main, sb_worker_kinds[role].type);
-	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u", sb_worker_kinds[role].type, db->dbid);
+	snprintf(description.bgw_name, sizeof(description.bgw_name), "%s for database %u",
+	         sb_worker_kinds[role].type, db->dbid);
 	description.bgw_main_arg = Int32GetDatum(index * SB_NROLES + role);
 	description.bgw_notify_pid = MyProcPid;
 
@@ -161,10 +193,10 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	if (warned_at == 0 || TimestampDifferenceExceeds(warned_at, now, SB_WELL_AFTER_MS))
 	{
 		warned_at = now;
-		ereport(WARNING,
-		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-		         errmsg("could not start a %s: no background worker is free", sb_worker_kinds[role].type),
-		         errhint("Raise max_worker_processes and restart the server.")));
+		ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		                  errmsg("could not start a %s: no background worker is free",
+		                         sb_worker_kinds[role].type),
+		                  errhint("Raise max_worker_processes and restart the server.")));
 	}
 }
 
@@ -180,8 +212,9 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 
 	if (worker->state == SB_WORKER_STARTING)
 	{
-		bool gone = handle ? GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED
-		                   : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
+		bool gone = handle
+		                ? GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED
+		                : TimestampDifferenceExceeds(worker->started_at, now, SB_START_TIMEOUT_MS);
 
 		if (!gone)
 			return TimestampTzPlusMilliseconds(now, SB_START_TIMEOUT_MS);
@@ -225,7 +258,9 @@ launcher_drop_slot(SbDatabase *db)
 	sb_slot_name(db->dbid, name);
 	if (SearchNamedReplicationSlot(name, true) != NULL)
 	{
-		ereport(LOG, (errmsg("stream_beam: dropping replication slot \"%s\": its database no longer has the extension", name)));
+		ereport(LOG,
+		        (errmsg("stream_beam: dropping replication slot \"%s\": its database no longer has the extension",
+		                name)));
 		ReplicationSlotDrop(name, true);
 	}
 	sb_database_event(db, SB_EVENT_CLEANED);
@@ -263,7 +298,8 @@ launcher_tend_database(int index, TimestampTz now)
 	{
 		SbWorker *worker = &db->workers[role];
 
-		if (worker->state == SB_WORKER_STOPPED && sb_worker_kinds[role].wanted(db) && worker->restart_at <= now && !launcher_database_exists(db->dbid))
+		if (worker->state == SB_WORKER_STOPPED && sb_worker_kinds[role].wanted(db) &&
+		    worker->restart_at <= now && !launcher_database_exists(db->dbid))
 		{
 			LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
 			db->state = SB_DB_NONE;
@@ -279,7 +315,10 @@ launcher_tend_database(int index, TimestampTz now)
 	return next;
 }
 
-/* At start: any database may have the extension; a runner looks. The databases take turns, so that few workers run at a time. */
+/*
+ * At start: any database may have the extension; a runner looks. The databases take turns, so that
+ * few workers run at a time.
+ */
 static List *
 launcher_list_databases(void)
 {
@@ -316,7 +355,8 @@ launcher_probe_some(List *databases)
 	int probing = 0;
 
 	for (int i = 0; i < sb_registry->ndatabases; i++)
-		probing += sb_registry->databases[i].dbid != InvalidOid && sb_registry->databases[i].state == SB_DB_PROBE;
+		probing += sb_registry->databases[i].dbid != InvalidOid &&
+		           sb_registry->databases[i].state == SB_DB_PROBE;
 	while (databases != NIL && probing < 2)
 	{
 		SbDatabase *db = sb_database_get(linitial_oid(databases));
@@ -342,7 +382,8 @@ launcher_free_entries(void)
 	{
 		SbDatabase *db = &sb_registry->databases[i];
 
-		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 && sb_database_is_left(db))
+		if (OidIsValid(db->dbid) && db->state == SB_DB_NONE && db->pins == 0 && db->blockers == 0 &&
+		    sb_database_is_left(db))
 			db->dbid = InvalidOid;
 	}
 	LWLockRelease(sb_registry->lock);
@@ -355,15 +396,20 @@ launcher_exit(int code, Datum arg)
 	sb_registry->launcher_latch = NULL;
 }
 
-/* One that crashes at its own work leaves the server alone until somebody reloads the configuration. */
+/*
+ * One that crashes at its own work leaves the server alone until somebody reloads the
+ * configuration.
+ */
 static void
 launcher_begin(void)
 {
 	if (sb_work_begin_launcher() < SB_CRASHES_OF_OURS)
 		return;
 	ereport(WARNING,
-	        (errmsg("stream_beam: the launcher has crashed %d times, and starts no workers", SB_CRASHES_OF_OURS),
-	         errhint("Look above for what ended it. After mending the cause call pg_reload_conf().")));
+	        (errmsg("stream_beam: the launcher has crashed %d times, and starts no workers",
+	                SB_CRASHES_OF_OURS),
+	         errhint(
+	             "Look above for what ended it. After mending the cause call pg_reload_conf().")));
 	while (!ConfigReloadPending)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -387,15 +433,16 @@ stream_beam_launcher_main(Datum arg)
 	sb_registry->launcher_pid = MyProcPid;
 	sb_registry->launcher_latch = MyLatch;
 
-	scan_context = AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
-	handles = MemoryContextAllocZero(TopMemoryContext, sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
+	scan_context =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam worker", ALLOCSET_DEFAULT_SIZES);
+	handles = MemoryContextAllocZero(TopMemoryContext,
+	                                 sizeof(*handles) * sb_registry->ndatabases * SB_NROLES);
 	MemoryContextSwitchTo(TopMemoryContext);
 	started = sb_clock_now();
 	unprobed = launcher_list_databases();
 	if (wal_level < WAL_LEVEL_LOGICAL)
-		ereport(LOG,
-		        (errmsg("stream_beam: pipelines need wal_level = logical"),
-		         errhint("Set wal_level to logical and restart the server.")));
+		ereport(LOG, (errmsg("stream_beam: pipelines need wal_level = logical"),
+		              errhint("Set wal_level to logical and restart the server.")));
 	for (;;)
 	{
 		TimestampTz now = sb_clock_now();

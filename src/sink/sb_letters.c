@@ -51,38 +51,54 @@ letters_statement(const char *sql, int n, const char *const *names, const Oid *t
 void
 sb_letters_put_late(const SbLateEvent *event, const char *json)
 {
-	static const char *const names[] = {"pipeline", "position", "event_time", "window_start", "window_end", "op", "reason", "watermark", "data"};
-	static const Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	static const char *const names[] = {"pipeline",     "position",   "event_time",
+	                                    "window_start", "window_end", "op",
+	                                    "reason",       "watermark",  "data"};
+	static const Oid types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	                            TEXTOID, TEXTOID,   TIMESTAMPTZOID, TEXTOID};
 	bool nulls[lengthof(names)] = {false};
-	Datum values[] = {
-	    Int32GetDatum(event->pipeline), LSNGetDatum(event->position), TimestampTzGetDatum(event->event_time),
-	    TimestampTzGetDatum(event->window.start), TimestampTzGetDatum(event->window.end),
-	    CStringGetTextDatum(event->op), CStringGetTextDatum(event->closed ? "closed" : "expired"), TimestampTzGetDatum(event->watermark), CStringGetTextDatum(json)};
+	Datum values[] = {Int32GetDatum(event->pipeline),
+	                  LSNGetDatum(event->position),
+	                  TimestampTzGetDatum(event->event_time),
+	                  TimestampTzGetDatum(event->window.start),
+	                  TimestampTzGetDatum(event->window.end),
+	                  CStringGetTextDatum(event->op),
+	                  CStringGetTextDatum(event->closed ? "closed" : "expired"),
+	                  TimestampTzGetDatum(event->watermark),
+	                  CStringGetTextDatum(json)};
 
 	if (late == NULL)
-		late = letters_statement("INSERT INTO beam.late_event"
-		                         " (pipeline, position, event_time, window_start, window_end, op, reason, watermark, data)"
-		                         " SELECT pipeline, position, event_time, window_start, window_end, op, reason, watermark, data::pg_catalog.jsonb FROM rows",
-		                         lengthof(names), names, types);
+		late = letters_statement(
+		    "INSERT INTO beam.late_event"
+		    " (pipeline, position, event_time, window_start, window_end, op, reason, watermark, data)"
+		    " SELECT pipeline, position, event_time, window_start, window_end, op, reason, watermark, data::pg_catalog.jsonb FROM rows",
+		    lengthof(names), names, types);
 	sb_statement_put(late, values, nulls);
 }
 
 void
-sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json, const ErrorData *error)
+sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json,
+                    const ErrorData *error)
 {
-	static const char *const names[] = {"pipeline", "position", "op", "data", "sqlstate", "message", "context"};
+	static const char *const names[] = {"pipeline", "position", "op",     "data",
+	                                    "sqlstate", "message",  "context"};
 	static const Oid types[] = {INT4OID, PG_LSNOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	bool nulls[lengthof(names)] = {false};
-	Datum values[] = {Int32GetDatum(pipeline), LSNGetDatum(position), CStringGetTextDatum(op), CStringGetTextDatum(json ? json : ""),
+	Datum values[] = {Int32GetDatum(pipeline),
+	                  LSNGetDatum(position),
+	                  CStringGetTextDatum(op),
+	                  CStringGetTextDatum(json ? json : ""),
 	                  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-	                  sb_sql_error_text(error->message), sb_sql_error_text(error->context)};
+	                  sb_sql_error_text(error->message),
+	                  sb_sql_error_text(error->context)};
 
 	nulls[3] = json == NULL;
 	nulls[6] = error->context == NULL;
 	if (dead == NULL)
-		dead = letters_statement("INSERT INTO beam.dead_letter (pipeline, position, op, data, sqlstate, message, context)"
-		                         " SELECT pipeline, position, op, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
-		                         lengthof(names), names, types);
+		dead = letters_statement(
+		    "INSERT INTO beam.dead_letter (pipeline, position, op, data, sqlstate, message, context)"
+		    " SELECT pipeline, position, op, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
+		    lengthof(names), names, types);
 	sb_statement_put(dead, values, nulls);
 }
 

@@ -23,15 +23,17 @@ typedef struct SbLateEvent
 } SbLateEvent;
 
 /*
- * A source row, with its layout, as JSON text: the columns that the query uses, with the names that the relation has now. In the current
- * context. In the bracket of the pipeline's owner: types have output functions.
+ * A source row, with its layout, as JSON text: the columns that the query uses, with the names that
+ * the relation has now. In the current context. In the bracket of the pipeline's owner: types have
+ * output functions.
  */
 extern char *sb_row_to_json(const SbPlan *plan, HeapTuple tuple, TupleDesc layout);
 
 /* Collected; written by sb_letters_write() (SPI connected). */
 extern void sb_letters_put_late(const SbLateEvent *event, const char *json);
 /* `json` NULL: the row is not known. `op`: insert, delete, update, truncate. */
-extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json, const ErrorData *error);
+extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op,
+                                const char *json, const ErrorData *error);
 extern void sb_letters_write(void);
 
 #endif

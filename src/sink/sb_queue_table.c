@@ -21,15 +21,21 @@ struct SbQueueTable
 {
 	Oid relation;
 	SbStatement *statement;
-	TupleDesc desc;    /* op, and the columns that the queue has ... */
-	AttrNumber *attno; /* ... of the source's columns with these numbers; behind them seq, where rows are numbered here */
-	int64 number;      /* of the next row; 0: the server numbers them */
+	TupleDesc desc; /* op, and the columns that the queue has ... */
+	/*
+	 * ... of the source's columns with these numbers; behind them seq, where rows are numbered here
+	 */
+	AttrNumber *attno;
+	int64 number; /* of the next row; 0: the server numbers them */
 };
 
 /* Rows are numbered from here on, so that there is room for those that are to come before them. */
 #define SB_QUEUE_FIRST INT64CONST(4611686018427387904)
 
-/* A column for each of the source's, by its number: a rename is none of its business, and the server looks after the types. */
+/*
+ * A column for each of the source's, by its number: a rename is none of its business, and the
+ * server looks after the types.
+ */
 char *
 sb_queue_table_sql(const char *table, Oid source)
 {
@@ -37,7 +43,11 @@ sb_queue_table_sql(const char *table, Oid source)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY (START WITH " INT64_FORMAT ") PRIMARY KEY, op pg_catalog.int2 NOT NULL", table, SB_QUEUE_FIRST);
+	appendStringInfo(
+	    &sql,
+	    "CREATE TABLE %s (seq pg_catalog.int8 GENERATED ALWAYS AS IDENTITY (START WITH " INT64_FORMAT
+	    ") PRIMARY KEY, op pg_catalog.int2 NOT NULL",
+	    table, SB_QUEUE_FIRST);
 	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
@@ -45,7 +55,8 @@ sb_queue_table_sql(const char *table, Oid source)
 		if (att->attisdropped)
 			continue;
 		appendStringInfoString(&sql, ", ");
-		sb_result_append_column(&sql, psprintf("c%d", att->attnum), att->atttypid, att->atttypmod, att->attcollation);
+		sb_result_append_column(&sql, psprintf("c%d", att->attnum), att->atttypid, att->atttypmod,
+		                        att->attcollation);
 	}
 	appendStringInfo(&sql, "); REVOKE ALL ON %s FROM PUBLIC;", table);
 	table_close(rel, NoLock);
@@ -69,7 +80,8 @@ sb_queue_table_attno(Form_pg_attribute att)
 {
 	const char *name = NameStr(att->attname);
 
-	return att->attisdropped || *name != 'c' ? InvalidAttrNumber : (AttrNumber) strtol(name + 1, NULL, 10);
+	return att->attisdropped || *name != 'c' ? InvalidAttrNumber
+	                                         : (AttrNumber) strtol(name + 1, NULL, 10);
 }
 
 AttrNumber
@@ -79,7 +91,8 @@ sb_column_number(TupleDesc layout, const char *name, Oid type)
 	{
 		Form_pg_attribute column = TupleDescAttr(layout, i);
 
-		if (!column->attisdropped && column->atttypid == type && strcmp(NameStr(column->attname), name) == 0)
+		if (!column->attisdropped && column->atttypid == type &&
+		    strcmp(NameStr(column->attname), name) == 0)
 			return column->attnum;
 	}
 	return InvalidAttrNumber;
@@ -117,7 +130,8 @@ sb_queue_table_open(int32 reader, bool before)
 
 		if (sb_queue_table_attno(att) == InvalidAttrNumber)
 			continue;
-		TupleDescInitEntry(queue->desc, ++n, NameStr(att->attname), att->atttypid, att->atttypmod, 0);
+		TupleDescInitEntry(queue->desc, ++n, NameStr(att->attname), att->atttypid, att->atttypmod,
+		                   0);
 		TupleDescInitEntryCollation(queue->desc, n, att->attcollation);
 		appendStringInfo(&columns, ", %s", NameStr(att->attname));
 	}
@@ -127,7 +141,10 @@ sb_queue_table_open(int32 reader, bool before)
 		TupleDescInitEntry(queue->desc, ++n, "seq", INT8OID, -1, 0);
 		appendStringInfoString(&columns, ", seq");
 	}
-	queue->statement = sb_statement_create(psprintf("INSERT INTO beam_state.%s (op%s) OVERRIDING SYSTEM VALUE SELECT op%s FROM rows", name, columns.data, columns.data), queue->desc, 0, NULL);
+	queue->statement = sb_statement_create(
+	    psprintf("INSERT INTO beam_state.%s (op%s) OVERRIDING SYSTEM VALUE SELECT op%s FROM rows",
+	             name, columns.data, columns.data),
+	    queue->desc, 0, NULL);
 	sb_statement_elevate(queue->statement);
 	return queue;
 }
@@ -153,7 +170,8 @@ sb_queue_table_put(SbQueueTable *queue, HeapTuple tuple, TupleDesc layout, int o
 		Form_pg_attribute att = attno <= layout->natts ? TupleDescAttr(layout, attno - 1) : NULL;
 
 		/* one that was altered is none of the pipeline's: that would not have been opened */
-		if (att == NULL || att->attisdropped || att->atttypid != TupleDescAttr(queue->desc, i)->atttypid)
+		if (att == NULL || att->attisdropped ||
+		    att->atttypid != TupleDescAttr(queue->desc, i)->atttypid)
 			continue;
 		values[i] = heap_getattr(tuple, attno, layout, &nulls[i]);
 		if (!nulls[i] && att->attlen == -1)

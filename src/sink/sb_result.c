@@ -74,7 +74,8 @@ result_collation_name(Oid collation)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for collation %u", collation);
 	form = (Form_pg_collation) GETSTRUCT(tuple);
-	result = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
+	result = quote_qualified_identifier(get_namespace_name(form->collnamespace),
+	                                    NameStr(form->collname));
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -83,7 +84,8 @@ void
 sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
 {
 	appendStringInfo(sql, "%s %s", quote_identifier(name),
-	                 format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	                 format_type_extended(type, typmod,
+	                                      FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	if (OidIsValid(collation) && collation != get_typcollation(type))
 		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
 }
@@ -94,7 +96,8 @@ sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE %s ON %s (", accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
+	appendStringInfo(&sql, "CREATE %s ON %s (",
+	                 accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
 	result_append_identity(&sql, plan);
 	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
 	return sql.data;
@@ -112,11 +115,15 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		const SbColumn *column = &plan->columns_out[i];
 
 		appendStringInfoString(&sql, i > 0 ? ", " : "");
-		sb_result_append_column(&sql, column->name, column->type, column->typmod, column->collation);
+		sb_result_append_column(&sql, column->name, column->type, column->typmod,
+		                        column->collation);
 	}
-	appendStringInfoString(&sql, accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");
+	appendStringInfoString(&sql,
+	                       accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");
 	/* rows are updated in place as long as there is room on their page */
-	appendStringInfo(&sql, "%s; %s", accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "", sb_result_index_sql(plan, table, accumulation));
+	appendStringInfo(&sql, "%s; %s",
+	                 accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "",
+	                 sb_result_index_sql(plan, table, accumulation));
 	return sql.data;
 }
 
@@ -125,12 +132,14 @@ static void
 result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
 {
 	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "",
+		                 quote_identifier(plan->columns_out[i].name));
 	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
 }
 
 char *
-sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into, SbAccumulation accumulation)
+sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into,
+                   SbAccumulation accumulation)
 {
 	StringInfoData sql;
 
@@ -184,7 +193,8 @@ result_equality(Oid type)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "type %s has no equality", format_type_be(type));
 	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+	                  NameStr(form->oprname));
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -194,32 +204,42 @@ static void
 result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
 {
 	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(sql, "%s%s.%s", i > 0 ? ", " : "", alias, quote_identifier(plan->columns_out[i].name));
+		appendStringInfo(sql, "%s%s.%s", i > 0 ? ", " : "", alias,
+		                 quote_identifier(plan->columns_out[i].name));
 }
 
 void
-sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove, char **add)
+sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove,
+                      char **add)
 {
 	StringInfoData same, removal, addition;
 
-	/* rows with a NULL in their identity are not found: they are removed and added, as if they differed */
+	/*
+	 * rows with a NULL in their identity are not found: they are removed and added, as if they
+	 * differed
+	 */
 	initStringInfo(&same);
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		const char *name = quote_identifier(plan->columns_out[i].name);
 
 		if (result_identifies(&plan->columns_out[i]))
-			appendStringInfo(&same, " AND s.%s %s r.%s", name, result_equality(plan->columns_out[i].type), name);
+			appendStringInfo(&same, " AND s.%s %s r.%s", name,
+			                 result_equality(plan->columns_out[i].type), name);
 	}
 	/* the same to the bit: values that are equal can be written in different ways */
 	initStringInfo(&removal);
-	appendStringInfo(&removal, "DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s s WHERE pg_catalog.record_image_eq(ROW(", into, from);
+	appendStringInfo(
+	    &removal,
+	    "DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s s WHERE pg_catalog.record_image_eq(ROW(",
+	    into, from);
 	result_append_row(&removal, plan, "s");
 	appendStringInfoString(&removal, "), ROW(");
 	result_append_row(&removal, plan, "r");
 	appendStringInfo(&removal, "))%s)", same.data);
 	initStringInfo(&addition);
-	appendStringInfo(&addition, "%s s WHERE NOT EXISTS (SELECT FROM %s r WHERE true%s)", sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), into, same.data);
+	appendStringInfo(&addition, "%s s WHERE NOT EXISTS (SELECT FROM %s r WHERE true%s)",
+	                 sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), into, same.data);
 	*remove = removal.data;
 	*add = addition.data;
 }
@@ -246,18 +266,23 @@ result_match_sql(const SbResult *result, const char *what, bool with_nulls)
 	return sql.data;
 }
 
-/* The rows of windows in an SbWindowRange (from, lo, hi are $1, $2, $3), of others, or all of them. */
+/*
+ * The rows of windows in an SbWindowRange (from, lo, hi are $1, $2, $3), of others, or all of them.
+ */
 static char *
 result_clear_condition(const SbPlan *plan, bool inside)
 {
 	const char *start = sb_plan_window_column(plan, SB_COLUMN_WINDOW_START);
 	const char *end = sb_plan_window_column(plan, SB_COLUMN_WINDOW_END);
 
-	return psprintf("%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)", inside ? "" : "NOT", end, start, start);
+	return psprintf(
+	    "%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)",
+	    inside ? "" : "NOT", end, start, start);
 }
 
 static char *
-result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation, const char *condition)
+result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
+                 const char *condition)
 {
 	StringInfoData columns, expanded;
 
@@ -271,12 +296,17 @@ result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulat
 		appendStringInfo(&expanded, "(one).%s, ", name);
 	}
 	if (accumulation != SB_RETRACTING)
-		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::pg_catalog.int2", table, condition, columns.data);
-	/* equal as text: not every type has an equality; once for each time that the row stands there too often */
-	return psprintf("INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
-	                " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
-	                " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
-	                table, columns.data, expanded.data, table, condition, columns.data, columns.data);
+		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::pg_catalog.int2", table,
+		                condition, columns.data);
+	/*
+	 * equal as text: not every type has an equality; once for each time that the row stands there
+	 * too often
+	 */
+	return psprintf(
+	    "INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	    " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
+	    " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
+	    table, columns.data, expanded.data, table, condition, columns.data, columns.data);
 }
 
 /* The plan's columns of table t */
@@ -288,7 +318,8 @@ result_find_sql(const SbPlan *plan, const char *table)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "", quote_identifier(plan->columns_out[i].name));
+		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "",
+		                 quote_identifier(plan->columns_out[i].name));
 	appendStringInfo(&sql, " FROM %s t,", table);
 	return sql.data;
 }
@@ -307,16 +338,22 @@ result_check_column(Oid table, const char *name, Oid wanted, const char *pipelin
 	Oid is = attno == InvalidAttrNumber ? InvalidOid : get_atttype(table, attno);
 
 	if (!OidIsValid(is))
-		ereport(ERROR,
-		        (errcode(ERRCODE_UNDEFINED_COLUMN),
-		         errmsg("the result table \"%s\" of pipeline \"%s\" has no column \"%s\" any more", get_rel_name(table), pipeline, name),
-		         errhint("Give the column its name again, then call beam.resume_pipeline(); or make it the query's with beam.alter_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_UNDEFINED_COLUMN),
+		     errmsg("the result table \"%s\" of pipeline \"%s\" has no column \"%s\" any more",
+		            get_rel_name(table), pipeline, name),
+		     errhint(
+		         "Give the column its name again, then call beam.resume_pipeline(); or make it the query's with beam.alter_pipeline().")));
 	if (!result_same_bytes(is, wanted))
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATATYPE_MISMATCH),
-		         errmsg("column \"%s\" of the result table \"%s\" of pipeline \"%s\" is of type %s, and the pipeline writes %s", name, get_rel_name(table),
-		                pipeline, format_type_be(is), format_type_be(wanted)),
-		         errhint("Give the column its type or name again, then call beam.resume_pipeline(); or cast in the query with beam.alter_pipeline().")));
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_DATATYPE_MISMATCH),
+		     errmsg("column \"%s\" of the result table \"%s\" of pipeline \"%s\" is of type %s, and the pipeline writes %s",
+		            name, get_rel_name(table), pipeline, format_type_be(is),
+		            format_type_be(wanted)),
+		     errhint(
+		         "Give the column its type or name again, then call beam.resume_pipeline(); or cast in the query with beam.alter_pipeline().")));
 }
 
 void
@@ -328,16 +365,18 @@ sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation, cons
 		result_check_column(table, "op", INT2OID, pipeline);
 }
 
-/* The table may have been altered since it was looked at: the bundle is run again, and looks again. */
+/*
+ * The table may have been altered since it was looked at: the bundle is run again, and looks again.
+ */
 static void
 result_check_read(const SbResult *result, TupleDesc desc)
 {
 	for (int i = 0; i < result->plan->ncolumns; i++)
 	{
 		if (!result_same_bytes(TupleDescAttr(desc, i)->atttypid, result->plan->columns_out[i].type))
-			ereport(ERROR,
-			        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			         errmsg("column \"%s\" of a result table has got another type meanwhile", result->plan->columns_out[i].name)));
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			                errmsg("column \"%s\" of a result table has got another type meanwhile",
+			                       result->plan->columns_out[i].name)));
 	}
 }
 
@@ -379,11 +418,18 @@ result_open_clear(SbResult *result, const char *table)
 	const SbPlan *plan = result->plan;
 	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 
-	result->clear_all = sb_statement_create(result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0, NULL);
+	result->clear_all =
+	    sb_statement_create(result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0,
+	                        NULL);
 	if (plan->window_kind == SB_WINDOW_GLOBAL)
 		return;
-	result->clear_inside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, true)), NULL, lengthof(types), types);
-	result->clear_outside = sb_statement_create(result_clear_sql(plan, table, result->accumulation, result_clear_condition(plan, false)), NULL, lengthof(types), types);
+	result->clear_inside = sb_statement_create(result_clear_sql(plan, table, result->accumulation,
+	                                                            result_clear_condition(plan, true)),
+	                                           NULL, lengthof(types), types);
+	result->clear_outside =
+	    sb_statement_create(result_clear_sql(plan, table, result->accumulation,
+	                                         result_clear_condition(plan, false)),
+	                        NULL, lengthof(types), types);
 }
 
 SbResult *
@@ -402,11 +448,23 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 		if (result_identifies(&plan->columns_out[i]))
 			result->identity[result->nidentity++] = i;
 	}
-	result->insert = sb_statement_create(result_insert_sql(plan, table, accumulation), result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
-	result->remove = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), false), result_identity_desc(result), 0, NULL);
-	result->remove_nulls = sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table), true), result_identity_desc(result), 0, NULL);
-	result->find = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false), result_identity_desc(result), 0, NULL);
-	result->find_nulls = sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true), result_identity_desc(result), 0, NULL);
+	result->insert =
+	    sb_statement_create(result_insert_sql(plan, table, accumulation),
+	                        result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
+	result->remove =
+	    sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table),
+	                                         false),
+	                        result_identity_desc(result), 0, NULL);
+	result->remove_nulls =
+	    sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table),
+	                                         true),
+	                        result_identity_desc(result), 0, NULL);
+	result->find =
+	    sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false),
+	                        result_identity_desc(result), 0, NULL);
+	result->find_nulls =
+	    sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true),
+	                        result_identity_desc(result), 0, NULL);
 	result_open_clear(result, table);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
@@ -470,9 +528,12 @@ sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nul
 	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 
-/* The identity of a row, to the one statement or, where it has a null, to the other; returns which. */
+/*
+ * The identity of a row, to the one statement or, where it has a null, to the other; returns which.
+ */
 static SbStatement *
-result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls, SbWindow window, const Datum *keys, const bool *nulls)
+result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls, SbWindow window,
+                    const Datum *keys, const bool *nulls)
 {
 	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
 	bool *isnull = palloc0(sizeof(bool) * (result->nidentity + 1));
@@ -508,7 +569,8 @@ sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const boo
 bytea *
 sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
 {
-	SbStatement *statement = result_put_identity(result, result->find, result->find_nulls, window, keys, nulls);
+	SbStatement *statement =
+	    result_put_identity(result, result->find, result->find_nulls, window, keys, nulls);
 	uint64 n = sb_statement_run(statement, NULL, NULL);
 	Datum *values = palloc(sizeof(Datum) * result->plan->ncolumns);
 	bool *isnull = palloc(sizeof(bool) * result->plan->ncolumns);
@@ -527,7 +589,8 @@ sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool 
 uint64
 sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside)
 {
-	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->lo), TimestampTzGetDatum(range->hi)};
+	Datum args[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->lo),
+	                TimestampTzGetDatum(range->hi)};
 
 	uint64 n;
 

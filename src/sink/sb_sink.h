@@ -1,8 +1,9 @@
 /*
  * sb_sink.h: where the panes of a pipeline go.
  *
- * The result table is a sink (sb_result.h), the rows for downstream pipelines are one (pipeline/sb_pipeline_chain.c), and a test's script is one that
- * stands for all tables (api/sb_api_test.c). A pipeline puts each row into all that it has.
+ * The result table is a sink (sb_result.h), the rows for downstream pipelines are one
+ * (pipeline/sb_pipeline_chain.c), and a test's script is one that stands for all tables
+ * (api/sb_api_test.c). A pipeline puts each row into all that it has.
  */
 #ifndef SB_SINK_H
 #define SB_SINK_H
@@ -18,7 +19,10 @@ typedef struct SbSinkRow
 	SbWindow window;
 	const Datum *values; /* of the plan's columns */
 	const bool *nulls;
-	int op; /* 1; -1: the row is taken back; 0: the pane has none (HAVING is not true: values are not set) */
+	/*
+	 * 1; -1: the row is taken back; 0: the pane has none (HAVING is not true: values are not set)
+	 */
+	int op;
 } SbSinkRow;
 
 /* Any function but put may be missing. */
@@ -28,7 +32,10 @@ typedef struct SbSinkKind
 	/* It tells panes apart: each is put, also one that says nothing new, or has no row. */
 	bool wants_panes;
 	void (*put)(void *sink, const SbSinkRow *row);
-	/* Accumulating: the row of a (window, key) is to vanish, the window being no more, or the group. */
+	/*
+	 * Accumulating: the row of a (window, key) is to vanish, the window being no more, or the
+	 * group.
+	 */
 	void (*remove)(void *sink, SbWindow window, const Datum *keys, const bool *nulls);
 	/* Within the transaction, as the owner, where something is pending. */
 	bool (*is_pending)(const void *sink);

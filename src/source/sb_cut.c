@@ -1,12 +1,14 @@
 /*
  * sb_cut.c: where the rows of a snapshot meet the stream; see sb_cut.h.
  *
- * WHAT A SNAPSHOT MAY NOT SEE. A transaction commits in this order: it says that it is about to (delayChkptFlags), inserts its commit
- * record, flushes it, marks itself committed in clog, takes the flag down, waits for a standby, and leaves the array of running
- * transactions; only then new snapshots see it. The stream has it from the flush on. So of the transactions that the stream had gone
- * past when an account is opened, those not yet visible are (1) the ones that have the flag up just then, which is over soon, and
- * after that (2) the ones that are committed in clog but still in the array. Both sets are fixed then: new transactions are not waited
- * for, so a busy server does not keep a snapshot away. Those that go past later are told by their ids.
+ * WHAT A SNAPSHOT MAY NOT SEE. A transaction commits in this order: it says that it is about to
+ * (delayChkptFlags), inserts its commit record, flushes it, marks itself committed in clog, takes
+ * the flag down, waits for a standby, and leaves the array of running transactions; only then new
+ * snapshots see it. The stream has it from the flush on. So of the transactions that the stream had
+ * gone past when an account is opened, those not yet visible are (1) the ones that have the flag up
+ * just then, which is over soon, and after that (2) the ones that are committed in clog but still
+ * in the array. Both sets are fixed then: new transactions are not waited for, so a busy server
+ * does not keep a snapshot away. Those that go past later are told by their ids.
  */
 #include "postgres.h"
 
@@ -31,9 +33,11 @@
 struct SbUnseen
 {
 	MemoryContext context;
-	VirtualTransactionId *committing; /* in the middle of their commit when the account was opened */
+	/* in the middle of their commit when the account was opened */
+	VirtualTransactionId *committing;
 	int ncommitting;
-	bool settled; /* those that had committed by then, and are not yet visible, are among the xids */
+	/* those that had committed by then, and are not yet visible, are among the xids */
+	bool settled;
 	TransactionId *xids;
 	int n, max;
 	int look_at; /* the next time it is this long, it is looked through */
@@ -115,7 +119,8 @@ sb_cut_format(const SbCut *cut)
 		xip[i] = cut_widen(cut->xip[i]);
 	qsort(xip, cut->nxip, sizeof(uint64), cut_compare_wide);
 	initStringInfo(&text);
-	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":", cut_widen(cut->xmin), cut_widen(cut->xmax));
+	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":", cut_widen(cut->xmin),
+	                 cut_widen(cut->xmax));
 	for (int i = 0; i < cut->nxip; i++)
 		appendStringInfo(&text, "%s" UINT64_FORMAT, i > 0 ? "," : "", xip[i]);
 	pfree(xip);
@@ -188,13 +193,17 @@ unseen_put(SbUnseen *unseen, TransactionId xid)
 	if (unseen->n == unseen->max)
 	{
 		unseen->max = unseen->max ? unseen->max * 2 : 64;
-		unseen->xids = unseen->xids ? repalloc_huge(unseen->xids, sizeof(TransactionId) * unseen->max)
-		                            : MemoryContextAlloc(unseen->context, sizeof(TransactionId) * unseen->max);
+		unseen->xids =
+		    unseen->xids ? repalloc_huge(unseen->xids, sizeof(TransactionId) * unseen->max)
+		                 : MemoryContextAlloc(unseen->context, sizeof(TransactionId) * unseen->max);
 	}
 	unseen->xids[unseen->n++] = xid;
 }
 
-/* The most recent snapshot of this process had ended ones below RecentXmin: every later one sees them. */
+/*
+ * The most recent snapshot of this process had ended ones below RecentXmin: every later one sees
+ * them.
+ */
 static void
 unseen_forget_old(SbUnseen *unseen)
 {
@@ -220,8 +229,8 @@ sb_unseen_add(SbUnseen *unseen, TransactionId xid)
 }
 
 /*
- * A snapshot does not name the running transactions above the highest that has ended. One of ours that ends now is above all that
- * have committed so far.
+ * A snapshot does not name the running transactions above the highest that has ended. One of ours
+ * that ends now is above all that have committed so far.
  */
 static void
 unseen_raise_xmax(void)
@@ -242,7 +251,8 @@ unseen_settle(SbUnseen *unseen)
 {
 	Snapshot snapshot;
 
-	if (unseen->ncommitting > 0 && HaveVirtualXIDsDelayingChkpt(unseen->committing, unseen->ncommitting, DELAY_CHKPT_START))
+	if (unseen->ncommitting > 0 &&
+	    HaveVirtualXIDsDelayingChkpt(unseen->committing, unseen->ncommitting, DELAY_CHKPT_START))
 		return false;
 	unseen_raise_xmax();
 	snapshot = GetLatestSnapshot();

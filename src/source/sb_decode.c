@@ -1,14 +1,15 @@
 /*
  * sb_decode.c: the output plugin's callbacks: decoded changes become frames.
  *
- * Layout ids are never reused within a process, so a ROW always names the layout of its own time. SCHEMA frames go into the ring as
- * soon as a layout is seen, wherever its rows go.
+ * Layout ids are never reused within a process, so a ROW always names the layout of its own time.
+ * SCHEMA frames go into the ring as soon as a layout is seen, wherever its rows go.
  *
  * A transaction without a row for us writes nothing: its BEGIN frame is written with its first row.
  *
- * LARGE TRANSACTIONS. One that outgrows decoding_work_mem comes in parts while it is still in progress (the stream callbacks). Its
- * frames go to a spool of its own (sb_frame_spool.c) and into the ring with its commit. Which relations are wanted is asked when a part is
- * decoded, and counts from the commit: where a source was added in between, the session is begun again.
+ * LARGE TRANSACTIONS. One that outgrows decoding_work_mem comes in parts while it is still in
+ * progress (the stream callbacks). Its frames go to a spool of its own (sb_frame_spool.c) and into
+ * the ring with its commit. Which relations are wanted is asked when a part is decoded, and counts
+ * from the commit: where a source was added in between, the session is begun again.
  */
 #include "postgres.h"
 
@@ -51,7 +52,8 @@ sb_decode_init(SbDecoder *which)
 {
 	Assert(decoder == NULL);
 	decoder = which;
-	row_context = AllocSetContextCreate(TopMemoryContext, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
+	row_context =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	sb_source_rels_init(decoder->wanted);
 }
 
@@ -125,7 +127,8 @@ decode_max_frame(void)
 static void *
 decode_reserve(SbFrameType type, Size size)
 {
-	return spool ? sb_frame_spool_reserve(spool, spool_subxid, type, size) : sb_ring_reserve(decoder->writer, type, size);
+	return spool ? sb_frame_spool_reserve(spool, spool_subxid, type, size)
+	             : sb_ring_reserve(decoder->writer, type, size);
 }
 
 static void
@@ -152,7 +155,8 @@ sb_decode_write_reset(uint64 epoch, XLogRecPtr start, XLogRecPtr reach)
 void
 sb_decode_write_heartbeat(XLogRecPtr position, bool caught_up)
 {
-	SbHeartbeatFrame *frame = sb_ring_reserve(decoder->writer, SB_FRAME_HEARTBEAT, sizeof(SbHeartbeatFrame));
+	SbHeartbeatFrame *frame =
+	    sb_ring_reserve(decoder->writer, SB_FRAME_HEARTBEAT, sizeof(SbHeartbeatFrame));
 
 	frame->position = position;
 	frame->at = GetCurrentTimestamp();
@@ -189,7 +193,13 @@ decode_write_schema(SbTarget *target)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid, .typmod = att->atttypmod, .length = att->attlen, .by_value = att->attbyval, .dropped = att->attisdropped, .in_old = att->attislocal, .align = att->attalign};
+		frame->columns[i] = (SbSchemaColumn){.type = att->atttypid,
+		                                     .typmod = att->atttypmod,
+		                                     .length = att->attlen,
+		                                     .by_value = att->attbyval,
+		                                     .dropped = att->attisdropped,
+		                                     .in_old = att->attislocal,
+		                                     .align = att->attalign};
 	}
 	sb_ring_append(decoder->writer, frame);
 }
@@ -203,10 +213,11 @@ decode_begin_frames(ReorderBufferTXN *txn)
 }
 
 /*
- * A tuple as long as its relation is wide, with all that is known of its values in it. Of a toasted column, the value stands beside the
- * tuple, in memory of the reorder buffer; one that an UPDATE has not changed is in the old tuple, if that has it. What still is a pointer
- * to disk then becomes null: nobody can follow it, and no query uses a column that the old tuple lacks. Columns added after the tuple was
- * written have the value they were added with.
+ * A tuple as long as its relation is wide, with all that is known of its values in it. Of a toasted
+ * column, the value stands beside the tuple, in memory of the reorder buffer; one that an UPDATE
+ * has not changed is in the old tuple, if that has it. What still is a pointer to disk then becomes
+ * null: nobody can follow it, and no query uses a column that the old tuple lacks. Columns added
+ * after the tuple was written have the value they were added with.
  */
 static HeapTuple
 decode_complete(HeapTuple tuple, HeapTuple old, TupleDesc desc)
@@ -288,7 +299,8 @@ decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
 static void
 decode_write_row(const SbTarget *target, const SbChange *change)
 {
-	Size size = offsetof(SbRowFrame, data) + (change->new ? MAXALIGN(change->new->t_len) : 0) + (change->old ? MAXALIGN(change->old->t_len) : 0);
+	Size size = offsetof(SbRowFrame, data) + (change->new ? MAXALIGN(change->new->t_len) : 0) +
+	            (change->old ? MAXALIGN(change->old->t_len) : 0);
 
 	if (sizeof(SbFrame) + size <= decode_max_frame())
 	{
@@ -307,11 +319,15 @@ decode_write_row(const SbTarget *target, const SbChange *change)
 	}
 }
 
-/* A complete tuple, or NULL where there is none. Its own values: `old` is where to look for what it lacks, or NULL. */
+/*
+ * A complete tuple, or NULL where there is none. Its own values: `old` is where to look for what it
+ * lacks, or NULL.
+ */
 static HeapTuple
 decode_tuple(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 {
-	if (tuple && (HeapTupleHasExternal(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) < desc->natts))
+	if (tuple &&
+	    (HeapTupleHasExternal(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) < desc->natts))
 		return decode_complete(tuple, old, desc);
 	return tuple;
 }
@@ -332,7 +348,10 @@ decode_send(ReorderBufferTXN *txn, SbTarget *target, const SbChange *change)
 	decode_write_row(target, &converted);
 }
 
-/* Does a change of this relation concern nobody? Of a spool that is noted: it may be otherwise at the commit. */
+/*
+ * Does a change of this relation concern nobody? Of a spool that is noted: it may be otherwise at
+ * the commit.
+ */
 static bool
 decode_is_unwanted(Oid relation)
 {
@@ -371,7 +390,8 @@ decode_write_unreadable(ReorderBufferTXN *txn, Relation relation, const char *te
 }
 
 static void
-decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change, SbChange *sent)
+decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change,
+                   SbChange *sent)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	SbSourceRel *rel = sb_source_rel(relation);
@@ -387,7 +407,8 @@ decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange
 }
 
 static void
-decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
+decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
+              ReorderBufferChange *change)
 {
 	MemoryContext old;
 	SbChange sent = {.partition = RelationGetRelid(relation)};
@@ -433,7 +454,8 @@ decode_write_truncate(ReorderBufferTXN *txn, Oid source)
 }
 
 static void
-decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oid partition, const NameData *name)
+decode_write_rebuild(ReorderBufferTXN *txn, Oid source, SbRebuildCause cause, Oid partition,
+                     const NameData *name)
 {
 	SbRebuildFrame *frame;
 
@@ -460,13 +482,14 @@ decode_truncate_one(ReorderBufferTXN *txn, Relation relation, const List *all, b
 			decode_write_truncate(txn, source);
 		/* of a partitioned table that is truncated with it, nothing is left anyway */
 		else if (rows_left && !list_member_oid(all, source))
-			decode_write_rebuild(txn, source, SB_REBUILD_TRUNCATE, rel->relation, &relation->rd_rel->relname);
+			decode_write_rebuild(txn, source, SB_REBUILD_TRUNCATE, rel->relation,
+			                     &relation->rd_rel->relname);
 	}
 }
 
 static void
-decode_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations, Relation relations_array[],
-                ReorderBufferChange *change)
+decode_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations,
+                Relation relations_array[], ReorderBufferChange *change)
 {
 	MemoryContext old = MemoryContextSwitchTo(row_context);
 	List *all = NIL;
@@ -476,7 +499,8 @@ decode_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 	for (int i = 0; i < nrelations; i++)
 	{
 		/* a subscription truncates without asking any hook */
-		bool rows_left = change->origin_id != InvalidRepOriginId || decode_had_rows(txn->xid, RelationGetRelid(relations_array[i]));
+		bool rows_left = change->origin_id != InvalidRepOriginId ||
+		                 decode_had_rows(txn->xid, RelationGetRelid(relations_array[i]));
 
 		decode_truncate_one(txn, relations_array[i], all, rows_left);
 	}
@@ -541,8 +565,8 @@ decode_rebuild_note(ReorderBufferTXN *txn, const SbRebuildNote *note)
 }
 
 static void
-decode_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn, bool transactional, const char *prefix,
-               Size size, const char *message)
+decode_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn,
+               bool transactional, const char *prefix, Size size, const char *message)
 {
 	MemoryContext old;
 	const SbRebuildNote *note;
@@ -583,15 +607,16 @@ decode_stream_stop(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 }
 
 static void
-decode_stream_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
+decode_stream_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
+                     ReorderBufferChange *change)
 {
 	spool_subxid = change->txn->xid;
 	decode_change(ctx, txn, relation, change);
 }
 
 static void
-decode_stream_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations, Relation relations[],
-                       ReorderBufferChange *change)
+decode_stream_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations,
+                       Relation relations[], ReorderBufferChange *change)
 {
 	spool_subxid = change->txn->xid;
 	decode_truncate(ctx, txn, nrelations, relations, change);
@@ -618,7 +643,8 @@ decode_committed_subxacts(ReorderBufferTXN *txn, TransactionId **xids)
 	int n = 0;
 
 	*xids = palloc(sizeof(TransactionId) * (txn->nsubtxns + 1));
-	dlist_foreach(iter, &txn->subtxns)(*xids)[n++] = dlist_container(ReorderBufferTXN, node, iter.cur)->xid;
+	dlist_foreach(iter, &txn->subtxns)(*xids)[n++] =
+	    dlist_container(ReorderBufferTXN, node, iter.cur)->xid;
 	Assert(n <= txn->nsubtxns);
 	return n;
 }
@@ -634,7 +660,10 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 		return;
 	if (sb_frame_spool_any_left_out(committed, decoder->wanted))
 	{
-		ereport(LOG, (errmsg("stream_beam: decoding starts over, for a source that was added while a large transaction was in progress")));
+		ereport(
+		    LOG,
+		    (errmsg(
+		        "stream_beam: decoding starts over, for a source that was added while a large transaction was in progress")));
 		decoder->start_over = true;
 	}
 	else if (!sb_frame_spool_is_empty(committed))

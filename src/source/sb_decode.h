@@ -1,7 +1,8 @@
 /*
  * sb_decode.h: the output plugin's callbacks: decoded changes become frames.
  *
- * Runs in the reader only, under historic snapshots. Any other process that loads the plugin is refused.
+ * Runs in the reader only, under historic snapshots. Any other process that loads the plugin is
+ * refused.
  */
 #ifndef SB_DECODE_H
 #define SB_DECODE_H
@@ -17,8 +18,8 @@ typedef struct SbDecoder
 	bool (*wanted)(Oid relation);
 	pg_atomic_uint32 *wanted_version;
 	/*
-	 * A source was added after changes of it, in a transaction that has committed now, were left out: the session has to be begun again.
-	 * Cleared by sb_decode_start_session().
+	 * A source was added after changes of it, in a transaction that has committed now, were left
+	 * out: the session has to be begun again. Cleared by sb_decode_start_session().
 	 */
 	bool start_over;
 	/* told before each change of a source is looked at, and after it (InvalidOid) */

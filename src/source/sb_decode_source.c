@@ -1,9 +1,10 @@
 /*
  * sb_decode_source.c: which sources the rows of a relation belong to; see sb_decode_source.h.
  *
- * STATE. One hash of relations, in the reader's memory. An entry is made again after a relcache invalidation for its relation, for a
- * partitioned table above it, and when the set of sources has changed. Where the new one means the same to the consumer it keeps its
- * layout's id, so that the consumer learns a layout only when there is something new in it.
+ * STATE. One hash of relations, in the reader's memory. An entry is made again after a relcache
+ * invalidation for its relation, for a partitioned table above it, and when the set of sources has
+ * changed. Where the new one means the same to the consumer it keeps its layout's id, so that the
+ * consumer learns a layout only when there is something new in it.
  */
 #include "postgres.h"
 
@@ -36,7 +37,8 @@ sb_source_rels_invalidate(void)
 static void
 source_invalidated(Datum arg, Oid relation)
 {
-	SbSourceRel *rel = OidIsValid(relation) ? hash_search(relations, &relation, HASH_FIND, NULL) : NULL;
+	SbSourceRel *rel =
+	    OidIsValid(relation) ? hash_search(relations, &relation, HASH_FIND, NULL) : NULL;
 
 	last_relation = NULL;
 	invalidations++;
@@ -49,7 +51,9 @@ source_invalidated(Datum arg, Oid relation)
 void
 sb_source_rels_init(bool (*wanted)(Oid relation))
 {
-	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(SbSourceRel), .hcxt = TopMemoryContext};
+	HASHCTL ctl = {.keysize = sizeof(Oid),
+	               .entrysize = sizeof(SbSourceRel),
+	               .hcxt = TopMemoryContext};
 
 	is_wanted = wanted;
 	relations = hash_create("stream_beam sources", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -93,14 +97,17 @@ source_same_layout(TupleDesc a, TupleDesc b)
 		Form_pg_attribute y = TupleDescAttr(b, i);
 
 		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
-		    x->attbyval != y->attbyval || x->attalign != y->attalign || x->attisdropped != y->attisdropped ||
-		    x->attislocal != y->attislocal)
+		    x->attbyval != y->attbyval || x->attalign != y->attalign ||
+		    x->attisdropped != y->attisdropped || x->attislocal != y->attislocal)
 			return false;
 	}
 	return true;
 }
 
-/* Says of each column of a target whether old tuples have it: by the replica identity of the relation that has the rows. */
+/*
+ * Says of each column of a target whether old tuples have it: by the replica identity of the
+ * relation that has the rows.
+ */
 static void
 source_mark_identity(SbTarget *target, Relation relation)
 {
@@ -111,11 +118,15 @@ source_mark_identity(SbTarget *target, Relation relation)
 	{
 		AttrNumber attno = target->map ? target->map->attrMap->attnums[i] : i + 1;
 
-		TupleDescAttr(target->desc, i)->attislocal = full || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity);
+		TupleDescAttr(target->desc, i)->attislocal =
+		    full || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity);
 	}
 }
 
-/* In the current context. Tuples are complete when they come here: that a column was added with a default makes no conversion. */
+/*
+ * In the current context. Tuples are complete when they come here: that a column was added with a
+ * default makes no conversion.
+ */
 static void
 source_make_target(SbTarget *target, Oid source, Relation relation)
 {
@@ -125,7 +136,8 @@ source_make_target(SbTarget *target, Oid source, Relation relation)
 		elog(ERROR, "could not open relation %u", source);
 	*target = (SbTarget){.source = source, .desc = CreateTupleDescCopy(RelationGetDescr(ancestor))};
 	RelationClose(ancestor);
-	target->map = convert_tuples_by_name(CreateTupleDescCopy(RelationGetDescr(relation)), target->desc);
+	target->map =
+	    convert_tuples_by_name(CreateTupleDescCopy(RelationGetDescr(relation)), target->desc);
 	if (target->map == NULL)
 		target->desc = CreateTupleDescCopy(RelationGetDescr(relation));
 	source_mark_identity(target, relation);
@@ -138,17 +150,22 @@ source_keep_layouts(SbSourceRel *rel, int nold, const SbTarget *old)
 	{
 		for (int j = 0; j < nold; j++)
 		{
-			if (rel->targets[i].source == old[j].source && source_same_layout(rel->targets[i].desc, old[j].desc))
+			if (rel->targets[i].source == old[j].source &&
+			    source_same_layout(rel->targets[i].desc, old[j].desc))
 				rel->targets[i].layout = old[j].layout;
 		}
 	}
 }
 
-/* An error on the way leaves the entry as it was, invalid; an invalidation on the way leaves the new one invalid. */
+/*
+ * An error on the way leaves the entry as it was, invalid; an invalidation on the way leaves the
+ * new one invalid.
+ */
 static void
 source_refresh(SbSourceRel *rel, Relation relation)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "stream_beam source", ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam source", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	List *sources = relation->rd_rel->relispartition ? get_partition_ancestors(rel->relation) : NIL;
 	MemoryContext old_context = rel->context;

@@ -1,9 +1,10 @@
 /*
  * sb_decode_source.h: which sources the rows of a relation belong to, and as what they are sent.
  *
- * A row of a table belongs to the table itself and to each partitioned table that it is a partition of, directly or not, as far as
- * they are sources. For an ancestor the row is brought into the ancestor's own order of columns. Reader only, under historic
- * snapshots: what is asked here is answered as of the row's time.
+ * A row of a table belongs to the table itself and to each partitioned table that it is a partition
+ * of, directly or not, as far as they are sources. For an ancestor the row is brought into the
+ * ancestor's own order of columns. Reader only, under historic snapshots: what is asked here is
+ * answered as of the row's time.
  */
 #ifndef SB_DECODE_SOURCE_H
 #define SB_DECODE_SOURCE_H
@@ -16,8 +17,9 @@
 typedef struct SbTarget
 {
 	Oid source;
-	uint32 layout;           /* 0: the consumer has not been told */
-	TupleDesc desc;          /* of the rows that are sent; attislocal says that old tuples have the column */
+	uint32 layout; /* 0: the consumer has not been told */
+	/* of the rows that are sent; attislocal says that old tuples have the column */
+	TupleDesc desc;
 	TupleConversionMap *map; /* from the relation's rows to those; NULL: they are the same */
 } SbTarget;
 

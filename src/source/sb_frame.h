@@ -1,11 +1,12 @@
 /*
  * sb_frame.h: what travels through the ring.
  *
- * A frame is a header and its payload, contiguous, 8-byte aligned, its length a multiple of 8. Everything of one source transaction
- * stands between a BEGIN and its COMMIT frame, but for SCHEMA frames, which may come at any time before the first row that names them.
- * Transactions come in commit order; those without a row for us send nothing. A row
- * too large for one frame comes as several ROW frames, all but the last flagged SB_FRAME_MORE; their payloads concatenated are
- * one SbRowFrame.
+ * A frame is a header and its payload, contiguous, 8-byte aligned, its length a multiple of 8.
+ * Everything of one source transaction stands between a BEGIN and its COMMIT frame, but for SCHEMA
+ * frames, which may come at any time before the first row that names them. Transactions come in
+ * commit order; those without a row for us send nothing. A row too large for one frame comes as
+ * several ROW frames, all but the last flagged SB_FRAME_MORE; their payloads concatenated are one
+ * SbRowFrame.
  */
 #ifndef SB_FRAME_H
 #define SB_FRAME_H
@@ -133,7 +134,10 @@ typedef enum SbRowKind
 	SB_ROW_UNREADABLE
 } SbRowKind;
 
-/* The payload of ROW frames: this header, the new tuple's bytes from t_data, aligned, the old tuple's. */
+/*
+ * The payload of ROW frames: this header, the new tuple's bytes from t_data, aligned, the old
+ * tuple's.
+ */
 typedef struct SbRowFrame
 {
 	Oid relation;
@@ -141,7 +145,11 @@ typedef struct SbRowFrame
 	uint32 new_length; /* 0: none */
 	uint32 old_length; /* 0: none */
 	uint16 kind;
-	uint16 cause;  /* of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name. Of SB_ROW_UNREADABLE the data is a text. */
+	/*
+	 * of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name. Of SB_ROW_UNREADABLE
+	 * the data is a text.
+	 */
+	uint16 cause;
 	Oid partition; /* the table that has the row: `relation` itself, or a partition of it */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRowFrame;

@@ -1,8 +1,9 @@
 /*
  * sb_frame_spool.c: frames of a large transaction in progress; see sb_frame_spool.h.
  *
- * The file is a sequence of frames as they are to stand in the ring. Writing goes through a buffer; reading uses the same one, since a
- * spool is read once, after its last frame. temp_file_limit counts here as for other temporary files.
+ * The file is a sequence of frames as they are to stand in the ring. Writing goes through a buffer;
+ * reading uses the same one, since a spool is read once, after its last frame. temp_file_limit
+ * counts here as for other temporary files.
  */
 #include "postgres.h"
 
@@ -43,7 +44,8 @@ static dlist_head spools = DLIST_STATIC_INIT(spools);
 SbFrameSpool *
 sb_frame_spool_create(TransactionId xid)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam spool", ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam spool", ALLOCSET_SMALL_SIZES);
 	SbFrameSpool *spool = MemoryContextAllocZero(context, sizeof(SbFrameSpool));
 	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Oid), .hcxt = context};
 
@@ -51,7 +53,8 @@ sb_frame_spool_create(TransactionId xid)
 	spool->context = context;
 	spool->file = -1;
 	spool->buffer = MemoryContextAlloc(context, SB_SPOOL_MAX_FRAME);
-	spool->left_out = hash_create("stream_beam relations left out", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	spool->left_out = hash_create("stream_beam relations left out", 16, &ctl,
+	                              HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	dlist_push_tail(&spools, &spool->node);
 	return spool;
 }
@@ -99,10 +102,13 @@ spool_flush(SbFrameSpool *spool)
 		spool->file = OpenTemporaryFile(true);
 	while (done < spool->used)
 	{
-		int n = FileWrite(spool->file, spool->buffer + done, (int) (spool->used - done), spool->written, WAIT_EVENT_BUFFILE_WRITE);
+		int n = FileWrite(spool->file, spool->buffer + done, (int) (spool->used - done),
+		                  spool->written, WAIT_EVENT_BUFFILE_WRITE);
 
 		if (n <= 0)
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not write to temporary file \"%s\": %m", FilePathName(spool->file))));
+			ereport(ERROR, (errcode_for_file_access(),
+			                errmsg("could not write to temporary file \"%s\": %m",
+			                       FilePathName(spool->file))));
 		done += n;
 		spool->written += n;
 	}
@@ -190,11 +196,15 @@ spool_enter_runs(const SbFrameSpool *spool, SbSpoolCopy *copy, off_t at)
 	{
 		TransactionId xid = spool->runs[++copy->run].xid;
 
-		copy->left_out = xid != spool->xid && bsearch(&xid, copy->committed, copy->ncommitted, sizeof(TransactionId), xidComparator) == NULL;
+		copy->left_out = xid != spool->xid && bsearch(&xid, copy->committed, copy->ncommitted,
+		                                              sizeof(TransactionId), xidComparator) == NULL;
 	}
 }
 
-/* Copies the whole frames among the buffer's `used` bytes, which begin at `start`; returns how many bytes they are. */
+/*
+ * Copies the whole frames among the buffer's `used` bytes, which begin at `start`; returns how many
+ * bytes they are.
+ */
 static Size
 spool_copy_buffer(SbFrameSpool *spool, SbSpoolCopy *state, off_t start)
 {
@@ -219,9 +229,13 @@ spool_copy_buffer(SbFrameSpool *spool, SbSpoolCopy *state, off_t start)
 }
 
 void
-sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer, TransactionId *committed, int ncommitted)
+sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer, TransactionId *committed,
+                    int ncommitted)
 {
-	SbSpoolCopy copy = {.writer = writer, .committed = committed, .ncommitted = ncommitted, .run = -1};
+	SbSpoolCopy copy = {.writer = writer,
+	                    .committed = committed,
+	                    .ncommitted = ncommitted,
+	                    .run = -1};
 	off_t at = 0;
 
 	qsort(committed, ncommitted, sizeof(TransactionId), xidComparator);
@@ -238,11 +252,15 @@ sb_frame_spool_copy(SbFrameSpool *spool, SbRingWriter *writer, TransactionId *co
 		Size taken;
 
 		if (n < 0)
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from temporary file \"%s\": %m", FilePathName(spool->file))));
+			ereport(ERROR, (errcode_for_file_access(),
+			                errmsg("could not read from temporary file \"%s\": %m",
+			                       FilePathName(spool->file))));
 		spool->used = n;
 		taken = spool_copy_buffer(spool, &copy, at);
 		if (taken == 0)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("temporary file \"%s\" ends too early", FilePathName(spool->file))));
+			ereport(ERROR,
+			        (errcode(ERRCODE_DATA_CORRUPTED),
+			         errmsg("temporary file \"%s\" ends too early", FilePathName(spool->file))));
 		at += taken;
 	}
 	spool->used = 0;

@@ -1,8 +1,9 @@
 /*
  * sb_rebuild_note.c: see sb_rebuild_note.h.
  *
- * The key is the random number that initdb put into pg_control so that failing authentications can look like others: it never leaves the
- * server, and outlives restarts and promotion, as the WAL with our notes does.
+ * The key is the random number that initdb put into pg_control so that failing authentications can
+ * look like others: it never leaves the server, and outlives restarts and promotion, as the WAL
+ * with our notes does.
  */
 #include "postgres.h"
 
@@ -17,7 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-StaticAssertDecl(sizeof(((SbRebuildNote *) NULL)->code) == PG_SHA256_DIGEST_LENGTH, "the code is a SHA-256");
+StaticAssertDecl(sizeof(((SbRebuildNote *) NULL)->code) == PG_SHA256_DIGEST_LENGTH,
+                 "the code is a SHA-256");
 
 static Size
 note_size(uint32 nsources)
@@ -31,9 +33,11 @@ note_code(const SbRebuildNote *note, uint8 *code)
 	const uint8 *body = (const uint8 *) note + offsetof(SbRebuildNote, cause);
 	pg_hmac_ctx *hmac = pg_hmac_create(PG_SHA256);
 
-	if (hmac == NULL || pg_hmac_init(hmac, (uint8 *) GetMockAuthenticationNonce(), MOCK_AUTH_NONCE_LEN) < 0 ||
+	if (hmac == NULL ||
+	    pg_hmac_init(hmac, (uint8 *) GetMockAuthenticationNonce(), MOCK_AUTH_NONCE_LEN) < 0 ||
 	    pg_hmac_update(hmac, (const uint8 *) SB_REBUILD_PREFIX, strlen(SB_REBUILD_PREFIX)) < 0 ||
-	    pg_hmac_update(hmac, body, note_size(note->nsources) - offsetof(SbRebuildNote, cause)) < 0 ||
+	    pg_hmac_update(hmac, body, note_size(note->nsources) - offsetof(SbRebuildNote, cause)) <
+	        0 ||
 	    pg_hmac_final(hmac, code, PG_SHA256_DIGEST_LENGTH) < 0)
 		elog(ERROR, "could not compute the code of a note: %s", pg_hmac_error(hmac));
 	pg_hmac_free(hmac);
@@ -65,10 +69,12 @@ sb_rebuild_note_read(const char *message, Size size, TransactionId xid)
 	uint8 code[PG_SHA256_DIGEST_LENGTH];
 
 	memcpy(note, message, size);
-	if (size < note_size(0) || note->nsources > size / sizeof(Oid) || size != note_size(note->nsources))
+	if (size < note_size(0) || note->nsources > size / sizeof(Oid) ||
+	    size != note_size(note->nsources))
 		return NULL;
 	note_code(note, code);
-	if (memcmp(code, note->code, sizeof(code)) != 0 || note->xid != xid || note->database != MyDatabaseId)
+	if (memcmp(code, note->code, sizeof(code)) != 0 || note->xid != xid ||
+	    note->database != MyDatabaseId)
 		return NULL;
 	return note;
 }

@@ -8,7 +8,10 @@
 #include "miscadmin.h"
 #include "source/sb_ring.h"
 
-/* Published at the latest after so many bytes, so that a consumer works while a large transaction is still being decoded. */
+/*
+ * Published at the latest after so many bytes, so that a consumer works while a large transaction
+ * is still being decoded.
+ */
 #define SB_RING_PUBLISH_BYTES (64 * 1024)
 
 static void
@@ -29,7 +32,10 @@ sb_ring_writer_init(SbRingWriter *writer, SbRing *ring, void (*wake)(void), void
 	writer->wait = wait;
 }
 
-/* An eighth of the ring: a frame and the padding before it always fit into an empty ring, with room for the consumer's bundle. */
+/*
+ * An eighth of the ring: a frame and the padding before it always fit into an empty ring, with room
+ * for the consumer's bundle.
+ */
 Size
 sb_ring_max_frame(const SbRing *ring)
 {
@@ -116,8 +122,8 @@ sb_ring_frame(const SbRing *ring, uint64 *position, uint64 end)
 /* ---- where it is ---- */
 
 /*
- * Outside any resource owner the mapping stays until the process exits. The segment is pinned: it outlives its workers, so that they
- * come and go without agreeing on who makes it.
+ * Outside any resource owner the mapping stays until the process exits. The segment is pinned: it
+ * outlives its workers, so that they come and go without agreeing on who makes it.
  */
 SbRing *
 sb_ring_attach(SbLane *lane, bool create)
@@ -140,7 +146,8 @@ sb_ring_attach(SbLane *lane, bool create)
 	}
 	segment = dsm_attach(lane->ring);
 	if (segment == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not map the ring of database %u", MyDatabaseId)));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+		                errmsg("could not map the ring of database %u", MyDatabaseId)));
 	dsm_pin_mapping(segment);
 	return dsm_segment_address(segment);
 }

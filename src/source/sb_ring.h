@@ -1,12 +1,14 @@
 /*
  * sb_ring.h: the byte ring in shared memory between one writer of frames and one consumer.
  *
- * Positions are 64-bit and only grow; the place in the ring is position modulo size. `written` is moved by the writer alone,
- * `freed` by the consumer alone, both after the bytes they speak of. What lies between them is stable for the consumer. A full ring
- * makes the writer wait: back-pressure; the WAL waits in the slot.
+ * Positions are 64-bit and only grow; the place in the ring is position modulo size. `written` is
+ * moved by the writer alone, `freed` by the consumer alone, both after the bytes they speak of.
+ * What lies between them is stable for the consumer. A full ring makes the writer wait:
+ * back-pressure; the WAL waits in the slot.
  *
- * CRASH SAFETY. The ring outlives its users. A writer that starts anew goes on at `written`, with a RESET frame; a half-written frame
- * behind `written` was never seen. A consumer that starts anew asks for a rewind and skips to the RESET frame that answers it.
+ * CRASH SAFETY. The ring outlives its users. A writer that starts anew goes on at `written`, with a
+ * RESET frame; a half-written frame behind `written` was never seen. A consumer that starts anew
+ * asks for a rewind and skips to the RESET frame that answers it.
  */
 #ifndef SB_RING_H
 #define SB_RING_H
@@ -26,7 +28,10 @@ typedef struct SbRing
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRing;
 
-/* The writer's own view. `wait` is called while the ring is full: it wakes the consumer and sleeps until it may have moved. */
+/*
+ * The writer's own view. `wait` is called while the ring is full: it wakes the consumer and sleeps
+ * until it may have moved.
+ */
 typedef struct SbRingWriter
 {
 	SbRing *ring;
@@ -39,7 +44,8 @@ typedef struct SbRingWriter
 /* That of a lane, mapped; the runner makes it where it is missing. */
 extern SbRing *sb_ring_attach(SbLane *lane, bool create);
 
-extern void sb_ring_writer_init(SbRingWriter *writer, SbRing *ring, void (*wake)(void), void (*wait)(void));
+extern void sb_ring_writer_init(SbRingWriter *writer, SbRing *ring, void (*wake)(void),
+                                void (*wait)(void));
 /* the largest frame that reserve accepts */
 extern Size sb_ring_max_frame(const SbRing *ring);
 /* room for a frame of `size` bytes with its header filled in; waits while the ring is full */
@@ -49,7 +55,10 @@ extern void sb_ring_append(SbRingWriter *writer, const void *frame);
 /* lets the consumer see all appended frames, and wakes it */
 extern void sb_ring_publish(SbRingWriter *writer);
 
-/* The frame at *position (skipping padding, which moves *position), or NULL when it is not before `end`. */
+/*
+ * The frame at *position (skipping padding, which moves *position), or NULL when it is not before
+ * `end`.
+ */
 extern const SbFrame *sb_ring_frame(const SbRing *ring, uint64 *position, uint64 end);
 
 #endif

@@ -11,7 +11,10 @@
 #include "access/tupdesc.h"
 #include "source/sb_frame.h"
 
-/* Which tuple of a change is meant. An UPDATE is two: the old one is taken back, then the new one is added. */
+/*
+ * Which tuple of a change is meant. An UPDATE is two: the old one is taken back, then the new one
+ * is added.
+ */
 typedef enum SbSide
 {
 	SB_SIDE_ALL, /* all that the change has */
@@ -22,10 +25,12 @@ typedef enum SbSide
 typedef struct SbRow
 {
 	const SbRowFrame *frame;
-	TupleDesc layout;    /* of the row's time, see intake_learn_layout(); NULL for what has no row: TRUNCATE, REBUILD */
+	/* of the row's time, see intake_learn_layout(); NULL for what has no row: TRUNCATE, REBUILD */
+	TupleDesc layout;
 	XLogRecPtr position; /* of its transaction */
 	TimestampTz commit_time;
-	TransactionId xid; /* of its transaction, the top one; invalid: the row has not come through the ring */
+	/* of its transaction, the top one; invalid: the row has not come through the ring */
+	TransactionId xid;
 	SbSide side;
 } SbRow;
 
@@ -33,7 +38,8 @@ typedef struct SbRow
 static inline bool
 sb_row_is_old(const SbRow *row)
 {
-	return row->side == SB_SIDE_OLD || (row->side == SB_SIDE_ALL && row->frame->kind == SB_ROW_DELETE);
+	return row->side == SB_SIDE_OLD ||
+	       (row->side == SB_SIDE_ALL && row->frame->kind == SB_ROW_DELETE);
 }
 
 extern bool sb_row_has_side(const SbRow *row, SbSide side);

@@ -16,7 +16,10 @@
 static inline uint32 cells_hash(const SbCells *cells, uint64 key_hash, SbWindow window);
 static bool cells_match(const SbCells *cells, SbEntry *entry);
 
-/* A lookup has no key (NULL): it compares with cells->probe. An insertion's key is the new entry, equal to none. */
+/*
+ * A lookup has no key (NULL): it compares with cells->probe. An insertion's key is the new entry,
+ * equal to none.
+ */
 #define SH_PREFIX sb_cellhash
 #define SH_ELEMENT_TYPE SbSlotOfHash
 #define SH_KEY_TYPE SbEntry *
@@ -55,14 +58,18 @@ sb_cells_cell(const SbCells *cells, SbEntry *entry)
 	return (SbCell *) ((char *) entry + cells->cell_offset);
 }
 
-/* Windows come in few, keys in many: the key's hash is good already, the window only has to spread it. */
+/*
+ * Windows come in few, keys in many: the key's hash is good already, the window only has to spread
+ * it.
+ */
 static inline uint32
 cells_hash(const SbCells *cells, uint64 key_hash, SbWindow window)
 {
 	uint64 h = key_hash;
 
 	if (!cells->merging)
-		h ^= (uint64) hash_combine64((uint64) window.start * UINT64CONST(0x9E3779B97F4A7C15), (uint64) window.end * UINT64CONST(0xC2B2AE3D27D4EB4F));
+		h ^= (uint64) hash_combine64((uint64) window.start * UINT64CONST(0x9E3779B97F4A7C15),
+		                             (uint64) window.end * UINT64CONST(0xC2B2AE3D27D4EB4F));
 	return (uint32) (h ^ (h >> 32));
 }
 
@@ -79,17 +86,20 @@ cells_match(const SbCells *cells, SbEntry *entry)
 		return false;
 	if (probe->by_seq)
 		return entry->seq == probe->seq;
-	return cells->nkeys == 0 || sb_query_keys_equal(cells->query, keys, nulls, probe->keys, probe->nulls);
+	return cells->nkeys == 0 ||
+	       sb_query_keys_equal(cells->query, keys, nulls, probe->keys, probe->nulls);
 }
 
-/* The order of a heap whose first is what has the earliest time: a pairing heap gives the greatest. */
-#define CELLS_EARLIEST_FIRST(function, type, node, time)                                 \
+/*
+ * The order of a heap whose first is what has the earliest time: a pairing heap gives the greatest.
+ */
+#define CELLS_EARLIEST_FIRST(function, type, node, time) \
 	static int function(const pairingheap_node *a, const pairingheap_node *b, void *arg) \
-	{                                                                                    \
-		TimestampTz x = pairingheap_const_container(type, node, a)->time;                \
-		TimestampTz y = pairingheap_const_container(type, node, b)->time;                \
-                                                                                         \
-		return (x < y) - (x > y);                                                        \
+	{ \
+		TimestampTz x = pairingheap_const_container(type, node, a)->time; \
+		TimestampTz y = pairingheap_const_container(type, node, b)->time; \
+\
+		return (x < y) - (x > y); \
 	}
 
 CELLS_EARLIEST_FIRST(cells_compare_event, SbEntry, event_node, event_timer)
@@ -125,12 +135,14 @@ cells_forget(void *arg)
 }
 
 SbCells *
-sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
-                const char *state_table, MemoryContext context)
+sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
+                const SbClocks *clocks, const char *state_table, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbCells *cells = palloc0(sizeof(SbCells));
-	HASHCTL ctl = {.keysize = sizeof(SbWindow), .entrysize = sizeof(SbStoredWindow), .hcxt = context};
+	HASHCTL ctl = {.keysize = sizeof(SbWindow),
+	               .entrysize = sizeof(SbStoredWindow),
+	               .hcxt = context};
 
 	cells->query = query;
 	cells->plan = plan;
@@ -139,18 +151,22 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, 
 	cells->merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
 	cells->context = context;
 	cells_lay_out(cells);
-	cells->entries = SlabContextCreate(context, "stream_beam entries", 64 * 1024, cells->entry_size);
+	cells->entries =
+	    SlabContextCreate(context, "stream_beam entries", 64 * 1024, cells->entry_size);
 	cells->values = context;
-	cells->scratch = AllocSetContextCreate(context, "stream_beam state scratch", ALLOCSET_DEFAULT_SIZES);
+	cells->scratch =
+	    AllocSetContextCreate(context, "stream_beam state scratch", ALLOCSET_DEFAULT_SIZES);
 	cells->hash = sb_cellhash_create(context, 1024, cells);
 	dlist_init(&cells->lru);
 	dlist_init(&cells->changed);
 	cells->event_heap = pairingheap_allocate(cells_compare_event, NULL);
 	cells->processing_heap = pairingheap_allocate(cells_compare_processing, NULL);
 	cells->hold_heap = pairingheap_allocate(cells_compare_hold, NULL);
-	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW || !sb_trigger_fires_at_end(strategy->trigger);
+	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW ||
+	               !sb_trigger_fires_at_end(strategy->trigger);
 	cells->in_memory = cells->stored_known = state_table == NULL;
-	cells->stored = hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	cells->stored =
+	    hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	cells->stored_heap = pairingheap_allocate(cells_compare_stored, NULL);
 	cells->stored_processing = SB_TIME_MAX;
 	if (state_table)
@@ -171,7 +187,8 @@ cells_probe(SbCells *cells, const SbProbe *probe)
 	SbSlotOfHash *slot;
 
 	cells->probe = probe;
-	slot = sb_cellhash_lookup_hash(cells->hash, NULL, cells_hash(cells, probe->key_hash, probe->window));
+	slot = sb_cellhash_lookup_hash(cells->hash, NULL,
+	                               cells_hash(cells, probe->key_hash, probe->window));
 	return slot ? slot->entry : NULL;
 }
 
@@ -185,7 +202,8 @@ sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const 
 }
 
 SbEntry *
-sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+              SbWindow window)
 {
 	SbProbe probe = {.key_hash = key_hash, .keys = keys, .nulls = nulls, .window = window};
 	SbEntry *entry = cells_probe(cells, &probe);
@@ -196,7 +214,10 @@ sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nu
 	return entry && sb_window_equal(sb_cells_cell(cells, entry)->window, window) ? entry : NULL;
 }
 
-/* The number that no other key with this hash (in this window) has. All those that are stored are in memory when it is asked. */
+/*
+ * The number that no other key with this hash (in this window) has. All those that are stored are
+ * in memory when it is asked.
+ */
 static int16
 cells_free_seq(SbCells *cells, uint64 key_hash, SbWindow window)
 {
@@ -207,12 +228,14 @@ cells_free_seq(SbCells *cells, uint64 key_hash, SbWindow window)
 		if (cells_probe(cells, &probe) == NULL)
 			return probe.seq;
 		if (probe.seq == PG_INT16_MAX)
-			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many group keys have the same hash")));
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			                errmsg("too many group keys have the same hash")));
 	}
 }
 
 SbEntry *
-sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+              SbWindow window)
 {
 	SbEntry *entry = MemoryContextAllocZero(cells->entries, cells->entry_size);
 	Datum *own = entry_keys(cells, entry);
@@ -225,7 +248,8 @@ sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nu
 	for (int i = 0; i < cells->nkeys; i++)
 	{
 		own_nulls[i] = nulls[i];
-		own[i] = nulls[i] ? (Datum) 0 : datumCopy(keys[i], cells->key_by_value[i], cells->key_length[i]);
+		own[i] =
+		    nulls[i] ? (Datum) 0 : datumCopy(keys[i], cells->key_by_value[i], cells->key_length[i]);
 	}
 	sb_query_acc_init(cells->query, sb_cells_accs(cells, entry));
 	sb_cell_init(cells->strategy, sb_cells_cell(cells, entry), window);
@@ -239,7 +263,8 @@ sb_entry_link(SbCells *cells, SbEntry *entry)
 {
 	const bool *nulls;
 	Datum *keys = sb_cells_keys(cells, entry, &nulls);
-	SbEntry *first = cells->merging ? sb_cells_first_of_key(cells, entry->key_hash, keys, nulls) : NULL;
+	SbEntry *first =
+	    cells->merging ? sb_cells_first_of_key(cells, entry->key_hash, keys, nulls) : NULL;
 
 	if (first)
 	{
@@ -313,7 +338,8 @@ static void
 entry_unset_timers(SbCells *cells, SbEntry *entry)
 {
 	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, SB_TIME_MAX);
-	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer, SB_TIME_MAX);
+	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer,
+	            SB_TIME_MAX);
 	entry_place(cells->hold_heap, &entry->hold_node, &entry->hold, SB_TIME_MAX);
 }
 
@@ -346,7 +372,8 @@ sb_entry_unlink(SbCells *cells, SbEntry *entry)
 }
 
 SbEntry *
-sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window)
+sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+                SbWindow window)
 {
 	SbEntry *sibling = cells->merging ? sb_cells_first_of_key(cells, key_hash, keys, nulls) : NULL;
 	int16 seq = sibling ? sibling->seq : cells_free_seq(cells, key_hash, window);
@@ -411,7 +438,8 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 	if (decided && processing < cells->clocks->processing_time)
 		processing = SB_TIME_MAX;
 	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event);
-	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer, processing);
+	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer,
+	            processing);
 	entry_place(cells->hold_heap, &entry->hold_node, &entry->hold, hold);
 }
 
@@ -472,7 +500,8 @@ cells_first_stored(const SbCells *cells)
 {
 	if (pairingheap_is_empty(cells->stored_heap))
 		return SB_TIME_MAX;
-	return pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap))->event_timer;
+	return pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap))
+	    ->event_timer;
 }
 
 static TimestampTz
@@ -480,7 +509,8 @@ cells_first_event(const SbCells *cells)
 {
 	if (pairingheap_is_empty(cells->event_heap))
 		return SB_TIME_MAX;
-	return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap))->event_timer;
+	return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap))
+	    ->event_timer;
 }
 
 static TimestampTz
@@ -488,14 +518,20 @@ cells_first_processing(const SbCells *cells)
 {
 	if (pairingheap_is_empty(cells->processing_heap))
 		return SB_TIME_MAX;
-	return pairingheap_container(SbEntry, processing_node, pairingheap_first(cells->processing_heap))->processing_timer;
+	return pairingheap_container(SbEntry, processing_node,
+	                             pairingheap_first(cells->processing_heap))
+	    ->processing_timer;
 }
 
-/* A stored window is due: a batch of its cells comes in; when all have, those evicted again have a later timer. */
+/*
+ * A stored window is due: a batch of its cells comes in; when all have, those evicted again have a
+ * later timer.
+ */
 static void
 cells_bring_due_window(SbCells *cells)
 {
-	SbStoredWindow *stored = pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap));
+	SbStoredWindow *stored =
+	    pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap));
 	TimestampTz timer;
 
 	if (!stored->scanning)
@@ -527,8 +563,10 @@ bool
 sb_cells_may_be_due(SbCells *cells)
 {
 	sb_cells_know_stored(cells);
-	return Min(cells_first_event(cells), cells_first_stored(cells)) < cells->clocks->input_watermark ||
-	       Min(cells_first_processing(cells), cells->stored_processing) < cells->clocks->processing_time;
+	return Min(cells_first_event(cells), cells_first_stored(cells)) <
+	           cells->clocks->input_watermark ||
+	       Min(cells_first_processing(cells), cells->stored_processing) <
+	           cells->clocks->processing_time;
 }
 
 SbEntry *
@@ -540,7 +578,10 @@ sb_cells_due(SbCells *cells)
 		TimestampTz event = cells_first_event(cells);
 		TimestampTz stored = cells_first_stored(cells);
 
-		/* of equal timers those in memory first: the next batch comes in when they have been dealt with */
+		/*
+		 * of equal timers those in memory first: the next batch comes in when they have been dealt
+		 * with
+		 */
 		if (stored < cells->clocks->input_watermark && stored < event)
 			cells_bring_due_window(cells);
 		else if (event < cells->clocks->input_watermark)
@@ -548,7 +589,8 @@ sb_cells_due(SbCells *cells)
 		else if (cells->stored_processing < cells->clocks->processing_time)
 			sb_state_load_processing(cells);
 		else if (cells_first_processing(cells) < cells->clocks->processing_time)
-			return pairingheap_container(SbEntry, processing_node, pairingheap_first(cells->processing_heap));
+			return pairingheap_container(SbEntry, processing_node,
+			                             pairingheap_first(cells->processing_heap));
 		else
 			return NULL;
 	}
@@ -591,7 +633,8 @@ SbEntry *
 sb_cells_next(SbCells *cells, SbEntry *entry)
 {
 	if (entry == NULL)
-		return dlist_is_empty(&cells->lru) ? NULL : dlist_head_element(SbEntry, lru_node, &cells->lru);
+		return dlist_is_empty(&cells->lru) ? NULL
+		                                   : dlist_head_element(SbEntry, lru_node, &cells->lru);
 	if (!dlist_has_next(&cells->lru, &entry->lru_node))
 		return NULL;
 	return dlist_container(SbEntry, lru_node, dlist_next_node(&cells->lru, &entry->lru_node));
@@ -620,7 +663,9 @@ sb_cells_rollback(SbCells *cells)
 	(void) sb_cells_take_touched(cells);
 	while (!dlist_is_empty(&cells->changed))
 		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
-	/* cells may have left memory, or the table, in what is undone: counted anew before the next use */
+	/*
+	 * cells may have left memory, or the table, in what is undone: counted anew before the next use
+	 */
 	sb_stored_forget(cells);
 	cells->stored_known = cells->in_memory;
 }
@@ -671,7 +716,8 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		if (entry->dirty || entry->touched)
 			continue;
 		Assert(entry->stored);
-		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer, entry->processing_timer, entry->hold);
+		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer,
+		              entry->processing_timer, entry->hold);
 		sb_entry_unlink(cells, entry);
 	}
 #ifdef __GLIBC__

@@ -1,20 +1,23 @@
 /*
  * sb_cells.h: the cells of one pipeline: a cache in memory over its state table.
  *
- * A cell is what a pipeline keeps for one (key, window). In memory it is one chunk: links and timers, the decoded key, the
- * accumulators, and the engine's part. The state table holds the truth of the last commit, the cache what the running
- * transaction has made of it.
+ * A cell is what a pipeline keeps for one (key, window). In memory it is one chunk: links and
+ * timers, the decoded key, the accumulators, and the engine's part. The state table holds the truth
+ * of the last commit, the cache what the running transaction has made of it.
  *
- * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says how much the cells in memory use, and
- * sb_cells_evict() makes room: clean cells leave, the least recently used first. What has left is remembered by window and
- * count only (`stored`), so that a window nothing of which is stored needs no look into the table.
+ * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says
+ * how much the cells in memory use, and sb_cells_evict() makes room: clean cells leave, the least
+ * recently used first. What has left is remembered by window and count only (`stored`), so that a
+ * window nothing of which is stored needs no look into the table.
  *
- * ROLES. Keys and accumulators are the user's types: what compares, loads, writes or merges cells is called in the bracket of the pipeline's owner.
- * The statements about the table run as the extension's owner by themselves.
+ * ROLES. Keys and accumulators are the user's types: what compares, loads, writes or merges cells
+ * is called in the bracket of the pipeline's owner. The statements about the table run as the
+ * extension's owner by themselves.
  *
- * TRANSACTIONS. A cell that is changed, or has come in from the table (where it may be as this transaction has written it), is on the
- * list `changed` until sb_cells_accept() (the transaction, or the subtransaction, is committed) or sb_cells_rollback() (it is not: these
- * cells leave the memory, and what is stored is counted anew). All others are as of the last commit.
+ * TRANSACTIONS. A cell that is changed, or has come in from the table (where it may be as this
+ * transaction has written it), is on the list `changed` until sb_cells_accept() (the transaction,
+ * or the subtransaction, is committed) or sb_cells_rollback() (it is not: these cells leave the
+ * memory, and what is stored is counted anew). All others are as of the last commit.
  */
 #ifndef SB_CELLS_H
 #define SB_CELLS_H
@@ -25,19 +28,29 @@
 #include "lib/pairingheap.h"
 #include "query/sb_query.h"
 
-/* A cell as this layer keeps it; behind it, in the same chunk: keys, key nulls, accumulators, an SbSession, the engine's cell. */
+/*
+ * A cell as this layer keeps it; behind it, in the same chunk: keys, key nulls, accumulators, an
+ * SbSession, the engine's cell.
+ */
 typedef struct SbEntry
 {
 	uint64 key_hash;
-	uint32 hash;                 /* in memory: of key and window; for merging windows of the key alone */
-	int16 seq;                   /* tells apart different keys with one hash in one window */
-	bool stored;                 /* there is a row in the state table, as of the running transaction */
-	bool dirty;                  /* differs from its row */
-	bool touched;                /* got elements since the last fire; on the list `touched` */
-	bool emitted;                /* its row is in the result table (accumulating); stored with the cell */
-	bool changed;                /* on the list `changed`: a rollback forgets it */
-	int64 rows;                  /* added and not taken back */
-	bytea *emitted_rows;         /* retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL: none; owned */
+	/* in memory: of key and window; for merging windows of the key alone */
+	uint32 hash;
+	int16 seq; /* tells apart different keys with one hash in one window */
+	/* there is a row in the state table, as of the running transaction */
+	bool stored;
+	bool dirty;   /* differs from its row */
+	bool touched; /* got elements since the last fire; on the list `touched` */
+	/* its row is in the result table (accumulating); stored with the cell */
+	bool emitted;
+	bool changed; /* on the list `changed`: a rollback forgets it */
+	int64 rows;   /* added and not taken back */
+	/*
+	 * retracting: packed rows of the panes not yet retracted, of merged-away windows too; NULL:
+	 * none; owned
+	 */
+	bytea *emitted_rows;
 	Size acc_bytes;              /* by-reference bytes of key and accumulators, as last counted */
 	struct SbEntry *next_of_key; /* merging windows: the next window of this key, in their order */
 	struct SbEntry *prev_of_key; /* likewise; NULL: the first, which the hash leads to */
@@ -55,8 +68,15 @@ typedef struct SbEntry
 /* What a cell of a merging window keeps beyond others, in the same chunk. */
 typedef struct SbSession
 {
-	bytea *elements;   /* where rows can be taken back: what is in it (sb_elements.h); NULL: closed, or not kept; owned */
-	SbWindow *removed; /* accumulating: windows it took the place of, whose rows leave the result with its next pane; NULL: none; owned */
+	/*
+	 * where rows can be taken back: what is in it (sb_elements.h); NULL: closed, or not kept; owned
+	 */
+	bytea *elements;
+	/*
+	 * accumulating: windows it took the place of, whose rows leave the result with its next pane;
+	 * NULL: none; owned
+	 */
+	SbWindow *removed;
 	int nremoved;
 } SbSession;
 
@@ -69,25 +89,36 @@ typedef struct SbMiss
 	SbWindow window;
 } SbMiss;
 
-/* All of it goes with the context. state_table NULL: the cells live in memory only, and writing them is nothing. */
-extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy, const SbClocks *clocks,
-                                const char *state_table, MemoryContext context);
+/*
+ * All of it goes with the context. state_table NULL: the cells live in memory only, and writing
+ * them is nothing.
+ */
+extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
+                                const SbClocks *clocks, const char *state_table,
+                                MemoryContext context);
 /* the parts of a cell */
 extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);
 extern SbAcc *sb_cells_accs(const SbCells *cells, SbEntry *entry);
 extern SbCell *sb_cells_cell(const SbCells *cells, SbEntry *entry);
-extern SbSession *sb_cells_session(const SbCells *cells, SbEntry *entry); /* NULL: windows do not merge */
+/* NULL: windows do not merge */
+extern SbSession *sb_cells_session(const SbCells *cells, SbEntry *entry);
 
 /* In memory only. */
-extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
-/* Merging windows: the last of the key's cells that starts at or before `start`; none does: its first; NULL: it has none. */
-extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, TimestampTz start);
+extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+                              SbWindow window);
+/*
+ * Merging windows: the last of the key's cells that starts at or before `start`; none does: its
+ * first; NULL: it has none.
+ */
+extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys,
+                                const bool *nulls, TimestampTz start);
 /* Counts what is stored where that is not known: at first, and after a rollback. SPI connected. */
 extern void sb_cells_know_stored(SbCells *cells);
 /* Could a cell that is not in memory be in the table? What is stored must be known. */
 extern bool sb_cells_maybe_stored(SbCells *cells, SbWindow window);
 /* A new cell; keys are copied. Its accumulators and engine part are initialised. */
-extern SbEntry *sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
+extern SbEntry *sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys,
+                                const bool *nulls, SbWindow window);
 /* Brings in what the table has of these (SPI connected). */
 extern void sb_cells_load(SbCells *cells, const SbMiss *misses, int n);
 
@@ -98,15 +129,17 @@ extern void sb_cells_change(SbCells *cells, SbEntry *entry);
 /* Adds packed rows to what is to be retracted with the cell's next pane; and forgets them. */
 extern void sb_cells_add_emitted_rows(SbCells *cells, SbEntry *entry, const char *rows, Size size);
 extern void sb_cells_clear_emitted_rows(SbCells *cells, SbEntry *entry);
-/* Merging windows: of a cell that is on the list of changed ones. `elements` is copied; NULL: none. */
+/*
+ * Merging windows: of a cell that is on the list of changed ones. `elements` is copied; NULL: none.
+ */
 extern void sb_cells_set_elements(SbCells *cells, SbEntry *entry, const bytea *elements);
 extern void sb_cells_add_removed(SbCells *cells, SbEntry *entry, SbWindow window);
 extern void sb_cells_clear_removed(SbCells *cells, SbEntry *entry);
 /* Takes the list of touched cells (linked by next_touched), leaving it empty. */
 extern SbEntry *sb_cells_take_touched(SbCells *cells);
 /*
- * Sets the cell's timers anew from its state and the clocks. `decided`: it has just been asked at these clocks, so a timer that they
- * have passed has had its say.
+ * Sets the cell's timers anew from its state and the clocks. `decided`: it has just been asked at
+ * these clocks, so a timer that they have passed has had its say.
  */
 extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided);
 /* The cell is over: leaves memory now and the table at the next write. */
@@ -114,12 +147,21 @@ extern void sb_cells_remove(SbCells *cells, SbEntry *entry);
 
 /* Is any? Without loading what is stored: it may be that none is after all. */
 extern bool sb_cells_may_be_due(SbCells *cells);
-/* The cell with the earliest timer that is due (strictly before the clock), or NULL; also brings in due windows that are stored. */
+/*
+ * The cell with the earliest timer that is due (strictly before the clock), or NULL; also brings in
+ * due windows that are stored.
+ */
 extern SbEntry *sb_cells_due(SbCells *cells);
-/* the earliest timers of all cells, stored ones included; SB_TIME_MIN: not known before the next transaction */
+/*
+ * the earliest timers of all cells, stored ones included; SB_TIME_MIN: not known before the next
+ * transaction
+ */
 extern TimestampTz sb_cells_next_event(SbCells *cells);
 extern TimestampTz sb_cells_next_processing(SbCells *cells);
-/* The earliest hold of all cells on the output watermark; where cells are stored, it may be earlier than their true one. */
+/*
+ * The earliest hold of all cells on the output watermark; where cells are stored, it may be earlier
+ * than their true one.
+ */
 extern TimestampTz sb_cells_earliest_hold(SbCells *cells);
 
 /* Parks the accumulators of changed cells and writes dirty ones to the table (SPI connected). */
@@ -128,13 +170,16 @@ extern void sb_cells_accept(SbCells *cells);
 extern void sb_cells_rollback(SbCells *cells);
 
 /*
- * The cells of windows in the range, or (`inside` false) of all others, go out of memory and table. Nothing may be dirty: write first.
- * SPI connected.
+ * The cells of windows in the range, or (`inside` false) of all others, go out of memory and table.
+ * Nothing may be dirty: write first. SPI connected.
  */
 extern void sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside);
 /* The cells touched so far are not to be fired: they may be written and leave memory. */
 extern void sb_cells_untouch(SbCells *cells);
-/* All cells of windows in the range, stored ones too, are asked when timers are next: each gets one that is due. */
+/*
+ * All cells of windows in the range, stored ones too, are asked when timers are next: each gets one
+ * that is due.
+ */
 extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 
 /* All cells in memory, one after the other: NULL starts, NULL ends. */

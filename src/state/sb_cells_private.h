@@ -43,7 +43,9 @@ typedef struct SbProbe
 	int16 seq;
 } SbProbe;
 
-/* In the first byte of a state: what is there beyond the cell and the accumulators, in this order. */
+/*
+ * In the first byte of a state: what is there beyond the cell and the accumulators, in this order.
+ */
 #define SB_STATE_EMITTED 1
 #define SB_STATE_EMITTED_ROWS 2
 #define SB_STATE_REMOVED 4
@@ -59,8 +61,9 @@ typedef struct SbStoredWindow
 	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
 	TimestampTz hold;             /* the least, SB_TIME_MAX: none */
 	pairingheap_node event_node;  /* in the heap while in the hash */
-	bool scanning;                /* its cells are coming in by batches, in the order of (hash, seq) */
-	int64 scan_hash;              /* the last that has come */
+	/* its cells are coming in by batches, in the order of (hash, seq) */
+	bool scanning;
+	int64 scan_hash; /* the last that has come */
 	int16 scan_seq;
 } SbStoredWindow;
 
@@ -93,7 +96,10 @@ struct SbCells
 	SbEntry *touched;
 	pairingheap *event_heap;
 	pairingheap *processing_heap;
-	/* used where a hold can lie before the input watermark: not for end_of_window, if the trigger fires at the end in any case */
+	/*
+	 * used where a hold can lie before the input watermark: not for end_of_window, if the trigger
+	 * fires at the end in any case
+	 */
 	pairingheap *hold_heap;
 	bool holds;
 	bool in_memory; /* there is no table */
@@ -117,13 +123,18 @@ struct SbCells
 };
 
 /* ---- sb_cells.c ---- */
-extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, SbWindow window);
+extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+                              SbWindow window);
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
 extern void sb_entry_unlink(SbCells *cells, SbEntry *entry);
-/* It has come in from the table, where it may be as this transaction has made it: a rollback forgets it like one that was changed. */
+/*
+ * It has come in from the table, where it may be as this transaction has made it: a rollback
+ * forgets it like one that was changed.
+ */
 extern void sb_entry_came(SbCells *cells, SbEntry *entry);
 extern void sb_entry_count_bytes(SbCells *cells, SbEntry *entry);
-extern SbEntry *sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls);
+extern SbEntry *sb_cells_first_of_key(SbCells *cells, uint64 key_hash, const Datum *keys,
+                                      const bool *nulls);
 
 /* 16: a chunk's header; its size is rounded up to a power of two */
 static inline Size
@@ -136,8 +147,8 @@ sb_cells_chunk_bytes(Size size)
 extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
 
 /* ---- sb_stored.c ---- */
-extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
-                          TimestampTz hold);
+extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer,
+                          TimestampTz processing_timer, TimestampTz hold);
 extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
 /* Nothing is known of what is stored. */
 extern void sb_stored_forget(SbCells *cells);
@@ -146,7 +157,10 @@ extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
 extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);
 
 /* ---- sb_sessions.c ---- */
-/* The last cell of the list that begins with `first` whose window is at or before this one; NULL: all are behind it. */
+/*
+ * The last cell of the list that begins with `first` whose window is at or before this one; NULL:
+ * all are behind it.
+ */
 extern SbEntry *sb_list_seek(SbCells *cells, SbEntry *first, SbWindow window);
 /* True: it has become the first. */
 extern bool sb_list_add(SbCells *cells, SbEntry *first, SbEntry *entry);
@@ -155,7 +169,8 @@ extern Size sb_session_bytes(const SbSession *session);
 extern void sb_session_free(SbCells *cells, SbEntry *entry);
 extern int sb_session_flags(const SbSession *session);
 extern void sb_session_encode(const SbSession *session, StringInfo out);
-extern void sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const char **data, const char *end);
+extern void sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const char **data,
+                              const char *end);
 
 /* ---- sb_state_table.c ---- */
 extern void sb_state_prepare(SbCells *cells, const char *state_table);

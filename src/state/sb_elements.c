@@ -1,8 +1,9 @@
 /*
  * sb_elements.c: the elements of a window as bytes; see sb_elements.h.
  *
- * FORMAT. A version byte, then for each element numbers as in sb_number.h: how far its time is behind the one before (the first: its
- * time, zigzag), its count, its size; and its bytes. A new version gets a new first byte, and reading goes on to know the old ones.
+ * FORMAT. A version byte, then for each element numbers as in sb_number.h: how far its time is
+ * behind the one before (the first: its time, zigzag), its count, its size; and its bytes. A new
+ * version gets a new first byte, and reading goes on to know the old ones.
  */
 #include "postgres.h"
 
@@ -49,7 +50,8 @@ list_put(SbElementList *list, SbElement element)
 	if (list->n == list->max)
 	{
 		list->max = list->max ? list->max * 2 : 16;
-		list->at = list->at ? repalloc_huge(list->at, sizeof(SbElement) * list->max) : palloc(sizeof(SbElement) * list->max);
+		list->at = list->at ? repalloc_huge(list->at, sizeof(SbElement) * list->max)
+		                    : palloc(sizeof(SbElement) * list->max);
 	}
 	list->at[list->n++] = element;
 }
@@ -60,7 +62,8 @@ elements_number(const char **at, const char *end)
 	uint64 value;
 
 	if (!sb_number_read(at, end, &value))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window are corrupted")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+		                errmsg("the stored elements of a window are corrupted")));
 	return value;
 }
 
@@ -73,7 +76,8 @@ sb_elements_read(SbElementList *list, const bytea *bytes)
 	uint64 time = 0;
 
 	if (at >= end || *at++ != SB_ELEMENTS_VERSION)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window have an unknown version")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+		                errmsg("the stored elements of a window have an unknown version")));
 	while (at < end)
 	{
 		uint64 number = elements_number(&at, end);
@@ -87,9 +91,11 @@ sb_elements_read(SbElementList *list, const bytea *bytes)
 		element.count = (int64) elements_number(&at, end);
 		size = elements_number(&at, end);
 		if (element.count <= 0)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window are corrupted")));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+			                errmsg("the stored elements of a window are corrupted")));
 		if (size > (uint64) (end - at))
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored elements of a window end too early")));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+			                errmsg("the stored elements of a window end too early")));
 		element.size = (uint32) size;
 		element.data = at;
 		at += size;

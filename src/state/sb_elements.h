@@ -1,8 +1,9 @@
 /*
- * sb_elements.h: the elements of a window as bytes: a sorted multiset of (event time, what the query sees of the row).
+ * sb_elements.h: the elements of a window as bytes: a sorted multiset of (event time, what the
+ * query sees of the row).
  *
- * A session that may lose elements has to know them: whether what is left still hangs together can be said of them only. Pure: nothing
- * here knows cells, queries or windows.
+ * A session that may lose elements has to know them: whether what is left still hangs together can
+ * be said of them only. Pure: nothing here knows cells, queries or windows.
  */
 #ifndef SB_ELEMENTS_H
 #define SB_ELEMENTS_H
@@ -38,11 +39,18 @@ extern int sb_element_compare(const SbElement *a, const SbElement *b);
 /* Sorts by element, then order. */
 extern void sb_element_changes_sort(SbElementChange *changes, int n);
 
-/* Appends what the bytes hold, which goes on pointing into them. What is in the list is earlier. Error XX001. */
+/*
+ * Appends what the bytes hold, which goes on pointing into them. What is in the list is earlier.
+ * Error XX001.
+ */
 extern void sb_elements_read(SbElementList *list, const bytea *bytes);
 /* As bytes in the current context. */
 extern bytea *sb_elements_pack(const SbElement *elements, int64 n);
-/* `from` with sorted changes becomes `to`. Returns how many changes were made, missing ones left out. */
-extern int sb_elements_apply(const SbElementList *from, SbElementChange *changes, int n, SbElementList *to);
+/*
+ * `from` with sorted changes becomes `to`. Returns how many changes were made, missing ones left
+ * out.
+ */
+extern int sb_elements_apply(const SbElementList *from, SbElementChange *changes, int n,
+                             SbElementList *to);
 
 #endif

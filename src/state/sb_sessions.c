@@ -1,10 +1,13 @@
 /*
- * sb_sessions.c: what is different about cells of merging windows: those of a key stand in a list, and each keeps a little more.
+ * sb_sessions.c: what is different about cells of merging windows: those of a key stand in a list,
+ * and each keeps a little more.
  *
- * THE LIST of a key's cells is in the order of their windows (start, then end); the hash leads to its first one. A search starts from where
- * the last one ended, so that a batch of cells or rows in their order finds each place at once, however many sessions are open.
+ * THE LIST of a key's cells is in the order of their windows (start, then end); the hash leads to
+ * its first one. A search starts from where the last one ended, so that a batch of cells or rows in
+ * their order finds each place at once, however many sessions are open.
  *
- * MEMORY. An SbSession lies in the entry's chunk; what it points to is in the context of values and counted with them.
+ * MEMORY. An SbSession lies in the entry's chunk; what it points to is in the context of values and
+ * counted with them.
  */
 #include "postgres.h"
 
@@ -33,7 +36,8 @@ sb_list_seek(SbCells *cells, SbEntry *first, SbWindow window)
 	SbEntry *at = first;
 
 	/* one list has one hash and number */
-	if (cells->last_seek && cells->last_seek->key_hash == first->key_hash && cells->last_seek->seq == first->seq)
+	if (cells->last_seek && cells->last_seek->key_hash == first->key_hash &&
+	    cells->last_seek->seq == first->seq)
 		at = cells->last_seek;
 	while (at && window_compare(window_of(cells, at), window) > 0)
 		at = at->prev_of_key;
@@ -72,7 +76,8 @@ sb_list_remove(SbCells *cells, SbEntry *entry)
 }
 
 SbEntry *
-sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls, TimestampTz start)
+sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
+                TimestampTz start)
 {
 	SbEntry *first = sb_cells_first_of_key(cells, key_hash, keys, nulls);
 	SbEntry *entry;
@@ -113,7 +118,8 @@ sb_cells_add_removed(SbCells *cells, SbEntry *entry, SbWindow window)
 	SbSession *session = sb_cells_session(cells, entry);
 	Size size = sizeof(SbWindow) * (session->nremoved + 1);
 
-	session->removed = session->removed ? repalloc(session->removed, size) : MemoryContextAlloc(cells->values, size);
+	session->removed = session->removed ? repalloc(session->removed, size)
+	                                    : MemoryContextAlloc(cells->values, size);
 	session->removed[session->nremoved++] = window;
 }
 
@@ -151,7 +157,9 @@ sb_session_free(SbCells *cells, SbEntry *entry)
 	sb_cells_clear_removed(cells, entry);
 }
 
-/* ---- bytes: what is there, as the flags of the state say, each part with its size in front ---- */
+/*
+ * ---- bytes: what is there, as the flags of the state say, each part with its size in front ----
+ */
 
 int
 sb_session_flags(const SbSession *session)

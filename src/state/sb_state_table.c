@@ -1,8 +1,10 @@
 /*
- * sb_state_table.c: the table behind the cells: load what is missed, write what changed, delete what is over; set-based.
+ * sb_state_table.c: the table behind the cells: load what is missed, write what changed, delete
+ * what is over; set-based.
  *
- * The table is keyed by (window, hash of the key, number): narrow, whatever the keys are; the number tells apart different keys that
- * share a hash. The key itself and the state are opaque bytes, each with a version in front. Behind the state is a seal of the whole row.
+ * The table is keyed by (window, hash of the key, number): narrow, whatever the keys are; the
+ * number tells apart different keys that share a hash. The key itself and the state are opaque
+ * bytes, each with a version in front. Behind the state is a seal of the whole row.
  */
 #include "postgres.h"
 
@@ -22,20 +24,29 @@
 char *
 sb_cells_table_sql(const char *state_table, bool merging)
 {
-	/* cells of a window stand together and change together, at the latest when it ends: a page has room for all of its rows once more */
-	const char *columns = "CREATE TABLE %s (window_end pg_catalog.int8 NOT NULL, window_start pg_catalog.int8 NOT NULL, key_hash pg_catalog.int8 NOT NULL,"
-	                      " key_seq pg_catalog.int2 NOT NULL, processing_timer pg_catalog.int8, hold pg_catalog.int8, key pg_catalog.bytea NOT NULL, state pg_catalog.bytea NOT NULL,"
-	                      " PRIMARY KEY (%s)) WITH (fillfactor = 50);"
-	                      "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
+	/*
+	 * cells of a window stand together and change together, at the latest when it ends: a page has
+	 * room for all of its rows once more
+	 */
+	const char *columns =
+	    "CREATE TABLE %s (window_end pg_catalog.int8 NOT NULL, window_start pg_catalog.int8 NOT NULL, key_hash pg_catalog.int8 NOT NULL,"
+	    " key_seq pg_catalog.int2 NOT NULL, processing_timer pg_catalog.int8, hold pg_catalog.int8, key pg_catalog.bytea NOT NULL, state pg_catalog.bytea NOT NULL,"
+	    " PRIMARY KEY (%s)) WITH (fillfactor = 50);"
+	    "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	/* sessions are looked for by key, other windows by window: what is looked for together stands together */
+	/*
+	 * sessions are looked for by key, other windows by window: what is looked for together stands
+	 * together
+	 */
 	appendStringInfo(&sql, columns, state_table,
-	                 merging ? "key_hash, key_seq, window_end, window_start" : "window_end, window_start, key_hash, key_seq",
+	                 merging ? "key_hash, key_seq, window_end, window_start"
+	                         : "window_end, window_start, key_hash, key_seq",
 	                 state_table, state_table);
 	if (merging)
-		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end, window_start, key_hash, key_seq);", state_table);
+		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end, window_start, key_hash, key_seq);",
+		                 state_table);
 	return sql.data;
 }
 
@@ -55,12 +66,15 @@ state_row_desc(void)
 	return desc;
 }
 
-#define SB_STATE_ROW "s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.hold, s.key, s.state"
-#define SB_STATE_SAME "s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
-	                  "AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
+#define SB_STATE_ROW \
+	"s.window_end, s.window_start, s.key_hash, s.key_seq, s.processing_timer, s.hold, s.key, s.state"
+#define SB_STATE_SAME \
+	"s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
+	"AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
 
 /* from, lo, hi of an SbWindowRange */
-#define SB_STATE_IN_RANGE "window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
+#define SB_STATE_IN_RANGE \
+	"window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
 
 static SbStatement *
 state_statement(const char *sql, TupleDesc rows, int nargs, const Oid *types)
@@ -79,39 +93,50 @@ sb_state_prepare(SbCells *cells, const char *table)
 	Oid clock_args[] = {INT8OID};
 	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
-	cells->insert = state_statement(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
+	cells->insert =
+	    state_statement(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
 	cells->update = state_statement(
 	    psprintf("UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state FROM rows r WHERE " SB_STATE_SAME
 	             " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
 	             table),
 	    row, 0, NULL);
-	cells->delete = state_statement(
-	    psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq", table),
-	    row, 0, NULL);
-	cells->load_missed = state_statement(
-	    psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
-	             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash" : SB_STATE_SAME),
-	    row, 0, NULL);
-	cells->load_window = state_statement(
-	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
-	             " AND s.window_start OPERATOR(pg_catalog.=) $2"
-	             " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
-	             " ORDER BY s.key_hash, s.key_seq LIMIT %d",
-	             table, SB_LOAD_BATCH),
-	    NULL, lengthof(window_args), window_args);
+	cells->delete = state_statement(psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME
+	                                         " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
+	                                         table),
+	                                row, 0, NULL);
+	cells->load_missed =
+	    state_statement(psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
+	                             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
+	                                            : SB_STATE_SAME),
+	                    row, 0, NULL);
+	cells->load_window =
+	    state_statement(psprintf("SELECT " SB_STATE_ROW
+	                             " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
+	                             " AND s.window_start OPERATOR(pg_catalog.=) $2"
+	                             " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
+	                             " ORDER BY s.key_hash, s.key_seq LIMIT %d",
+	                             table, SB_LOAD_BATCH),
+	                    NULL, lengthof(window_args), window_args);
 	sb_statement_by_index(cells->update);
 	sb_statement_by_index(cells->delete);
 	sb_statement_by_index(cells->load_missed);
 	sb_statement_by_index(cells->load_window);
-	cells->load_processing = state_statement(
-	    psprintf("SELECT " SB_STATE_ROW " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1", table),
-	    NULL, lengthof(clock_args), clock_args);
+	cells->load_processing =
+	    state_statement(psprintf("SELECT " SB_STATE_ROW
+	                             " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1",
+	                             table),
+	                    NULL, lengthof(clock_args), clock_args);
 	cells->count_windows = state_statement(
-	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2", table),
+	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2",
+	             table),
 	    NULL, 0, NULL);
 	cells->clear_all = state_statement(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
-	cells->clear_inside = state_statement(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL, lengthof(range_args), range_args);
-	cells->clear_outside = state_statement(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL, lengthof(range_args), range_args);
+	cells->clear_inside =
+	    state_statement(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL,
+	                    lengthof(range_args), range_args);
+	cells->clear_outside =
+	    state_statement(psprintf("DELETE FROM %s WHERE NOT (" SB_STATE_IN_RANGE ")", table), NULL,
+	                    lengthof(range_args), range_args);
 }
 
 static Datum
@@ -148,8 +173,8 @@ sb_state_count(SbCells *cells)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		SbWindow window = {.end = state_get_int8(tuple, 0), .start = state_get_int8(tuple, 1)};
 
-		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window), state_get_timer(tuple, 3),
-		              state_get_timer(tuple, 4));
+		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window),
+		              state_get_timer(tuple, 3), state_get_timer(tuple, 4));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	dlist_foreach(iter, &cells->lru)
@@ -161,13 +186,17 @@ sb_state_count(SbCells *cells)
 	}
 }
 
-/* What the seal of a state is made of beside it: a state belongs to its key and window, whose bytes are none of its own. */
+/*
+ * What the seal of a state is made of beside it: a state belongs to its key and window, whose bytes
+ * are none of its own.
+ */
 static pg_crc32c
 state_seal_place(SbWindow window, uint64 key_hash, int16 seq, const bytea *key)
 {
 	int64 place[] = {window.end, window.start, (int64) key_hash, seq};
 
-	return sb_bytes_seal(sb_bytes_seal(0, place, sizeof(place)), VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+	return sb_bytes_seal(sb_bytes_seal(0, place, sizeof(place)), VARDATA_ANY(key),
+	                     VARSIZE_ANY_EXHDR(key));
 }
 
 static void
@@ -198,7 +227,8 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, const char *data, 
 static void
 state_take(SbCells *cells, HeapTuple tuple)
 {
-	SbWindow window = {.end = state_get_int8(tuple, SB_STATE_WINDOW_END), .start = state_get_int8(tuple, SB_STATE_WINDOW_START)};
+	SbWindow window = {.end = state_get_int8(tuple, SB_STATE_WINDOW_END),
+	                   .start = state_get_int8(tuple, SB_STATE_WINDOW_START)};
 	uint64 key_hash = (uint64) state_get_int8(tuple, SB_STATE_KEY_HASH);
 	Datum *keys = palloc(sizeof(Datum) * (cells->nkeys + 1));
 	bool *nulls = palloc(sizeof(bool) * (cells->nkeys + 1));
@@ -269,7 +299,8 @@ state_put_place(SbStatement *statement, SbWindow window, uint64 key_hash, int16 
 	values[SB_STATE_WINDOW_START] = Int64GetDatum(window.start);
 	values[SB_STATE_KEY_HASH] = Int64GetDatum((int64) key_hash);
 	values[SB_STATE_KEY_SEQ] = Int16GetDatum(seq);
-	nulls[SB_STATE_WINDOW_END] = nulls[SB_STATE_WINDOW_START] = nulls[SB_STATE_KEY_HASH] = nulls[SB_STATE_KEY_SEQ] = false;
+	nulls[SB_STATE_WINDOW_END] = nulls[SB_STATE_WINDOW_START] = nulls[SB_STATE_KEY_HASH] =
+	    nulls[SB_STATE_KEY_SEQ] = false;
 	sb_statement_put(statement, values, nulls);
 }
 
@@ -293,8 +324,8 @@ bool
 sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
 {
 	SbWindow window = stored->window;
-	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start), Int64GetDatum(stored->scan_hash),
-	                Int16GetDatum(stored->scan_seq)};
+	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start),
+	                Int64GetDatum(stored->scan_hash), Int16GetDatum(stored->scan_seq)};
 	uint64 n;
 
 	state_flush_deletions(cells);
@@ -325,7 +356,8 @@ sb_state_load_processing(SbCells *cells)
 void
 sb_state_delete(SbCells *cells, SbEntry *entry)
 {
-	state_put_place(cells->delete, sb_cells_cell(cells, entry)->window, entry->key_hash, entry->seq);
+	state_put_place(cells->delete, sb_cells_cell(cells, entry)->window, entry->key_hash,
+	                entry->seq);
 }
 
 void
@@ -355,7 +387,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
-	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) | (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0) |
+	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) |
+	                                 (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0) |
 	                                 (session ? sb_session_flags(session) : 0));
 	appendBinaryStringInfo(&state, (char *) &entry->rows, sizeof(entry->rows));
 	if (entry->emitted_rows)
@@ -369,7 +402,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 		sb_session_encode(session, &state);
 	sb_cell_encode(cells->strategy, cell, &state);
 	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
-	seal = sb_bytes_seal(state_seal_place(cell->window, entry->key_hash, entry->seq, key), state.data + VARHDRSZ, state.len - VARHDRSZ);
+	seal = sb_bytes_seal(state_seal_place(cell->window, entry->key_hash, entry->seq, key),
+	                     state.data + VARHDRSZ, state.len - VARHDRSZ);
 	appendBinaryStringInfo(&state, (char *) &seal, SB_SEAL_SIZE);
 	SET_VARSIZE(state.data, state.len);
 

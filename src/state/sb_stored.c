@@ -1,5 +1,6 @@
 /*
- * sb_stored.c: what is known of the cells that are only in the table: per window, how many and when they are due; see sb_cells_private.h.
+ * sb_stored.c: what is known of the cells that are only in the table: per window, how many and when
+ * they are due; see sb_cells_private.h.
  */
 #include "postgres.h"
 
@@ -11,12 +12,14 @@ sb_stored_event_timer(const SbCells *cells, SbWindow window)
 {
 	TimestampTz max = sb_window_max_timestamp(window);
 
-	return max >= cells->clocks->input_watermark ? max : sb_window_gc_time(window, cells->strategy->allowed_lateness_us);
+	return max >= cells->clocks->input_watermark
+	           ? max
+	           : sb_window_gc_time(window, cells->strategy->allowed_lateness_us);
 }
 
 void
-sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer, TimestampTz processing_timer,
-              TimestampTz hold)
+sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer,
+              TimestampTz processing_timer, TimestampTz hold)
 {
 	bool found;
 	SbStoredWindow *stored = hash_search(cells->stored, &window, HASH_ENTER, &found);
@@ -68,7 +71,10 @@ sb_stored_raise_processing(SbCells *cells, TimestampTz clock)
 	hash_seq_init(&scan, cells->stored);
 	while ((stored = hash_seq_search(&scan)) != NULL)
 	{
-		/* which of the window's later timers is the least is not known: it is looked for again a second later, while there is one */
+		/*
+		 * which of the window's later timers is the least is not known: it is looked for again a
+		 * second later, while there is one
+		 */
 		if (stored->processing_timer < clock)
 			stored->processing_timer = clock + USECS_PER_SEC;
 		cells->stored_processing = Min(cells->stored_processing, stored->processing_timer);

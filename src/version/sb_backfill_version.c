@@ -1,13 +1,16 @@
 /*
- * sb_backfill_version.c: a backfill of all windows at once, by a version of the pipeline; see sb_backfill.h.
+ * sb_backfill_version.c: a backfill of all windows at once, by a version of the pipeline; see
+ * sb_backfill.h.
  *
- * The windows of sessions, the global window and those of a user's function have nothing by which a part of the table could be told
- * that holds all rows of some of them and none of others. What reads a table in chunks all the same is the history of a new version: the
- * same definition, beside the running one, which then takes its place in one transaction (sb_version.h). A version that is given up
- * half-way has changed nothing.
+ * The windows of sessions, the global window and those of a user's function have nothing by which a
+ * part of the table could be told that holds all rows of some of them and none of others. What
+ * reads a table in chunks all the same is the history of a new version: the same definition, beside
+ * the running one, which then takes its place in one transaction (sb_version.h). A version that is
+ * given up half-way has changed nothing.
  *
- * RULES. Only what an exchange of all rows leaves as a step would have left it: an accumulating result. The others are logs, of which
- * readers take what is added. A pipeline whose result is read by others cannot be exchanged, one that reads another's has no chunks.
+ * RULES. Only what an exchange of all rows leaves as a step would have left it: an accumulating
+ * result. The others are logs, of which readers take what is added. A pipeline whose result is read
+ * by others cannot be exchanged, one that reads another's has no chunks.
  *
  * LOCKING. Nobody is waited for longer than SB_BACKFILL_LOCK_MS, since all pipelines wait as well.
  */
@@ -23,7 +26,8 @@
 bool
 sb_backfill_wants_version(const SbPipeline *pipeline)
 {
-	return !sb_backfill_has_parts(pipeline->plan) && pipeline->strategy.accumulation == SB_ACCUMULATING && pipeline->row->upstream == 0 &&
+	return !sb_backfill_has_parts(pipeline->plan) &&
+	       pipeline->strategy.accumulation == SB_ACCUMULATING && pipeline->row->upstream == 0 &&
 	       pipeline->chain == NULL;
 }
 
@@ -32,7 +36,8 @@ version_wait_briefly(void)
 {
 	int level = NewGUCNestLevel();
 
-	(void) set_config_option("lock_timeout", SB_BACKFILL_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", SB_BACKFILL_LOCK_MS, PGC_USERSET, PGC_S_SESSION,
+	                         GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 
@@ -46,8 +51,8 @@ sb_backfill_begin_version(const SbPipeline *pipeline)
 
 	/* it has been exchanged or dropped: it will be opened anew */
 	if (current == NULL || current->id != pipeline->row->id)
-		ereport(ERROR,
-		        (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("pipeline \"%s\" has been changed meanwhile", pipeline->row->name)));
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+		                errmsg("pipeline \"%s\" has been changed meanwhile", pipeline->row->name)));
 	row = sb_version_same(current, SB_REASON_BACKFILL, &plan);
 	sb_version_begin(row, plan);
 	AtEOXact_GUC(false, level);
@@ -56,7 +61,8 @@ sb_backfill_begin_version(const SbPipeline *pipeline)
 SbPipelineRow *
 sb_backfill_version(int32 pipeline)
 {
-	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(sb_catalog_find_by_id(pipeline)->name));
+	SbPipelineRow *building =
+	    sb_catalog_building(sb_catalog_versions(sb_catalog_find_by_id(pipeline)->name));
 
 	return building && sb_catalog_is_of_backfill(building) ? building : NULL;
 }

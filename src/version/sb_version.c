@@ -22,10 +22,12 @@
 void
 sb_version_refuse_second(const char *name)
 {
-	ereport(ERROR,
-	        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-	         errmsg("a new version of pipeline \"%s\" is being built already", name),
-	         errhint("Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	     errmsg("a new version of pipeline \"%s\" is being built already", name),
+	     errhint(
+	         "Wait for it with CALL beam.wait_for_alter(), or give it up with beam.cancel_alter().")));
 }
 
 void
@@ -44,11 +46,15 @@ sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
 {
 	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
 
-	if (row->retractable && sb_accumulation_of_name(row->accumulation) == SB_DISCARDING && (row->upstream == 0 || merging))
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
-		         errhint("Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
+	if (row->retractable && sb_accumulation_of_name(row->accumulation) == SB_DISCARDING &&
+	    (row->upstream == 0 || merging))
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		     errmsg(
+		         "a discarding pipeline cannot take rows back: it has forgotten them with its last pane"),
+		     errhint(
+		         "Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 }
 
 /* The result table beside the current version's, owned alike. */
@@ -58,7 +64,8 @@ version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
 	SbBracket saved;
 
 	sb_owner_enter(row, &saved);
-	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation), namespace, sb_version_table_name(row, namespace));
+	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation),
+	                                     namespace, sb_version_table_name(row, namespace));
 	sb_bracket_leave(&saved);
 }
 
@@ -70,7 +77,9 @@ version_fix_start(SbPipelineRow *row)
 		sb_source_add(sb_my_database(), row->source);
 	else
 		sb_lock_relation(sb_catalog_find_by_id(row->upstream)->result, SB_LOCK_READ);
-	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .max_event_time = SB_TIME_MIN};
+	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN,
+	                             .output_watermark = SB_TIME_MIN,
+	                             .max_event_time = SB_TIME_MIN};
 	row->progress.position = sb_pin_until_end();
 }
 
@@ -79,7 +88,9 @@ static void
 version_join(SbPipelineRow *row)
 {
 	SbPipelineRow *upstream = sb_catalog_find_by_id(row->upstream);
-	SbPipelineRow *building = upstream->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(upstream->name)) : NULL;
+	SbPipelineRow *building = upstream->stage == SB_STAGE_CURRENT
+	                              ? sb_catalog_building(sb_catalog_versions(upstream->name))
+	                              : NULL;
 
 	if (building == NULL)
 		return;
@@ -119,7 +130,8 @@ version_find_upstream(SbPipelineRow *row)
 	if (upstream && upstream->stage != SB_STAGE_CURRENT)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline", upstream->name),
+		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline",
+		                upstream->name),
 		         errhint("Read the pipeline's result table.")));
 	row->upstream = upstream ? upstream->id : 0;
 	if (upstream)
@@ -200,11 +212,10 @@ sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error)
 	if (sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
 	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
-	ereport(WARNING,
-	        (errcode(error->sqlerrcode),
-	         errmsg("pipeline \"%s\" cannot be built anew: %s", row->name, error->message),
-	         error->detail ? errdetail("%s", error->detail) : 0,
-	         error->hint ? errhint("%s", error->hint) : 0));
+	ereport(WARNING, (errcode(error->sqlerrcode),
+	                  errmsg("pipeline \"%s\" cannot be built anew: %s", row->name, error->message),
+	                  error->detail ? errdetail("%s", error->detail) : 0,
+	                  error->hint ? errhint("%s", error->hint) : 0));
 	sb_at_commit_tell_runner();
 }
 

@@ -1,8 +1,10 @@
 /*
- * sb_version.h: versions of a pipeline. A new definition, or the old one made anew, is built beside the running version from the
- * history of its source, as a pipeline of its own with a result table of its own; when it is as far, the two exchange their places.
+ * sb_version.h: versions of a pipeline. A new definition, or the old one made anew, is built beside
+ * the running version from the history of its source, as a pipeline of its own with a result table
+ * of its own; when it is as far, the two exchange their places.
  *
- * All functions want SPI connected and the rights of the extension's owner, and take those of the pipeline's owner by themselves.
+ * All functions want SPI connected and the rights of the extension's owner, and take those of the
+ * pipeline's owner by themselves.
  */
 #ifndef SB_VERSION_H
 #define SB_VERSION_H
@@ -18,10 +20,11 @@
 extern char *sb_version_table_name(const SbPipelineRow *row, Oid namespace);
 extern char *sb_version_view_name(const SbPipelineRow *row, Oid namespace);
 /* A result table, as the current user. An aggregate over nothing is in it: that is a row too. */
-extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name);
+extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace,
+                                  const char *name);
 /*
- * The state table, the queue of one that reads another's result, and (`history`) what says that the rows that its source has are to be
- * taken in. The row must be in the catalog.
+ * The state table, the queue of one that reads another's result, and (`history`) what says that the
+ * rows that its source has are to be taken in. The row must be in the catalog.
  */
 extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
 /* What is not dropped with a version. */
@@ -29,39 +32,57 @@ extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool h
 #define SB_KEEP_VIEW 2
 /* Locks what is to be dropped, but for the view. Waits for the running bundle. */
 extern void sb_version_lock_relations(const SbPipelineRow *row, int keep);
-/* Drops what the version has, and its row; a view that other versions share stays. Waits for the running bundle. */
+/*
+ * Drops what the version has, and its row; a view that other versions share stays. Waits for the
+ * running bundle.
+ */
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
 /*
- * The queues of readers that are no more: who drops a reader leaves its queue to the runner, since what it reads writes there until the drop is committed, and is not to
- * wait for that. Worker, SPI connected; no argument.
+ * The queues of readers that are no more: who drops a reader leaves its queue to the runner, since
+ * what it reads writes there until the drop is committed, and is not to wait for that. Worker, SPI
+ * connected; no argument.
  */
 extern void sb_version_drop_queues(void *arg);
 /* Drops one of its relations, if it is there. */
 extern void sb_version_drop_relation(Oid relation, char relkind);
-/* The plan of its definition, made as its owner; the fingerprint too (NULL: not wanted). Errors as sb_view_definition(). */
+/*
+ * The plan of its definition, made as its owner; the fingerprint too (NULL: not wanted). Errors as
+ * sb_view_definition().
+ */
 extern SbPlan *sb_version_plan(const SbPipelineRow *row, char **fingerprint);
 /* Runs SQL as the current user; error where it fails. All names in it are qualified. */
 extern void sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values);
 
 /* ---- what the result table and the batch view have to become (sb_version_shape.c) ---- */
 
-/* Error where that cannot be: something depends on a column that goes away, or on the batch view. */
+/*
+ * Error where that cannot be: something depends on a column that goes away, or on the batch view.
+ */
 extern void sb_version_check_shape(const SbPipelineRow *current, const SbPipelineRow *next);
-/* The ALTER TABLE that gives the current version's result table the columns of the next one; NULL: it has them. */
+/*
+ * The ALTER TABLE that gives the current version's result table the columns of the next one; NULL:
+ * it has them.
+ */
 extern char *sb_version_alter_sql(const SbPipelineRow *current, const SbPipelineRow *next);
-/* Does the batch view stay the same relation, so that what depends on it reads the new definition? */
+/*
+ * Does the batch view stay the same relation, so that what depends on it reads the new definition?
+ */
 extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipelineRow *next);
 
 /* ---- making one (sb_version.c) ---- */
 
 /*
- * Begins a version with this definition, to take the place of the current one: the row has all but id, version, result, state table
- * and position. With it a version of each pipeline that reads the result, and so on. Error 55000 where one is being built already. It
- * goes on when the transaction commits.
+ * Begins a version with this definition, to take the place of the current one: the row has all but
+ * id, version, result, state table and position. With it a version of each pipeline that reads the
+ * result, and so on. Error 55000 where one is being built already. It goes on when the transaction
+ * commits.
  */
 extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
-/* The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one. */
-extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan);
+/*
+ * The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one.
+ */
+extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason,
+                                      SbPlan **plan);
 /* Its result table stays until the transaction ends; error 42P01: it is gone. */
 extern void sb_version_check_result(const SbPipelineRow *current);
 /* Error 55000: one is being built already. */
@@ -71,7 +92,10 @@ extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan
 /* For the runner: does what sb_catalog_mark_rebuild() asked for, of all of these rows. */
 extern void sb_version_rebuild_marked(List *rows);
 
-/* What cannot be built anew says so, and stands still: the row is set to failed; what is passing goes up. */
+/*
+ * What cannot be built anew says so, and stands still: the row is set to failed; what is passing
+ * goes up.
+ */
 extern void sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error);
 
 /* Drops those whose time is over; returns when the next one's is. A job of housekeeping. */
@@ -79,25 +103,43 @@ extern TimestampTz sb_version_expire(TimestampTz now);
 
 /* ---- a version and those that read its result (sb_version_tree.c) ---- */
 
-/* The version, one of these rows, with whose place this one takes its own; NULL: it takes it by itself. */
+/*
+ * The version, one of these rows, with whose place this one takes its own; NULL: it takes it by
+ * itself.
+ */
 extern SbPipelineRow *sb_version_leader(List *rows, const SbPipelineRow *row);
-/* Those of the rows that take their places together with this one, itself among them, each behind what it reads; NIL: it is not among them. */
+/*
+ * Those of the rows that take their places together with this one, itself among them, each behind
+ * what it reads; NIL: it is not among them.
+ */
 extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
 /*
- * For each pipeline that reads the current version a version that reads the next one, and so on, where there is none yet: one that is kept
- * of the same definition, or a new one. `reason` NULL: a user alters the pipeline, or rolls it back, so that readers which are being
- * altered themselves are an error (55000) and paused ones are waited for; otherwise these begin again and those run.
+ * For each pipeline that reads the current version a version that reads the next one, and so on,
+ * where there is none yet: one that is kept of the same definition, or a new one. `reason` NULL: a
+ * user alters the pipeline, or rolls it back, so that readers which are being altered themselves
+ * are an error (55000) and paused ones are waited for; otherwise these begin again and those run.
  */
-extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason);
+extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next,
+                                     const char *reason);
 /*
- * The version `from` is no more, the next one stands in its place: versions that are being built to read it begin again over that, kept ones go.
+ * The version `from` is no more, the next one stands in its place: versions that are being built to
+ * read it begin again over that, kept ones go.
  */
 extern void sb_version_move_readers(int32 from, const SbPipelineRow *next, const char *reason);
-/* Error 42P17: the version with this id, which a pipeline of this name is to read, is made from its result, or is to be. */
+/*
+ * Error 42P17: the version with this id, which a pipeline of this name is to read, is made from its
+ * result, or is to be.
+ */
 extern void sb_version_check_cycle(const char *name, int32 upstream);
-/* For the runner: the same where readers have come since; a version for which that cannot be done is set to failed. */
+/*
+ * For the runner: the same where readers have come since; a version for which that cannot be done
+ * is set to failed.
+ */
 extern void sb_version_complete_trees(void);
-/* Locks the rows of those that read the current version, and so on; `running`: error 55000 where one is paused. */
+/*
+ * Locks the rows of those that read the current version, and so on; `running`: error 55000 where
+ * one is paused.
+ */
 extern void sb_version_lock_readers(const SbPipelineRow *current, bool running);
 /* Drops a version and those of its readers' versions that read it. */
 extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
@@ -113,14 +155,16 @@ typedef struct SbExchange
 } SbExchange;
 
 /*
- * Of the open pipelines, a version that has taken in the history of its source and is where the current one is, with all that follow it, each
- * behind what it reads: a list of SbExchange. NIL: none. By turns: the one that comes after this id, else the first.
+ * Of the open pipelines, a version that has taken in the history of its source and is where the
+ * current one is, with all that follow it, each behind what it reads: a list of SbExchange. NIL:
+ * none. By turns: the one that comes after this id, else the first.
  */
 extern List *sb_version_ready(List *pipelines, int32 after);
 /*
- * The building versions take the places of the current ones, in a transaction of its own between two bundles. True: all versions of these
- * pipelines are to be opened anew. False: somebody is in the way, who is not waited for long, or a version has been set to failed, or they
- * are not what they were when they were opened.
+ * The building versions take the places of the current ones, in a transaction of its own between
+ * two bundles. True: all versions of these pipelines are to be opened anew. False: somebody is in
+ * the way, who is not waited for long, or a version has been set to failed, or they are not what
+ * they were when they were opened.
  */
 extern bool sb_version_try_swap(List *exchanges);
 

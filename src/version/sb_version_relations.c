@@ -1,5 +1,6 @@
 /*
- * sb_version_relations.c: the relations of a version: result table, view, state table, queue; see sb_version.h.
+ * sb_version_relations.c: the relations of a version: result table, view, state table, queue; see
+ * sb_version.h.
  */
 #include "postgres.h"
 
@@ -43,14 +44,18 @@ void
 sb_version_run(const char *sql, int nargs, const Oid *types, const Datum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values), NULL, false, 0);
+	int code = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types),
+	                                 unconstify(Datum *, values), NULL, false, 0);
 
 	MemoryContextSwitchTo(context);
 	if (code < 0)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(code));
 }
 
-/* A member of the extension: it goes with it, and is not dumped, since it means nothing in another database. */
+/*
+ * A member of the extension: it goes with it, and is not dumped, since it means nothing in another
+ * database.
+ */
 static Oid
 relations_make_member(const char *name, const char *sql)
 {
@@ -83,7 +88,8 @@ relations_put_empty(const SbPlan *plan, const char *table)
 }
 
 Oid
-sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace, const char *name)
+sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace,
+                       const char *name)
 {
 	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
 
@@ -93,7 +99,10 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
 	return get_relname_relid(name, namespace);
 }
 
-/* A large table that can only be read in one go keeps the other pipelines of the database waiting meanwhile. */
+/*
+ * A large table that can only be read in one go keeps the other pipelines of the database waiting
+ * meanwhile.
+ */
 #define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
 
 static void
@@ -105,7 +114,10 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 	char *part;
 	int64 bytes;
 
-	/* expressions and predicates of indexes are folded when they are read; constants have output functions */
+	/*
+	 * expressions and predicates of indexes are folded when they are read; constants have output
+	 * functions
+	 */
 	sb_owner_enter(row, &saved);
 	history.part = sb_part_choose(plan, row->retractable);
 	if (history.part != SB_PART_NONE)
@@ -115,10 +127,15 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 	sb_part_estimate(plan->source, &history.estimated_rows, &bytes);
 	sb_catalog_insert_history(&history);
 	if (history.part == SB_PART_NONE && bytes > SB_LARGE_TABLE_BYTES)
-		ereport(NOTICE,
-		        (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves", name),
-		         plan->event_time ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).", quote_identifier(name), part)
-		                          : errhint("A primary key, or an index on a column of the replica identity, has it read in chunks.")));
+		ereport(
+		    NOTICE,
+		    (errmsg("the history of table \"%s\" will be read in one go, during which no pipeline of this database moves",
+		            name),
+		     plan->event_time
+		         ? errhint("An index on the event time has it read in chunks, the newest rows first: CREATE INDEX ON %s ((%s)).",
+		                   quote_identifier(name), part)
+		         : errhint(
+		               "A primary key, or an index on a column of the replica identity, has it read in chunks.")));
 }
 
 /* They are put into its queue by the runner. */
@@ -157,12 +174,18 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
 
 	relations_sign(row, plan);
-	row->state_table = relations_make_member(name, sb_cells_table_sql(quote_qualified_identifier("beam_state", name), merging));
+	row->state_table =
+	    relations_make_member(name,
+	                          sb_cells_table_sql(quote_qualified_identifier("beam_state", name),
+	                                             merging));
 	sb_catalog_set_state_table(row->id, row->state_table);
 	name = sb_queue_table_name(row->id);
 	if (row->upstream != 0)
 	{
-		(void) relations_make_member(name, sb_queue_table_sql(quote_qualified_identifier("beam_state", name), row->source));
+		(void) relations_make_member(name,
+		                             sb_queue_table_sql(quote_qualified_identifier("beam_state",
+		                                                                           name),
+		                                                row->source));
 		relations_begin_queue(row, history);
 	}
 	else if (history)
@@ -187,9 +210,12 @@ relations_drop_member(Oid relation)
 {
 	Oid type = get_rel_type_id(relation);
 
-	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId, DEPENDENCY_EXTENSION);
-	deleteDependencyRecordsForClass(TypeRelationId, type, ExtensionRelationId, DEPENDENCY_EXTENSION);
-	deleteDependencyRecordsForClass(TypeRelationId, get_array_type(type), ExtensionRelationId, DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(RelationRelationId, relation, ExtensionRelationId,
+	                                DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, type, ExtensionRelationId,
+	                                DEPENDENCY_EXTENSION);
+	deleteDependencyRecordsForClass(TypeRelationId, get_array_type(type), ExtensionRelationId,
+	                                DEPENDENCY_EXTENSION);
 	CommandCounterIncrement();
 	sb_version_drop_relation(relation, RELKIND_RELATION);
 }
@@ -213,7 +239,8 @@ void
 sb_version_lock_relations(const SbPipelineRow *row, int keep)
 {
 	/* one that is kept: nobody begins to read it as that of a pipeline (SB_LOCK_READ) */
-	sb_lock_relation(row->result, keep & SB_KEEP_RESULT ? ShareRowExclusiveLock : AccessExclusiveLock);
+	sb_lock_relation(row->result,
+	                 keep & SB_KEEP_RESULT ? ShareRowExclusiveLock : AccessExclusiveLock);
 	sb_lock_relation(row->state_table, AccessExclusiveLock);
 }
 
@@ -233,16 +260,18 @@ sb_version_drop(const SbPipelineRow *row, int keep)
 void
 sb_version_drop_queues(void *arg)
 {
-	uint64 n = sb_sql_run("SELECT c.oid FROM pg_catalog.pg_class c"
-	                      " WHERE c.relname OPERATOR(pg_catalog.>=) 'queue_' AND c.relname OPERATOR(pg_catalog.<) 'queue`' AND c.relkind OPERATOR(pg_catalog.=) 'r'"
-	                      " AND c.relnamespace OPERATOR(pg_catalog.=) 'beam_state'::pg_catalog.regnamespace"
-	                      " AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE pg_catalog.concat('queue_', p.id) OPERATOR(pg_catalog.=) c.relname::pg_catalog.text)",
-	                      0, NULL, NULL, NULL, SPI_OK_SELECT);
+	uint64 n = sb_sql_run(
+	    "SELECT c.oid FROM pg_catalog.pg_class c"
+	    " WHERE c.relname OPERATOR(pg_catalog.>=) 'queue_' AND c.relname OPERATOR(pg_catalog.<) 'queue`' AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+	    " AND c.relnamespace OPERATOR(pg_catalog.=) 'beam_state'::pg_catalog.regnamespace"
+	    " AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE pg_catalog.concat('queue_', p.id) OPERATOR(pg_catalog.=) c.relname::pg_catalog.text)",
+	    0, NULL, NULL, NULL, SPI_OK_SELECT);
 	Oid *queues = palloc(sizeof(Oid) * (n + 1));
 	bool isnull;
 
 	for (uint64 i = 0; i < n; i++)
-		queues[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		queues[i] = DatumGetObjectId(
+		    SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	for (uint64 i = 0; i < n; i++)
 		relations_drop_member(queues[i]);

@@ -1,15 +1,20 @@
 /*
- * sb_version_swap.c: the next version of a pipeline takes the place of the current one; see sb_version.h.
+ * sb_version_swap.c: the next version of a pipeline takes the place of the current one; see
+ * sb_version.h.
  *
- * One transaction, between two bundles, with both at the same position. The result table stays the relation that it is: its rows go to
- * a new side table of the old version (or nowhere, if that one is not kept) and those of the new version come in, by DELETE and INSERT
- * (of an accumulating result of the same shape: of those that differ), so that a reader sees the old rows or the new ones, whatever its
- * snapshot. What the cells know of the result (that a row of theirs is in it) stays true, since the rows move with the version.
+ * One transaction, between two bundles, with both at the same position. The result table stays the
+ * relation that it is: its rows go to a new side table of the old version (or nowhere, if that one
+ * is not kept) and those of the new version come in, by DELETE and INSERT (of an accumulating
+ * result of the same shape: of those that differ), so that a reader sees the old rows or the new
+ * ones, whatever its snapshot. What the cells know of the result (that a row of theirs is in it)
+ * stays true, since the rows move with the version.
  *
- * Those who read the result of the pipeline, and follow it (sb_version_tree.c), exchange theirs in the same transaction.
+ * Those who read the result of the pipeline, and follow it (sb_version_tree.c), exchange theirs in
+ * the same transaction.
  *
- * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody is waited for longer than
- * SB_SWAP_LOCK_MS, since whoever queues behind us, and all pipelines, wait as well: the runner tries again later.
+ * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody
+ * is waited for longer than SB_SWAP_LOCK_MS, since whoever queues behind us, and all pipelines,
+ * wait as well: the runner tries again later.
  */
 #include "postgres.h"
 
@@ -65,7 +70,10 @@ swap_run_as_owner(const SbSwap *swap, const char *sql)
 	sb_bracket_leave(&saved);
 }
 
-/* Rows are moved as bundles write them: a trigger of the user's sees the settings of the pipeline. The names are qualified. */
+/*
+ * Rows are moved as bundles write them: a trigger of the user's sees the settings of the pipeline.
+ * The names are qualified.
+ */
 static void
 swap_move(const SbSwap *swap, const char *sql)
 {
@@ -104,15 +112,17 @@ swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row
 	values[0] = ObjectIdGetDatum(swap->result);
 	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
 	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	sb_version_run("SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1"
-	               " AND i.indisunique OPERATOR(pg_catalog.=) $2 AND i.indnullsnotdistinct OPERATOR(pg_catalog.=) $2"
-	               " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place), '{}')"
-	               " FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k (attnum, place)"
-	               " JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1"
-	               " AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND k.attnum OPERATOR(pg_catalog.>) 0) OPERATOR(pg_catalog.=) $3 ORDER BY 1 LIMIT 1",
-	               lengthof(types), types, values);
+	sb_version_run(
+	    "SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1"
+	    " AND i.indisunique OPERATOR(pg_catalog.=) $2 AND i.indnullsnotdistinct OPERATOR(pg_catalog.=) $2"
+	    " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place), '{}')"
+	    " FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k (attnum, place)"
+	    " JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1"
+	    " AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND k.attnum OPERATOR(pg_catalog.>) 0) OPERATOR(pg_catalog.=) $3 ORDER BY 1 LIMIT 1",
+	    lengthof(types), types, values);
 	if (SPI_processed > 0)
-		found = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		found = DatumGetObjectId(
+		    SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	return found;
 }
 
@@ -133,7 +143,8 @@ swap_reshape(const SbSwap *swap)
 		swap_run_as_owner(swap, swap->alter);
 	if (accumulation != sb_accumulation_of_name(swap->before->accumulation))
 		swap_run_as_owner(swap, psprintf("ALTER TABLE %s %s", swap->table,
-		                                 accumulation == SB_ACCUMULATING ? "SET (fillfactor = 70)" : "RESET (fillfactor)"));
+		                                 accumulation == SB_ACCUMULATING ? "SET (fillfactor = 70)"
+		                                                                 : "RESET (fillfactor)"));
 	/* it may have gone with a column */
 	if (!OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
 		swap_run_as_owner(swap, sb_result_index_sql(swap->next_plan, swap->table, accumulation));
@@ -166,7 +177,8 @@ swap_drop(Oid relation)
 static void
 swap_lock(SbSwap *swap)
 {
-	sb_lock_relation(swap->result, swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
+	sb_lock_relation(swap->result,
+	                 swap->alter || swap->index ? AccessExclusiveLock : ShareRowExclusiveLock);
 	if (!swap->keep)
 		sb_lock_relation(swap->before->state_table, AccessExclusiveLock);
 	sb_lock_relation(swap->next->result, AccessExclusiveLock);
@@ -176,7 +188,10 @@ swap_lock(SbSwap *swap)
 	LockRelationOid(swap->next->view, AccessExclusiveLock);
 }
 
-/* How the rows go and the others come: where the table stays as it is, those that are in both stay where they are. */
+/*
+ * How the rows go and the others come: where the table stays as it is, those that are in both stay
+ * where they are.
+ */
 static void
 swap_rows_sql(const SbSwap *swap, char **remove, char **add)
 {
@@ -223,7 +238,9 @@ swap_fingerprint(Oid relation)
 	return fingerprint;
 }
 
-/* As the owner: constants in it have output functions. Names are what they are with no search path. */
+/*
+ * As the owner: constants in it have output functions. Names are what they are with no search path.
+ */
 static char *
 swap_view_text(const SbSwap *swap, Oid view)
 {
@@ -246,12 +263,13 @@ swap_copy_grants(const SbSwap *swap, Oid from, Oid to)
 	SPITupleTable *grants;
 	uint64 n;
 
-	sb_version_run("SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', a.privilege_type, $2,"
-	               " CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END,"
-	               " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
-	               " FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee"
-	               " WHERE c.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
-	               lengthof(types), types, values);
+	sb_version_run(
+	    "SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', a.privilege_type, $2,"
+	    " CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END,"
+	    " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
+	    " FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee"
+	    " WHERE c.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
+	    lengthof(types), types, values);
 	grants = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
@@ -291,7 +309,10 @@ swap_view_is_needed(const SbSwap *swap, Oid view)
 	return false;
 }
 
-/* The view stays the relation that it is, with the new definition; the old one gets a view of its own where it is needed. */
+/*
+ * The view stays the relation that it is, with the new definition; the old one gets a view of its
+ * own where it is needed.
+ */
 static void
 swap_view_in_place(const SbSwap *swap)
 {
@@ -304,10 +325,14 @@ swap_view_in_place(const SbSwap *swap)
 	{
 		char *name = sb_version_view_name(swap->before, namespace);
 
-		swap_run_as_owner(swap, psprintf("CREATE VIEW %s AS %s", quote_qualified_identifier(get_namespace_name(namespace), name), swap_view_text(swap, old)));
+		swap_run_as_owner(swap,
+		                  psprintf("CREATE VIEW %s AS %s",
+		                           quote_qualified_identifier(get_namespace_name(namespace), name),
+		                           swap_view_text(swap, old)));
 		swap_move_view(swap, old, get_relname_relid(name, namespace));
 	}
-	swap_run_as_owner(swap, psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
+	swap_run_as_owner(swap,
+	                  psprintf("CREATE OR REPLACE VIEW %s AS %s", sb_sql_relation(old), text));
 	CommandCounterIncrement();
 	swap_drop(next);
 	swap->next->view = old;
@@ -326,7 +351,8 @@ swap_view_by_name(const SbSwap *swap)
 	{
 		swap_copy_grants(swap, old, swap->next->view);
 		if (swap_view_is_needed(swap, old))
-			RenameRelationInternal(old, sb_version_view_name(swap->before, get_rel_namespace(old)), false, false);
+			RenameRelationInternal(old, sb_version_view_name(swap->before, get_rel_namespace(old)),
+			                       false, false);
 		else
 			swap_drop(old);
 		CommandCounterIncrement();
@@ -405,10 +431,11 @@ swap_prepare(SbSwap *swap, const SbExchange *exchange)
 		else if (row->stage == SB_STAGE_CURRENT)
 			swap->before = row;
 	}
-	if (swap->next == NULL || swap->before == NULL || swap->next->stage != SB_STAGE_BUILDING || swap->next->state != SB_PIPELINE_RUNNING ||
-	    swap->next->rebuild != NULL)
+	if (swap->next == NULL || swap->before == NULL || swap->next->stage != SB_STAGE_BUILDING ||
+	    swap->next->state != SB_PIPELINE_RUNNING || swap->next->rebuild != NULL)
 		return false;
-	if (current ? swap->before->id != current->row->id || swap->before->state != SB_PIPELINE_RUNNING : swap->before->state == SB_PIPELINE_RUNNING)
+	if (current ? swap->before->id != current->row->id || swap->before->state != SB_PIPELINE_RUNNING
+	            : swap->before->state == SB_PIPELINE_RUNNING)
 		return false;
 	/* one that is paused is to stand still, unless it is thrown away */
 	if (swap->before->state == SB_PIPELINE_PAUSED && swap->next->keep_us >= 0)
@@ -432,7 +459,9 @@ swap_plan_work(SbSwap *swap)
 	swap->result = swap->before->result;
 	swap->table = sb_sql_relation(swap->result);
 	swap->alter = sb_version_alter_sql(swap->before, swap->next);
-	swap->index = swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before), swap_index_sql(swap->next_plan, swap->next)) != 0;
+	swap->index =
+	    swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before),
+	                                        swap_index_sql(swap->next_plan, swap->next)) != 0;
 }
 
 static SbSwap *
@@ -450,7 +479,10 @@ swap_of_version(List *swaps, int32 id, bool before)
 	return NULL;
 }
 
-/* Each follows one before it, but the first; and none is kept of what reads a version that is not. False: what they are is not what it was. */
+/*
+ * Each follows one before it, but the first; and none is kept of what reads a version that is not.
+ * False: what they are is not what it was.
+ */
 static bool
 swap_is_tree(List *swaps)
 {
@@ -468,7 +500,10 @@ swap_is_tree(List *swaps)
 	return true;
 }
 
-/* Have all who read these results now, or are being altered to, a version that goes with them? To be asked with the results locked: who makes a reader has them locked. */
+/*
+ * Have all who read these results now, or are being altered to, a version that goes with them? To
+ * be asked with the results locked: who makes a reader has them locked.
+ */
 static bool
 swap_is_complete(List *swaps)
 {
@@ -478,15 +513,16 @@ swap_is_complete(List *swaps)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage != SB_STAGE_KEPT && swap_of_version(swaps, row->upstream, true) && !swap_of_version(swaps, row->id, true))
+		if (row->stage != SB_STAGE_KEPT && swap_of_version(swaps, row->upstream, true) &&
+		    !swap_of_version(swaps, row->id, true))
 			return false;
 	}
 	return true;
 }
 
 /*
- * What is asked of a reader's version that is kept with what it reads cannot be done any more: the table that it is planned over has the rows of
- * another one.
+ * What is asked of a reader's version that is kept with what it reads cannot be done any more: the
+ * table that it is planned over has the rows of another one.
  */
 static void
 swap_fail_commands(const SbSwap *swap)
@@ -494,9 +530,10 @@ swap_fail_commands(const SbSwap *swap)
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(swap->before->id)};
 
-	sb_version_run("UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
-	               " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['done', 'failed'])",
-	               lengthof(types), types, values);
+	sb_version_run(
+	    "UPDATE beam.command SET state = 'failed', sqlstate = '55000', message = 'the pipeline has got a new version meanwhile'"
+	    " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['done', 'failed'])",
+	    lengthof(types), types, values);
 }
 
 /* Readers first: they go before what they read does. */
@@ -576,7 +613,8 @@ swap_current(List *pipelines, const SbPipeline *version)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->row->stage == SB_STAGE_CURRENT && strcmp(pipeline->row->name, version->row->name) == 0)
+		if (pipeline->row->stage == SB_STAGE_CURRENT &&
+		    strcmp(pipeline->row->name, version->row->name) == 0)
 			return pipeline;
 	}
 	return NULL;
@@ -586,13 +624,15 @@ swap_current(List *pipelines, const SbPipeline *version)
 static bool
 swap_follows(const SbPipeline *building)
 {
-	return building->row->stage == SB_STAGE_BUILDING && building->upstream && building->upstream->row->stage == SB_STAGE_BUILDING;
+	return building->row->stage == SB_STAGE_BUILDING && building->upstream &&
+	       building->upstream->row->stage == SB_STAGE_BUILDING;
 }
 
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || building->upstream) && !sb_history_is_read(building) && !building->queue_pending && !building->misses_reader &&
+	return (building->row->upstream == 0 || building->upstream) && !sb_history_is_read(building) &&
+	       !building->queue_pending && !building->misses_reader &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
@@ -610,10 +650,12 @@ swap_tree(List *pipelines, SbPipeline *root)
 		SbPipeline *building = lfirst(lc);
 		SbExchange *exchange;
 
-		if (building != root && !(swap_follows(building) && list_member_ptr(tree, building->upstream)))
+		if (building != root &&
+		    !(swap_follows(building) && list_member_ptr(tree, building->upstream)))
 			continue;
 		exchange = palloc(sizeof(SbExchange));
-		*exchange = (SbExchange){.building = building, .current = swap_current(pipelines, building)};
+		*exchange =
+		    (SbExchange){.building = building, .current = swap_current(pipelines, building)};
 		tree = lappend(tree, building);
 		exchanges = lappend(exchanges, exchange);
 		if (swap_is_ready(building, exchange->current))
@@ -637,7 +679,8 @@ sb_version_ready(List *pipelines, int32 after)
 		SbPipeline *pipeline = lfirst(lc);
 		List *exchanges = NIL;
 
-		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) && (first == NIL || pipeline->row->id > after))
+		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) &&
+		    (first == NIL || pipeline->row->id > after))
 			exchanges = swap_tree(pipelines, pipeline);
 		if (exchanges == NIL)
 			continue;
@@ -654,7 +697,8 @@ swap_run(void *arg)
 {
 	int level = NewGUCNestLevel();
 
-	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", SB_SWAP_LOCK_MS, PGC_USERSET, PGC_S_SESSION,
+	                         GUC_ACTION_SAVE, true, 0, false);
 	swap_versions(arg);
 	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
 }
@@ -665,22 +709,27 @@ swap_failed(const SbPipelineRow *row, ErrorData *error)
 	if (sb_error_is_transient(error->sqlerrcode))
 	{
 		ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
-		        (errmsg("version %d of pipeline \"%s\" cannot take its place yet: %s", row->version, row->name, error->message)));
+		        (errmsg("version %d of pipeline \"%s\" cannot take its place yet: %s", row->version,
+		                row->name, error->message)));
 		return;
 	}
 	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
 	sb_at_commit_tell_runner();
-	ereport(WARNING,
-	        (errcode(error->sqlerrcode),
-	         errmsg("version %d of pipeline \"%s\" cannot take its place: %s", row->version, row->name, error->message),
-	         error->detail ? errdetail("%s", error->detail) : 0,
-	         errhint("See beam.pipeline_versions; after mending the cause call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
+	ereport(
+	    WARNING,
+	    (errcode(error->sqlerrcode),
+	     errmsg("version %d of pipeline \"%s\" cannot take its place: %s", row->version, row->name,
+	            error->message),
+	     error->detail ? errdetail("%s", error->detail) : 0,
+	     errhint(
+	         "See beam.pipeline_versions; after mending the cause call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
 }
 
 bool
 sb_version_try_swap(List *exchanges)
 {
-	SbSwapWork work = {.exchanges = exchanges, .at = ((SbExchange *) linitial(exchanges))->building->row};
+	SbSwapWork work = {.exchanges = exchanges,
+	                   .at = ((SbExchange *) linitial(exchanges))->building->row};
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData *error;
 

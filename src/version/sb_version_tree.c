@@ -1,13 +1,16 @@
 /*
  * sb_version_tree.c: a version and those that read its result; see sb_version.h.
  *
- * A pipeline that reads another's result is right for that result only. So the next version of a pipeline has a tree of its own: for
- * each pipeline that reads the current one a version that reads the next one, and so on. They are versions like any other, with the rows of
- * the building results for input, and take their places with it, in one transaction. The tree that goes is kept or dropped as a whole.
+ * A pipeline that reads another's result is right for that result only. So the next version of a
+ * pipeline has a tree of its own: for each pipeline that reads the current one a version that reads
+ * the next one, and so on. They are versions like any other, with the rows of the building results
+ * for input, and take their places with it, in one transaction. The tree that goes is kept or
+ * dropped as a whole.
  *
- * RULES. A version that is to take the place of the current one while its upstream is another one than the current one's *follows*: it does so
- * together with its upstream. It is planned over the result table of the current version, as all versions of a reader are: what it uses of
- * it has to be there afterwards, too (sb_version_check_shape()).
+ * RULES. A version that is to take the place of the current one while its upstream is another one
+ * than the current one's *follows*: it does so together with its upstream. It is planned over the
+ * result table of the current version, as all versions of a reader are: what it uses of it has to
+ * be there afterwards, too (sb_version_check_shape()).
  */
 #include "postgres.h"
 
@@ -24,7 +27,9 @@ sb_version_leader(List *rows, const SbPipelineRow *row)
 {
 	SbPipelineRow *upstream = row->upstream != 0 ? sb_catalog_row_of_id(rows, row->upstream) : NULL;
 
-	return row->stage == SB_STAGE_BUILDING && upstream && upstream->stage == SB_STAGE_BUILDING ? upstream : NULL;
+	return row->stage == SB_STAGE_BUILDING && upstream && upstream->stage == SB_STAGE_BUILDING
+	           ? upstream
+	           : NULL;
 }
 
 List *
@@ -69,13 +74,18 @@ tree_same_settings(const SbPipelineRow *a, const SbPipelineRow *b)
 static bool
 tree_same_definition(const SbPipelineRow *a, const SbPipelineRow *b)
 {
-	return a->view == b->view && strcmp(a->fingerprint, b->fingerprint) == 0 && a->allowed_lateness_us == b->allowed_lateness_us &&
+	return a->view == b->view && strcmp(a->fingerprint, b->fingerprint) == 0 &&
+	       a->allowed_lateness_us == b->allowed_lateness_us &&
 	       strcmp(a->trigger, b->trigger) == 0 && strcmp(a->accumulation, b->accumulation) == 0 &&
-	       strcmp(a->timestamp_combiner, b->timestamp_combiner) == 0 && strcmp(a->on_time, b->on_time) == 0 && strcmp(a->closing, b->closing) == 0 &&
+	       strcmp(a->timestamp_combiner, b->timestamp_combiner) == 0 &&
+	       strcmp(a->on_time, b->on_time) == 0 && strcmp(a->closing, b->closing) == 0 &&
 	       tree_same_settings(a, b);
 }
 
-/* Of the reader's kept versions the one that reads this version, and is what the current one is; NULL: there is none. */
+/*
+ * Of the reader's kept versions the one that reads this version, and is what the current one is;
+ * NULL: there is none.
+ */
 static SbPipelineRow *
 tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
 {
@@ -86,7 +96,8 @@ tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == SB_STAGE_KEPT && row->upstream == next->id && row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL &&
+		if (row->stage == SB_STAGE_KEPT && row->upstream == next->id &&
+		    row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL &&
 		    tree_same_definition(row, reader))
 			found = row;
 	}
@@ -94,14 +105,16 @@ tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
 }
 
 /*
- * A version with this definition, over the next version of what it reads. `altered`: it is in the place of this one, which goes, and those that
- * read that one with it.
+ * A version with this definition, over the next version of what it reads. `altered`: it is in the
+ * place of this one, which goes, and those that read that one with it.
  *
- * The definition is planned, and run over nothing, as its owner. In the session of somebody who is not that owner its functions could be made to find
- * this one's temporary tables: then it is left to the runner (sb_version_complete_trees()).
+ * The definition is planned, and run over nothing, as its owner. In the session of somebody who is
+ * not that owner its functions could be made to find this one's temporary tables: then it is left
+ * to the runner (sb_version_complete_trees()).
  */
 static void
-tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered, const SbPipelineRow *next, const char *reason)
+tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered,
+                   const SbPipelineRow *next, const char *reason)
 {
 	SbPipelineRow *row;
 	SbPlan *plan;
@@ -128,8 +141,10 @@ tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered
 }
 
 /*
- * Those that read the result have their names locked with that of what they read. One that has come since is somebody else's for now, who does not know
- * of the next version either: the runner completes the tree when both are there. Returns the current version, as it is; NULL: not now, or gone.
+ * Those that read the result have their names locked with that of what they read. One that has come
+ * since is somebody else's for now, who does not know of the next version either: the runner
+ * completes the tree when both are there. Returns the current version, as it is; NULL: not now, or
+ * gone.
  */
 static SbPipelineRow *
 tree_lock_reader(const SbPipelineRow *reader)
@@ -141,7 +156,8 @@ tree_lock_reader(const SbPipelineRow *reader)
 }
 
 static void
-tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
+tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next,
+                  const char *reason)
 {
 	SbPipelineRow *building, *kept;
 
@@ -150,8 +166,12 @@ tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbP
 		return;
 	building = sb_catalog_building(sb_catalog_versions(reader->name));
 
-	/* one that is paused stands still, and what it reads with it, unless it is made anew; one that has changed hands in any case */
-	if (building == NULL && (sb_catalog_is_held(reader) || (reader->state == SB_PIPELINE_PAUSED && reason == NULL)))
+	/*
+	 * one that is paused stands still, and what it reads with it, unless it is made anew; one that
+	 * has changed hands in any case
+	 */
+	if (building == NULL &&
+	    (sb_catalog_is_held(reader) || (reader->state == SB_PIPELINE_PAUSED && reason == NULL)))
 		return;
 	/* it is going to read something else: until it does, this waits */
 	if (building && building->source != current->result)
@@ -168,12 +188,17 @@ tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbP
 		sb_version_begin_readers(reader, kept, reason);
 	}
 	else
-		tree_begin_version(building && building->state == SB_PIPELINE_RUNNING ? building : reader, building, next, reason);
+		tree_begin_version(building && building->state == SB_PIPELINE_RUNNING ? building : reader,
+		                   building, next, reason);
 }
 
-/* Something else is being altered to read the current version: it begins again, to read the next one. */
+/*
+ * Something else is being altered to read the current version: it begins again, to read the next
+ * one.
+ */
 static void
-tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
+tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current,
+                  const SbPipelineRow *next, const char *reason)
 {
 	SbPipelineRow *other = tree_lock_reader(building);
 
@@ -191,9 +216,11 @@ tree_error_context(void *arg)
 }
 
 void
-sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next, const char *reason)
+sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next,
+                         const char *reason)
 {
-	ErrorContextCallback context = {.callback = tree_error_context, .previous = error_context_stack};
+	ErrorContextCallback context = {.callback = tree_error_context,
+	                                .previous = error_context_stack};
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_pipelines())
@@ -240,12 +267,12 @@ tree_check_cycle(const char *name, int32 upstream, bool direct)
 		return;
 	row = sb_catalog_find_by_id(upstream);
 	if (strcmp(row->name, name) == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-		         errmsg("pipeline \"%s\" cannot read its own result", name),
-		         direct ? 0 : errdetail("What it is to read is made from it.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+		                errmsg("pipeline \"%s\" cannot read its own result", name),
+		                direct ? 0 : errdetail("What it is to read is made from it.")));
 	tree_check_cycle(name, row->upstream, false);
-	building = row->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(row->name)) : NULL;
+	building =
+	    row->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(row->name)) : NULL;
 	if (building)
 		tree_check_cycle(name, building->upstream, false);
 }
@@ -261,13 +288,15 @@ tree_complete_one(void *arg)
 {
 	const SbPipelineRow *found = arg;
 	SbPipelineRow *current = sb_lock_pipeline_now(found->name);
-	SbPipelineRow *building = current ? sb_catalog_building(sb_catalog_versions(found->name)) : NULL;
+	SbPipelineRow *building =
+	    current ? sb_catalog_building(sb_catalog_versions(found->name)) : NULL;
 
 	/* dropped or given up since it was found */
 	if (building == NULL || building->id != found->id)
 		return;
 	/* the reason of one that is rolled back to is of long ago */
-	sb_version_begin_readers(current, building, building->keep_until == DT_NOEND ? building->reason : NULL);
+	sb_version_begin_readers(current, building,
+	                         building->keep_until == DT_NOEND ? building->reason : NULL);
 }
 
 void
@@ -281,7 +310,8 @@ sb_version_complete_trees(void)
 		SbPipelineRow *row = lfirst(lc);
 		ErrorData *error;
 
-		if (row->stage != SB_STAGE_BUILDING || row->state != SB_PIPELINE_RUNNING || row->rebuild != NULL || sb_version_leader(rows, row) != NULL ||
+		if (row->stage != SB_STAGE_BUILDING || row->state != SB_PIPELINE_RUNNING ||
+		    row->rebuild != NULL || sb_version_leader(rows, row) != NULL ||
 		    sb_postponed_try(tree_complete_one, row, &error))
 			continue;
 		/* all pipelines wait for us: whoever is in the way is asked again later */
@@ -309,7 +339,8 @@ sb_version_lock_readers(const SbPipelineRow *current, bool running)
 		if (running && reader->state == SB_PIPELINE_PAUSED)
 			ereport(ERROR,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("pipeline \"%s\" is paused, and reads the result of pipeline \"%s\": it is to get a new version too", reader->name, current->name),
+			         errmsg("pipeline \"%s\" is paused, and reads the result of pipeline \"%s\": it is to get a new version too",
+			                reader->name, current->name),
 			         errhint("Call beam.resume_pipeline() for it first.")));
 		sb_version_lock_readers(reader, running);
 	}

@@ -28,10 +28,10 @@ sb_my_database(void)
 		         errhint("Add stream_beam to shared_preload_libraries and restart the server.")));
 	db = sb_database_get(MyDatabaseId);
 	if (db == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-		         errmsg("all %d databases that stream_beam may serve are in use", sb_registry->ndatabases),
-		         errhint("Raise stream_beam.max_databases and restart the server.")));
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		                errmsg("all %d databases that stream_beam may serve are in use",
+		                       sb_registry->ndatabases),
+		                errhint("Raise stream_beam.max_databases and restart the server.")));
 	return db;
 }
 
@@ -70,7 +70,10 @@ sb_at_commit_begin(void)
 {
 	if (!at_commit.pinned)
 		return;
-	/* rows that this transaction has inserted could come to the runner before it knows of the pipeline */
+	/*
+	 * rows that this transaction has inserted could come to the runner before it knows of the
+	 * pipeline
+	 */
 	pg_atomic_fetch_add_u32(&sb_my_database()->creations, 1);
 	at_commit.committing = true;
 }
@@ -79,7 +82,8 @@ void
 sb_at_commit_end(bool committed)
 {
 	/* an entry without the extension may have been given back meanwhile */
-	SbDatabase *db = committed && at_commit.probe ? sb_database_get(MyDatabaseId) : sb_database_find(MyDatabaseId);
+	SbDatabase *db = committed && at_commit.probe ? sb_database_get(MyDatabaseId)
+	                                              : sb_database_find(MyDatabaseId);
 
 	if (db && (at_commit.pinned || (committed && (at_commit.tell_runner || at_commit.probe))))
 		sb_pin_release(db, at_commit.pinned, committed);

@@ -38,7 +38,9 @@ sb_lane_refuse(SbDatabase *db)
 bool
 sb_lane_is_refused(const SbDatabase *db)
 {
-	return db->late_refused_at != 0 && !TimestampDifferenceExceeds(db->late_refused_at, GetCurrentTimestamp(), SB_LANE_REFUSED_MS);
+	return db->late_refused_at != 0 &&
+	       !TimestampDifferenceExceeds(db->late_refused_at, GetCurrentTimestamp(),
+	                                   SB_LANE_REFUSED_MS);
 }
 
 bool
@@ -47,9 +49,11 @@ sb_lane_give(SbDatabase *db, int32 pipeline, XLogRecPtr position, TimestampTz un
 	bool given;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
-	given = db->nlaggards < SB_MAX_LAGGARDS && !sb_lane_is_refused(db) && lane_find(db, pipeline) == NULL;
+	given = db->nlaggards < SB_MAX_LAGGARDS && !sb_lane_is_refused(db) &&
+	        lane_find(db, pipeline) == NULL;
 	if (given)
-		db->laggards[db->nlaggards++] = (SbLaggard){.pipeline = pipeline, .position = position, .until = until};
+		db->laggards[db->nlaggards++] =
+		    (SbLaggard){.pipeline = pipeline, .position = position, .until = until};
 	LWLockRelease(sb_registry->lock);
 	sb_wake_launcher();
 	return given;

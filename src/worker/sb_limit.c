@@ -1,8 +1,8 @@
 /*
  * sb_limit.c: limits of time and of waiting for locks; see sb_limit.h.
  *
- * A timer ticks while a bundle is run, twenty times within the limit, and looks how long the part at work takes: so a part costs two looks at the clock, and a bundle
- * two calls of the timer.
+ * A timer ticks while a bundle is run, twenty times within the limit, and looks how long the part
+ * at work takes: so a part costs two looks at the clock, and a bundle two calls of the timer.
  */
 #include "postgres.h"
 
@@ -35,7 +35,8 @@
 #define SB_LAST_CANCELS 3
 #define SB_LAST_CANCEL_US USECS_PER_SEC
 
-#define SB_NOT_CANCELLED "it took longer than stream_beam.pipeline_timeout, and could not be cancelled"
+#define SB_NOT_CANCELLED \
+	"it took longer than stream_beam.pipeline_timeout, and could not be cancelled"
 
 struct SbLimitAccount
 {
@@ -120,7 +121,8 @@ limit_tick(void)
 	if (!timer.running || !sb_work_is_of_pipeline(sb_work->kind) || timer.part != sb_work->part)
 		return;
 	now = GetCurrentTimestamp();
-	if (timer.had_us + limit_overtime(now) < timer.allowed_us || (timer.cancels > 0 && now - timer.cancelled_at < SB_LAST_CANCEL_US))
+	if (timer.had_us + limit_overtime(now) < timer.allowed_us ||
+	    (timer.cancels > 0 && now - timer.cancelled_at < SB_LAST_CANCEL_US))
 		return;
 	timer.cancelled_at = now;
 	limit_cancel();
@@ -209,7 +211,8 @@ sb_limit_begin(void)
 	timer.part = sb_work->part - 1;
 	timer.exceeded = false;
 	timer.running = true;
-	enable_timeout_every(timer_id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms), tick_ms);
+	enable_timeout_every(timer_id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms),
+	                     tick_ms);
 	return true;
 }
 
@@ -223,12 +226,16 @@ sb_limit_end(bool begun)
 	disable_timeout(timer_id, false);
 }
 
-/* The plain variable: the setting is undone by aborts, and this is not. What is tried for a moment (sb_postponed.h) has set less. */
+/*
+ * The plain variable: the setting is undone by aborts, and this is not. What is tried for a moment
+ * (sb_postponed.h) has set less.
+ */
 static void
 limit_set_lock_timeout(const SbLimitAccount *account)
 {
 	if (lock_timeout_ms > 0)
-		LockTimeout = Min(LockTimeout, Max(lock_timeout_ms - account->waited_ms, Max(1, lock_timeout_ms / SB_LIMIT_LEAST)));
+		LockTimeout = Min(LockTimeout, Max(lock_timeout_ms - account->waited_ms,
+		                                   Max(1, lock_timeout_ms / SB_LIMIT_LEAST)));
 }
 
 void
@@ -263,7 +270,9 @@ sb_limit_part(SbLimitShare *share, bool alone)
 	timer.part_at = GetCurrentTimestamp();
 	timer.part_rows = 0;
 	timer.had_us = limits.alone ? 0 : share->run_us;
-	timer.allowed_us = limits.alone ? limit_us() : Max(limit_us() - (account->overtime_us - share->run_us), limit_us() / SB_LIMIT_LEAST);
+	timer.allowed_us = limits.alone ? limit_us()
+	                                : Max(limit_us() - (account->overtime_us - share->run_us),
+	                                      limit_us() / SB_LIMIT_LEAST);
 	timer.cancels = 0;
 	timer.part = sb_work->part;
 	limit_set_lock_timeout(account);
@@ -286,7 +295,8 @@ sb_limit_rows(int n)
 static bool
 limit_is_of_lock(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && error->funcname && strcmp(error->funcname, "ProcessInterrupts") == 0;
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && error->funcname &&
+	       strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 bool
@@ -342,14 +352,17 @@ sb_limit_settle(SbLimitShare *share, int32 pipeline)
 	TimestampTz now;
 	double times;
 
-	if (share->bundle != limits.bundle || limit_us() == 0 || share->bundle_us < limit_us() / SB_LIMIT_STALL)
+	if (share->bundle != limits.bundle || limit_us() == 0 ||
+	    share->bundle_us < limit_us() / SB_LIMIT_STALL)
 		return false;
 	now = sb_clock_now();
-	account->stalls_us = Max(0, account->stalls_us - (now - account->at) / SB_LIMIT_STALL) + share->bundle_us;
+	account->stalls_us =
+	    Max(0, account->stalls_us - (now - account->at) / SB_LIMIT_STALL) + share->bundle_us;
 	account->at = now;
 	times = Min((double) account->stalls_us / limit_us() - 2, SB_LIMIT_STAY_MOST);
 	if (times > 0)
-		limit_add_stay(pipeline, now, TimestampTzPlusMilliseconds(now, (int) (times * SB_LIMIT_STAY_MS)));
+		limit_add_stay(pipeline, now,
+		               TimestampTzPlusMilliseconds(now, (int) (times * SB_LIMIT_STAY_MS)));
 	return account->stalls_us > limit_us();
 }
 

@@ -11,7 +11,10 @@
 #include "worker/sb_postponed.h"
 #include "worker/sb_worker.h"
 
-/* For a lock, the first time of a look; once one was not to be had in it; and how long until the next look: in all, waiting takes a small share of the time. */
+/*
+ * For a lock, the first time of a look; once one was not to be had in it; and how long until the
+ * next look: in all, waiting takes a small share of the time.
+ */
 #define SB_POSTPONED_WAIT_MS 200
 #define SB_POSTPONED_SHORT_WAIT_MS 10
 #define SB_POSTPONED_RETRY_MS 1000
@@ -64,7 +67,8 @@ postponed_attempt(void *arg)
 	char timeout[32];
 
 	snprintf(timeout, sizeof(timeout), "%d", postponed_wait());
-	(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+	                         true, 0, false);
 	attempt->fn(attempt->arg);
 	AtEOXact_GUC(true, level);
 }
@@ -124,7 +128,12 @@ sb_postponed_end(SbDatabase *db)
 {
 	ListCell *lc;
 
-	look.next = look.any ? Min(look.least_until, TimestampTzPlusMilliseconds(sb_clock_now(), Max(SB_POSTPONED_RETRY_MS, look.waited_ms * SB_POSTPONED_SHARE))) : look.least_until;
+	look.next = look.any
+	                ? Min(look.least_until,
+	                      TimestampTzPlusMilliseconds(sb_clock_now(),
+	                                                  Max(SB_POSTPONED_RETRY_MS,
+	                                                      look.waited_ms * SB_POSTPONED_SHARE)))
+	                : look.least_until;
 	if (db == NULL || (look.closed_ids == NIL && look.previous_ids == NIL))
 		return;
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);

@@ -1,8 +1,10 @@
 /*
- * sb_postponed.h: pipelines that cannot be looked at for now, since somebody has their source or their tables locked.
+ * sb_postponed.h: pipelines that cannot be looked at for now, since somebody has their source or
+ * their tables locked.
  *
- * An ALTER TABLE or VACUUM FULL that takes an hour, or a prepared transaction that nobody ends, must hold up no other pipeline. What
- * cannot be locked within a moment is postponed and looked at again a little later; a running pipeline that cannot be checked runs on.
+ * An ALTER TABLE or VACUUM FULL that takes an hour, or a prepared transaction that nobody ends,
+ * must hold up no other pipeline. What cannot be locked within a moment is postponed and looked at
+ * again a little later; a running pipeline that cannot be checked runs on.
  */
 #ifndef SB_POSTPONED_H
 #define SB_POSTPONED_H
@@ -12,11 +14,13 @@
 #include "worker/sb_shmem.h"
 
 /*
- * A look at all pipelines begins, as of now in the generations of the catalog: what was postponed before is in sb_postponed_was() until the next
- * one.
+ * A look at all pipelines begins, as of now in the generations of the catalog: what was postponed
+ * before is in sb_postponed_was() until the next one.
  */
 extern void sb_postponed_begin(pg_atomic_uint32 *generation);
-/* The catalog has changed since the look began: what is not as it says is not the pipelines' fault. */
+/*
+ * The catalog has changed since the look began: what is not as it says is not the pipelines' fault.
+ */
 extern bool sb_postponed_is_stale(void);
 /* sb_try() that waits for no lock for long: then the error is 55P03. */
 extern bool sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error);

@@ -24,7 +24,8 @@ static shmem_startup_hook_type previous_startup = NULL;
 static Size
 shmem_size(void)
 {
-	return add_size(offsetof(SbRegistry, databases), mul_size(sizeof(SbDatabase), sb_guc_max_databases));
+	return add_size(offsetof(SbRegistry, databases),
+	                mul_size(sizeof(SbDatabase), sb_guc_max_databases));
 }
 
 static void
@@ -161,16 +162,11 @@ static const struct
 	SbDbEvent event;
 	SbDbState to;
 } moves[] = {
-    {SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},
-    {SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-    {SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},
-    {SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
-    {SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-    {SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
-    {SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-    {SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
-    {SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED},
-    {SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
+    {SB_DB_NONE, SB_EVENT_PROBE, SB_DB_PROBE},    {SB_DB_NONE, SB_EVENT_BLOCK, SB_DB_BLOCKED},
+    {SB_DB_PROBE, SB_EVENT_FOUND, SB_DB_RUN},     {SB_DB_PROBE, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_PROBE, SB_EVENT_BLOCK, SB_DB_BLOCKED}, {SB_DB_RUN, SB_EVENT_MISSING, SB_DB_CLEAN},
+    {SB_DB_RUN, SB_EVENT_BLOCK, SB_DB_BLOCKED},   {SB_DB_CLEAN, SB_EVENT_CLEANED, SB_DB_NONE},
+    {SB_DB_CLEAN, SB_EVENT_BLOCK, SB_DB_BLOCKED}, {SB_DB_BLOCKED, SB_EVENT_UNBLOCK, SB_DB_PROBE},
 };
 
 void
@@ -240,7 +236,10 @@ sb_wake_worker(SbDatabase *db, SbRole role)
 
 static SbDatabase *attached_database;
 
-/* The second lane's ring goes with its runner, and so does the reader, which has it mapped: memory that is seldom needed. */
+/*
+ * The second lane's ring goes with its runner, and so does the reader, which has it mapped: memory
+ * that is seldom needed.
+ */
 static void
 detach_late_ring(SbDatabase *db)
 {
@@ -318,7 +317,10 @@ sb_pin_acquire(SbDatabase *db)
 	XLogRecPtr lsn;
 
 	LWLockAcquire(sb_registry->lock, LW_EXCLUSIVE);
-	/* under the lock: a confirmation computed before this is not beyond it, one computed after sees the pin */
+	/*
+	 * under the lock: a confirmation computed before this is not beyond it, one computed after sees
+	 * the pin
+	 */
 	lsn = GetXLogInsertRecPtr();
 	if (db->pins++ == 0)
 		db->pin_lsn = lsn;
@@ -466,7 +468,8 @@ sb_is_watched(const SbDatabase *db, Oid relation)
 	bool found;
 
 	LWLockAcquire(sb_registry->lock, LW_SHARED);
-	found = db->results_left_out || is_among(relation, db->sources, db->nsources) || is_among(relation, db->results, db->nresults);
+	found = db->results_left_out || is_among(relation, db->sources, db->nsources) ||
+	        is_among(relation, db->results, db->nresults);
 	LWLockRelease(sb_registry->lock);
 	return found;
 }

@@ -10,9 +10,14 @@
 
 /* Its name; out has NAMEDATALEN bytes. */
 extern void sb_slot_name(Oid dbid, char *out);
-/* From where on the slot of a database retains WAL; invalid: there is none, or it has lost its WAL. */
+/*
+ * From where on the slot of a database retains WAL; invalid: there is none, or it has lost its WAL.
+ */
 extern XLogRecPtr sb_slot_restart_lsn(Oid dbid);
-/* The transaction that keeps the slot from moving on, as far as the reader knows, and from where on; invalid: none that still runs. */
+/*
+ * The transaction that keeps the slot from moving on, as far as the reader knows, and from where
+ * on; invalid: none that still runs.
+ */
 extern XLogRecPtr sb_slot_held_by(SbDatabase *db, TransactionId *xid);
 
 #endif

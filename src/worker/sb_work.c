@@ -97,16 +97,17 @@ sb_work_map(void)
 	map = work_map_file();
 	if (map == MAP_FAILED)
 	{
-		ereport(LOG,
-		        (errcode_for_file_access(),
-		         errmsg("stream_beam: could not map file \"%s\": %m", SB_WORK_FILE),
-		         errdetail("What made workers crash is forgotten when the server stops.")));
+		ereport(LOG, (errcode_for_file_access(),
+		              errmsg("stream_beam: could not map file \"%s\": %m", SB_WORK_FILE),
+		              errdetail("What made workers crash is forgotten when the server stops.")));
 		map = mmap(NULL, work_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	}
 	if (map == MAP_FAILED)
-		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map shared memory for stream_beam: %m")));
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
+		                errmsg("could not map shared memory for stream_beam: %m")));
 	work_file = map;
-	if (work_file->magic == SB_WORK_MAGIC && work_file->version == SB_WORK_VERSION && work_file->ndatabases == sb_guc_max_databases)
+	if (work_file->magic == SB_WORK_MAGIC && work_file->version == SB_WORK_VERSION &&
+	    work_file->ndatabases == sb_guc_max_databases)
 		return;
 	memset(work_file, 0, work_size());
 	work_file->magic = SB_WORK_MAGIC;
@@ -153,7 +154,8 @@ blame_find(SbWorkOfDatabase *database, int32 role, int32 kind, uint32 what, uint
 	{
 		SbBlame *blame = &database->blames[i];
 
-		if (blame->kind == kind && blame->what == what && blame->role == role && (kind != SB_WORK_CHANGE || blame->at == at))
+		if (blame->kind == kind && blame->what == what && blame->role == role &&
+		    (kind != SB_WORK_CHANGE || blame->at == at))
 			return blame;
 	}
 	return NULL;
@@ -264,7 +266,10 @@ work_end(int code, Datum arg)
 {
 	if (!sb_work->failed)
 		sb_work_rest();
-	/* the next worker may have the place before this process is gone: what a signal says of this one is not to be said of that */
+	/*
+	 * the next worker may have the place before this process is gone: what a signal says of this
+	 * one is not to be said of that
+	 */
 	sb_work = &nobody;
 }
 
@@ -391,5 +396,6 @@ sb_work_bad_change(Oid relation, XLogRecPtr lsn)
 
 	if (blame == NULL)
 		return NULL;
-	return *blame->text ? pstrdup(blame->text) : psprintf("the reader has crashed at it %d times", SB_CRASHES);
+	return *blame->text ? pstrdup(blame->text)
+	                    : psprintf("the reader has crashed at it %d times", SB_CRASHES);
 }

@@ -17,7 +17,9 @@
 #include "worker/sb_work.h"
 #include "worker/sb_worker.h"
 
-/* What two processors or two looks at a clock may differ by; a clock that was set is further off. */
+/*
+ * What two processors or two looks at a clock may differ by; a clock that was set is further off.
+ */
 #define SB_CLOCK_JITTER_US USECS_PER_SEC
 
 TimestampTz
@@ -37,7 +39,8 @@ sb_clock_now(void)
 		}
 		if ((TimestampTz) last - now < SB_CLOCK_JITTER_US)
 			return last;
-		(void) pg_atomic_compare_exchange_u64(&sb_registry->clock_ahead, &ahead, ahead + (last - now));
+		(void) pg_atomic_compare_exchange_u64(&sb_registry->clock_ahead, &ahead,
+		                                      ahead + (last - now));
 	}
 }
 
@@ -86,11 +89,15 @@ worker_set_all(void)
 	{
 		/* not every version has each */
 		if (GetConfigOption(worker_settings[i].name, true, false) != NULL)
-			SetConfigOption(worker_settings[i].name, worker_settings[i].value, PGC_SUSET, PGC_S_SESSION);
+			SetConfigOption(worker_settings[i].name, worker_settings[i].value, PGC_SUSET,
+			                PGC_S_SESSION);
 	}
 }
 
-/* Advisory locks of the session that a user's function has taken are gone with the transaction, as all else that it might leave. */
+/*
+ * Advisory locks of the session that a user's function has taken are gone with the transaction, as
+ * all else that it might leave.
+ */
 static void
 worker_end_of_transaction(XactEvent event, void *arg)
 {
@@ -113,7 +120,9 @@ sb_worker_begin(Datum arg, SbRole *role_out)
 	sb_worker_attach(db, role);
 	sb_work_begin(db->dbid, role);
 	/* a slot retains WAL also for a database that lets nobody in */
-	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid, role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN : 0);
+	BackgroundWorkerInitializeConnectionByOid(db->dbid, InvalidOid,
+	                                          role == SB_ROLE_GUARD ? BGWORKER_BYPASS_ALLOWCONN
+	                                                                : 0);
 	worker_set_all();
 	RegisterXactCallback(worker_end_of_transaction, NULL);
 	*role_out = role;

@@ -11,13 +11,16 @@
 /* Fills in what is the same for all: flags, library; `function` is the entry point. */
 extern void sb_worker_describe(BackgroundWorker *worker, const char *function, const char *type);
 /*
- * The clock for delays. It goes with the wall clock, but not back with it: then it goes on from where it was, at the same pace. For
- * workers.
+ * The clock for delays. It goes with the wall clock, but not back with it: then it goes on from
+ * where it was, at the same pace. For workers.
  */
 extern TimestampTz sb_clock_now(void);
 /* By how much it is ahead of the wall clock. */
 extern int64 sb_clock_ahead(void);
-/* Signal handlers, connection, attachment, for the entry points of a database's workers. The argument says which database and role. */
+/*
+ * Signal handlers, connection, attachment, for the entry points of a database's workers. The
+ * argument says which database and role.
+ */
 extern SbDatabase *sb_worker_begin(Datum arg, SbRole *role);
 /* Interrupts and configuration reload: once in each turn of a worker's loop. */
 extern void sb_worker_check(void);
