@@ -152,6 +152,12 @@ SELECT * FROM run('early', '[{"rows": [{"at": "2026-03-01 10:00", "n": 1}, {"at"
 SELECT * FROM run('early', '[{"rows": [{"at": "2026-03-01 10:00", "n": 1}]}, {"delete": [{"at": "2026-03-01 10:00", "n": 7}, {"at": "2026-03-01 09:00", "n": 1}]}, "end"]');
 -- taken apart when the end has passed: the first part is late, and is said at once
 SELECT * FROM run('early', format('[%s, {"watermark": "2026-03-01 10:40"}, {"delete": [{"at": "2026-03-01 10:12", "n": 3}]}, "end"]', :'rows')::jsonb);
+-- in a window that has closed: each side is late, once
+\pset tuples_only on
+SELECT beam.create_pipeline('closes', 'SELECT w.window_start, w.window_end, sum(t.n) AS n FROM tock t, beam.session(t.at, ''10 minutes'') w GROUP BY 1, 2', allowed_lateness => '1 day',
+    trigger => 'after_watermark()', allow_unsafe_trigger => true);
+\pset tuples_only off
+SELECT * FROM beam.test_stream('closes', '[{"rows": [{"at": "2026-03-01 10:00", "n": 1}]}, {"watermark": "2026-03-01 11:00"}, {"update": {"old": [{"at": "2026-03-01 10:00", "n": 1}], "new": [{"at": "2026-03-01 10:00", "n": 2}]}}, "end"]');
 
 -- ---- what is refused ----
 SELECT beam.create_pipeline('no', $$SELECT count(*) FROM click c, beam.session(c.at, '1 hour') w GROUP BY w.window_start, w.window_end$$, accumulation => 'discarding'); \echo :SQLSTATE
@@ -168,5 +174,5 @@ SELECT * FROM run('only_added', '[{"delete": []}]'); \echo :SQLSTATE
 SELECT name, state, error_message FROM beam.pipelines WHERE state <> 'running';
 DROP VIEW shown, wrong;
 SELECT count(beam.drop_pipeline(name)) FROM (SELECT name FROM beam.pipelines WHERE name IN ('long_visits', 'busy')) p;
-SELECT count(beam.drop_pipeline(name)) FROM beam.pipelines WHERE name IN ('visits', 'told', 'ticks', 'early', 'early_told', 'only_added');
+SELECT count(beam.drop_pipeline(name)) FROM beam.pipelines WHERE name IN ('visits', 'told', 'ticks', 'early', 'early_told', 'only_added', 'closes');
 DROP SCHEMA sessions_changed CASCADE;

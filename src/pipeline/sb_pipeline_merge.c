@@ -277,6 +277,17 @@ merge_missing_of(SbMerge *merge, int lo, int hi)
 	}
 }
 
+/* The window has closed. What was missing in it has been told already. */
+static void
+merge_all_late(SbMerge *merge, int lo, int hi, SbWindow window)
+{
+	for (int i = lo; i < hi; i++)
+	{
+		if (!merge->changes[i].missing)
+			merge_late(merge, merge_row_of(merge, &merge->changes[i]), window);
+	}
+}
+
 /* Changes the cell as the rows at [lo, hi) say, and gives it its new elements. */
 static void
 merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *elements)
@@ -376,8 +387,7 @@ merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const S
 	if (parts->nsources == 0 &&
 	    sb_cells_find(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, window))
 	{
-		for (int i = first; i < *lo; i++)
-			merge_late(merge, merge_row_of(merge, &merge->changes[i]), window);
+		merge_all_late(merge, first, *lo, window);
 		return NULL;
 	}
 	return merge_rebuild(merge, window, elements, n);
@@ -470,8 +480,7 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 		merge_apply(merge, entry, parts->lo, parts->hi, packed);
 		return;
 	}
-	for (int i = parts->lo; i < parts->hi; i++)
-		merge_late(merge, merge_row_of(merge, &merge->changes[i]), parts->window);
+	merge_all_late(merge, parts->lo, parts->hi, parts->window);
 }
 
 /* ---- a key ---- */

@@ -131,10 +131,16 @@ static void
 launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 {
 	SbWork *work = sb_work_place(db->dbid, role);
+	SbWorker *worker = &db->workers[role];
+	bool crashed = sb_work_judge(db->dbid, role);
 	int failures = 1;
 	int delay_ms;
 
-	(void) sb_work_judge(db->dbid, role);
+	if (worker->dismissed && !crashed)
+	{
+		worker->restart_at = now;
+		return;
+	}
 	if (work)
 	{
 		if (work->started_at != 0 &&
@@ -146,7 +152,7 @@ launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 	/* the first restart comes at once: one kill is an accident */
 	delay_ms =
 	    failures == 1 ? 0 : Min(SB_BACKOFF_FIRST_MS << Min(failures - 2, 16), SB_BACKOFF_MOST_MS);
-	db->workers[role].restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
+	worker->restart_at = TimestampTzPlusMilliseconds(now, delay_ms);
 	if (sb_work_is_hopeless(db->dbid, role))
 		ereport(
 		    WARNING,
@@ -177,6 +183,7 @@ launcher_start_worker(int index, SbRole role, TimestampTz now)
 	if (work)
 		work->started_at = now;
 	worker->restart_at = 0; /* its end is to be counted, also if it comes before the next look */
+	worker->dismissed = false;
 	LWLockRelease(sb_registry->lock);
 	if (*handle)
 		pfree(*handle);
@@ -227,7 +234,8 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	if (worker->state == SB_WORKER_RUNNING)
 	{
 		pid = worker->pid;
-		if (!wanted && pid != 0)
+		worker->dismissed = !wanted && pid != 0;
+		if (worker->dismissed)
 			kill(pid, SIGTERM);
 		worker->restart_at = 0; /* marks that its end is to be counted */
 		return DT_NOEND;
@@ -236,7 +244,10 @@ launcher_tend_worker(int index, SbRole role, TimestampTz now)
 	{
 		/* not yet, after a crash of the server; or not any more, of the second lane */
 		if (sb_work_judge(db->dbid, role))
+		{
+			worker->dismissed = false;
 			launcher_set_backoff(db, role, now);
+		}
 		return DT_NOEND;
 	}
 	/* it has ended, in this life of the server or in the one before */

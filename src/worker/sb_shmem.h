@@ -103,6 +103,7 @@ typedef struct SbWorker
 	Latch *latch;
 	TimestampTz started_at;
 	TimestampTz restart_at; /* not before; set by the launcher */
+	bool dismissed;         /* by the launcher: it is to end, which is no failure of its own */
 } SbWorker;
 
 typedef struct SbLane

@@ -78,6 +78,28 @@ promise 'resumed_pipeline_catches_up_beside_the_others' => sub {
 	is(run(q{SELECT count(*) FROM pg_replication_slots}), 1, 'one slot is left, and it has moved on');
 };
 
+promise 'second_lane_that_is_called_and_dismissed_again_and_again_comes_at_once' => sub {
+	my $session = $node->background_psql('postgres', on_error_stop => 1);
+
+	run(q{SELECT beam.pause_pipeline('p2')});
+	run(q{INSERT INTO e2 VALUES (7, 7, '2026-01-01')});
+	$session->query_safe('BEGIN; LOCK TABLE p2');
+	for (1 .. 8)
+	{
+		run(q{SELECT beam.resume_pipeline('p2')});
+		wait_for_worker($node, 'late runner');
+		run(q{SELECT beam.pause_pipeline('p2')});
+		wait_for_no_worker($node, 'late runner');
+	}
+	$session->query_safe('ROLLBACK');
+	$session->quit;
+	my $at = time;
+	run(q{SELECT beam.resume_pipeline('p2')});
+	equal_to_batch($node, 'p2');
+	cmp_ok(time - $at, '<', 10, sprintf('%.1f s', time - $at));
+	nobody_lags();
+};
+
 promise 'several_at_once_each_from_where_it_was' => sub {
 	run(q{SELECT beam.pause_pipeline('p1')});
 	write_wal(5, 'e1', 'e2', 'e3');
