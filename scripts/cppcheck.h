@@ -24,12 +24,16 @@
 #define Min(x, y) ((x) < (y) ? (x) : (y))
 #define foreach(cell, list) for (cell = list_head(list); cell != NULL; cell = lnext(list, cell))
 #define forboth(cell1, list1, cell2, list2) \
-	for (cell1 = list_head(list1), cell2 = list_head(list2); cell1 != NULL && cell2 != NULL; cell1 = lnext(list1, cell1), cell2 = lnext(list2, cell2))
-#define for_each_from(cell, list, n) for (cell = list_nth_cell(list, n); cell != NULL; cell = lnext(list, cell))
+	for (cell1 = list_head(list1), cell2 = list_head(list2); cell1 != NULL && cell2 != NULL; \
+	     cell1 = lnext(list1, cell1), cell2 = lnext(list2, cell2))
+#define for_each_from(cell, list, n) \
+	for (cell = list_nth_cell(list, n); cell != NULL; cell = lnext(list, cell))
 #define foreach_delete_current(list, cell) (list_delete_cell(list, cell))
 #define dlist_foreach_modify(iter, list) dlist_foreach(iter, list)
-#define slist_foreach(iter, list) for ((iter).cur = (list)->head.next; (iter).cur != NULL; (iter).cur = (iter).cur->next)
-#define dlist_foreach(iter, list) for ((iter).cur = (list)->head.next; (iter).cur != &(list)->head; (iter).cur = (iter).cur->next)
+#define slist_foreach(iter, list) \
+	for ((iter).cur = (list)->head.next; (iter).cur != NULL; (iter).cur = (iter).cur->next)
+#define dlist_foreach(iter, list) \
+	for ((iter).cur = (list)->head.next; (iter).cur != &(list)->head; (iter).cur = (iter).cur->next)
 #define INT64CONST(x) (x##LL)
 #define UINT64CONST(x) (x##ULL)
 #define PG_INT64_MIN (-9223372036854775807LL - 1)
@@ -49,6 +53,16 @@
 #define FATAL 22
 #define PANIC 23
 __attribute__((noreturn)) void cppcheck_no_return(void);
-#define ereport(level, ...) do { if ((level) >= ERROR) cppcheck_no_return(); } while (0)
-#define elog(level, ...) do { if ((level) >= ERROR) cppcheck_no_return(); } while (0)
+#define ereport(level, ...) \
+	do \
+	{ \
+		if ((level) >= ERROR) \
+			cppcheck_no_return(); \
+	} while (0)
+#define elog(level, ...) \
+	do \
+	{ \
+		if ((level) >= ERROR) \
+			cppcheck_no_return(); \
+	} while (0)
 #define PG_RE_THROW() cppcheck_no_return()

@@ -1,6 +1,6 @@
 /*
- * sb_bench_decode.c: an output plugin whose callbacks do nothing: what decoding costs by itself, the yardstick of the benchmark
- * "decode".
+ * sb_bench_decode.c: an output plugin whose callbacks do nothing: what decoding costs by itself,
+ * the yardstick of the benchmark "decode".
  */
 #include "postgres.h"
 
@@ -25,7 +25,8 @@ bench_begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 }
 
 static void
-bench_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
+bench_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
+             ReorderBufferChange *change)
 {
 }
 

@@ -1,14 +1,17 @@
 /*
- * sb_bench_freshness.c: from the return of a commit to its effect being visible in the result of a pipeline.
+ * sb_bench_freshness.c: from the return of a commit to its effect being visible in the result of a
+ * pipeline.
  *
  *   sb_bench_freshness RATE SECONDS
  *
- * Writers, each with a connection and a key of its own, insert rows in single-row transactions into `source (id, ts, key, amount)`
- * on a fixed schedule, and note when each commit has returned. One more connection reads `SELECT key, max(last) FROM result`
- * again and again; a row is visible when an answer that holds its id, or a later one of its key, has arrived. Every row is measured.
- * The pause between two reads and the read itself count as delay: the figures are upper bounds.
+ * Writers, each with a connection and a key of its own, insert rows in single-row transactions into
+ * `source (id, ts, key, amount)` on a fixed schedule, and note when each commit has returned. One
+ * more connection reads `SELECT key, max(last) FROM result` again and again; a row is visible when
+ * an answer that holds its id, or a later one of its key, has arrived. Every row is measured. The
+ * pause between two reads and the read itself count as delay: the figures are upper bounds.
  *
- * Prints one line: rows, the rate reached, p50, p99 and maximum in microseconds, and the mean time between two reads.
+ * Prints one line: rows, the rate reached, p50, p99 and maximum in microseconds, and the mean time
+ * between two reads.
  */
 #include <errno.h>
 #include <libpq-fe.h>
@@ -85,7 +88,8 @@ static void *
 write_rows(void *arg)
 {
 	Writer *writer = arg;
-	PGconn *conn = open_connection("w", "INSERT INTO source (id, ts, key, amount) VALUES ($1, clock_timestamp(), $2, 1)");
+	PGconn *conn = open_connection(
+	    "w", "INSERT INTO source (id, ts, key, amount) VALUES ($1, clock_timestamp(), $2, 1)");
 	char id[16], key[16];
 	const char *values[] = {id, key};
 
@@ -204,7 +208,8 @@ main(int argc, char **argv)
 	}
 	PQfinish(conn);
 	qsort(delays, total, sizeof(int64_t), compare);
-	printf("rows %d rate %.0f p50 %.0f p99 %.0f max %.0f read %.0f\n", total, total / ((end - start) / 1e9), delays[total / 2] / 1e3,
+	printf("rows %d rate %.0f p50 %.0f p99 %.0f max %.0f read %.0f\n", total,
+	       total / ((end - start) / 1e9), delays[total / 2] / 1e3,
 	       delays[(int) (total * 0.99)] / 1e3, delays[total - 1] / 1e3, reading / 1e3 / reads);
 	return 0;
 }

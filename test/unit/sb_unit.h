@@ -1,7 +1,8 @@
 /*
  * sb_unit.h: the unit tests' own tools: TAP, caught errors, and a runner in memory.
  *
- * The engine's files are linked into one executable with a small stand-in for the server (sb_unit_server.c): no cluster is needed.
+ * The engine's files are linked into one executable with a small stand-in for the server
+ * (sb_unit_server.c): no cluster is needed.
  */
 #ifndef SB_UNIT_H
 #define SB_UNIT_H
@@ -15,7 +16,10 @@
 /* ---- TAP ---- */
 extern void unit_ok(bool ok, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern void unit_note(const char *fmt, ...) pg_attribute_printf(1, 2);
-/* like unit_ok, but silent when all is well: for checks by the thousand. Exits at the first that fails. */
+/*
+ * like unit_ok, but silent when all is well: for checks by the thousand. Exits at the first that
+ * fails.
+ */
 extern void unit_must(bool ok, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern void unit_same_text(const char *got, const char *expected, const char *name);
 
@@ -33,19 +37,19 @@ extern UnitError unit_error;
 extern sigjmp_buf *unit_catch;
 
 /* Runs the statement; true if it raised an error, which is in unit_error then. */
-#define UNIT_RAISES(statement)              \
-	({                                      \
-		sigjmp_buf unit_buffer;             \
-		volatile bool unit_raised = true;   \
-		unit_catch = &unit_buffer;          \
-		error_context_stack = NULL;         \
+#define UNIT_RAISES(statement) \
+	({ \
+		sigjmp_buf unit_buffer; \
+		volatile bool unit_raised = true; \
+		unit_catch = &unit_buffer; \
+		error_context_stack = NULL; \
 		if (sigsetjmp(unit_buffer, 0) == 0) \
-		{                                   \
-			statement;                      \
-			unit_raised = false;            \
-		}                                   \
-		unit_catch = NULL;                  \
-		unit_raised;                        \
+		{ \
+			statement; \
+			unit_raised = false; \
+		} \
+		unit_catch = NULL; \
+		unit_raised; \
 	})
 
 /* ---- a runner for one key, as the RULES of sb_reduce.h say ---- */
@@ -91,7 +95,8 @@ typedef struct UnitRunner
 	int late_closed;
 } UnitRunner;
 
-extern void unit_runner_open(UnitRunner *runner, const char *trigger, SbWindowKind kind, int64 size);
+extern void unit_runner_open(UnitRunner *runner, const char *trigger, SbWindowKind kind,
+                             int64 size);
 extern void unit_runner_close(UnitRunner *runner);
 extern void unit_bundle(UnitRunner *runner, const UnitElement *elements, int n);
 extern void unit_watermark(UnitRunner *runner, TimestampTz watermark);
@@ -99,7 +104,10 @@ extern void unit_clock(UnitRunner *runner, TimestampTz processing_time);
 /* Adds elements whose timestamps, and values, are these seconds; as one bundle. */
 extern void unit_seconds(UnitRunner *runner, int n, ...);
 extern UnitCell *unit_cell(UnitRunner *runner, int64 start, int64 end);
-/* The last pane as text, such as `[0,10) ON_TIME 1/0 last @9999999 {1,2}`, or "none"; numbers are index and nonspeculative index. */
+/*
+ * The last pane as text, such as `[0,10) ON_TIME 1/0 last @9999999 {1,2}`, or "none"; numbers are
+ * index and nonspeculative index.
+ */
 extern const char *unit_last_pane(UnitRunner *runner);
 extern void unit_values_sort(UnitValues *values);
 

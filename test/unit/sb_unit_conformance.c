@@ -1,5 +1,6 @@
 /*
- * sb_unit_conformance.c: Beam's transcripts and trigger cases (conformance/README.md), read from the line format.
+ * sb_unit_conformance.c: Beam's transcripts and trigger cases (conformance/README.md), read from
+ * the line format.
  */
 #include "postgres.h"
 #include "sb_unit.h"
@@ -73,7 +74,8 @@ block_open_runner(const Block *block, UnitRunner *runner, bool restarts)
 		kind = SB_WINDOW_TUMBLE;
 	else if (window && line_value(window, "session"))
 		kind = SB_WINDOW_SESSION;
-	unit_runner_open(runner, trigger ? trigger : "default_trigger()", kind, kind == SB_WINDOW_GLOBAL ? SECOND : atoi(strchr(window, ' ')) * SECOND);
+	unit_runner_open(runner, trigger ? trigger : "default_trigger()", kind,
+	                 kind == SB_WINDOW_GLOBAL ? SECOND : atoi(strchr(window, ' ')) * SECOND);
 	runner->restarts = restarts;
 	if (combiner && strcmp(combiner, "earliest") == 0)
 		runner->strategy.combiner = SB_COMBINE_EARLIEST;
@@ -116,7 +118,8 @@ field_matches(const UnitPane *pane, const char *key, const char *value)
 	int64 number = strtol(value, NULL, 10);
 
 	if (strcmp(key, "window") == 0)
-		return pane->window.start == number * SECOND && pane->window.end == (strtol(strchr(value, ',') + 1, NULL, 10) + 1) * SECOND;
+		return pane->window.start == number * SECOND &&
+		       pane->window.end == (strtol(strchr(value, ',') + 1, NULL, 10) + 1) * SECOND;
 	if (strcmp(key, "values") == 0)
 		return values_match(&pane->values, value);
 	if (strcmp(key, "timestamp") == 0)
@@ -171,7 +174,8 @@ transcript_action(UnitRunner *runner, const char *line)
 	else if (line_value(line, "watermark"))
 		unit_watermark(runner, atoi(line_value(line, "watermark")) * SECOND);
 	else if (line_value(line, "clock"))
-		unit_clock(runner, runner->clocks.processing_time + atoi(line_value(line, "clock")) * SECOND);
+		unit_clock(runner,
+		           runner->clocks.processing_time + atoi(line_value(line, "clock")) * SECOND);
 	else
 		unit_must(false, "transcript: what is %s", line);
 }
@@ -180,7 +184,8 @@ transcript_action(UnitRunner *runner, const char *line)
 static const char *
 transcript_run(const Block *block, bool restarts)
 {
-	static const char *const settings[] = {"transcript", "error", "skip", "window", "trigger", "combiner", "lateness", "accumulation"};
+	static const char *const settings[] = {"transcript", "error",    "skip",     "window",
+	                                       "trigger",    "combiner", "lateness", "accumulation"};
 	UnitRunner runner;
 	const char *problem = NULL;
 	bool matched[256] = {false};
@@ -201,7 +206,8 @@ transcript_run(const Block *block, bool restarts)
 		{
 			int found = seen;
 
-			while (found < runner.npanes && (matched[found] || !pane_matches(&runner.panes[found], expected)))
+			while (found < runner.npanes &&
+			       (matched[found] || !pane_matches(&runner.panes[found], expected)))
 				found++;
 			matched[found] = true;
 			if (found == runner.npanes)
@@ -248,7 +254,8 @@ unit_test_transcripts(const char *path)
 			const char *problem = transcript_run(&block, restarts);
 			bool same = error ? problem && strcmp(problem, error) == 0 : problem == NULL;
 
-			unit_ok(same, "transcript %s%s%s", name, error ? " is rejected" : "", restarts ? ", restarted at every step" : "");
+			unit_ok(same, "transcript %s%s%s", name, error ? " is rejected" : "",
+			        restarts ? ", restarted at every step" : "");
 			if (!same)
 				unit_note("problem: %s", problem ? problem : "none");
 			ok &= same;
@@ -258,7 +265,8 @@ unit_test_transcripts(const char *path)
 	}
 	fclose(file);
 	unit_ok(passed == 12 && skipped == 1 && rejected == 5, "all transcripts are there");
-	unit_note("transcripts: %d passed, %d skipped (%s), %d rejected as they must", passed, skipped, why, rejected);
+	unit_note("transcripts: %d passed, %d skipped (%s), %d rejected as they must", passed, skipped,
+	          why, rejected);
 }
 
 /* ---- trigger cases ---- */
@@ -328,7 +336,8 @@ case_matches(const Block *block, const UnitRunner *runner)
 			continue;
 		while (next < runner->npanes && !sb_window_equal(runner->panes[next].window, window))
 			next++;
-		if (next == runner->npanes || !case_same_set(&runner->panes[next].values, expected) || runner->panes[next].pane.timestamp != sb_window_max_timestamp(window))
+		if (next == runner->npanes || !case_same_set(&runner->panes[next].values, expected) ||
+		    runner->panes[next].pane.timestamp != sb_window_max_timestamp(window))
 			return false;
 		next++;
 		matched++;
@@ -375,7 +384,8 @@ unit_test_cases(const char *path)
 		{
 			int size = atoi(at += *at == ' ');
 
-			unit_ok(case_run(&block, size, false) && case_run(&block, size, true), "case %s, bundles of %d", block_value(&block, "case"), size);
+			unit_ok(case_run(&block, size, false) && case_run(&block, size, true),
+			        "case %s, bundles of %d", block_value(&block, "case"), size);
 			runs++;
 		}
 	}

@@ -1,5 +1,6 @@
 /*
- * sb_unit_elements.c: the elements of a window as bytes, against a list that is kept without any wit.
+ * sb_unit_elements.c: the elements of a window as bytes, against a list that is kept without any
+ * wit.
  */
 #include "postgres.h"
 #include "sb_unit.h"
@@ -22,17 +23,24 @@ static uint64 random_state;
 static uint64
 random_next(void)
 {
-	random_state = random_state * UINT64CONST(6364136223846793005) + UINT64CONST(1442695040888963407);
+	random_state =
+	    random_state * UINT64CONST(6364136223846793005) + UINT64CONST(1442695040888963407);
 	return random_state;
 }
 
 static SbElementChange
 change_of(TimestampTz time, const char *data, bool removes, int order)
 {
-	return (SbElementChange){.element = {.time = time, .data = data, .size = strlen(data), .count = 1}, .order = order, .removes = removes};
+	return (
+	    SbElementChange){.element = {.time = time, .data = data, .size = strlen(data), .count = 1},
+	                     .order = order,
+	                     .removes = removes};
 }
 
-/* Applies sorted changes to bytes (NULL: none) and gives the new ones; the list stays readable through *list. */
+/*
+ * Applies sorted changes to bytes (NULL: none) and gives the new ones; the list stays readable
+ * through *list.
+ */
 static bytea *
 apply(const bytea *bytes, SbElementChange *changes, int n, SbElementList *list, int *made)
 {
@@ -49,16 +57,22 @@ apply(const bytea *bytes, SbElementChange *changes, int n, SbElementList *list, 
 static void
 test_equal_elements(void)
 {
-	SbElementChange changes[] = {change_of(20, "b", false, 0), change_of(10, "a", false, 1), change_of(20, "b", false, 2), change_of(20, "ab", false, 3)};
-	SbElementChange gone[] = {change_of(20, "b", true, 0), change_of(10, "a", true, 1), change_of(10, "b", true, 2)};
+	SbElementChange changes[] = {change_of(20, "b", false, 0), change_of(10, "a", false, 1),
+	                             change_of(20, "b", false, 2), change_of(20, "ab", false, 3)};
+	SbElementChange gone[] = {change_of(20, "b", true, 0), change_of(10, "a", true, 1),
+	                          change_of(10, "b", true, 2)};
 	SbElementList list;
 	int made;
 	bytea *bytes = apply(NULL, changes, 4, &list, &made);
 
-	unit_ok(made == 4 && list.n == 3 && list.at[0].time == 10 && list.at[1].size == 2 && list.at[2].count == 2, "elements are sorted by time and bytes, equal ones counted");
+	unit_ok(made == 4 && list.n == 3 && list.at[0].time == 10 && list.at[1].size == 2 &&
+	            list.at[2].count == 2,
+	        "elements are sorted by time and bytes, equal ones counted");
 	(void) apply(bytes, gone, 3, &list, &made);
-	unit_ok(made == 2 && list.n == 2 && list.at[0].size == 2 && list.at[1].count == 1, "one of several equal ones is removed");
-	unit_ok(!gone[0].missing && gone[1].missing && !gone[2].missing, "an element that is not there is said to be missing");
+	unit_ok(made == 2 && list.n == 2 && list.at[0].size == 2 && list.at[1].count == 1,
+	        "one of several equal ones is removed");
+	unit_ok(!gone[0].missing && gone[1].missing && !gone[2].missing,
+	        "an element that is not there is said to be missing");
 }
 
 static void
@@ -72,18 +86,22 @@ test_order(void)
 	(void) apply(NULL, added_first, 2, &list, &made);
 	unit_ok(made == 2 && list.n == 0, "what is added and then removed is not there");
 	(void) apply(NULL, removed_first, 2, &list, &made);
-	unit_ok(made == 1 && list.n == 1 && removed_first[0].missing, "what is removed before it is added is missing, and is there");
+	unit_ok(made == 1 && list.n == 1 && removed_first[0].missing,
+	        "what is removed before it is added is missing, and is there");
 }
 
 static void
 test_extremes(void)
 {
-	SbElementChange changes[] = {change_of(PG_INT64_MAX, "last", false, 0), change_of(PG_INT64_MIN, "first", false, 1), change_of(0, "", false, 2)};
+	SbElementChange changes[] = {change_of(PG_INT64_MAX, "last", false, 0),
+	                             change_of(PG_INT64_MIN, "first", false, 1),
+	                             change_of(0, "", false, 2)};
 	SbElementList list, again = {0};
 	int made;
 
 	sb_elements_read(&again, apply(NULL, changes, 3, &list, &made));
-	unit_ok(again.n == 3 && again.at[0].time == PG_INT64_MIN && again.at[1].time == 0 && again.at[1].size == 0 && again.at[2].time == PG_INT64_MAX &&
+	unit_ok(again.n == 3 && again.at[0].time == PG_INT64_MIN && again.at[1].time == 0 &&
+	            again.at[1].size == 0 && again.at[2].time == PG_INT64_MAX &&
 	            memcmp(again.at[2].data, "last", 4) == 0,
 	        "times at both ends and empty bytes survive");
 }
@@ -107,7 +125,8 @@ naive_count(TimestampTz time, const char *data, uint32 size)
 	int64 count = 0;
 
 	for (int i = 0; i < nnaive; i++)
-		count += naive[i].time == time && strlen(naive[i].data) == size && memcmp(naive[i].data, data, size) == 0;
+		count += naive[i].time == time && strlen(naive[i].data) == size &&
+		         memcmp(naive[i].data, data, size) == 0;
 	return count;
 }
 
@@ -146,7 +165,8 @@ test_random(uint64 seed, int rounds)
 			right = right && changes[i].missing == missing[changes[i].order];
 		for (int64 i = 0; i < list.n; i++)
 		{
-			right = right && list.at[i].count == naive_count(list.at[i].time, list.at[i].data, list.at[i].size);
+			right = right && list.at[i].count ==
+			                     naive_count(list.at[i].time, list.at[i].data, list.at[i].size);
 			right = right && (i == 0 || sb_element_compare(&list.at[i - 1], &list.at[i]) < 0);
 			count += list.at[i].count;
 		}

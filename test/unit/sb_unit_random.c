@@ -1,8 +1,10 @@
 /*
- * sb_unit_random.c: random streams. What must hold always is checked by the runner at each step; here, what must hold at the end.
+ * sb_unit_random.c: random streams. What must hold always is checked by the runner at each step;
+ * here, what must hold at the end.
  *
- * Besides: with a safe trigger nothing is dropped but expired elements; discarding panes together hold each taken element once per
- * window; the last accumulating pane of a window holds them all; restarts change nothing; nothing is left behind.
+ * Besides: with a safe trigger nothing is dropped but expired elements; discarding panes together
+ * hold each taken element once per window; the last accumulating pane of a window holds them all;
+ * restarts change nothing; nothing is left behind.
  */
 #include "postgres.h"
 #include <time.h>
@@ -41,7 +43,8 @@ random_trigger(StringInfo out, int depth)
 	else if (kind == 4)
 		appendStringInfo(out, "after_count(%d)", 1 + random_below(4));
 	else if (kind == 5)
-		appendStringInfo(out, "after_processing_time('%d s'%s)", 1 + random_below(9), random_below(2) ? ", align => '4 s'" : "");
+		appendStringInfo(out, "after_processing_time('%d s'%s)", 1 + random_below(9),
+		                 random_below(2) ? ", align => '4 s'" : "");
 	else if (kind < 9)
 	{
 		appendStringInfoString(out, lists[kind - 6]);
@@ -96,8 +99,11 @@ random_steps(UnitRunner *plain, UnitRunner *restarted)
 		else if (what == 1)
 			clock += random_below(9);
 		for (int i = 0; i < n; i++)
-			elements[i] = (UnitElement){(watermark - 14 + random_below(40)) * SECOND + random_below(3) - 1, value++};
-		for (UnitRunner *runner = plain; runner != NULL; runner = runner == plain ? restarted : NULL)
+			elements[i] =
+			    (UnitElement){(watermark - 14 + random_below(40)) * SECOND + random_below(3) - 1,
+			                  value++};
+		for (UnitRunner *runner = plain; runner != NULL;
+		     runner = runner == plain ? restarted : NULL)
 		{
 			if (what == 0)
 				unit_watermark(runner, watermark * SECOND);
@@ -114,18 +120,22 @@ random_steps(UnitRunner *plain, UnitRunner *restarted)
 static bool
 same_panes(const UnitRunner *a, const UnitRunner *b)
 {
-	if (a->npanes != b->npanes || a->late_closed != b->late_closed || a->late_expired != b->late_expired)
+	if (a->npanes != b->npanes || a->late_closed != b->late_closed ||
+	    a->late_expired != b->late_expired)
 		return false;
 	for (int i = 0; i < a->npanes; i++)
 	{
 		const UnitPane *x = &a->panes[i];
 		const UnitPane *y = &b->panes[i];
 
-		if (!sb_window_equal(x->window, y->window) || x->values.n != y->values.n || x->pane.timing != y->pane.timing)
+		if (!sb_window_equal(x->window, y->window) || x->values.n != y->values.n ||
+		    x->pane.timing != y->pane.timing)
 			return false;
-		if (x->pane.index != y->pane.index || x->pane.is_last != y->pane.is_last || x->pane.timestamp != y->pane.timestamp)
+		if (x->pane.index != y->pane.index || x->pane.is_last != y->pane.is_last ||
+		    x->pane.timestamp != y->pane.timestamp)
 			return false;
-		if (x->values.n > 0 && memcmp(x->values.items, y->values.items, sizeof(int64) * x->values.n) != 0)
+		if (x->values.n > 0 &&
+		    memcmp(x->values.items, y->values.items, sizeof(int64) * x->values.n) != 0)
 			return false;
 	}
 	return true;
@@ -160,7 +170,8 @@ check_accumulating(const UnitRunner *runner, const char *trigger)
 			if (sb_window_equal(runner->panes[j].window, runner->panes[i].window))
 				elements += runner->panes[j].pane.elements;
 		}
-		unit_must(elements == runner->panes[i].values.n, "an accumulating pane holds all so far: %s", trigger);
+		unit_must(elements == runner->panes[i].values.n,
+		          "an accumulating pane holds all so far: %s", trigger);
 	}
 }
 
@@ -191,10 +202,14 @@ random_round(void)
 	restarted.restarts = true;
 	random_steps(&plain, &restarted);
 	unit_must(same_panes(&plain, &restarted), "restarts change nothing: %s", trigger.data);
-	unit_must(plain.ncells == 0 && restarted.ncells == 0, "nothing is left behind: %s", trigger.data);
-	unit_must(plain.clocks.output_watermark == SB_TIME_MAX, "the output watermark reaches infinity: %s", trigger.data);
-	safe = sb_trigger_unsafe_reason(plain.strategy.trigger, plain.strategy.allowed_lateness_us > 0) == NULL;
-	unit_must(!safe || plain.late_closed == 0, "a safe trigger closes no window that elements still come for: %s", trigger.data);
+	unit_must(plain.ncells == 0 && restarted.ncells == 0, "nothing is left behind: %s",
+	          trigger.data);
+	unit_must(plain.clocks.output_watermark == SB_TIME_MAX,
+	          "the output watermark reaches infinity: %s", trigger.data);
+	safe = sb_trigger_unsafe_reason(plain.strategy.trigger,
+	                                plain.strategy.allowed_lateness_us > 0) == NULL;
+	unit_must(!safe || plain.late_closed == 0,
+	          "a safe trigger closes no window that elements still come for: %s", trigger.data);
 	emitted = count_taken(&plain, &added);
 	if (plain.strategy.accumulation == SB_DISCARDING)
 		unit_must(emitted == added, "discarding panes hold each element once: %s", trigger.data);
@@ -219,8 +234,13 @@ unit_test_random(uint64 seed, int rounds)
 void
 unit_measure(void)
 {
-	static const char *const triggers[] = {"continuous", "default", "after_watermark", "after_count(1000000000)",
-	                                       "after_watermark(early => after_count(1000000000))", "after_watermark(early => after_processing_time('5 s'), late => after_count(1))"};
+	static const char *const triggers[] =
+	    {"continuous",
+	     "default",
+	     "after_watermark",
+	     "after_count(1000000000)",
+	     "after_watermark(early => after_count(1000000000))",
+	     "after_watermark(early => after_processing_time('5 s'), late => after_count(1))"};
 
 	for (int i = 0; i < lengthof(triggers); i++)
 	{
@@ -235,7 +255,8 @@ unit_measure(void)
 		for (int j = 0; j < n; j++)
 			sb_reduce_add(&runner.strategy, &runner.clocks, runner.cells[0].cell, j);
 		clock_gettime(CLOCK_MONOTONIC, &end);
-		unit_note("sb_reduce_add with %s: %.1f ns", triggers[i], ((end.tv_sec - begin.tv_sec) * 1e9 + (end.tv_nsec - begin.tv_nsec)) / n);
+		unit_note("sb_reduce_add with %s: %.1f ns", triggers[i],
+		          ((end.tv_sec - begin.tv_sec) * 1e9 + (end.tv_nsec - begin.tv_nsec)) / n);
 		unit_runner_close(&runner);
 	}
 }

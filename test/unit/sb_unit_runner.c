@@ -1,7 +1,8 @@
 /*
  * sb_unit_runner.c: a pipeline for one key in memory: the accumulator is the list of values.
  *
- * At every step it also checks what must hold always: panes in order and numbered without gaps, holds respected, the codec true.
+ * At every step it also checks what must hold always: panes in order and numbered without gaps,
+ * holds respected, the codec true.
  */
 #include "postgres.h"
 #include "sb_unit.h"
@@ -9,7 +10,9 @@
 static SbClocks
 unit_clocks_at_start(void)
 {
-	return (SbClocks){.input_watermark = SB_TIME_MIN, .output_watermark = SB_TIME_MIN, .processing_time = 0};
+	return (SbClocks){.input_watermark = SB_TIME_MIN,
+	                  .output_watermark = SB_TIME_MIN,
+	                  .processing_time = 0};
 }
 
 void
@@ -118,15 +121,18 @@ unit_check_pane(const UnitRunner *runner, const UnitPane *next)
 			last = &runner->panes[i];
 	}
 	unit_must(pane->is_first == (pane->index == 0), "first has index 0");
-	unit_must((pane->nonspeculative_index == -1) == (pane->timing == SB_PANE_EARLY), "EARLY has no nonspeculative index");
-	unit_must(pane->timestamp <= sb_window_max_timestamp(next->window), "a pane's timestamp lies in its window");
+	unit_must((pane->nonspeculative_index == -1) == (pane->timing == SB_PANE_EARLY),
+	          "EARLY has no nonspeculative index");
+	unit_must(pane->timestamp <= sb_window_max_timestamp(next->window),
+	          "a pane's timestamp lies in its window");
 	if (pane->index == 0)
 		return;
 	unit_must(last != NULL && !last->pane.is_last, "nothing comes after the last pane");
 	unit_must(pane->index == last->pane.index + 1, "indexes have no gap");
 	unit_must(pane->timing >= last->pane.timing, "EARLY* ON_TIME? LATE*");
 	unit_must(pane->timing != SB_PANE_ON_TIME || last->pane.timing == SB_PANE_EARLY, "one ON_TIME");
-	unit_must(pane->timing == SB_PANE_EARLY || pane->nonspeculative_index == last->pane.nonspeculative_index + 1,
+	unit_must(pane->timing == SB_PANE_EARLY ||
+	              pane->nonspeculative_index == last->pane.nonspeculative_index + 1,
 	          "nonspeculative indexes have no gap");
 }
 
@@ -156,9 +162,11 @@ unit_last_pane(UnitRunner *runner)
 	if (runner->npanes == 0)
 		return "none";
 	initStringInfo(&out);
-	appendStringInfo(&out, "[%d,%d) %s %d/%d%s @" INT64_FORMAT " {", (int) (last->window.start / SECOND), (int) (last->window.end / SECOND),
-	                 timings[last->pane.timing], (int) last->pane.index, (int) last->pane.nonspeculative_index,
-	                 last->pane.is_last ? " last" : "", last->pane.timestamp);
+	appendStringInfo(&out, "[%d,%d) %s %d/%d%s @" INT64_FORMAT " {",
+	                 (int) (last->window.start / SECOND), (int) (last->window.end / SECOND),
+	                 timings[last->pane.timing], (int) last->pane.index,
+	                 (int) last->pane.nonspeculative_index, last->pane.is_last ? " last" : "",
+	                 last->pane.timestamp);
 	for (int i = 0; i < last->values.n; i++)
 		appendStringInfo(&out, "%s" INT64_FORMAT, i > 0 ? "," : "", last->values.items[i]);
 	appendStringInfoChar(&out, '}');
@@ -184,7 +192,8 @@ unit_restart_cell(UnitRunner *runner, UnitCell *cell)
 	sb_cell_decode(&runner->strategy, copy, cell->cell->window, &at, first.data + first.len);
 	unit_must(at == first.data + first.len, "decode reads all");
 	sb_cell_encode(&runner->strategy, copy, &second);
-	unit_must(first.len == second.len && memcmp(first.data, second.data, first.len) == 0, "codec is true");
+	unit_must(first.len == second.len && memcmp(first.data, second.data, first.len) == 0,
+	          "codec is true");
 	if (runner->restarts)
 	{
 		pfree(cell->cell);
@@ -209,14 +218,20 @@ unit_end_step(UnitRunner *runner)
 
 		unit_restart_cell(runner, cell);
 		hold = Min(hold, sb_reduce_hold(&runner->strategy, cell->cell));
-		unit_must(cell->event_timer == sb_reduce_event_timer(&runner->strategy, &runner->clocks, cell->cell), "event timer is set");
+		unit_must(cell->event_timer ==
+		              sb_reduce_event_timer(&runner->strategy, &runner->clocks, cell->cell),
+		          "event timer is set");
 		unit_must(cell->event_timer >= runner->clocks.input_watermark, "no event timer is due");
-		unit_must(sb_reduce_processing_timer(&runner->strategy, cell->cell) >= runner->clocks.processing_time, "no processing timer is due");
+		unit_must(sb_reduce_processing_timer(&runner->strategy, cell->cell) >=
+		              runner->clocks.processing_time,
+		          "no processing timer is due");
 	}
 	sb_clocks_advance_output(&runner->clocks, hold);
 	unit_must(runner->clocks.output_watermark >= before, "the output watermark never goes back");
-	unit_must(runner->clocks.output_watermark <= runner->clocks.input_watermark, "output does not pass input");
-	unit_must(runner->clocks.output_watermark == before || runner->clocks.output_watermark <= hold, "output does not pass a hold");
+	unit_must(runner->clocks.output_watermark <= runner->clocks.input_watermark,
+	          "output does not pass input");
+	unit_must(runner->clocks.output_watermark == before || runner->clocks.output_watermark <= hold,
+	          "output does not pass a hold");
 }
 
 /* ---- bundles ---- */
@@ -271,7 +286,8 @@ unit_merge_cells(UnitRunner *runner, SbWindow window)
 			SbCell *cell = runner->cells[i].cell;
 
 			/* a closed window with the merged one's bounds is replaced, too */
-			if (sb_window_equal(cell->window, window) || (!sb_reduce_closed(cell) && unit_within(cell->window, window)))
+			if (sb_window_equal(cell->window, window) ||
+			    (!sb_reduce_closed(cell) && unit_within(cell->window, window)))
 				unit_forget(runner, &runner->cells[i]);
 		}
 		memcpy(unit_new_cell(runner, window)->cell, into, sb_cell_size(&runner->strategy));
@@ -382,7 +398,10 @@ unit_bundle(UnitRunner *runner, const UnitElement *elements, int n)
 				unit_add(runner, unit_target(runner, assigned[j], windows, nwindows), &elements[i]);
 		}
 	}
-	/* A window may stand there twice: what has fired is then not ready, or, after its end, has an empty pane. */
+	/*
+	 * A window may stand there twice: what has fired is then not ready, or, after its end, has an
+	 * empty pane.
+	 */
 	for (int i = 0; i < nwindows; i++)
 	{
 		bool again = false;
@@ -440,7 +459,8 @@ unit_watermark(UnitRunner *runner, TimestampTz watermark)
 		{
 			UnitCell *cell = &runner->cells[i];
 
-			if (cell->event_timer < runner->clocks.input_watermark && (due == NULL || cell->event_timer < due->event_timer))
+			if (cell->event_timer < runner->clocks.input_watermark &&
+			    (due == NULL || cell->event_timer < due->event_timer))
 				due = cell;
 		}
 		if (due == NULL)
@@ -456,7 +476,8 @@ unit_clock(UnitRunner *runner, TimestampTz processing_time)
 	runner->clocks.processing_time = Max(runner->clocks.processing_time, processing_time);
 	for (int i = runner->ncells - 1; i >= 0; i--)
 	{
-		if (sb_reduce_processing_timer(&runner->strategy, runner->cells[i].cell) < runner->clocks.processing_time)
+		if (sb_reduce_processing_timer(&runner->strategy, runner->cells[i].cell) <
+		    runner->clocks.processing_time)
 			unit_timer(runner, &runner->cells[i]);
 	}
 	unit_end_step(runner);

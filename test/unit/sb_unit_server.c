@@ -1,5 +1,6 @@
 /*
- * sb_unit_server.c: what the engine needs of a server, and libpgcommon and libpgport do not have: errors and intervals.
+ * sb_unit_server.c: what the engine needs of a server, and libpgcommon and libpgport do not have:
+ * errors and intervals.
  */
 #include "postgres.h"
 #include "base/sb_compat.h"
@@ -17,13 +18,13 @@ ErrorContextCallback *error_context_stack = NULL;
 UnitError unit_error;
 sigjmp_buf *unit_catch = NULL;
 
-#define UNIT_FORMAT(target)                             \
-	do                                                  \
-	{                                                   \
-		va_list args;                                   \
-		va_start(args, fmt);                            \
+#define UNIT_FORMAT(target) \
+	do \
+	{ \
+		va_list args; \
+		va_start(args, fmt); \
 		vsnprintf((target), sizeof(target), fmt, args); \
-		va_end(args);                                   \
+		va_end(args); \
 	} while (0)
 
 bool
@@ -98,11 +99,13 @@ errcontext_msg(const char *fmt, ...)
 void
 errfinish(const char *filename, int lineno, const char *funcname)
 {
-	for (ErrorContextCallback *context = error_context_stack; context != NULL; context = context->previous)
+	for (ErrorContextCallback *context = error_context_stack; context != NULL;
+	     context = context->previous)
 		context->callback(context->arg);
 	if (unit_catch == NULL)
 	{
-		fprintf(stderr, "%s:%d: %s (%s)\n", filename, lineno, unit_error.message, unit_error.detail);
+		fprintf(stderr, "%s:%d: %s (%s)\n", filename, lineno, unit_error.message,
+		        unit_error.detail);
 		abort();
 	}
 	siglongjmp(*unit_catch, 1);
@@ -146,7 +149,13 @@ DirectFunctionCall3Coll(PGFunction func, Oid collation, Datum text, Datum typele
 	{
 		const char *name;
 		Interval one;
-	} units[] = {{"us", {.time = 1}}, {"ms", {.time = 1000}}, {"s", {.time = USECS_PER_SEC}}, {"min", {.time = USECS_PER_MINUTE}}, {"h", {.time = USECS_PER_HOUR}}, {"d", {.day = 1}}, {"mon", {.month = 1}}};
+	} units[] = {{"us", {.time = 1}},
+	             {"ms", {.time = 1000}},
+	             {"s", {.time = USECS_PER_SEC}},
+	             {"min", {.time = USECS_PER_MINUTE}},
+	             {"h", {.time = USECS_PER_HOUR}},
+	             {"d", {.day = 1}},
+	             {"mon", {.month = 1}}};
 	Interval *result = palloc(sizeof(Interval));
 	char *unit;
 	long long number = strtoll(DatumGetCString(text), &unit, 10);
