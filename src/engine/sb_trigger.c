@@ -138,6 +138,43 @@ sb_trigger_merge_nothing(const SbTriggerRun *run, int node, const SbTriggerState
 {
 }
 
+void
+sb_trigger_merge_children(const SbTriggerRun *run, int node, const SbTriggerState *const *from,
+                          int n)
+{
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node) { sb_trigger_merge(run, child, from, n); }
+}
+
+void
+sb_trigger_merge_any(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
+{
+	sb_trigger_merge_children(run, node, from, n);
+	if (sb_trigger_any_child_finished(run, node))
+		sb_trigger_finish(run, node);
+}
+
+SbTriggerWhen
+sb_trigger_when_any_child(const SbTrigger *trigger, int node)
+{
+	SbTriggerWhen when = SB_TRIGGER_WHEN_NEVER;
+
+	SB_TRIGGER_FOREACH_CHILD(child, trigger, node)
+	{
+		when = Max(when, sb_trigger_may_be_ready(trigger, child));
+	}
+	return when;
+}
+
+SbTriggerWhen
+sb_trigger_when_all_children(const SbTrigger *trigger, int node,
+                             SbTriggerWhen (*of)(const SbTrigger *trigger, int node))
+{
+	SbTriggerWhen when = SB_TRIGGER_WHEN_ANY;
+
+	SB_TRIGGER_FOREACH_CHILD(child, trigger, node) { when = Min(when, of(trigger, child)); }
+	return when;
+}
+
 bool
 sb_trigger_any_child_finished(const SbTriggerRun *run, int node)
 {

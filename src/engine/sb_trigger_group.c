@@ -14,12 +14,6 @@ sb_group_on_element(const SbTriggerRun *run, int node)
 	}
 }
 
-static void
-sb_group_merge_children(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
-{
-	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node) { sb_trigger_merge(run, child, from, n); }
-}
-
 static bool
 sb_group_child_done(const SbTriggerRun *run, int child)
 {
@@ -49,34 +43,14 @@ sb_after_any_fire(const SbTriggerRun *run, int node)
 	sb_trigger_fire_finish(run, node);
 }
 
-static void
-sb_after_any_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
-{
-	sb_group_merge_children(run, node, from, n);
-	if (sb_trigger_any_child_finished(run, node))
-		sb_trigger_finish(run, node);
-}
-
-/* It finishes when it fires, whatever its children do. */
-static SbTriggerWhen
-sb_after_any_when(const SbTrigger *trigger, int node)
-{
-	SbTriggerWhen when = SB_TRIGGER_WHEN_NEVER;
-
-	SB_TRIGGER_FOREACH_CHILD(child, trigger, node)
-	{
-		when = Max(when, sb_trigger_may_be_ready(trigger, child));
-	}
-	return when;
-}
-
 const SbTriggerOps sb_trigger_after_any_ops = {
     .on_element = sb_group_on_element,
     .ready = sb_after_any_ready,
     .fire = sb_after_any_fire,
-    .merge = sb_after_any_merge,
-    .may_be_ready = sb_after_any_when,
-    .may_finish = sb_after_any_when,
+    .merge = sb_trigger_merge_any,
+    .may_be_ready = sb_trigger_when_any_child,
+    /* it finishes when it fires, whatever its children do */
+    .may_finish = sb_trigger_when_any_child,
 };
 
 static bool
@@ -104,7 +78,7 @@ sb_after_all_fire(const SbTriggerRun *run, int node)
 static void
 sb_after_all_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
 {
-	sb_group_merge_children(run, node, from, n);
+	sb_trigger_merge_children(run, node, from, n);
 	if (sb_trigger_all_children_finished(run, node))
 		sb_trigger_finish(run, node);
 }
@@ -112,13 +86,7 @@ sb_after_all_merge(const SbTriggerRun *run, int node, const SbTriggerState *cons
 static SbTriggerWhen
 sb_after_all_when(const SbTrigger *trigger, int node)
 {
-	SbTriggerWhen when = SB_TRIGGER_WHEN_ANY;
-
-	SB_TRIGGER_FOREACH_CHILD(child, trigger, node)
-	{
-		when = Min(when, sb_trigger_may_be_ready(trigger, child));
-	}
-	return when;
+	return sb_trigger_when_all_children(trigger, node, sb_trigger_may_be_ready);
 }
 
 const SbTriggerOps sb_trigger_after_all_ops = {

@@ -195,10 +195,20 @@ extern void sb_trigger_fire_nothing(const SbTriggerRun *run, int node);
 extern void sb_trigger_fire_finish(const SbTriggerRun *run, int node);
 extern void sb_trigger_merge_nothing(const SbTriggerRun *run, int node,
                                      const SbTriggerState *const *from, int n);
+extern void sb_trigger_merge_children(const SbTriggerRun *run, int node,
+                                      const SbTriggerState *const *from, int n);
+/* Likewise; the node finishes where a child has. */
+extern void sb_trigger_merge_any(const SbTriggerRun *run, int node,
+                                 const SbTriggerState *const *from, int n);
 extern bool sb_trigger_any_child_finished(const SbTriggerRun *run, int node);
 extern bool sb_trigger_all_children_finished(const SbTriggerRun *run, int node);
 extern bool sb_trigger_finished_in_any(const SbTriggerState *const *from, int n, int node);
 extern bool sb_trigger_finished_in_all(const SbTriggerState *const *from, int n, int node);
+/* When any child may be ready; when all children may be what is asked of them. */
+extern SbTriggerWhen sb_trigger_when_any_child(const SbTrigger *trigger, int node);
+extern SbTriggerWhen sb_trigger_when_all_children(const SbTrigger *trigger, int node,
+                                                  SbTriggerWhen (*of)(const SbTrigger *trigger,
+                                                                      int node));
 extern SbTriggerWhen sb_trigger_when_never(const SbTrigger *trigger, int node);
 extern SbTriggerWhen sb_trigger_when_end(const SbTrigger *trigger, int node);
 extern SbTriggerWhen sb_trigger_when_any(const SbTrigger *trigger, int node);

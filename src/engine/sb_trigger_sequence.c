@@ -5,6 +5,13 @@
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
 
+/* Only the first child is asked at the beginning. */
+static SbTriggerWhen
+sb_first_may_be_ready(const SbTrigger *trigger, int node)
+{
+	return sb_trigger_may_be_ready(trigger, node + 1);
+}
+
 /* ---- after_each ---- */
 
 /*
@@ -57,21 +64,9 @@ sb_after_each_merge(const SbTriggerRun *run, int node, const SbTriggerState *con
 }
 
 static SbTriggerWhen
-sb_after_each_may_be_ready(const SbTrigger *trigger, int node)
-{
-	return sb_trigger_may_be_ready(trigger, node + 1);
-}
-
-static SbTriggerWhen
 sb_after_each_may_finish(const SbTrigger *trigger, int node)
 {
-	SbTriggerWhen when = SB_TRIGGER_WHEN_ANY;
-
-	SB_TRIGGER_FOREACH_CHILD(child, trigger, node)
-	{
-		when = Min(when, sb_trigger_may_finish(trigger, child));
-	}
-	return when;
+	return sb_trigger_when_all_children(trigger, node, sb_trigger_may_finish);
 }
 
 const SbTriggerOps sb_trigger_after_each_ops = {
@@ -79,7 +74,7 @@ const SbTriggerOps sb_trigger_after_each_ops = {
     .ready = sb_after_each_ready,
     .fire = sb_after_each_fire,
     .merge = sb_after_each_merge,
-    .may_be_ready = sb_after_each_may_be_ready,
+    .may_be_ready = sb_first_may_be_ready,
     .may_finish = sb_after_each_may_finish,
 };
 
@@ -122,22 +117,6 @@ sb_or_finally_fire(const SbTriggerRun *run, int node)
 		sb_trigger_fire_finish(run, node);
 }
 
-static void
-sb_or_finally_merge(const SbTriggerRun *run, int node, const SbTriggerState *const *from, int n)
-{
-	sb_trigger_merge(run, node + 1, from, n);
-	sb_trigger_merge(run, sb_or_finally_until(run->trigger, node), from, n);
-	if (sb_trigger_any_child_finished(run, node))
-		sb_trigger_finish(run, node);
-}
-
-static SbTriggerWhen
-sb_or_finally_may_be_ready(const SbTrigger *trigger, int node)
-{
-	return Max(sb_trigger_may_be_ready(trigger, node + 1),
-	           sb_trigger_may_be_ready(trigger, sb_or_finally_until(trigger, node)));
-}
-
 static SbTriggerWhen
 sb_or_finally_may_finish(const SbTrigger *trigger, int node)
 {
@@ -149,8 +128,8 @@ const SbTriggerOps sb_trigger_or_finally_ops = {
     .on_element = sb_or_finally_on_element,
     .ready = sb_or_finally_ready,
     .fire = sb_or_finally_fire,
-    .merge = sb_or_finally_merge,
-    .may_be_ready = sb_or_finally_may_be_ready,
+    .merge = sb_trigger_merge_any,
+    .may_be_ready = sb_trigger_when_any_child,
     .may_finish = sb_or_finally_may_finish,
 };
 
@@ -185,17 +164,11 @@ sb_repeatedly_merge(const SbTriggerRun *run, int node, const SbTriggerState *con
 		sb_trigger_reset(run, node + 1);
 }
 
-static SbTriggerWhen
-sb_repeatedly_may_be_ready(const SbTrigger *trigger, int node)
-{
-	return sb_trigger_may_be_ready(trigger, node + 1);
-}
-
 const SbTriggerOps sb_trigger_repeatedly_ops = {
     .on_element = sb_repeatedly_on_element,
     .ready = sb_repeatedly_ready,
     .fire = sb_repeatedly_fire,
     .merge = sb_repeatedly_merge,
-    .may_be_ready = sb_repeatedly_may_be_ready,
+    .may_be_ready = sb_first_may_be_ready,
     .may_finish = sb_trigger_when_never,
 };
