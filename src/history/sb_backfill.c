@@ -380,7 +380,8 @@ backfill_start_scan(SbBackfillStep *step)
 
 /*
  * False: there is no lock or no snapshot to be had now. Else the windows of the range have lost
- * their cells and their rows in the result; those that had rows are noted, to have them again.
+ * their cells and their rows in the result; those that had rows are noted, since they are to show
+ * one again.
  */
 static bool
 backfill_open(SbRowSource *row_source)
