@@ -139,6 +139,10 @@ sb_creation_arguments(FunctionCallInfo fcinfo, SbCreation *creation)
 		row->retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
 }
 
+/*
+ * Takes the name apart into schema and name. Error where result and batch view cannot be called so,
+ * or cannot be in that schema.
+ */
 static void
 create_check_name(SbCreation *creation)
 {
@@ -173,6 +177,10 @@ create_check_name(SbCreation *creation)
 	creation->name = range->relname;
 }
 
+/*
+ * Error where the name is taken, of a pipeline or of a relation. It stays locked until the end of
+ * the transaction.
+ */
 static void
 create_check_free(SbCreation *creation)
 {
@@ -317,6 +325,10 @@ sb_creation_check_trigger(SbCreation *creation)
 
 /* ---- the source ---- */
 
+/*
+ * An ordinary table, the source or a partition of it: error where its old tuples lack a column that
+ * the query uses.
+ */
 static void
 create_check_old_values_of(const SbCreation *creation, Relation rel)
 {
@@ -484,6 +496,10 @@ sb_creation_keep_settings(SbPipelineRow *row)
 	}
 }
 
+/*
+ * The last step: view, result and position must be there. The runner sees the pipeline when the
+ * transaction commits.
+ */
 static void
 create_catalog_rows(SbCreation *creation)
 {

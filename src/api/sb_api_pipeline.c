@@ -57,6 +57,10 @@ api_state_words(SbPipelineState state)
 	                                         : psprintf("is %s", sb_pipeline_state_name(state));
 }
 
+/*
+ * Pauses or resumes. Not an error where it is so already; in a state that this cannot change it is,
+ * with a hint what to call.
+ */
 static void
 api_set_state(FunctionCallInfo fcinfo, SbPipelineState from, SbPipelineState from2,
               SbPipelineState to, const char *what)

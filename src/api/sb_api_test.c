@@ -76,6 +76,7 @@ script_put(SbScript *script, const char *kind, SbWindow window, Datum *values, b
 	tuplestore_putvalues(script->result->setResult, script->result->setDesc, values, nulls);
 }
 
+/* What a pane writes becomes a row of the function's result; so does a pane that writes nothing. */
 static void
 script_emit(void *sink, const SbSinkRow *row)
 {
@@ -306,6 +307,7 @@ script_rows(SbScript *script, const char *name, JsonbValue *value)
 	return true;
 }
 
+/* One key, and its value: rows that come in as a bundle, or a clock that moves. */
 static void
 script_step_object(SbScript *script, Jsonb *step)
 {
@@ -357,6 +359,7 @@ script_error_context(void *arg)
 	errcontext("step %d of the events, pipeline \"%s\"", script->step, script->pipeline->row->name);
 }
 
+/* The steps in their order. Errors on the way say which step they are of. */
 static void
 script_run(SbScript *script, Jsonb *events)
 {
@@ -463,6 +466,7 @@ script_timer(TimestampTz timer, bool *isnull)
 	return TimestampTzGetDatum(timer);
 }
 
+/* A row of the function that shows the cells: times that are not set are null. */
 static void
 script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
 {

@@ -80,6 +80,7 @@ verify_check_rights(const SbPipelineRow *row, Oid user)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(source));
 }
 
+/* Error where the current user may not compare the two sides, or where nobody could. */
 static SbPipelineRow *
 verify_find(const char *name)
 {
@@ -239,6 +240,10 @@ verify_append_pairs(StringInfo sql, const SbPipelineRow *row, const SbPlan *plan
 	appendStringInfoString(sql, "()");
 }
 
+/*
+ * The rows in which the two sides differ, as beam.verify() returns them. $1 and $2 bound the
+ * windows.
+ */
 static char *
 verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
 {

@@ -168,6 +168,7 @@ json_read_count(SbJsonReader *in, JsonbValue *argument)
 	appendStringInfoString(&in->text, digits);
 }
 
+/* Appended as days and microseconds: whatever way the user has written it, nothing is lost. */
 static void
 json_read_interval(SbJsonReader *in, JsonbValue *value)
 {
@@ -229,6 +230,7 @@ json_read_delay(SbJsonReader *in, JsonbValue *argument)
 	json_leave(in, before);
 }
 
+/* Each of the two is a trigger by itself; they come in the order in which they stand. */
 static void
 json_read_watermark(SbJsonReader *in, JsonbValue *argument)
 {
@@ -253,6 +255,7 @@ json_read_watermark(SbJsonReader *in, JsonbValue *argument)
 	}
 }
 
+/* The engine's parser checks how many triggers there may be. */
 static void
 json_read_list(SbJsonReader *in, JsonbValue *argument)
 {

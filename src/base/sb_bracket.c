@@ -249,6 +249,11 @@ bracket_needs_hook(Oid function)
 	return !bracket_is_trusted(function) && (sb_bracket_is_elevated() || !bracket_is_sql(function));
 }
 
+/*
+ * Error where a function that may be a user's is called while elevated. Event triggers are called
+ * for our own DDL, as users want it: while one runs, code is not elevated. *arg has the end of the
+ * call undo that.
+ */
 static void
 bracket_function_start(Oid function, Datum *arg)
 {

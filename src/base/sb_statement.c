@@ -138,6 +138,7 @@ sb_statement_rows(const SbStatement *statement)
 	return statement->nrows;
 }
 
+/* What was put becomes the relation `rows`, for one run of the statement. */
 static void
 statement_register_rows(SbStatement *statement)
 {
@@ -187,6 +188,10 @@ statement_force_index(void)
 	return level;
 }
 
+/*
+ * The rows are forgotten after the run. The plan is made with the first one, when there is a
+ * relation `rows`, and kept.
+ */
 static void
 statement_execute(SbStatement *statement, const Datum *args, const char *nulls)
 {

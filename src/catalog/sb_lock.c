@@ -107,6 +107,10 @@ names_of_tree(const char *name)
 	return names;
 }
 
+/*
+ * Locks the names of a pipeline and of all that reads from it, readers first. When it returns, that
+ * is the tree as it is then. Without `wait` a name that is not free is an error, 55P03.
+ */
 static void
 names_lock(const char *name, bool wait)
 {

@@ -99,6 +99,7 @@ stage_of_name(const char *name)
 	elog(ERROR, "unknown stage \"%s\" of a pipeline", name);
 }
 
+/* Reads the columns in the order of SB_PIPELINE_COLUMNS. The row is in the current context. */
 static SbPipelineRow *
 read_row(HeapTuple tuple)
 {

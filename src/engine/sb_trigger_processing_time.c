@@ -9,6 +9,7 @@
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
 
+/* When it fires after an element that comes now; SB_TIME_MAX: never. */
 static TimestampTz
 sb_processing_time_target(const SbTriggerNode *node, TimestampTz now)
 {

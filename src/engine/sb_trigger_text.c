@@ -162,6 +162,7 @@ sb_read_name(SbParser *in, char name[SB_NAME_MAX])
 	return len > 0 ? begin : NULL;
 }
 
+/* Error unless a positive number comes next that fits into 64 bits. */
 static int64
 sb_read_count(SbParser *in)
 {
@@ -370,6 +371,10 @@ sb_swap_children(SbParser *in, int node)
 	}
 }
 
+/*
+ * The node is there already; without arguments it stays as it is. The triggers may stand in either
+ * order, and the node of the early one comes first.
+ */
 static void
 sb_parse_watermark(SbParser *in, int node)
 {

@@ -341,6 +341,7 @@ backfill_take_snapshot(SbBackfillStep *step)
 	return true;
 }
 
+/* Reads all rows that can be in a window of the range, as the step's snapshot sees them. */
 static void
 backfill_start_scan(SbBackfillStep *step)
 {
@@ -377,6 +378,11 @@ backfill_start_scan(SbBackfillStep *step)
 	    sb_scan_begin(pipeline, step->snapshot, &query, step->cut ? step->cut->end : PG_UINT64_MAX);
 }
 
+/*
+ * False: there is no lock or no snapshot to be had now. Else the windows of the range have lost
+ * their cells and their rows in the result; those that had rows are noted, since they are to show
+ * one again.
+ */
 static bool
 backfill_open(SbRowSource *row_source)
 {

@@ -211,6 +211,7 @@ history_change_regions(SbPipeline *pipeline, SbHistory *history, SbRegions *regi
 	pipeline->changed = true;
 }
 
+/* As of the last commit. Part values are read by their type's input function: as the owner. */
 static SbRegions *
 history_read_regions(SbHistory *history, const SbHistoryRow *row)
 {
@@ -277,6 +278,7 @@ history_compare(const SbHistory *history, Datum a, Datum b)
 	return DatumGetInt32(FunctionCall2Coll(history->compare, history->collation, a, b));
 }
 
+/* Where the query's current row is, which may be one side of a change: by its part value. */
 static SbRegion
 history_region(const SbHistory *history, SbQuery *query)
 {
@@ -381,6 +383,7 @@ chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
 	                          history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
+/* False: all rows are in, and the last chunk is settled. Then the history's memory is gone. */
 static bool
 history_accept(SbPipeline *pipeline, void *gate)
 {
@@ -422,6 +425,7 @@ static const SbGateKind history_gate = {.name = "history",
 
 /* ---- opening ---- */
 
+/* Prepares the comparison of part values; nothing where the table is one chunk. */
 static void
 history_open_part(SbPipeline *pipeline, SbHistory *history)
 {
@@ -523,6 +527,10 @@ sample_sql(SbPipeline *pipeline, const char *part, int64 rows, int64 bytes)
 	    part, sb_sql_relation(source), page_share * 100, part, row_share);
 }
 
+/*
+ * Taken once, and again after a TRUNCATE. It says only how large chunks are: an old or poor sample
+ * makes none wrong.
+ */
 static void
 history_take_sample(SbPipeline *pipeline, SbHistory *history)
 {
@@ -638,6 +646,10 @@ chunk_postpone(SbHistory *history)
 	return false;
 }
 
+/*
+ * False: somebody has the table locked, or no snapshot sees all yet that the stream has gone past;
+ * next_at says when to try again. The table is locked before the snapshot is taken.
+ */
 static bool
 chunk_open(SbRowSource *row_source)
 {
@@ -678,6 +690,10 @@ chunk_next(SbRowSource *row_source, SbRow **rows)
 	return n;
 }
 
+/*
+ * The range of the chunk is the last region now, and that of the chunk before is settled. It counts
+ * from the commit on: a rollback brings the accepted regions back.
+ */
 static void
 chunk_close(SbRowSource *row_source)
 {

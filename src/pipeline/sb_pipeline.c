@@ -59,6 +59,10 @@ pipeline_result_xmin(const SbPipelineRow *row)
 	return xmin;
 }
 
+/*
+ * A copy in the current context, which lives as long as the pipeline is open. Error and signature
+ * are left out: they are taken from the catalog's row.
+ */
 static SbPipelineRow *
 pipeline_copy_row(const SbPipelineRow *row)
 {
@@ -555,6 +559,10 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 /* How finely the watermark of a resting source follows the clock. */
 #define SB_IDLE_STEP_US USECS_PER_SEC
 
+/*
+ * The input watermark never goes back, and stands still until the rows from before are in. `idle`:
+ * the source is at rest, so the watermark follows the clock.
+ */
 static void
 pipeline_advance(SbPipeline *pipeline, bool idle)
 {

@@ -128,6 +128,10 @@ sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum *
 	(void) sb_query_keys(pipeline->query, keys, nulls);
 }
 
+/*
+ * Brings in what is stored of the cells that the rows may need: what is not in memory afterwards
+ * does not exist. The rows must be sorted.
+ */
 static void
 defer_load(SbPipeline *pipeline, SbDeferred *deferred)
 {

@@ -449,6 +449,10 @@ merge_windows_of(SbPipeline *pipeline, const SbElementList *elements, SbWindow *
 	return sb_window_merge(*windows, n);
 }
 
+/*
+ * The rows of one window where rows can be taken back. The elements that are left say which windows
+ * there are: if that is not just this one, its cells are taken apart.
+ */
 static void
 merge_change(SbMerge *merge, const SbMergeParts *parts)
 {
@@ -541,6 +545,10 @@ merge_range(const SbMerge *merge)
 	return range;
 }
 
+/*
+ * All rows of one key, window by window, each with the active cells that it is made of. Windows
+ * that no row falls into stay as they are.
+ */
 static void
 merge_key(SbMerge *merge)
 {

@@ -184,6 +184,10 @@ queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const Sb
 	return n;
 }
 
+/*
+ * Rows of the result take the place of what the same snapshot sees in the queue: so each is there
+ * once, and before what is queued later.
+ */
 static void
 queue_fill(SbPipeline *reader, SbHistoryRow *history)
 {

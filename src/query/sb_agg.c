@@ -149,6 +149,10 @@ agg_open_args(SbQuery *query, SbAgg *agg)
 	}
 }
 
+/*
+ * The cheapest method that can take rows out again. There is always one: any aggregate can be
+ * computed from its inputs.
+ */
 static void
 agg_open_retractable(SbQuery *query, SbAgg *agg, HeapTuple tuple)
 {
@@ -182,6 +186,7 @@ agg_open_retractable(SbQuery *query, SbAgg *agg, HeapTuple tuple)
 		agg->retract = agg->method->retract;
 }
 
+/* Chooses the method: the same one at each opening, since stored state names it. */
 static void
 agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 {
@@ -432,6 +437,7 @@ acc_form_valid(const SbAggMethod *method, uint8 form, bool isnull)
 	}
 }
 
+/* What this method cannot have written is an error: the bytes are not trusted. */
 static void
 acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {

@@ -142,6 +142,7 @@ bag_build_aggref(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
 	return aggref;
 }
 
+/* The bag in FROM. There is no tuplestore yet: each execution brings its own, under that name. */
 static RangeTblEntry *
 bag_build_rte(TupleDesc desc)
 {
@@ -445,6 +446,9 @@ sb_bag_put(SbBagPlan *plan, Tuplestorestate *store)
 		tuplestore_putvalues(store, plan->desc, &always, &not_null);
 }
 
+/*
+ * The rows in the order in which they came, for the plan to read. The caller ends the tuplestore.
+ */
 static Tuplestorestate *
 bag_unpack(SbAgg *agg, const SbAcc *acc)
 {
@@ -487,6 +491,7 @@ bag_params(const SbQuery *query)
 	return params;
 }
 
+/* The plan was made once, for any bag; `dest` gets its only row. */
 static void
 bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceiver *dest)
 {

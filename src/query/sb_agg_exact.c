@@ -213,6 +213,7 @@ exact_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	sb_acc_renew(acc);
 }
 
+/* Adds one sum to another, exactly as if the rows of `from` had been added one by one. */
 static void
 exact_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 {

@@ -269,6 +269,10 @@ float_sum_check(SbFloatSum *state, bool infinite_input)
 	state->squares = get_float8_nan();
 }
 
+/*
+ * As float8_accum() does it, operation by operation: the squares are not in the result, but an
+ * overflow of theirs is an error there, too.
+ */
 static void
 float_avg_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {

@@ -83,6 +83,10 @@ transition_open_init(SbTransition *t, HeapTuple aggtuple)
 	t->init = OidInputFunctionCall(input, TextDatumGetCString(initval), ioparam, -1);
 }
 
+/*
+ * Calls get expressions from which polymorphic functions learn their types, as the Agg node makes
+ * them. Functions that the aggregate lacks have no fcinfo.
+ */
 static void
 transition_open_calls(SbQuery *query, SbTransition *t, const Aggref *aggref,
                       const FormData_pg_aggregate *form)
@@ -292,6 +296,7 @@ sb_transition_serialize(SbTransition *t, Datum state)
 	return FunctionCallInvoke(fcinfo);
 }
 
+/* A live state leaves the bundle's memory for `cells`; an internal one is bytes there. */
 static void
 transition_park(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
@@ -344,6 +349,7 @@ transition_start(SbQuery *query, SbTransition *t, SbAcc *acc, const NullableDatu
 	return false;
 }
 
+/* As the Agg node advances a state: a strict function does not see rows with nulls. */
 static void
 transition_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {

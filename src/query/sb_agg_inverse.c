@@ -283,6 +283,7 @@ inverse_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 	part->count++;
 }
 
+/* Takes a row out of the part with its number of digits. Where there is none it was never added. */
 static void
 inverse_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
@@ -331,6 +332,7 @@ inverse_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 	}
 }
 
+/* All parts become one chunk in `cells`, from which parts_read() takes them again. */
 static void
 inverse_park(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {

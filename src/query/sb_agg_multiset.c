@@ -400,6 +400,10 @@ set_find_equal(SbAgg *agg, SbMultisetPlan *plan, SbSet *set)
 	return found;
 }
 
+/*
+ * Takes out the youngest row that is equal, by its bytes or else by the types. That there is none
+ * is an error: it was never added.
+ */
 static void
 set_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
@@ -525,6 +529,7 @@ set_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 
 /* ---- results ---- */
 
+/* The rows that are still in, for the plan to read. The caller ends the tuplestore. */
 static Tuplestorestate *
 set_unpack(SbAgg *agg, const SbAcc *acc)
 {

@@ -116,6 +116,7 @@ plan_keys(SbPlanBuild *build)
 	}
 }
 
+/* The keys are what GROUP BY has beside the window's columns; of these it must have both. */
 static void
 build_keys(SbPlanBuild *build)
 {
@@ -229,6 +230,10 @@ var_to_output(const SbPlanBuild *build, const Var *var)
 	return NULL;
 }
 
+/*
+ * What a result row has (window, pane, keys, aggregates) becomes a Var of it; the rest is left to
+ * be computed from these. Keys must be planned already.
+ */
 static Node *
 output_mutator(Node *node, void *context)
 {
@@ -265,6 +270,7 @@ to_output(SbPlanBuild *build, Node *expr)
 
 /* ---- result columns ---- */
 
+/* The column is to be one of the result table: error for names and types that it cannot have. */
 static void
 check_column_name(const SbPlanBuild *build, int ncolumns, const TargetEntry *entry)
 {
@@ -373,6 +379,7 @@ check_identity(const SbPlanBuild *build)
 	}
 }
 
+/* Columns and HAVING, and the aggregates that are found in them on the way. */
 static void
 build_output(SbPlanBuild *build)
 {

@@ -332,6 +332,7 @@ refuse_function(Oid function, void *context)
 	return false;
 }
 
+/* As it stands in the query, for an error about it. */
 static const char *
 sql_value_name(SQLValueFunctionOp op)
 {
@@ -382,6 +383,10 @@ check_pane_function(CheckContext *check, FuncExpr *call)
 	     sb_plan_position(check->build, call->location)));
 }
 
+/*
+ * Never true: whatever must not be there is an error. Pane functions have values only where a pane
+ * is written; within an aggregate the place is another one.
+ */
 static bool
 check_walker(Node *node, void *context)
 {
@@ -435,6 +440,7 @@ check_execute(Oid function, ObjectType type)
 		aclcheck_error(result, type, get_func_name(function));
 }
 
+/* Error 42501 unless the current user, who is the pipeline's owner, may read the columns. */
 static void
 check_select(const SbPlan *plan)
 {

@@ -132,6 +132,9 @@ append_item(StringInfo list, const char *item)
 	appendStringInfoString(list, item);
 }
 
+/*
+ * The node at the top. Output expressions are shown in terms of the source, not of the output row.
+ */
 static void
 explain_result(Explain *explain)
 {

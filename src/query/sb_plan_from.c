@@ -102,6 +102,10 @@ entry_location(const SbPlanBuild *build, Index rti)
 	return location;
 }
 
+/*
+ * Of a row there are only the stored columns of the source, and of a window its two bounds: all
+ * other references are an error.
+ */
 static void
 check_var(const SbPlanBuild *build, const Var *var)
 {
@@ -218,6 +222,7 @@ check_source_partitions(const SbPlanBuild *build, Relation source)
 	}
 }
 
+/* Only changes of tables of this server can be decoded: anything else is an error. */
 static void
 check_source_kind(const SbPlanBuild *build, Relation relation)
 {
@@ -262,6 +267,10 @@ check_source_schema(const SbPlanBuild *build, Relation relation)
 		              psprintf("belongs to stream_beam (schema %s)", schema), NULL);
 }
 
+/*
+ * Partitions are followed, other inheritance is not: a child is refused, and a parent unless it is
+ * read without its children.
+ */
 static void
 check_source_inheritance(const SbPlanBuild *build, Relation relation, bool with_children)
 {
@@ -303,6 +312,7 @@ check_source_row_security(const SbPlanBuild *build, Relation relation)
 	     sb_plan_position(build, entry_location(build, build->source_rti))));
 }
 
+/* The one table of the query. Its lock stays until the end of the transaction. */
 static void
 read_source(SbPlanBuild *build, Index rti)
 {
@@ -355,6 +365,7 @@ has_window_shape(RangeTblFunction *function)
 	       is_window_column(desc, SB_PLAN_ATTNO_END, "window_end");
 }
 
+/* Any function in FROM must be the window function, and there is at most one. */
 static void
 read_window(SbPlanBuild *build, Index rti)
 {
@@ -381,6 +392,7 @@ read_window(SbPlanBuild *build, Index rti)
 
 /* ---- FROM ---- */
 
+/* An item of FROM is the table or the window function, or else an error. */
 static void
 read_range_table_ref(SbPlanBuild *build, Index rti)
 {

@@ -116,6 +116,7 @@ sb_datum_write(const SbType *type, Datum flat, char *to)
 	return to + size;
 }
 
+/* What datum_write_byval() has written, which need not be aligned. */
 static Datum
 datum_read_byval(int16 len, const char *at)
 {

@@ -39,6 +39,10 @@ hash_mix(uint64 bits)
 	return bits;
 }
 
+/*
+ * Keys of common types need no function call where their equality is that of their bytes. The hash
+ * depends on the method and is stored: a type keeps its method.
+ */
 static SbKeyMethod
 key_method(Oid type, Oid collation)
 {
@@ -69,6 +73,7 @@ key_method(Oid type, Oid collation)
 	}
 }
 
+/* Error for types whose hash could not be stored. */
 static void
 key_open(SbQuery *query, SbKey *key, const SbKeyDef *def)
 {
@@ -184,6 +189,7 @@ sb_query_keys_hash(SbQuery *query, const Datum *values, const bool *nulls)
 	return hash;
 }
 
+/* Are two values, neither of them null, equal for GROUP BY? Leaves no memory behind. */
 static bool
 key_equal(SbQuery *query, SbKey *key, Datum a, Datum b)
 {

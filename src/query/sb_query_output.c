@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* The row that output expressions are computed from: its columns are numbered as in SB_OUT_*. */
 static TupleDesc
 output_desc(const SbPlan *plan)
 {
@@ -72,6 +73,9 @@ sb_query_uses_pane(const SbQuery *query)
 	return query->uses_pane;
 }
 
+/*
+ * The pane's row goes into the slot. Final functions are called here, in the result row's memory.
+ */
 static void
 output_fill(SbQuery *query, SbWindow window, const SbPane *pane, SbAcc *accs)
 {

@@ -92,6 +92,10 @@ find_function(Oid schema, const char *name, const char *symbol, int nargs, const
 	return found;
 }
 
+/*
+ * Looks for all of them; objects.session comes last, and only if all others are there. Without it
+ * nothing is rewritten.
+ */
 static void
 find_objects(void)
 {
@@ -232,6 +236,11 @@ fill_pane_timestamp(Query *query)
 
 /* ---- the walk ---- */
 
+/*
+ * One query, without those inside it. Sessions are merged only where it groups by their columns;
+ * where that cannot be done it is an error, since windows that are not merged would look like an
+ * answer.
+ */
 static void
 rewrite_query(Query *query)
 {

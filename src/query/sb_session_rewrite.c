@@ -69,6 +69,10 @@ typedef struct References
 	int depth;
 } References;
 
+/*
+ * Never true: all of the expression is looked at. A Var in a subquery counts if it is of the query
+ * that the walk began in.
+ */
 static bool
 references_walker(Node *node, void *context)
 {
@@ -266,6 +270,10 @@ whole_window(Rewrite *rewrite)
 	return (Node *) row;
 }
 
+/*
+ * The inner query's column for a Var of the outer one, made where it is missing; a reference to the
+ * window becomes one to the merged session.
+ */
 static Node *
 map_var(Rewrite *rewrite, const Var *var)
 {
@@ -342,6 +350,7 @@ window_sort(Rewrite *rewrite, const Node *expr, const SortGroupClause *like)
 	return sort;
 }
 
+/* The inner query gets the bounds of the merged session that each row is in. */
 static void
 add_session_columns(Rewrite *rewrite)
 {

@@ -42,6 +42,7 @@ signature_append_columns(StringInfo out, Oid type, SbSignature *signature)
 	ReleaseTupleDesc(desc);
 }
 
+/* What the bytes of a type depend on: its number, and of a user's type all that it is made of. */
 static void
 signature_append_type(StringInfo out, Oid type, SbSignature *signature)
 {
@@ -96,6 +97,7 @@ signature_append_initial(StringInfo out, HeapTuple tuple, AttrNumber attno)
 	appendStringInfo(out, " %s", isnull ? "-" : quote_literal_cstr(TextDatumGetCString(value)));
 }
 
+/* All that the bytes of its accumulators depend on, functions and initial values included. */
 static void
 signature_add_aggregate(SbSignature *signature, StringInfo out, const SbAgg *agg)
 {

@@ -98,6 +98,10 @@ typedef struct SbBundleRun
 	ErrorData *error;
 } SbBundleRun;
 
+/*
+ * Feeds the pipelines from the ring up to the end of a source transaction at which the bundle may
+ * end, or up to a RESET in the midst of one: what it has fed is void then.
+ */
 static void
 bundle_take(SbBundleRun *run)
 {
@@ -133,6 +137,10 @@ bundle_take(SbBundleRun *run)
 	}
 }
 
+/*
+ * The same with rows that do not come through the ring. Sets run->refused where the source cannot
+ * be opened now: nothing has been fed then.
+ */
 static void
 bundle_take_rows_of(SbBundleRun *run)
 {
@@ -170,6 +178,11 @@ bundle_give_up(SbBundleRun *run)
 		sb_pipeline_rollback(lfirst(lc));
 }
 
+/*
+ * All pipelines in one transaction. When it returns, that is committed and accepted in memory, or
+ * it was given up: no row could be had, or a RESET came in the midst of a source transaction. What
+ * an error leaves, the caller rolls back.
+ */
 static void
 bundle_run_plainly(SbBundleRun *run)
 {
@@ -238,6 +251,10 @@ careful_range(void *arg)
 	sb_letters_write();
 }
 
+/*
+ * The row becomes a dead letter, and counts as taken in. More of them than
+ * stream_beam.max_dead_letters in one bundle are an error of the whole pipeline.
+ */
 static void
 careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 {
@@ -308,6 +325,11 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 	careful_rows(careful, middle, hi);
 }
 
+/*
+ * Applies a range in a subtransaction; what fails is rolled back, in memory too, and tried in
+ * halves. When it returns, each row is in the cells or is a dead letter. Errors that are no row's
+ * fault go up.
+ */
 static void
 careful_rows(SbCareful *careful, int lo, int hi)
 {
@@ -409,6 +431,10 @@ careful_take_rest(SbIntake *intake, SbIntakeStop *stop)
 	return true;
 }
 
+/*
+ * Trying again would not help: the pipeline stands still until a user resumes it. Where that cannot
+ * be written now, it is put aside instead.
+ */
 static void
 careful_set_failed(SbPipeline *pipeline, const ErrorData *error, XLogRecPtr position)
 {
@@ -577,6 +603,10 @@ bundle_error_context(void *arg)
 	}
 }
 
+/*
+ * One bundle of either kind. When it returns, the bundle is over: its part of the ring is given
+ * back. An error ends the runner.
+ */
 static SbBundleEnd
 bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 {

@@ -152,6 +152,7 @@ sb_runner_publish_applied(void)
 	pg_atomic_write_u64(&runner->lane->applied, applied);
 }
 
+/* Once the commit is flushed, the slot may forget what all pipelines have gone past. */
 static void
 runner_after_bundle(XLogRecPtr commit)
 {
@@ -320,6 +321,7 @@ runner_next_wake(void)
 	return wake;
 }
 
+/* Between bundles, cells beyond stream_beam.state_memory leave, of each pipeline a share. */
 static void
 runner_evict(void)
 {
@@ -723,6 +725,7 @@ runner_rest(TimestampTz wake)
 	sb_worker_sleep(runner_timeout(Min(wake, sb_postponed_next())));
 }
 
+/* Runs the first activity that has something to do, or sleeps until one may have. */
 static void
 runner_turn(void)
 {

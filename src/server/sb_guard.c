@@ -103,6 +103,10 @@ typedef struct SbGuard
 	XLogRecPtr least; /* of those */
 } SbGuard;
 
+/*
+ * Marks the pipelines that are given up. What it counts of the others says what the slot has to
+ * keep for them, or that nobody needs it. SPI connected.
+ */
 static void
 guard_judge(SbGuard *guard)
 {
@@ -169,6 +173,10 @@ guard_slot_moves(const SbGuard *guard)
 	       guard->insert < confirmed + guard_limit();
 }
 
+/*
+ * Drops the slot, or has the reader make it anew. Not where a pipeline may have come since the
+ * catalog was read: then there is a pin, or another generation.
+ */
 static void
 guard_discard_slot(const SbGuard *guard)
 {
@@ -244,6 +252,10 @@ guard_let_catch_up(SbDatabase *db)
 	ConditionVariableCancelSleep();
 }
 
+/*
+ * One look at the database. Pipelines are given up in a transaction that is committed and flushed
+ * before the slot may move on.
+ */
 static void
 guard_run(SbGuard *guard)
 {

@@ -57,6 +57,10 @@ static struct
 	Oid new_dbid; /* made by it: it may be a copy of one that has pipelines */
 } transaction;
 
+/*
+ * Whatever the end, the databases that this transaction has kept workers out of are free again. One
+ * that it has made is looked into only if it commits.
+ */
 static void
 hooks_end_of_transaction(bool committed)
 {
@@ -111,6 +115,10 @@ hooks_wake_reader(void)
 		sb_wake_worker(db, SB_ROLE_LATE_READER);
 }
 
+/*
+ * What the end of a transaction has to do is known to this process alone: one that has changed
+ * pipelines cannot be prepared, since another process might commit it.
+ */
 static void
 hooks_xact(XactEvent event, void *arg)
 {
@@ -209,6 +217,10 @@ hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
 	return replaces;
 }
 
+/*
+ * What DDL does to objects comes through here. What it means for pipelines is only noted, and the
+ * runner looks after the commit; moves of partitions leave their note in the WAL now.
+ */
 static void
 hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
@@ -294,6 +306,10 @@ hooks_exclusive_database(Node *statement)
 	return dbid;
 }
 
+/*
+ * Has our workers leave a database, and keeps them out until this transaction ends. Others in the
+ * command's way are left to the command.
+ */
 static void
 hooks_clear_database(Oid dbid)
 {
@@ -411,6 +427,10 @@ hooks_follow_owners(const Node *statement)
 	hooks_elevated(sb_catalog_follow_owners);
 }
 
+/*
+ * Workers leave a database before the command that needs it for itself; what a command has changed
+ * of owners, rights and partitions is looked at after it.
+ */
 static void
 hooks_utility(PlannedStmt *statement, const char *text, bool read_only,
               ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,

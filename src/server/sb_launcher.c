@@ -162,6 +162,10 @@ launcher_set_backoff(SbDatabase *db, SbRole role, TimestampTz now)
 		         "Look above for what ended it. After mending the cause call pg_reload_conf().")));
 }
 
+/*
+ * Asks the postmaster for a worker, which has been marked as starting before that: it may report
+ * before the call returns. Where none is free, it is tried again after the back-off.
+ */
 static void
 launcher_start_worker(int index, SbRole role, TimestampTz now)
 {
@@ -277,6 +281,7 @@ launcher_drop_slot(SbDatabase *db)
 	sb_database_event(db, SB_EVENT_CLEANED);
 }
 
+/* False: it has been dropped, and its workers could not connect. */
 static bool
 launcher_database_exists(Oid dbid)
 {
@@ -298,6 +303,10 @@ launcher_database_exists(Oid dbid)
 	return HeapTupleIsValid(tuple);
 }
 
+/*
+ * Brings the workers of a database to what is wanted; gives the entry back where the database is
+ * gone. Returns when it has to be looked at again, or DT_NOEND.
+ */
 static TimestampTz
 launcher_tend_database(int index, TimestampTz now)
 {

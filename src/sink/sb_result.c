@@ -152,6 +152,7 @@ sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into,
 	return sql.data;
 }
 
+/* Of an accumulating result a row takes the place of that with the same window and keys. */
 static char *
 result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
@@ -280,6 +281,10 @@ result_clear_condition(const SbPlan *plan, bool inside)
 	    inside ? "" : "NOT", end, start, start);
 }
 
+/*
+ * Takes rows out of the result, and returns each with its op, for those who read the result. A
+ * retracting result loses no row: it gets retractions.
+ */
 static char *
 result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
                  const char *condition)
@@ -331,6 +336,7 @@ result_same_bytes(Oid is, Oid wanted)
 	return is == wanted || IsBinaryCoercible(is, wanted);
 }
 
+/* Error unless the table has the column, with a type whose bytes are those of the wanted one. */
 static void
 result_check_column(Oid table, const char *name, Oid wanted, const char *pipeline)
 {

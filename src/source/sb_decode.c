@@ -177,6 +177,10 @@ decode_write_begin(ReorderBufferTXN *txn)
 	begin_written = true;
 }
 
+/*
+ * Gives the target a new layout id, which the rows that follow name. The frame goes into the ring
+ * at once, also where those rows go to a spool: they come into the ring later.
+ */
 static void
 decode_write_schema(SbTarget *target)
 {
@@ -296,6 +300,10 @@ decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
 		decode_put_tuple(row->data + MAXALIGN(row->new_length), change->old);
 }
 
+/*
+ * The layout of the target has been written before. A row that is too large for one frame comes in
+ * parts.
+ */
 static void
 decode_write_row(const SbTarget *target, const SbChange *change)
 {
@@ -406,6 +414,11 @@ decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange
 		decode_send(txn, &rel->targets[i], sent);
 }
 
+/*
+ * A change of a row. The relation is noted as being at work, so that it can be blamed where
+ * decoding it ends the process; a change that has done so too often is left unread, and its frame
+ * says why.
+ */
 static void
 decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
               ReorderBufferChange *change)
@@ -564,6 +577,10 @@ decode_rebuild_note(ReorderBufferTXN *txn, const SbRebuildNote *note)
 	}
 }
 
+/*
+ * Messages that are not ours, and notes that are forged, are ignored. A marker, which belongs to no
+ * transaction, asks for a heartbeat at its place.
+ */
 static void
 decode_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr lsn,
                bool transactional, const char *prefix, Size size, const char *message)
@@ -649,6 +666,11 @@ decode_committed_subxacts(ReorderBufferTXN *txn, TransactionId **xids)
 	return n;
 }
 
+/*
+ * The frames of a large transaction come into the ring as those of any other. Where some were left
+ * out of a source that was added meanwhile, nothing is written: the session is begun again, and the
+ * transaction comes once more.
+ */
 static void
 decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
 {

@@ -92,6 +92,10 @@ sb_frame_spool_free_all(void)
 
 /* ---- writing ---- */
 
+/*
+ * Makes room in the buffer. The file is made here: a transaction whose frames fit into the buffer
+ * needs none.
+ */
 static void
 spool_flush(SbFrameSpool *spool)
 {

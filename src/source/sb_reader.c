@@ -421,6 +421,10 @@ reader_copy_slot(const char *name, const char *copy)
 	pg_atomic_write_u64(&reader.lane->confirmable, InvalidXLogRecPtr);
 }
 
+/*
+ * One decoding context, from its RESET on, until the runner requests a rewind or decoding has to
+ * start over. The slot is held for that time.
+ */
 static void
 reader_run_session(const char *name)
 {

@@ -199,6 +199,10 @@ state_seal_place(SbWindow window, uint64 key_hash, int16 seq, const bytea *key)
 	                     VARSIZE_ANY_EXHDR(key));
 }
 
+/*
+ * Fills a cell that is not linked yet. The seal is right; what cannot have been written so is an
+ * error all the same.
+ */
 static void
 state_decode(SbCells *cells, SbEntry *entry, SbWindow window, const char *data, const char *end)
 {
@@ -371,6 +375,7 @@ sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 		sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
 }
 
+/* The cell as a row to be inserted, or updated if it is stored. Its accumulators must be parked. */
 static void
 state_put_entry(SbCells *cells, SbEntry *entry)
 {

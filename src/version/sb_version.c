@@ -174,6 +174,10 @@ version_lock_marked(const SbPipelineRow *found)
 	return NULL;
 }
 
+/*
+ * Does what the mark asks for: a current version gets a next one, one that is being built begins
+ * again, a kept one goes. Nobody is waited for: a lock that is not free is an error.
+ */
 static void
 version_rebuild_one(void *arg)
 {

@@ -105,6 +105,10 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
  */
 #define SB_LARGE_TABLE_BYTES ((int64) 64 * 1024 * 1024)
 
+/*
+ * Says in the catalog that the rows of the source are to be read, and by which part; the runner
+ * does that. The user is told where it cannot be done in chunks.
+ */
 static void
 relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 {

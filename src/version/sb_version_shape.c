@@ -96,6 +96,10 @@ typedef struct SbShape
 	bool op_added;
 } SbShape;
 
+/*
+ * What the result table has to lose and to get. The batch views are compared, since the table may
+ * have columns that the user has added to it.
+ */
 static SbShape
 shape_compare(const SbPipelineRow *current, const SbPipelineRow *next)
 {

@@ -374,6 +374,10 @@ swap_views(SbSwap *swap)
 
 /* ---- the whole ---- */
 
+/*
+ * All versions' rows say what they are now. An old version that is not kept goes with its state;
+ * what is left of its table and its view has been seen to before.
+ */
 static void
 swap_catalog(SbSwap *swap)
 {
@@ -575,6 +579,10 @@ swap_each(SbSwapWork *work, List *swaps, void (*fn)(SbSwap *swap))
 	}
 }
 
+/*
+ * All is looked at and locked before the first change: where work->done is still false at the end,
+ * nothing has been changed.
+ */
 static void
 swap_versions(SbSwapWork *work)
 {
@@ -703,6 +711,10 @@ swap_run(void *arg)
 	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
 }
 
+/*
+ * What may pass is only logged, since the runner tries again; after anything else the version
+ * stands still.
+ */
 static void
 swap_failed(const SbPipelineRow *row, ErrorData *error)
 {

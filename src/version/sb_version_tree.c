@@ -155,6 +155,10 @@ tree_lock_reader(const SbPipelineRow *reader)
 	return NULL;
 }
 
+/*
+ * A reader of the current version gets one that reads the next: that which is being built of it
+ * already, one that was kept, or a new one. Where none can be begun now, the exchange waits for it.
+ */
 static void
 tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next,
                   const char *reason)

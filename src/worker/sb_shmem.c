@@ -66,6 +66,10 @@ shmem_database_init(SbDatabase *db)
 	ConditionVariableInit(&db->changed);
 }
 
+/*
+ * After a crash the registry is made anew, and nothing in it is missed. What must outlive a crash
+ * is in the file that is mapped here.
+ */
 static void
 shmem_startup(void)
 {
@@ -254,6 +258,10 @@ detach_late_ring(SbDatabase *db)
 		kill(reader, SIGTERM);
 }
 
+/*
+ * At the end of a worker. Who waits for it to be gone goes on as soon as the state says so; its
+ * slot is released before.
+ */
 static void
 worker_detach(int code, Datum role)
 {
