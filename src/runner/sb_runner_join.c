@@ -21,8 +21,8 @@ static SbRunner *const runner = &sb_the_runner;
 TimestampTz
 sb_runner_joiner_due(void)
 {
-	/* nobody is woken for it: it comes with what wakes the runner anyway */
-	return runner->db->joining && sb_clock_now() >= runner->next_join ? DT_NOBEGIN : DT_NOEND;
+	/* again, where the other one was not fast enough: nobody else may wake this runner meanwhile */
+	return runner->db->joining ? runner->next_join : DT_NOEND;
 }
 
 bool

@@ -277,7 +277,10 @@ worker_detach(int code, Datum role)
 	worker->pid = 0;
 	worker->latch = NULL;
 	if (DatumGetInt32(role) == SB_ROLE_LATE_RUNNER)
+	{
 		detach_late_ring(db);
+		db->joining = false;
+	}
 	/* it waits for nobody any more */
 	if (DatumGetInt32(role) == SB_ROLE_RUNNER)
 		db->join_at = InvalidXLogRecPtr;

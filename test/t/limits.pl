@@ -10,7 +10,7 @@ use Time::HiRes qw(time usleep);
 use SbTest;
 
 my $mb = 64;
-my $node = new_node('limits', conf => "stream_beam.state_memory = '${mb}MB'\nstream_beam.bundle_time = '20ms'\nautovacuum = off\nfsync = off\nmax_locks_per_transaction = 1024\n");
+my $node = new_node('limits', conf => "stream_beam.state_memory = '${mb}MB'\nstream_beam.bundle_time = '20ms'\nstream_beam.pipeline_timeout = '10min'\nautovacuum = off\nfsync = off\nmax_locks_per_transaction = 1024\n");
 
 sub run { return $node->safe_psql('postgres', $_[0], timeout => 60) }
 
@@ -62,7 +62,7 @@ my $many = q{SELECT w.window_start, w.window_end, count(*) AS n FROM NAME e, bea
 # ---- memory of the runner -------------------------------------------------------------------------------------------------------
 
 promise 'windows_beyond_state_memory_fail_their_pipeline_within_that_memory' => sub {
-	my ($pid, $highest, $state, $deadline, $before) = (undef, 0, '', time + 40);
+	my ($pid, $highest, $state, $deadline, $before) = (undef, 0, '', time + 150);
 
 	run(q{CREATE TABLE e (id int, ts timestamptz); ALTER TABLE e REPLICA IDENTITY FULL;
 		CREATE TABLE calm (id int, ts timestamptz); ALTER TABLE calm REPLICA IDENTITY FULL;
