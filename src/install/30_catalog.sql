@@ -119,7 +119,8 @@ CREATE TABLE beam.dead_letter (
 );
 CREATE INDEX ON beam.dead_letter (pipeline, id);
 
--- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines that start from now have none.
+-- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines over tables that start from now have none. Of one that
+-- reads another's result: whether they are in its queue (sb_queue.h).
 CREATE TABLE beam.history (
     pipeline       pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
     part           pg_catalog.int2 NOT NULL,            -- what the rows are cut into chunks by: a column's number; 0: the event time; -1: one chunk

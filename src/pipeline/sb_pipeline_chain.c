@@ -21,6 +21,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "pipeline/sb_chain.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_queue.h"
 #include "sink/sb_queue_table.h"
 #include "utils/builtins.h"

@@ -9,7 +9,9 @@
 
 #include "access/htup_details.h"
 #include "executor/spi.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"

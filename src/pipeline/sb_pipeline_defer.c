@@ -15,6 +15,7 @@
 #include "base/sb_guc.h"
 #include "miscadmin.h"
 #include "pipeline/sb_pipeline_merge.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "utils/memutils.h"
 
 /*

@@ -8,7 +8,9 @@
 #include "postgres.h"
 
 #include "base/sb_compat.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "query/sb_bytes.h"
 
 /* They stand one behind the other, not aligned. */

@@ -24,6 +24,7 @@
 #include "base/sb_compat.h"
 #include "miscadmin.h"
 #include "pipeline/sb_pipeline_merge.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

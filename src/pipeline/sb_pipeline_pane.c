@@ -6,7 +6,9 @@
 
 #include "base/sb_compat.h"
 #include "miscadmin.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 

@@ -5,6 +5,7 @@
 
 #include "base/sb_compat.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "utils/memutils.h"
 
 void

@@ -4,7 +4,9 @@
 #include "postgres.h"
 
 #include "base/sb_kill_point.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_txn_part.h"
 #include "utils/memutils.h"
 

@@ -26,6 +26,7 @@
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_queue.h"
 #include "sink/sb_queue_table.h"
 #include "source/sb_cut.h"

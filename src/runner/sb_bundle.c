@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_queue.h"
 #include "runner/sb_aside.h"
 #include "runner/sb_bundle.h"

@@ -9,6 +9,7 @@
 #include "base/sb_transaction.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "pipeline/sb_chain.h"
 #include "pipeline/sb_queue.h"
 #include "runner/sb_aside.h"
 #include "runner/sb_housekeeping.h"
