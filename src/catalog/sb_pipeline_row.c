@@ -235,7 +235,8 @@ sb_catalog_find_by_id(int32 id)
 	    first_row(read_rows("WHERE p.id OPERATOR(pg_catalog.=) $1", INT4OID, Int32GetDatum(id)));
 
 	if (row == NULL)
-		elog(ERROR, "pipeline %d is not in the catalog", id);
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+		                errmsg("pipeline %d has been dropped meanwhile", id)));
 	return row;
 }
 
