@@ -182,7 +182,7 @@ promise 'drop_that_is_open_holds_up_no_other_pipeline' => sub {
 	my $session = hold('d, e');
 	run(q{SELECT beam.alter_pipeline('d'); SELECT beam.alter_pipeline('e')});
 	# a pipeline that is at work would wait for who drops it: they are to have nothing more to do
-	wait_until($node, q{SELECT count(*) = 2 FROM beam.history h JOIN beam.pipeline p ON p.id = h.pipeline WHERE p.stage = 'building' AND h.finished_at IS NOT NULL});
+	wait_until($node, q{SELECT count(*) = 3 FROM beam.history h JOIN beam.pipeline p ON p.id = h.pipeline WHERE p.stage = 'building' AND h.finished_at IS NOT NULL});
 	wait_for($node, 'bystander');
 	$session->query_safe(q{SELECT beam.drop_pipeline('d_r'); SELECT beam.drop_pipeline('e')});
 	# the runner looks at all of them again
