@@ -80,7 +80,9 @@ typedef struct SbPipeline
 	bool chain_held;
 	bool accepted_queue_pending; /* as of the last accept */
 	bool queue_pending;          /* rows may have been queued while it did not run */
-	TimestampTz drain_at;        /* the next chunk of its queue is not taken before */
+	/* in the second lane: it does not come back before; DT_NOBEGIN: it may */
+	TimestampTz stays_until;
+	TimestampTz drain_at; /* the next chunk of its queue is not taken before */
 	/*
 	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream
 	 * until then

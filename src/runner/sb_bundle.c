@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/sb_compat.h"
 #include "base/sb_error.h"
 #include "base/sb_guc.h"
 #include "base/sb_kill_point.h"
@@ -618,7 +619,6 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	bool failed = false;
 	bool complete = true;
 	bool begun;
-	ListCell *lc;
 
 	*commit_lsn = InvalidXLogRecPtr;
 	error_context_stack = &context;
@@ -627,9 +627,10 @@ bundle_run(SbBundleRun *run, XLogRecPtr *commit_lsn)
 	if (!bundle_try_plainly(run))
 		complete = bundle_run_carefully(run, &failed);
 	sb_limit_end(begun);
-	foreach (lc, run->pipelines)
-		((SbPipeline *) lfirst(lc))->slow = sb_limit_settle(&((SbPipeline *) lfirst(lc))->limit,
-		                                                    ((SbPipeline *) lfirst(lc))->row->id);
+	foreach_ptr(SbPipeline, pipeline, run->pipelines)
+	{
+		pipeline->slow = sb_limit_settle(&pipeline->limit, pipeline->row->id);
+	}
 	error_context_stack = context.previous;
 	if (run->error)
 		FreeErrorData(run->error);

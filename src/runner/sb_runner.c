@@ -488,8 +488,7 @@ runner_drain(SbPipeline *reader)
 	reader->queue_floor = scan.taken;
 	if (!scan.ended)
 		return;
-	if (runner->lane_kind == SB_LANE_LATE &&
-	    sb_lane_stays_until(runner->db, reader->row->id) > sb_clock_now())
+	if (runner->lane_kind == SB_LANE_LATE && reader->stays_until > sb_clock_now())
 		reader->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
 	else
 		sb_runner_drained(reader);

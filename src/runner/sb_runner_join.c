@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "runner/sb_aside.h"
 #include "runner/sb_runner_private.h"
@@ -107,10 +108,8 @@ TimestampTz
 sb_runner_join_due(void)
 {
 	TimestampTz due = DT_NOEND;
-	ListCell *lc;
 
-	foreach (lc, runner->pipelines)
-		due = Min(due, sb_lane_stays_until(runner->db, ((SbPipeline *) lfirst(lc))->row->id));
+	foreach_ptr(SbPipeline, pipeline, runner->pipelines) { due = Min(due, pipeline->stays_until); }
 	return runner->pipelines == NIL ? DT_NOBEGIN : due;
 }
 
@@ -129,8 +128,7 @@ sb_runner_join(void)
 		XLogRecPtr at;
 
 		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) ||
-		    pipeline->progress.position == InvalidXLogRecPtr ||
-		    sb_lane_stays_until(runner->db, pipeline->row->id) > now)
+		    pipeline->progress.position == InvalidXLogRecPtr || pipeline->stays_until > now)
 			continue;
 		near = near || there == InvalidXLogRecPtr ||
 		       pipeline->progress.position + SB_JOIN_BYTES >= there;

@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "base/sb_error.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_transaction.h"
 #include "commands/extension.h"
@@ -263,24 +262,6 @@ runner_link_readers(void *arg)
 	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
 }
 
-/*
- * False: its result, which its readers are planned over, is somebody's for now: it does not run
- * meanwhile.
- */
-static bool
-runner_try_link(SbLink *link)
-{
-	ErrorData *error;
-
-	if (sb_postponed_try(runner_link_readers, link, &error))
-		return true;
-	if (!sb_error_is_transient(error->sqlerrcode))
-		ReThrowError(error);
-	FreeErrorData(error);
-	sb_postponed_add(link->pipeline->row->id, true);
-	return false;
-}
-
 /* False: one has been closed, which is a reader of those before it. */
 static bool
 runner_link_all(List *rows)
@@ -315,7 +296,8 @@ runner_link_all(List *rows)
 			    row->stage == SB_STAGE_BUILDING)
 				pipeline->misses_reader = true;
 		}
-		linked = runner_try_link(&link);
+		/* its result, which its readers are planned over, may be somebody's for now */
+		linked = sb_postponed_try_or_add(runner_link_readers, &link, pipeline->row->id, true);
 		list_free(link.running);
 		list_free(link.waiting);
 		if (!linked)
@@ -490,20 +472,6 @@ runner_follow_owners(void)
 	sb_postponed_add(0, false);
 }
 
-/* One that is being read still has its turn again. */
-static void
-runner_drop_queues(void)
-{
-	ErrorData *error;
-
-	if (sb_postponed_try(sb_version_drop_queues, NULL, &error))
-		return;
-	if (!sb_error_is_transient(error->sqlerrcode))
-		ReThrowError(error);
-	FreeErrorData(error);
-	sb_postponed_add(0, false);
-}
-
 void
 sb_runner_reload(void)
 {
@@ -558,6 +526,7 @@ sb_runner_reload(void)
 			if (pipeline)
 			{
 				runner->pipelines = lappend(runner->pipelines, pipeline);
+				pipeline->stays_until = sb_lane_stays_until(runner->db, row->id);
 				runner_begin_queue(rows, pipeline);
 				(void) sb_aside_try(row->id);
 				runner->given = list_delete_int(runner->given, row->id);
@@ -583,7 +552,8 @@ sb_runner_reload(void)
 		MemoryContextSwitchTo(scratch);
 		sb_version_rebuild_marked(rows);
 		sb_version_complete_trees();
-		runner_drop_queues();
+		/* one that is being read still has its turn again */
+		(void) sb_postponed_try_or_add(sb_version_drop_queues, NULL, 0, false);
 	}
 	MemoryContextSwitchTo(old);
 	sb_transaction_commit();

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "base/sb_transaction.h"
 #include "nodes/pg_list.h"
 #include "utils/guc.h"
@@ -102,6 +103,20 @@ sb_postponed_add(int32 pipeline, bool closed)
 	look.any = true;
 	if (closed)
 		postponed_close(pipeline);
+}
+
+bool
+sb_postponed_try_or_add(void (*fn)(void *arg), void *arg, int32 pipeline, bool closed)
+{
+	ErrorData *error;
+
+	if (sb_postponed_try(fn, arg, &error))
+		return true;
+	if (!sb_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	sb_postponed_add(pipeline, closed);
+	return false;
 }
 
 void

@@ -24,6 +24,11 @@ extern void sb_postponed_begin(pg_atomic_uint32 *generation);
 extern bool sb_postponed_is_stale(void);
 /* sb_try() that waits for no lock for long: then the error is 55P03. */
 extern bool sb_postponed_try(void (*fn)(void *arg), void *arg, ErrorData **error);
+/*
+ * Likewise; where something is in the way that may pass, the pipeline is postponed, as by
+ * sb_postponed_add(): then false. Other errors go up.
+ */
+extern bool sb_postponed_try_or_add(void (*fn)(void *arg), void *arg, int32 pipeline, bool closed);
 /* It is to be looked at again; `closed`: it does not run meanwhile. */
 extern void sb_postponed_add(int32 pipeline, bool closed);
 /* It does not run, and is to be looked at then. */
