@@ -3,7 +3,7 @@ EXTVERSION = 0.2.0
 MODULE_big = stream_beam
 PG_CONFIG ?= pg_config
 
-SRCS = $(wildcard src/*.c src/*/*.c)
+SRCS = $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 OBJS = $(SRCS:.c=.o)
 INSTALL_PARTS = $(sort $(wildcard src/install/[0-9]*.sql))
 
@@ -29,7 +29,7 @@ $(EXTENSION)--$(EXTVERSION).sql: $(INSTALL_PARTS)
 	cat $^ > $@
 
 # Every object depends on every header: the tree is small, and a stale object costs more than it saves.
-$(OBJS): $(wildcard src/*.h src/*/*.h)
+$(OBJS): $(wildcard src/*.h src/*/*.h src/*/*/*.h)
 
 .PHONY: bench dist
 bench:

@@ -7,7 +7,7 @@
 #include "base/sb_guc.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "query/sb_session_batch.h"
+#include "query/window/sb_session_batch.h"
 #include "replication/output_plugin.h"
 #include "server/sb_hooks.h"
 #include "source/sb_decode.h"

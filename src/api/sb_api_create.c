@@ -39,7 +39,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "pgstat.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"

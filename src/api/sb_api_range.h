@@ -7,7 +7,7 @@
 #include "postgres.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 /* The windows that overlap [from, to); DT_NOBEGIN and DT_NOEND: no bound. */
 typedef struct SbRange

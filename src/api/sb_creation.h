@@ -10,7 +10,7 @@
 #include "engine/sb_reduce.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 #include "worker/sb_at_commit.h"
 
 #define SB_BATCH_SUFFIX "_batch"

@@ -14,7 +14,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "query/sb_window_fn.h"
+#include "query/window/sb_window_fn.h"
 #include "utils/timestamp.h"
 #include "windowapi.h"
 

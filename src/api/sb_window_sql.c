@@ -16,7 +16,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
-#include "query/sb_window_fn.h"
+#include "query/window/sb_window_fn.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

@@ -8,8 +8,8 @@
  *
  *   settled   what the chunks before the last one have read: each change of the stream is applied
  *   the last  a change is applied unless its transaction is visible in the chunk's snapshot, whose
- *   rows have it already ahead     a change is left out: a later chunk's snapshot sees it, or the
- *   chunk is not taken
+ *             rows have it already
+ *   ahead     a change is left out: a later chunk's snapshot sees it, or the chunk is not taken
  *
  * The next chunk is read only when the stream has come to the end of the last one's cut: by then
  * the last region is settled, so there is one cut at most. A TRUNCATE starts it all from nothing.

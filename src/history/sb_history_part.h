@@ -11,7 +11,7 @@
 #include "postgres.h"
 #include "access/attnum.h"
 #include "catalog/sb_history_row.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 /*
  * The best part for a source, SB_PART_NONE: there is no index that fits. An event time before any

@@ -11,7 +11,7 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
-#include "query/sb_bytes.h"
+#include "query/expr/sb_bytes.h"
 
 /* They stand one behind the other, not aligned. */
 bytea *

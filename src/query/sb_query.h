@@ -14,7 +14,7 @@
 #include "access/tupdesc.h"
 #include "engine/sb_reduce.h"
 #include "lib/stringinfo.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 /* One aggregate's accumulator in a cell. */
 typedef struct SbAcc

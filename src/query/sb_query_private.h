@@ -13,7 +13,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
-#include "query/sb_bytes.h"
+#include "query/expr/sb_bytes.h"
 #include "query/sb_query.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"

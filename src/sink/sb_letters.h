@@ -9,7 +9,7 @@
 #include "access/tupdesc.h"
 #include "access/xlogdefs.h"
 #include "engine/sb_window.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 typedef struct SbLateEvent
 {

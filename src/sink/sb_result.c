@@ -14,7 +14,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_coerce.h"
-#include "query/sb_bytes.h"
+#include "query/expr/sb_bytes.h"
 #include "sink/sb_result.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"

@@ -11,7 +11,7 @@
 
 #include "postgres.h"
 #include "engine/sb_reduce.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 #include "sink/sb_sink.h"
 
 typedef struct SbResult SbResult;

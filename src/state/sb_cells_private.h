@@ -7,7 +7,7 @@
 #include "base/sb_compat.h"
 #include "base/sb_statement.h"
 #include "port/pg_bitutils.h"
-#include "query/sb_bytes.h"
+#include "query/expr/sb_bytes.h"
 #include "state/sb_cells.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"

@@ -12,7 +12,7 @@
 #include "postgres.h"
 #include "catalog/sb_pipeline_row.h"
 #include "pipeline/sb_pipeline.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 /* ---- the relations of a version (sb_version_relations.c) ---- */
 

@@ -23,7 +23,7 @@
 #include "nodes/execnodes.h"
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
-#include "query/sb_agg_generic.h"
+#include "query/agg/sb_agg_generic.h"
 #include "utils/builtins.h"
 #include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"

@@ -12,8 +12,8 @@
 #include "common/int.h"
 #include "engine/sb_window_assign.h"
 #include "lib/stringinfo.h"
-#include "query/sb_calendar.h"
-#include "query/sb_window_fn.h"
+#include "query/window/sb_calendar.h"
+#include "query/window/sb_window_fn.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

@@ -25,7 +25,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "query/sb_agg_bag.h"
+#include "query/agg/sb_agg_bag.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 

@@ -5,7 +5,7 @@
 
 #include "access/htup_details.h"
 #include "access/tupmacs.h"
-#include "query/sb_bytes.h"
+#include "query/expr/sb_bytes.h"
 
 void
 sb_bytes_corrupted(const char *detail)

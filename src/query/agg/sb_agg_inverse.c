@@ -22,7 +22,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_agg.h"
-#include "query/sb_agg_generic.h"
+#include "query/agg/sb_agg_generic.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"

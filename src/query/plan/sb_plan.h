@@ -13,7 +13,7 @@
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
-#include "query/sb_window_fn.h"
+#include "query/window/sb_window_fn.h"
 
 /*
  * The row on which output expressions and HAVING are evaluated: these columns, then the keys, then

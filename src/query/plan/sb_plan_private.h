@@ -10,7 +10,7 @@
 #define SB_PLAN_PRIVATE_H
 
 #include "postgres.h"
-#include "query/sb_plan.h"
+#include "query/plan/sb_plan.h"
 
 #define SB_PLAN_SOURCE 1
 #define SB_PLAN_WINDOW 2

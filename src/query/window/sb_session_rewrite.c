@@ -27,7 +27,7 @@
 #include "parser/parse_oper.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
-#include "query/sb_session_rewrite.h"
+#include "query/window/sb_session_rewrite.h"
 #include "rewrite/rewriteManip.h"
 
 /* columns of a window function */

@@ -13,7 +13,7 @@
 #include "postgres.h"
 
 #include "pgtime.h"
-#include "query/sb_calendar.h"
+#include "query/window/sb_calendar.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 

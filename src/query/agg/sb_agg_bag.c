@@ -18,7 +18,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "query/sb_agg_bag.h"
+#include "query/agg/sb_agg_bag.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/queryenvironment.h"

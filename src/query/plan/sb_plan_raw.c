@@ -15,7 +15,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 #include "parser/parser.h"
-#include "query/sb_plan_private.h"
+#include "query/plan/sb_plan_private.h"
 
 /* How the query calls the window function and its columns. */
 typedef struct WindowNames
