@@ -152,22 +152,26 @@ script_remove(void *sink, SbWindow window, const Datum *keys, const bool *nulls)
 /* ---- the script ---- */
 
 /* A change of the source, as one out of the ring would be. Tuples that it has not got are NULL. */
-static void
-script_set_row(SbRow *row, HeapTuple old, HeapTuple new, Oid source, TupleDesc layout)
+static SbMessage
+script_message(HeapTuple old, HeapTuple new, Oid source, const SbLayout *layout)
 {
-	uint32 old_length = old ? old->t_len : 0;
-	uint32 new_length = new ? new->t_len : 0;
-	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(new_length) + old_length);
+	SbMessage message = {.source = source,
+	                     .change = {.op = old == NULL   ? SB_CHANGE_INSERT
+	                                      : new == NULL ? SB_CHANGE_DELETE
+	                                                    : SB_CHANGE_UPDATE,
+	                                .layout = layout}};
 
-	frame->relation = source;
-	frame->new_length = new_length;
-	frame->old_length = old_length;
-	frame->kind = old == NULL ? SB_ROW_INSERT : new == NULL ? SB_ROW_DELETE : SB_ROW_UPDATE;
-	if (new)
-		memcpy(frame->data, new->t_data, new_length);
 	if (old)
-		memcpy(frame->data + MAXALIGN(new_length), old->t_data, old_length);
-	*row = (SbRow){.frame = frame, .layout = layout, .position = 1};
+	{
+		message.change.old = old->t_data;
+		message.change.old_length = old->t_len;
+	}
+	if (new)
+	{
+		message.change.new = new->t_data;
+		message.change.new_length = new->t_len;
+	}
+	return message;
 }
 
 /* A row of the query's columns, which leave dropped ones out, in the table's layout. */
@@ -188,15 +192,13 @@ script_to_layout(HeapTuple tuple, TupleDesc desc, TupleDesc layout)
 }
 
 /* As the source's tuples; old ones have all columns, whatever the table's replica identity. */
-static TupleDesc
+static SbLayout *
 script_layout(Oid source)
 {
 	Relation rel = table_open(source, AccessShareLock);
-	TupleDesc layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	SbLayout *layout = sb_layout_create(RelationGetDescr(rel));
 
 	table_close(rel, AccessShareLock);
-	for (int i = 0; i < layout->natts; i++)
-		TupleDescAttr(layout, i)->attislocal = true;
 	return layout;
 }
 
@@ -242,24 +244,24 @@ script_bundle(SbScript *script, Datum *old_rows, Datum *new_rows)
 {
 	SbPipeline *pipeline = script->pipeline;
 	Oid source = pipeline->plan->source;
-	TupleDesc layout = script_layout(source);
+	SbLayout *layout = script_layout(source);
 	HeapTuple *old = NULL, *new = NULL;
 	uint64 n = 0, nold = 0;
-	SbRow *batch;
+	SbMessage *batch;
 
 	if (old_rows && !pipeline->retractable)
 		script_bad_step(script, "changes rows, and the pipeline's rows are never taken back");
 	if (old_rows)
-		n = nold = script_tuples(script, *old_rows, layout, &old);
+		n = nold = script_tuples(script, *old_rows, layout->desc, &old);
 	if (new_rows)
-		n = script_tuples(script, *new_rows, layout, &new);
+		n = script_tuples(script, *new_rows, layout->desc, &new);
 	if (old_rows && n != nold)
 		script_bad_step(script, "has not as many old as new rows");
-	batch = palloc(sizeof(SbRow) * (n + 1));
+	batch = palloc(sizeof(SbMessage) * (n + 1));
 	for (uint64 i = 0; i < n; i++)
-		script_set_row(&batch[i], old ? old[i] : NULL, new ? new[i] : NULL, source, layout);
+		batch[i] = script_message(old ? old[i] : NULL, new ? new[i] : NULL, source, layout);
 	sb_pipeline_begin_bundle(pipeline, pipeline->clocks.processing_time);
-	sb_pipeline_rows(pipeline, batch, 0, n);
+	sb_pipeline_take(pipeline, batch, 0, n);
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_move_clocks(pipeline, SB_TIME_MIN, SB_TIME_MIN);
 }

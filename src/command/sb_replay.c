@@ -53,11 +53,11 @@ typedef struct SbReplay
 	void (*done)(SbCommand *command);
 	int64 last_id; /* of this step */
 	int64 dead;    /* letters of the pipeline before it */
-	TupleDesc layout;
+	SbLayout *layout;
 	SbLetter *letters;
 	int nletters;
-	SbRow *rows;
-	int nrows;
+	SbMessage *messages;
+	int n;
 	bool given;
 } SbReplay;
 
@@ -100,7 +100,7 @@ replay_read(SbReplay *replay)
 	                        Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters))),
 	               command->max_id, SPI_OK_SELECT);
 	replay->letters = MemoryContextAlloc(replay->context, sizeof(SbLetter) * (n + 1));
-	replay->rows = MemoryContextAllocZero(replay->context, sizeof(SbRow) * (n + 1));
+	replay->messages = MemoryContextAllocZero(replay->context, sizeof(SbMessage) * (n + 1));
 	replay->nletters = n;
 	replay->last_id = command->max_id;
 	for (int i = 0; i < n; i++)
@@ -124,9 +124,7 @@ replay_lay_out(SbReplay *replay)
 {
 	Relation rel = table_open(replay->pipeline->plan->source, AccessShareLock);
 
-	replay->layout = CreateTupleDescCopy(RelationGetDescr(rel));
-	for (int i = 0; i < replay->layout->natts; i++)
-		TupleDescAttr(replay->layout, i)->attislocal = true;
+	replay->layout = sb_layout_create(RelationGetDescr(rel));
 	table_close(rel, NoLock);
 }
 
@@ -150,7 +148,7 @@ replay_sql(const SbReplay *replay)
 	appendStringInfoString(&sql, "SELECT r.* FROM pg_catalog.jsonb_to_record($1) AS r (");
 	while ((attno = bms_next_member(replay->pipeline->plan->columns, attno)) >= 0)
 	{
-		Form_pg_attribute att = TupleDescAttr(replay->layout, attno - 1);
+		Form_pg_attribute att = TupleDescAttr(replay->layout->desc, attno - 1);
 
 		appendStringInfoString(&sql, separator);
 		sb_result_append_column(&sql, NameStr(att->attname), att->atttypid, att->atttypmod,
@@ -166,22 +164,22 @@ static HeapTuple
 replay_form(const SbReplay *replay, Datum letter)
 {
 	const SbPlan *plan = replay->pipeline->plan;
-	Datum *values = palloc0(sizeof(Datum) * replay->layout->natts);
-	bool *nulls = palloc(sizeof(bool) * replay->layout->natts);
+	Datum *values = palloc0(sizeof(Datum) * replay->layout->desc->natts);
+	bool *nulls = palloc(sizeof(bool) * replay->layout->desc->natts);
 	char *sql = replay_sql(replay);
 	Oid types[] = {JSONBOID};
 	HeapTuple tuple;
 	int attno = -1;
 	int column = 0;
 
-	memset(nulls, true, sizeof(bool) * replay->layout->natts);
+	memset(nulls, true, sizeof(bool) * replay->layout->desc->natts);
 	if (sql == NULL)
-		return heap_form_tuple(replay->layout, values, nulls);
+		return heap_form_tuple(replay->layout->desc, values, nulls);
 	sb_sql_run(sql, lengthof(types), types, &letter, NULL, SPI_OK_SELECT);
 	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
 		values[attno - 1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++column,
 		                                  &nulls[attno - 1]);
-	tuple = heap_form_tuple(replay->layout, values, nulls);
+	tuple = heap_form_tuple(replay->layout->desc, values, nulls);
 	SPI_freetuptable(SPI_tuptable);
 	return tuple;
 }
@@ -193,25 +191,16 @@ replay_make_row(void *arg)
 	SbMaking *making = arg;
 	SbReplay *replay = making->replay;
 	SbBracket saved;
-	SbRowFrame *frame;
+	MemoryContext old = MemoryContextSwitchTo(replay->context);
 	HeapTuple tuple;
 
 	sb_pipeline_as_owner(replay->pipeline, &saved);
 	tuple = replay_form(replay, making->letter->data);
-	frame = MemoryContextAllocZero(replay->context,
-	                               offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
-	frame->relation = replay->pipeline->plan->source;
-	frame->kind = making->letter->taken_back ? SB_ROW_DELETE : SB_ROW_INSERT;
-	*(making->letter->taken_back ? &frame->old_length : &frame->new_length) = tuple->t_len;
-	memcpy(frame->data, tuple->t_data, tuple->t_len);
 	sb_bracket_leave(&saved);
-	/*
-	 * any position that the stream has not come to: it is not what tells whether the pipeline has
-	 * had the row
-	 */
-	replay->rows[replay->nrows++] = (SbRow){.frame = frame,
-	                                        .layout = replay->layout,
-	                                        .position = replay->pipeline->progress.position + 1};
+	MemoryContextSwitchTo(old);
+	replay->messages[replay->n++] =
+	    sb_message_of_tuple(replay->pipeline->plan->source, replay->layout, tuple,
+	                        making->letter->taken_back ? -1 : 1);
 }
 
 /* What is no row of the table any more stays a letter. */
@@ -247,7 +236,7 @@ replay_open(SbRowSource *row_source)
 	SbReplay *replay = row_source->arg;
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
 
-	replay->nrows = 0;
+	replay->n = 0;
 	replay->given = false;
 	replay->dead = replay->pipeline->progress.dead;
 	replay_read(replay);
@@ -258,15 +247,15 @@ replay_open(SbRowSource *row_source)
 }
 
 static int
-replay_next(SbRowSource *row_source, SbRow **rows)
+replay_next(SbRowSource *row_source, SbMessage **messages)
 {
 	SbReplay *replay = row_source->arg;
 
 	if (replay->given)
 		return 0;
 	replay->given = true;
-	*rows = replay->rows;
-	return replay->nrows;
+	*messages = replay->messages;
+	return replay->n;
 }
 
 static void

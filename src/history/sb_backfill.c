@@ -60,9 +60,9 @@ typedef struct SbBackfilled
 } SbBackfilled;
 
 static bool
-backfilled_saw(const SbBackfilled *backfilled, const SbRow *row)
+backfilled_saw(const SbBackfilled *backfilled, TransactionId xid, XLogRecPtr position)
 {
-	return TransactionIdIsValid(row->xid) && sb_cut_hides(backfilled->cut, row->xid, row->position);
+	return TransactionIdIsValid(xid) && sb_cut_hides(backfilled->cut, xid, position);
 }
 
 static bool
@@ -70,15 +70,16 @@ backfilled_leaves_out_of(const void *gate, const SbRow *row, SbWindow window)
 {
 	const SbBackfilled *backfilled = gate;
 
-	return sb_window_range_has(&backfilled->range, window) && backfilled_saw(backfilled, row);
+	return sb_window_range_has(&backfilled->range, window) &&
+	       backfilled_saw(backfilled, row->xid, row->position);
 }
 
 static bool
-backfilled_spares(const void *gate, const SbRow *row, SbWindowRange *range)
+backfilled_spares(const void *gate, const SbMessage *truncate, SbWindowRange *range)
 {
 	const SbBackfilled *backfilled = gate;
 
-	if (!backfilled_saw(backfilled, row))
+	if (!backfilled_saw(backfilled, truncate->xid, truncate->position))
 		return false;
 	*range = backfilled->range;
 	return true;
@@ -374,8 +375,8 @@ backfill_start_scan(SbBackfillStep *step)
 		                  .values = values};
 	}
 	/* their position, for those that fail: any that the stream has not come to */
-	step->scan =
-	    sb_scan_begin(pipeline, step->snapshot, &query, step->cut ? step->cut->end : PG_UINT64_MAX);
+	step->scan = sb_scan_begin(pipeline, step->snapshot, &query,
+	                           step->cut ? step->cut->end : InvalidXLogRecPtr);
 }
 
 /*
@@ -414,10 +415,10 @@ backfill_open(SbRowSource *row_source)
 }
 
 static int
-backfill_next(SbRowSource *row_source, SbRow **rows)
+backfill_next(SbRowSource *row_source, SbMessage **messages)
 {
 	SbBackfillStep *step = row_source->arg;
-	int n = sb_scan_next(step->scan, rows, SB_BACKFILL_ROWS);
+	int n = sb_scan_next(step->scan, messages, SB_BACKFILL_ROWS);
 
 	step->rows += n;
 	return n;

@@ -324,17 +324,17 @@ history_leaves_out(SbPipeline *pipeline, void *gate, const SbRow *row)
 	if (!TransactionIdIsValid(row->xid) || !history_has(gate, pipeline->query, row))
 		return false;
 	/* it counts as a row of the history */
-	if (row->frame->kind == SB_ROW_INSERT)
+	if (row->op == SB_CHANGE_INSERT)
 		pipeline->progress.rows_in--;
 	return true;
 }
 
 static void
-history_emptied(SbPipeline *pipeline, void *gate, const SbRow *row)
+history_emptied(SbPipeline *pipeline, void *gate, const SbMessage *truncate)
 {
 	SbHistory *history = gate;
 
-	sb_unseen_add(history->unseen, row->xid);
+	sb_unseen_add(history->unseen, truncate->xid);
 	history->sample = (SbSample){0};
 	history_change_regions(pipeline, history, history_new_regions(history));
 }
@@ -681,10 +681,10 @@ chunk_open(SbRowSource *row_source)
 }
 
 static int
-chunk_next(SbRowSource *row_source, SbRow **rows)
+chunk_next(SbRowSource *row_source, SbMessage **messages)
 {
 	SbChunk *chunk = &history_of(row_source->pipeline)->chunk;
-	int n = sb_scan_next(chunk->scan, rows, SB_HISTORY_ROWS);
+	int n = sb_scan_next(chunk->scan, messages, SB_HISTORY_ROWS);
 
 	chunk->rows += n;
 	return n;

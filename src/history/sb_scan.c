@@ -38,38 +38,42 @@ struct SbScan
 	SbPipeline *pipeline;
 	MemoryContext context;
 	MemoryContext rows_context;
-	TupleDesc layout;
+	SbLayout *layout;
 	QueryDesc *desc;
 	SbScanReceiver receiver;
 	XLogRecPtr position;
-	SbRow *rows;
+	SbMessage *messages;
 	int n, max;
 	bool done;
 };
 
 /* ---- a row ---- */
 
+/* The tuple is in the memory of the rows. */
 static void
 scan_put_tuple(SbScan *scan, HeapTuple tuple)
 {
-	Size size = offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len);
-	SbRowFrame *frame = MemoryContextAllocHuge(scan->rows_context, size);
+	SbMessage *message = &scan->messages[scan->n++];
 
-	*frame = (SbRowFrame){.relation = scan->pipeline->plan->source,
-	                      .new_length = tuple->t_len,
-	                      .kind = SB_ROW_INSERT};
-	memcpy(frame->data, tuple->t_data, tuple->t_len);
-	scan->rows[scan->n++] = (SbRow){.frame = frame,
-	                                .layout = scan->layout,
-	                                .position = scan->position,
-	                                .side = SB_SIDE_ALL};
+	*message = sb_message_of_tuple(scan->pipeline->plan->source, scan->layout, tuple, 1);
+	message->position = scan->position;
+}
+
+static void
+scan_put_copy(SbScan *scan, HeapTuple tuple)
+{
+	HeapTupleData copy = *tuple;
+
+	copy.t_data = MemoryContextAllocHuge(scan->rows_context, tuple->t_len);
+	memcpy(copy.t_data, tuple->t_data, tuple->t_len);
+	scan_put_tuple(scan, &copy);
 }
 
 /* All values in one tuple of the layout. */
 static void
 scan_put_values(SbScan *scan, TupleTableSlot *slot)
 {
-	int natts = scan->layout->natts;
+	int natts = scan->layout->desc->natts;
 	MemoryContext old = MemoryContextSwitchTo(scan->rows_context);
 	Datum *values = palloc(sizeof(Datum) * natts);
 	bool *nulls = palloc(sizeof(bool) * natts);
@@ -77,7 +81,7 @@ scan_put_values(SbScan *scan, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	for (int i = 0; i < natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(scan->layout, i);
+		Form_pg_attribute att = TupleDescAttr(scan->layout->desc, i);
 
 		values[i] = slot->tts_values[i];
 		nulls[i] = slot->tts_isnull[i] || att->attisdropped;
@@ -85,7 +89,7 @@ scan_put_values(SbScan *scan, TupleTableSlot *slot)
 			values[i] = PointerGetDatum(
 			    detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
 	}
-	scan_put_tuple(scan, heap_form_tuple(scan->layout, values, nulls));
+	scan_put_tuple(scan, heap_form_tuple(scan->layout->desc, values, nulls));
 	MemoryContextSwitchTo(old);
 }
 
@@ -98,9 +102,9 @@ scan_receive(TupleTableSlot *slot, DestReceiver *self)
 	                      : NULL;
 
 	Assert(scan->n < scan->max);
-	if (tuple && HeapTupleHeaderGetNatts(tuple->t_data) == scan->layout->natts &&
+	if (tuple && HeapTupleHeaderGetNatts(tuple->t_data) == scan->layout->desc->natts &&
 	    !HeapTupleHasExternal(tuple))
-		scan_put_tuple(scan, tuple);
+		scan_put_copy(scan, tuple);
 	else
 		scan_put_values(scan, slot);
 	return true;
@@ -191,9 +195,9 @@ scan_start(SbScan *scan, Snapshot snapshot, const SbScanQuery *query)
 
 	/* rows that the pipeline puts aside keep it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	scan->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	scan->layout = sb_layout_create(RelationGetDescr(rel));
 	MemoryContextSwitchTo(old);
-	sql = scan_sql(scan->pipeline->plan, scan->layout, query);
+	sql = scan_sql(scan->pipeline->plan, scan->layout->desc, query);
 	scan->desc = CreateQueryDesc(scan_plan(sql, query, params), sql, snapshot, InvalidSnapshot,
 	                             &scan->receiver.base, params, NULL, 0);
 	ExecutorStart(scan->desc, 0);
@@ -231,7 +235,7 @@ sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query,
 }
 
 int
-sb_scan_next(SbScan *scan, SbRow **rows, int max)
+sb_scan_next(SbScan *scan, SbMessage **messages, int max)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	SbBracket saved;
@@ -240,7 +244,7 @@ sb_scan_next(SbScan *scan, SbRow **rows, int max)
 	MemoryContextReset(scan->rows_context);
 	scan->n = 0;
 	scan->max = max;
-	scan->rows = MemoryContextAllocHuge(scan->rows_context, sizeof(SbRow) * max);
+	scan->messages = MemoryContextAllocHuge(scan->rows_context, sizeof(SbMessage) * max);
 	if (!scan->done)
 	{
 		sb_pipeline_as_owner(scan->pipeline, &saved);
@@ -252,7 +256,7 @@ sb_scan_next(SbScan *scan, SbRow **rows, int max)
 	/* a plan that has come to its end is not to be run again */
 	scan->done = scan->done || scan->n < max;
 	MemoryContextSwitchTo(old);
-	*rows = scan->rows;
+	*messages = scan->messages;
 	return scan->n;
 }
 

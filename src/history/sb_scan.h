@@ -2,15 +2,15 @@
  * sb_scan.h: rows of a pipeline's source out of the table, as if they had come through the ring.
  *
  * The rows are whole heap tuples in the table's present layout: values stored elsewhere are
- * fetched, columns that a short tuple does not have are filled in. They have no transaction
- * (SbRow.xid is invalid) and the position that the caller gives.
+ * fetched, columns that a short tuple does not have are filled in. They have no transaction (the
+ * xid is invalid) and the position that the caller gives.
  */
 #ifndef SB_SCAN_H
 #define SB_SCAN_H
 
 #include "postgres.h"
 #include "pipeline/sb_pipeline.h"
-#include "source/sb_row.h"
+#include "source/sb_change.h"
 #include "utils/snapshot.h"
 
 typedef struct SbScan SbScan;
@@ -27,7 +27,8 @@ typedef struct SbScanQuery
 /*
  * Begins to read the source of a pipeline under a registered snapshot, as the pipeline's owner and
  * with its settings. The table is to be locked by the caller, before the snapshot. In the current
- * context; lives within the transaction. `position`: to tell of the rows.
+ * context; lives within the transaction. `position`: to tell of the
+ * rows; it may be invalid.
  */
 extern SbScan *sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbScanQuery *query,
                              XLogRecPtr position);
@@ -35,7 +36,7 @@ extern SbScan *sb_scan_begin(SbPipeline *pipeline, Snapshot snapshot, const SbSc
  * Up to `max` more rows, good until the next call; 0: there are none. Other statements may be run
  * in between.
  */
-extern int sb_scan_next(SbScan *scan, SbRow **rows, int max);
+extern int sb_scan_next(SbScan *scan, SbMessage **messages, int max);
 /* Not after an error: the end of the transaction frees all of it. */
 extern void sb_scan_end(SbScan *scan);
 

@@ -21,7 +21,7 @@ extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
  * In a careful run: the rows held; their readers take them one by one; what then is not taken is
  * queued.
  */
-extern void sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n);
+extern void sb_chain_messages(SbPipeline *pipeline, SbMessage **messages, int *n);
 extern void sb_chain_finish_held(SbPipeline *pipeline);
 extern void sb_chain_accept(SbPipeline *pipeline);
 extern void sb_chain_rollback(SbPipeline *pipeline);
@@ -34,9 +34,5 @@ extern void sb_chain_reader_failed(SbPipeline *pipeline, int32 reader);
  * have no other watermark.
  */
 extern TimestampTz sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark);
-/* The position to tell of a row: one from an upstream has none of its own. */
-extern XLogRecPtr sb_row_position(const SbPipeline *pipeline, const SbRow *row);
-/* A row of what the reader reads, in the current context. */
-extern SbRow sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op);
 
 #endif

@@ -69,23 +69,23 @@ sb_gates_leave_out_of(const SbPipeline *pipeline, const SbRow *row, SbWindow win
 }
 
 bool
-sb_gates_spare(const SbPipeline *pipeline, const SbRow *row, SbWindowRange *range)
+sb_gates_spare(const SbPipeline *pipeline, const SbMessage *truncate, SbWindowRange *range)
 {
 	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
-		if (gate->kind->spares && gate->kind->spares(gate->gate, row, range))
+		if (gate->kind->spares && gate->kind->spares(gate->gate, truncate, range))
 			return true;
 	}
 	return false;
 }
 
 void
-sb_gates_emptied(SbPipeline *pipeline, const SbRow *row)
+sb_gates_emptied(SbPipeline *pipeline, const SbMessage *truncate)
 {
 	foreach_ptr(SbGate, gate, pipeline->gates)
 	{
 		if (gate->kind->emptied)
-			gate->kind->emptied(pipeline, gate->gate, row);
+			gate->kind->emptied(pipeline, gate->gate, truncate);
 	}
 }
 

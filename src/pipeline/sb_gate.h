@@ -15,6 +15,7 @@
 #include "engine/sb_window.h"
 
 struct SbPipeline;
+struct SbMessage;
 struct SbRow;
 
 /* Any function may be missing. */
@@ -26,9 +27,9 @@ typedef struct SbGateKind
 	/* Is it for this window? */
 	bool (*leaves_out_of)(const void *gate, const struct SbRow *row, SbWindow window);
 	/* The source has been emptied. True: the windows of the range have seen that already. */
-	bool (*spares)(const void *gate, const struct SbRow *row, SbWindowRange *range);
+	bool (*spares)(const void *gate, const struct SbMessage *truncate, SbWindowRange *range);
 	/* ... and the pipeline with it. */
-	void (*emptied)(struct SbPipeline *pipeline, void *gate, const struct SbRow *row);
+	void (*emptied)(struct SbPipeline *pipeline, void *gate, const struct SbMessage *truncate);
 	/* The stream is at `position`, in a bundle that ends. */
 	void (*reached)(struct SbPipeline *pipeline, void *gate, XLogRecPtr position);
 	/*
@@ -57,9 +58,9 @@ extern void *sb_gate_of(const struct SbPipeline *pipeline, const SbGateKind *kin
 extern bool sb_gates_leave_out(struct SbPipeline *pipeline, const struct SbRow *row);
 extern bool sb_gates_leave_out_of(const struct SbPipeline *pipeline, const struct SbRow *row,
                                   SbWindow window);
-extern bool sb_gates_spare(const struct SbPipeline *pipeline, const struct SbRow *row,
+extern bool sb_gates_spare(const struct SbPipeline *pipeline, const struct SbMessage *truncate,
                            SbWindowRange *range);
-extern void sb_gates_emptied(struct SbPipeline *pipeline, const struct SbRow *row);
+extern void sb_gates_emptied(struct SbPipeline *pipeline, const struct SbMessage *truncate);
 extern void sb_gates_reached(struct SbPipeline *pipeline, XLogRecPtr position);
 extern bool sb_gates_are_open(const struct SbPipeline *pipeline);
 /* Does one judge rows by something that the query may not use? */

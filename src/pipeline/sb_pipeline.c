@@ -439,7 +439,7 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 	 * A row in a gap between windows is in none, and tells the time all the same. What is read from
 	 * the table does not: the stream may have to come there yet.
 	 */
-	if (!sb_row_is_old(row) && pipeline->recompute == NULL)
+	if (row->weight > 0 && pipeline->recompute == NULL)
 		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
 	if (place->nwindows == 0)
 		return false;
@@ -448,69 +448,63 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 }
 
 static void
-pipeline_side(SbPipeline *pipeline, const SbRow *row)
+pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
-	HeapTupleData tuple;
 	SbPlace place;
 
-	sb_row_tuple(row, &tuple);
-	sb_query_set_row(pipeline->query, &tuple, row->layout);
+	sb_query_set_row(pipeline->query, row->tuple, row->layout->desc);
 	if (pipeline->gates != NIL && sb_gates_leave_out(pipeline, row))
 		return;
 	if (pipeline_place(pipeline, row, &place))
 		pipeline_add_windows(pipeline, row, &place);
 }
 
-/* Both sides of an UPDATE that leaves the row in its groups: they are found once. */
+/* Both rows of an UPDATE that leaves the row in its groups: they are found once. */
 static void
-pipeline_sides_in_place(SbPipeline *pipeline, const SbRow *row)
+pipeline_rows_in_place(SbPipeline *pipeline, const SbMessage *update)
 {
-	SbRow old_side = *row;
-	SbRow new_side = *row;
-	HeapTupleData old, new;
+	SbRow old = sb_message_old_row(update);
+	SbRow new = sb_message_new_row(update);
 	SbPlace place;
 
-	old_side.side = SB_SIDE_OLD;
-	sb_row_tuple(&old_side, &old);
-	new_side.side = SB_SIDE_NEW;
-	sb_row_tuple(&new_side, &new);
-	sb_query_set_row(pipeline->query, &new, row->layout);
-	if (!pipeline_place(pipeline, &new_side, &place))
+	sb_query_set_row(pipeline->query, new.tuple, new.layout->desc);
+	if (!pipeline_place(pipeline, &new, &place))
 		return;
-	sb_query_exchange_row(pipeline->query, &old);
-	pipeline_add_windows(pipeline, &old_side, &place);
-	sb_query_exchange_row(pipeline->query, &new);
-	pipeline_add_windows(pipeline, &new_side, &place);
+	sb_query_exchange_row(pipeline->query, old.tuple);
+	pipeline_add_windows(pipeline, &old, &place);
+	sb_query_exchange_row(pipeline->query, new.tuple);
+	pipeline_add_windows(pipeline, &new, &place);
 }
 
-/* A change: one side, or two. */
+/* Takes a change apart into rows; what is no INSERT may not be for the groups at all. */
 static void
-pipeline_row(SbPipeline *pipeline, const SbRow *row)
+pipeline_message(SbPipeline *pipeline, const SbMessage *message)
 {
-	SbRow side = *row;
-	bool stays;
+	SbRow row;
+	bool stays = false;
 
-	if (likely(row->frame->kind == SB_ROW_INSERT))
-	{
-		pipeline_side(pipeline, row);
-		return;
-	}
-	if (!sb_pipeline_change_counts(pipeline, row, &stays))
+	if (unlikely(message->change.op != SB_CHANGE_INSERT) &&
+	    !sb_pipeline_change_counts(pipeline, message, &stays))
 		return;
 	if (stays)
 	{
-		pipeline_sides_in_place(pipeline, row);
+		pipeline_rows_in_place(pipeline, message);
 		return;
 	}
-	for (side.side = SB_SIDE_OLD; side.side <= SB_SIDE_NEW; side.side++)
+	if (message->change.old)
 	{
-		if ((row->side == SB_SIDE_ALL || row->side == side.side) && sb_row_has_side(row, side.side))
-			pipeline_side(pipeline, &side);
+		row = sb_message_old_row(message);
+		pipeline_row(pipeline, &row);
+	}
+	if (message->change.new)
+	{
+		row = sb_message_new_row(message);
+		pipeline_row(pipeline, &row);
 	}
 }
 
 void
-sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
+sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi)
 {
 	Size budget = sb_pipeline_budget(pipeline);
 	SbBracket saved;
@@ -520,17 +514,18 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 	sb_pipeline_as_owner(pipeline, &saved);
 	for (int i = lo; i < hi; i++)
 	{
-		SbRow *row = &rows[i];
+		const SbMessage *message = &messages[i];
 
-		if (row->frame->relation != pipeline->plan->source)
+		if (message->source != pipeline->plan->source)
 			continue;
 		/* of the stream, and it has had it */
-		if (TransactionIdIsValid(row->xid) && row->position <= pipeline->row->progress.position)
+		if (TransactionIdIsValid(message->xid) &&
+		    message->position <= pipeline->row->progress.position)
 			continue;
 		if (unlikely(!pipeline->locked))
 			sb_pipeline_lock(pipeline);
-		pipeline->current = row;
-		pipeline_row(pipeline, row);
+		pipeline->current = message->position;
+		pipeline_message(pipeline, message);
 		/* what is computed anew has come in before */
 		if (pipeline->recompute == NULL)
 			pipeline->progress.rows_in++;
@@ -542,14 +537,14 @@ sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi)
 		sb_pipeline_resolve_if_many(pipeline);
 		if (likely(!pipeline_is_full(pipeline, i - lo + 1, budget)))
 			continue;
-		pipeline->current = NULL;
+		pipeline->current = InvalidXLogRecPtr;
 		sb_bracket_leave(&saved);
 		pipeline_make_room(pipeline, budget / 2);
 		/* what has left is remembered */
 		budget = sb_pipeline_budget(pipeline);
 		sb_pipeline_as_owner(pipeline, &saved);
 	}
-	pipeline->current = NULL;
+	pipeline->current = InvalidXLogRecPtr;
 	sb_bracket_leave(&saved);
 	/* each has what it may have, and together they have too much */
 	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->in_memory)

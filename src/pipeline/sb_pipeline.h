@@ -22,7 +22,7 @@
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
 #include "sink/sb_result.h"
-#include "source/sb_row.h"
+#include "source/sb_change.h"
 #include "state/sb_cells.h"
 #include "worker/sb_limit.h"
 
@@ -74,8 +74,8 @@ typedef struct SbPipeline
 	bool merging;       /* its windows are sessions */
 	/* its rows may be taken back; false: what is no INSERT is a dead letter */
 	bool retractable;
-	TupleDesc checked_layout; /* the last that a change came with ... */
-	bool old_is_known;        /* ... and whether its old tuples have all that the query uses */
+	const SbLayout *checked_layout; /* the last that a change came with ... */
+	bool old_is_known; /* ... and whether its old tuples have all that the query uses */
 	/* rows are not handed on as they come: the bundle is run carefully */
 	bool chain_held;
 	bool accepted_queue_pending; /* as of the last accept */
@@ -105,7 +105,7 @@ typedef struct SbPipeline
 	bool changed;         /* the bundle has something to write for it */
 	bool locked;          /* sb_pipeline_lock() has been called */
 	XLogRecPtr persisted; /* the position that is in the catalog */
-	const SbRow *current; /* the row being worked on, for the error context */
+	XLogRecPtr current;   /* of the row being worked on, for the error context */
 } SbPipeline;
 
 /*
@@ -150,8 +150,8 @@ extern void sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now);
  * (catalog/sb_lock.h).
  */
 extern void sb_pipeline_lock(SbPipeline *pipeline);
-/* Rows lo..hi-1, those of other tables and those at or below its position skipped. */
-extern void sb_pipeline_rows(SbPipeline *pipeline, SbRow *rows, int lo, int hi);
+/* Messages lo..hi-1, those of other tables and those at or below its position skipped. */
+extern void sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi);
 /* Fires what the rows so far have made ready, and writes results: a bundle can be cut anywhere. */
 extern void sb_pipeline_flush(SbPipeline *pipeline);
 /*
@@ -191,7 +191,8 @@ extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, b
                              SbWindow **windows);
 /* The row of an aggregate over nothing: of a pipeline that has one group, and no cell. */
 extern void sb_pipeline_put_empty(SbPipeline *pipeline);
-/* The row is a dead letter, with this error. */
-extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error);
+/* The message becomes a dead letter, with this error. */
+extern void sb_pipeline_put_dead(SbPipeline *pipeline, const SbMessage *message,
+                                 const ErrorData *error);
 
 #endif

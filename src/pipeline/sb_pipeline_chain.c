@@ -36,7 +36,7 @@
 struct SbChain
 {
 	MemoryContext rows_context;
-	SbRow *rows;
+	SbMessage *messages;
 	int n, max;
 	int accepted; /* of them, those that a rollback leaves */
 	/*
@@ -44,7 +44,7 @@ struct SbChain
 	 * of the current one
 	 */
 	Oid source;
-	TupleDesc layout; /* of it */
+	SbLayout *layout; /* of it */
 	/* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	AttrNumber *attno;
 	int32 *waiting; /* ids of the readers that do not run */
@@ -65,16 +65,16 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	if (rel == NULL)
 		return false;
 	chain->source = source;
-	chain->layout = CreateTupleDescCopy(RelationGetDescr(rel));
+	chain->layout = sb_layout_create(RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
 	/*
 	 * one that is gone fails the pipeline when it writes its result, one of a version nobody reads
 	 */
 	chain->attno = palloc(sizeof(AttrNumber) * (plan->ncolumns + 1));
 	for (int i = 0; i < plan->ncolumns; i++)
-		chain->attno[i] =
-		    sb_column_number(chain->layout, plan->columns_out[i].name, plan->columns_out[i].type);
-	chain->attno[plan->ncolumns] = sb_column_number(chain->layout, "op", INT2OID);
+		chain->attno[i] = sb_column_number(chain->layout->desc, plan->columns_out[i].name,
+		                                   plan->columns_out[i].type);
+	chain->attno[plan->ncolumns] = sb_column_number(chain->layout->desc, "op", INT2OID);
 	return true;
 }
 
@@ -140,31 +140,17 @@ sb_chain_wants_retractions(const SbPipeline *pipeline)
 	return pipeline->chain != NULL && pipeline->strategy.accumulation == SB_ACCUMULATING;
 }
 
-SbRow
-sb_chain_make_row(HeapTuple tuple, TupleDesc layout, Oid relation, int op)
-{
-	SbRowFrame *frame = palloc0(offsetof(SbRowFrame, data) + MAXALIGN(tuple->t_len));
-	bool insert = op > 0;
-
-	frame->relation = relation;
-	frame->kind = insert ? SB_ROW_INSERT : SB_ROW_DELETE;
-	frame->new_length = insert ? tuple->t_len : 0;
-	frame->old_length = insert ? 0 : tuple->t_len;
-	memcpy(frame->data, tuple->t_data, tuple->t_len);
-	/* a position beyond any: it is not what tells whether the reader has had the row */
-	return (SbRow){.frame = frame, .layout = layout, .position = PG_UINT64_MAX};
-}
-
 static void
-chain_append(SbChain *chain, HeapTuple tuple, int op)
+chain_append(SbChain *chain, HeapTuple tuple, int weight)
 {
 	if (chain->n == chain->max)
 	{
 		chain->max = chain->max ? chain->max * 2 : 1024;
-		chain->rows = chain->rows ? repalloc_huge(chain->rows, sizeof(SbRow) * chain->max)
-		                          : palloc(sizeof(SbRow) * chain->max);
+		chain->messages = chain->messages
+		                      ? repalloc_huge(chain->messages, sizeof(SbMessage) * chain->max)
+		                      : palloc(sizeof(SbMessage) * chain->max);
 	}
-	chain->rows[chain->n++] = sb_chain_make_row(tuple, chain->layout, chain->source, op);
+	chain->messages[chain->n++] = sb_message_of_tuple(chain->source, chain->layout, tuple, weight);
 }
 
 void
@@ -172,12 +158,11 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 {
 	SbChain *chain = pipeline->chain;
 	MemoryContext old = MemoryContextSwitchTo(chain->rows_context);
-	Datum *row = palloc0(sizeof(Datum) * chain->layout->natts);
-	bool *isnull = palloc(sizeof(bool) * chain->layout->natts);
+	Datum *row = palloc0(sizeof(Datum) * chain->layout->desc->natts);
+	bool *isnull = palloc(sizeof(bool) * chain->layout->desc->natts);
 	bool appended = pipeline->strategy.accumulation == SB_RETRACTING;
-	HeapTuple tuple;
 
-	memset(isnull, true, sizeof(bool) * chain->layout->natts);
+	memset(isnull, true, sizeof(bool) * chain->layout->desc->natts);
 	for (int i = 0; i < pipeline->plan->ncolumns; i++)
 	{
 		if (chain->attno[i] == InvalidAttrNumber)
@@ -190,9 +175,7 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 		row[chain->attno[pipeline->plan->ncolumns] - 1] = Int16GetDatum(op);
 		isnull[chain->attno[pipeline->plan->ncolumns] - 1] = false;
 	}
-	tuple = heap_form_tuple(chain->layout, row, isnull);
-	chain_append(chain, tuple, appended ? 1 : op);
-	heap_freetuple(tuple);
+	chain_append(chain, heap_form_tuple(chain->layout->desc, row, isnull), appended ? 1 : op);
 	pfree(row);
 	pfree(isnull);
 	MemoryContextSwitchTo(old);
@@ -212,12 +195,12 @@ chain_queue_rows(SbChain *chain)
 			continue;
 		for (int i = 0; i < chain->n; i++)
 		{
-			SbRowFrame *frame = unconstify(SbRowFrame *, chain->rows[i].frame);
-			bool insert = frame->kind == SB_ROW_INSERT;
-			HeapTupleData tuple = {.t_len = insert ? frame->new_length : frame->old_length,
-			                       .t_data = (HeapTupleHeader) frame->data};
+			const SbChange *change = &chain->messages[i].change;
+			bool insert = change->op == SB_CHANGE_INSERT;
+			HeapTupleData tuple = {.t_len = insert ? change->new_length : change->old_length,
+			                       .t_data = insert ? change->new : change->old};
 
-			sb_queue_table_put(chain->queue[w], &tuple, chain->layout, insert ? 1 : -1);
+			sb_queue_table_put(chain->queue[w], &tuple, chain->layout->desc, insert ? 1 : -1);
 			MemoryContextReset(context);
 		}
 		sb_queue_table_write(chain->queue[w]);
@@ -229,7 +212,7 @@ chain_queue_rows(SbChain *chain)
 static void
 chain_forget_rows(SbChain *chain)
 {
-	chain->rows = NULL;
+	chain->messages = NULL;
 	chain->n = chain->max = chain->accepted = 0;
 	MemoryContextReset(chain->rows_context);
 }
@@ -250,7 +233,7 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 		sb_pipeline_at_work(reader, false);
 		if (reader->queue_pending)
 			sb_queue_take(reader);
-		sb_pipeline_rows(reader, chain->rows, 0, chain->n);
+		sb_pipeline_take(reader, chain->messages, 0, chain->n);
 	}
 	sb_pipeline_at_work(pipeline, false);
 	chain_queue_rows(chain);
@@ -258,9 +241,9 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 }
 
 void
-sb_chain_rows(SbPipeline *pipeline, SbRow **rows, int *n)
+sb_chain_messages(SbPipeline *pipeline, SbMessage **messages, int *n)
 {
-	*rows = pipeline->chain ? pipeline->chain->rows : NULL;
+	*messages = pipeline->chain ? pipeline->chain->messages : NULL;
 	*n = pipeline->chain ? pipeline->chain->n : 0;
 }
 
@@ -321,10 +304,4 @@ sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
 			event = Min(event, readers);
 	}
 	return event;
-}
-
-XLogRecPtr
-sb_row_position(const SbPipeline *pipeline, const SbRow *row)
-{
-	return pipeline->row->upstream != 0 ? pipeline->progress.position : row->position;
 }

@@ -19,41 +19,40 @@
 #include "utils/timestamp.h"
 #include "worker/sb_at_commit.h"
 
-/* The tuple meant as JSON; NULL: it is not known. In the current context. */
+/* A tuple as JSON; NULL: there is none. In the current context. */
 static char *
-change_json(SbPipeline *pipeline, const SbRow *row)
+change_json(SbPipeline *pipeline, HeapTupleHeader tuple, uint32 length, const SbLayout *layout)
 {
-	HeapTupleData tuple;
 	SbBracket saved;
 	char *json;
 
-	if (row->layout == NULL)
-		return NULL;
-	sb_row_tuple(row, &tuple);
-	if (tuple.t_len == 0)
+	if (tuple == NULL)
 		return NULL;
 	/* types have output functions */
 	sb_pipeline_as_owner(pipeline, &saved);
-	json = sb_row_to_json(pipeline->plan, &tuple, row->layout);
+	json = sb_row_to_json(pipeline->plan, tuple, length, layout->desc);
 	sb_bracket_leave(&saved);
 	return json;
 }
 
-static const char *
-change_op(const SbRow *row)
+/* To tell of a row or message, which may have none of its own. */
+static XLogRecPtr
+change_position(const SbPipeline *pipeline, XLogRecPtr position)
 {
-	if (row->layout == NULL)
-		return "truncate";
-	if (sb_row_is_old(row))
-		return "delete";
-	return row->frame->kind == SB_ROW_UPDATE && row->side == SB_SIDE_ALL ? "update" : "insert";
+	return XLogRecPtrIsInvalid(position) ? pipeline->progress.position : position;
 }
 
 void
-sb_pipeline_put_dead(SbPipeline *pipeline, const SbRow *row, const ErrorData *error)
+sb_pipeline_put_dead(SbPipeline *pipeline, const SbMessage *message, const ErrorData *error)
 {
-	sb_letters_put_dead(pipeline->row->id, sb_row_position(pipeline, row), change_op(row),
-	                    change_json(pipeline, row), error);
+	static const char *const names[] = {"truncate", "insert", "update", "delete"};
+	const SbChange *change = &message->change;
+	char *json = change->op == SB_CHANGE_DELETE
+	                 ? change_json(pipeline, change->old, change->old_length, change->layout)
+	                 : change_json(pipeline, change->new, change->new_length, change->layout);
+
+	sb_letters_put_dead(pipeline->row->id, change_position(pipeline, message->position),
+	                    names[change->op], json, error);
 	pipeline->progress.dead++;
 }
 
@@ -62,14 +61,14 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
                  bool closed)
 {
 	SbLateEvent event = {.pipeline = pipeline->row->id,
-	                     .position = sb_row_position(pipeline, row),
+	                     .position = change_position(pipeline, row->position),
 	                     .event_time = event_time,
 	                     .window = window,
-	                     .op = change_op(row),
+	                     .op = row->weight < 0 ? "delete" : "insert",
 	                     .closed = closed,
 	                     .watermark = pipeline->clocks.input_watermark};
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
-	char *json = change_json(pipeline, row);
+	char *json = change_json(pipeline, row->tuple, row->length, row->layout);
 
 	sb_pipeline_put_late(pipeline, &event, json);
 	pipeline->progress.late++;
@@ -80,7 +79,7 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 void
 sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
 {
-	bool old = sb_row_is_old(row);
+	bool old = row->weight < 0;
 
 	if (old && entry->rows == 0)
 		ereport(ERROR,
@@ -95,18 +94,18 @@ sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, Timestam
 		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
 	else
 		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-	entry->rows += old ? -1 : 1;
+	entry->rows += row->weight;
 }
 
 /* ---- changes other than an INSERT ---- */
 
 /* How a partition's rows have come or gone, for the beginning of a message. */
 static char *
-change_rebuild_cause(const SbRowFrame *frame)
+change_rebuild_cause(const SbControl *rebuild)
 {
-	const char *name = frame->data;
+	const char *name = rebuild->text;
 
-	switch ((SbRebuildCause) frame->cause)
+	switch (rebuild->cause)
 	{
 		case SB_REBUILD_ATTACH:
 			return psprintf("table \"%s\" was attached as a partition with rows in it", name);
@@ -123,26 +122,27 @@ change_rebuild_cause(const SbRowFrame *frame)
 	pg_unreachable();
 }
 
+/* What an append-only pipeline cannot apply. */
 static void
-change_refuse(SbPipeline *pipeline, const SbRow *row)
+change_refuse(SbPipeline *pipeline, const SbMessage *message)
 {
-	static const char *const names[] = {"", "INSERT", "UPDATE", "DELETE", "TRUNCATE"};
+	static const char *const names[] = {"TRUNCATE", "INSERT", "UPDATE", "DELETE"};
 	MemoryContext old = MemoryContextSwitchTo(pipeline->element);
 	ErrorData error = {.sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED};
 
-	if (row->frame->kind == SB_ROW_REBUILD)
-		error.message = change_rebuild_cause(row->frame);
+	if (message->control && message->control->kind == SB_CONTROL_REBUILD)
+		error.message = change_rebuild_cause(message->control);
 	else
 		error.message =
-		    psprintf("%s of the source of an append-only pipeline", names[row->frame->kind]);
-	sb_pipeline_put_dead(pipeline, row, &error);
+		    psprintf("%s of the source of an append-only pipeline", names[message->change.op]);
+	sb_pipeline_put_dead(pipeline, message, &error);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }
 
 /* Have old tuples of this layout all columns that the query uses? */
 static bool
-change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
+change_old_is_known(SbPipeline *pipeline, const SbLayout *layout)
 {
 	int attno = -1;
 
@@ -151,21 +151,21 @@ change_old_is_known(SbPipeline *pipeline, TupleDesc layout)
 	pipeline->checked_layout = layout;
 	pipeline->old_is_known = true;
 	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
-		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->natts &&
-		                         TupleDescAttr(layout, attno - 1)->attislocal;
+		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->desc->natts &&
+		                         (layout->in_old == NULL || layout->in_old[attno - 1]);
 	return pipeline->old_is_known;
 }
 
 static void
-change_check_old(SbPipeline *pipeline, const SbRow *row)
+change_check_old(SbPipeline *pipeline, const SbChange *change)
 {
 	const char *table;
 
-	if (change_old_is_known(pipeline, row->layout) &&
-	    (row->frame->old_length > 0 || row->frame->kind == SB_ROW_UPDATE))
+	if (change_old_is_known(pipeline, change->layout) &&
+	    (change->old || change->op == SB_CHANGE_UPDATE))
 		return;
 	/* the partition has the identity; where it is gone, the source is what can be named */
-	table = get_rel_name(row->frame->partition);
+	table = get_rel_name(change->table);
 	if (table == NULL)
 		table = get_rel_name(pipeline->plan->source);
 	ereport(ERROR,
@@ -176,77 +176,81 @@ change_check_old(SbPipeline *pipeline, const SbRow *row)
 	                 quote_identifier(table))));
 }
 
-static SbSame
-change_compare(SbPipeline *pipeline, const SbRow *row)
-{
-	SbRow side = *row;
-	HeapTupleData old, new;
-
-	side.side = SB_SIDE_OLD;
-	sb_row_tuple(&side, &old);
-	side.side = SB_SIDE_NEW;
-	sb_row_tuple(&side, &new);
-	return sb_query_compare(pipeline->query, &old, &new, row->layout);
-}
-
-static void change_truncate(SbPipeline *pipeline, const SbRow *row);
+static void change_truncate(SbPipeline *pipeline, const SbMessage *truncate);
 
 /*
  * Rows have come without an INSERT, or left without a DELETE. In an append-only pipeline those that
  * leave stay counted. While the history is being read, it is read again from the beginning.
  */
 static void
-change_rebuild(SbPipeline *pipeline, const SbRow *row)
+change_rebuild(SbPipeline *pipeline, const SbMessage *rebuild)
 {
-	bool came = row->frame->cause == SB_REBUILD_ATTACH || row->frame->cause == SB_REBUILD_LOGGED;
+	SbRebuildCause cause = rebuild->control->cause;
 	SbBracket saved;
 
-	if (!pipeline->retractable && !came)
+	if (!pipeline->retractable && cause != SB_REBUILD_ATTACH && cause != SB_REBUILD_LOGGED)
 	{
-		change_refuse(pipeline, row);
+		change_refuse(pipeline, rebuild);
 		return;
 	}
 	sb_bracket_enter_extension(&saved);
-	if (sb_catalog_mark_rebuild(pipeline->row->id, change_rebuild_cause(row->frame)))
+	if (sb_catalog_mark_rebuild(pipeline->row->id, change_rebuild_cause(rebuild->control)))
 		sb_at_commit_tell_runner();
 	sb_bracket_leave(&saved);
 }
 
-bool
-sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
+/* What is said of the source as a whole; an error where the pipeline cannot go on. */
+static void
+change_control(SbPipeline *pipeline, const SbMessage *message)
 {
+	switch (message->control->kind)
+	{
+		case SB_CONTROL_UNREADABLE:
+			ereport(
+			    ERROR,
+			    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			     errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s",
+			            pipeline->row->name, message->control->text),
+			     errhint(
+			         "Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
+			break;
+		case SB_CONTROL_REBUILD:
+			change_rebuild(pipeline, message);
+			break;
+		case SB_CONTROL_TRUNCATE:
+			if (!pipeline->retractable)
+			{
+				change_refuse(pipeline, message);
+				return;
+			}
+			change_truncate(pipeline, message);
+			sb_gates_emptied(pipeline, message);
+			break;
+	}
+}
+
+bool
+sb_pipeline_change_counts(SbPipeline *pipeline, const SbMessage *message, bool *stays)
+{
+	const SbChange *change = &message->change;
 	SbSame same;
 
 	*stays = false;
-	if (row->frame->kind == SB_ROW_UNREADABLE)
-		ereport(
-		    ERROR,
-		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		     errmsg("a change of the source of pipeline \"%s\" cannot be read from the WAL: %s",
-		            pipeline->row->name, row->frame->data),
-		     errhint(
-		         "Call beam.resync_pipeline(): it makes the result anew from the source, without that change.")));
-	if (row->frame->kind == SB_ROW_REBUILD)
+	if (message->control)
 	{
-		change_rebuild(pipeline, row);
+		change_control(pipeline, message);
 		return false;
 	}
 	if (!pipeline->retractable)
 	{
-		change_refuse(pipeline, row);
+		change_refuse(pipeline, message);
 		return false;
 	}
-	if (row->frame->kind == SB_ROW_TRUNCATE)
-	{
-		change_truncate(pipeline, row);
-		sb_gates_emptied(pipeline, row);
-		return false;
-	}
-	change_check_old(pipeline, row);
-	if (row->frame->kind != SB_ROW_UPDATE || row->side != SB_SIDE_ALL)
+	change_check_old(pipeline, change);
+	if (change->op != SB_CHANGE_UPDATE)
 		return true;
 	/* without an old tuple it has left the identity as it was, which is all that the query uses */
-	if (row->frame->old_length == 0)
+	if (change->old == NULL)
 		return false;
 	/*
 	 * a history judges each side by its part value, which the query may not use: the row may have
@@ -254,7 +258,7 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays)
 	 */
 	if (sb_gates_judge_rows(pipeline))
 		return true;
-	same = change_compare(pipeline, row);
+	same = sb_query_compare(pipeline->query, change->old, change->new, change->layout->desc);
 	*stays = same == SB_SAME_PLACE;
 	/*
 	 * an UPDATE of nothing that the query uses is none: no pane, and nothing late about an old row
@@ -359,10 +363,10 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
  * that have been computed anew by a snapshot that has seen it empty.
  */
 static void
-change_truncate(SbPipeline *pipeline, const SbRow *row)
+change_truncate(SbPipeline *pipeline, const SbMessage *truncate)
 {
 	SbWindowRange range = SB_ALL_WINDOWS;
-	bool spare = sb_gates_spare(pipeline, row, &range);
+	bool spare = sb_gates_spare(pipeline, truncate, &range);
 	SbWindow *windows;
 	MemoryContext old;
 

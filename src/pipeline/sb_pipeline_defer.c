@@ -81,23 +81,21 @@ void
 sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time,
                   SbWindow window)
 {
-	Size size =
-	    offsetof(SbRowFrame, data) + MAXALIGN(row->frame->new_length) + row->frame->old_length;
 	SbDeferredRow *slot;
 	char *copy;
 
 	if (pipeline->deferred == NULL)
 		pipeline->deferred = defer_start(pipeline);
-	copy = MemoryContextAllocHuge(pipeline->deferred->context, size);
-	memcpy(copy, row->frame, size);
+	copy = MemoryContextAllocHuge(pipeline->deferred->context, row->length);
+	memcpy(copy, row->tuple, row->length);
 	slot = defer_slot(pipeline->deferred);
 	*slot = (SbDeferredRow){.row = *row,
 	                        .key_hash = key_hash,
 	                        .event_time = event_time,
 	                        .window = window,
 	                        .order = pipeline->deferred->n};
-	slot->row.frame = (const SbRowFrame *) copy;
-	pipeline->deferred->bytes += size + sizeof(SbDeferredRow);
+	slot->row.tuple = (HeapTupleHeader) copy;
+	pipeline->deferred->bytes += row->length + sizeof(SbDeferredRow);
 }
 
 void
@@ -116,16 +114,12 @@ sb_pipeline_resolve_if_many(SbPipeline *pipeline)
 	}
 }
 
-/* Of the row that is the query's, which keeps a pointer to it until the next one */
-static HeapTupleData current_tuple;
-
 void
 sb_deferred_set_row(SbPipeline *pipeline, SbDeferredRow *deferred, const Datum **keys,
                     const bool **nulls)
 {
-	pipeline->current = &deferred->row;
-	sb_row_tuple(&deferred->row, &current_tuple);
-	sb_query_set_row(pipeline->query, &current_tuple, deferred->row.layout);
+	pipeline->current = deferred->row.position;
+	sb_query_set_row(pipeline->query, deferred->row.tuple, deferred->row.layout->desc);
 	(void) sb_query_keys(pipeline->query, keys, nulls);
 }
 
@@ -219,7 +213,7 @@ sb_pipeline_resolve(SbPipeline *pipeline)
 		defer_apply_all(pipeline, deferred);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
-	pipeline->current = NULL;
+	pipeline->current = InvalidXLogRecPtr;
 	MemoryContextDelete(deferred->context);
 	pipeline->deferred = NULL;
 }

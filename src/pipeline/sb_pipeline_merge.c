@@ -303,7 +303,7 @@ merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *element
 
 		if (change->missing)
 			continue;
-		pipeline->current = &merge_row_of(merge, change)->row;
+		pipeline->current = merge_row_of(merge, change)->row.position;
 		sb_pipeline_reduce(pipeline, merge_cell(merge, entry), change->element.time);
 		sb_query_element_set(pipeline->query, change->element.data, change->element.size);
 		if (change->removes)
@@ -528,7 +528,7 @@ merge_windows(SbMerge *merge, SbEntry **active, int nactive, SbWindow **windows)
 	*windows = palloc(sizeof(SbWindow) * (merge->n + nactive + 1));
 	for (int i = 0; i < merge->n; i++)
 	{
-		if (!sb_row_is_old(&merge->rows[i]->row))
+		if (merge->rows[i]->row.weight > 0)
 			(*windows)[n++] = merge->rows[i]->window;
 	}
 	for (int i = 0; i < nactive; i++)
@@ -603,7 +603,7 @@ merge_change_of(SbPipeline *pipeline, const SbDeferredRow *deferred, int order)
 	                                     .size = data.len,
 	                                     .count = 1},
 	                         .order = order,
-	                         .removes = sb_row_is_old(&deferred->row)};
+	                         .removes = deferred->row.weight < 0};
 }
 
 /* Rows with one hash: usually one key; where not, key by key. */

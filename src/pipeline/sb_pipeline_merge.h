@@ -9,7 +9,7 @@
 /* A row put aside, for one window. */
 typedef struct SbDeferredRow
 {
-	SbRow row; /* its frame is a copy */
+	SbRow row; /* its tuple is a copy */
 	uint64 key_hash;
 	TimestampTz event_time;
 	SbWindow window; /* of a merging window: the element's own */

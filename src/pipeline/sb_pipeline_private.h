@@ -15,10 +15,10 @@ extern void sb_pipeline_timers(SbPipeline *pipeline);
 /* ---- changes (sb_pipeline_change.c) ---- */
 
 /*
- * A change other than an INSERT: has it sides to be added and taken back? False: it has been dealt
- * with. *stays: both sides are in the same groups.
+ * A message other than an INSERT: has it rows to be added and taken back? False: it has been dealt
+ * with. *stays: both rows are in the same groups.
  */
-extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbRow *row, bool *stays);
+extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbMessage *message, bool *stays);
 /*
  * The same where all rows that were there before have come in, if there were none, and the result
  * is of the kind that takes its rows back: to others it is given when they are made.

@@ -97,7 +97,7 @@ progress_rollback(SbPipeline *pipeline)
 {
 	pipeline->progress = pipeline->row->progress;
 	pipeline->max_event_time = pipeline->progress.max_event_time;
-	pipeline->current = NULL;
+	pipeline->current = InvalidXLogRecPtr;
 	pipeline->changed = pipeline->locked = false;
 }
 

@@ -247,7 +247,7 @@ sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	*scan = (SbQueueScan){.reader = reader,
 	                      .taken = reader->queue_floor,
-	                      .layout = CreateTupleDescCopy(RelationGetDescr(rel))};
+	                      .layout = sb_layout_create(RelationGetDescr(rel))};
 	MemoryContextSwitchTo(old);
 	/* who waits for it has the writer of the table wait, too */
 	table_close(rel, AccessShareLock);
@@ -256,12 +256,12 @@ sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
 }
 
 /* Rows laid out as the source, in the current context. */
-static SbRow *
-queue_rows(SbQueueScan *scan)
+static SbMessage *
+queue_messages(SbQueueScan *scan)
 {
 	TupleDesc queue = SPI_tuptable->tupdesc;
-	TupleDesc layout = scan->layout;
-	SbRow *rows = palloc(sizeof(SbRow) * SB_QUEUE_ROWS);
+	TupleDesc layout = scan->layout->desc;
+	SbMessage *messages = palloc(sizeof(SbMessage) * SB_QUEUE_ROWS);
 	Datum *values = palloc(sizeof(Datum) * layout->natts);
 	bool *nulls = palloc(sizeof(bool) * layout->natts);
 	int *places = queue_columns(scan->reader, layout, queue);
@@ -279,17 +279,17 @@ queue_rows(SbQueueScan *scan)
 			if (!nulls[c] && TupleDescAttr(layout, c)->attlen == -1)
 				values[c] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[c]));
 		}
-		rows[i] =
-		    sb_chain_make_row(heap_form_tuple(layout, values, nulls), layout,
-		                      scan->reader->plan->source,
-		                      DatumGetInt16(SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull)));
+		messages[i] =
+		    sb_message_of_tuple(scan->reader->plan->source, scan->layout,
+		                        heap_form_tuple(layout, values, nulls),
+		                        DatumGetInt16(SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull)));
 		scan->taken = DatumGetInt64(SPI_getbinval(tuple, queue, SB_QUEUE_SEQ, &isnull));
 	}
-	return rows;
+	return messages;
 }
 
 int
-sb_queue_next(SbQueueScan *scan, SbRow **rows)
+sb_queue_next(SbQueueScan *scan, SbMessage **messages)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(scan->taken)};
@@ -306,7 +306,7 @@ sb_queue_next(SbQueueScan *scan, SbRow **rows)
 	    psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d",
 	             sb_queue_table_name(scan->reader->row->id), SB_QUEUE_ROWS),
 	    lengthof(types), types, values, NULL, SPI_OK_SELECT);
-	*rows = queue_rows(scan);
+	*messages = queue_messages(scan);
 	SPI_freetuptable(SPI_tuptable);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
@@ -336,13 +336,13 @@ void
 sb_queue_take(SbPipeline *reader)
 {
 	SbQueueScan scan;
-	SbRow *rows;
+	SbMessage *messages;
 	int n;
 
 	sb_queue_begin(&scan, reader);
-	while ((n = sb_queue_next(&scan, &rows)) > 0)
+	while ((n = sb_queue_next(&scan, &messages)) > 0)
 	{
-		sb_pipeline_rows(reader, rows, 0, n);
+		sb_pipeline_take(reader, messages, 0, n);
 		CHECK_FOR_INTERRUPTS();
 	}
 	sb_queue_end(&scan);
@@ -367,7 +367,7 @@ chunk_open(SbRowSource *row_source)
 }
 
 static int
-chunk_next(SbRowSource *row_source, SbRow **rows)
+chunk_next(SbRowSource *row_source, SbMessage **messages)
 {
 	SbQueueScan *scan = row_source->arg;
 
@@ -375,7 +375,7 @@ chunk_next(SbRowSource *row_source, SbRow **rows)
 	    (scan->rows > 0 && GetCurrentTimestamp() >= scan->until))
 		return 0;
 	sb_pipeline_at_work(row_source->pipeline, true);
-	return sb_queue_next(scan, rows);
+	return sb_queue_next(scan, messages);
 }
 
 static void

@@ -40,7 +40,7 @@ typedef struct SbQueueScan
 {
 	SbPipeline *reader;
 	MemoryContext context; /* of the rows of a batch */
-	TupleDesc layout;      /* of the reader's source */
+	SbLayout *layout;      /* of the reader's source */
 	int64 taken;           /* what is up to here has been read */
 	bool ended;            /* there is no more */
 
@@ -58,7 +58,7 @@ extern void sb_queue_fill(SbPipeline *reader);
 /* From the first row on. */
 extern void sb_queue_begin(SbQueueScan *scan, SbPipeline *reader);
 /* The next rows, good until the next call. 0: there are none. */
-extern int sb_queue_next(SbQueueScan *scan, SbRow **rows);
+extern int sb_queue_next(SbQueueScan *scan, SbMessage **messages);
 /* Those that were read go. */
 extern void sb_queue_end(SbQueueScan *scan);
 /* The reader takes all that there is. */

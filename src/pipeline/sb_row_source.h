@@ -22,8 +22,8 @@ typedef struct SbRowSource
 	 * transaction is given up.
 	 */
 	bool (*open)(struct SbRowSource *source);
-	/* The next rows, good until the next call. 0: there are none. */
-	int (*next)(struct SbRowSource *source, SbRow **rows);
+	/* The next ones, good until the next call. 0: there are none. */
+	int (*next)(struct SbRowSource *source, SbMessage **messages);
 	/* The rows are in the cells; what is written now commits with them. */
 	void (*close)(struct SbRowSource *source);
 } SbRowSource;

@@ -58,14 +58,15 @@ extern const char *sb_query_agg_method(const SbQuery *query, int agg);
  * attalign, attbyval, attisdropped are trusted). The tuple's memory must live until the next call.
  * Deforms only as far as needed, lazily.
  */
-extern void sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout);
+extern void sb_query_set_row(SbQuery *query, HeapTupleHeader tuple, TupleDesc layout);
 /*
  * The same for another tuple of the layout, for which windows and keys of the current row hold,
  * too: they stay good.
  */
-extern void sb_query_exchange_row(SbQuery *query, HeapTuple tuple);
+extern void sb_query_exchange_row(SbQuery *query, HeapTupleHeader tuple);
 /* What is the same in two tuples of a layout, as far as the query uses them? To the byte. */
-extern SbSame sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layout);
+extern SbSame sb_query_compare(const SbQuery *query, HeapTupleHeader a, HeapTupleHeader b,
+                               TupleDesc layout);
 extern bool sb_query_filter(SbQuery *query);
 /* Windows of the current row, 0 when the event time is null. *windows good until the next row. */
 extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows);

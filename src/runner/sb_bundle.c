@@ -63,7 +63,7 @@ bundle_error_is_of_row(const ErrorData *error, bool strict)
 static bool
 bundle_should_end(SbIntake *intake, TimestampTz started)
 {
-	return intake->total_rows >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
+	return intake->total >= sb_guc_bundle_rows || sb_intake_is_large(intake) ||
 	       TimestampDifferenceExceeds(started, sb_clock_now(), sb_guc_bundle_time_ms);
 }
 
@@ -111,7 +111,7 @@ bundle_take(SbBundleRun *run)
 
 	for (;;)
 	{
-		int done = intake->nrows;
+		int done = intake->n;
 		ListCell *lc;
 
 		run->stop = sb_intake_take(intake);
@@ -120,10 +120,10 @@ bundle_take(SbBundleRun *run)
 		foreach (lc, run->pipelines)
 		{
 			sb_pipeline_at_work(lfirst(lc), false);
-			sb_pipeline_rows(lfirst(lc), intake->rows, done, intake->nrows);
+			sb_pipeline_take(lfirst(lc), intake->messages, done, intake->n);
 		}
 		sb_pipeline_rests();
-		if (intake->nrows > done)
+		if (intake->n > done)
 			SB_KILL_POINT("after_rows");
 		if (run->stop == SB_INTAKE_WAIT || run->stop == SB_INTAKE_CHUNK)
 		{
@@ -147,18 +147,18 @@ static void
 bundle_take_rows_of(SbBundleRun *run)
 {
 	SbRowSource *row_source = run->row_source;
-	SbRow *rows;
+	SbMessage *messages;
 	int n;
 
 	sb_pipeline_at_work(row_source->pipeline, true);
 	run->refused = !row_source->open(row_source);
 	if (run->refused)
 		return;
-	while ((n = row_source->next(row_source, &rows)) > 0)
+	while ((n = row_source->next(row_source, &messages)) > 0)
 	{
 		/* it is limited by its size */
 		sb_pipeline_at_work(row_source->pipeline, true);
-		sb_pipeline_rows(row_source->pipeline, rows, 0, n);
+		sb_pipeline_take(row_source->pipeline, messages, 0, n);
 		sb_worker_check();
 	}
 	row_source->close(row_source);
@@ -236,7 +236,7 @@ typedef struct SbCareful
 	SbPipeline *pipeline;
 	SbRowSource *row_source; /* NULL: it has none */
 	bool refused;
-	SbRow *rows;
+	SbMessage *messages;
 	int lo, hi;
 	int64 dead;
 	bool idle;
@@ -247,7 +247,7 @@ careful_range(void *arg)
 {
 	SbCareful *careful = arg;
 
-	sb_pipeline_rows(careful->pipeline, careful->rows, careful->lo, careful->hi);
+	sb_pipeline_take(careful->pipeline, careful->messages, careful->lo, careful->hi);
 	sb_pipeline_flush(careful->pipeline);
 	sb_pipeline_write_state(careful->pipeline);
 	sb_letters_write();
@@ -258,7 +258,7 @@ careful_range(void *arg)
  * stream_beam.max_dead_letters in one bundle are an error of the whole pipeline.
  */
 static void
-careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
+careful_bury(SbCareful *careful, const SbMessage *message, const ErrorData *error)
 {
 	SbPipeline *pipeline = careful->pipeline;
 
@@ -272,7 +272,7 @@ careful_bury(SbCareful *careful, const SbRow *row, const ErrorData *error)
 		         "Mend what makes them fail, or raise stream_beam.max_dead_letters; then call beam.resume_pipeline().")));
 	/* the letter locks the pipeline's row */
 	sb_pipeline_lock(pipeline);
-	sb_pipeline_put_dead(pipeline, row, error);
+	sb_pipeline_put_dead(pipeline, message, error);
 	sb_letters_write();
 	pipeline->progress.rows_in++;
 	pipeline->changed = true;
@@ -287,17 +287,19 @@ static void careful_rows(SbCareful *careful, int lo, int hi);
  * computed.
  */
 static void
-careful_sides(SbCareful *careful, const SbRow *row)
+careful_sides(SbCareful *careful, const SbMessage *update)
 {
-	SbRow *rows = careful->rows;
-	SbRow sides[2] = {*row, *row};
+	SbMessage *messages = careful->messages;
+	SbMessage sides[2] = {*update, *update};
 
-	sides[0].side = SB_SIDE_OLD;
-	sides[1].side = SB_SIDE_NEW;
-	careful->rows = sides;
+	sides[0].change.op = SB_CHANGE_DELETE;
+	sides[0].change.new = NULL;
+	sides[1].change.op = SB_CHANGE_INSERT;
+	sides[1].change.old = NULL;
+	careful->messages = sides;
 	careful_rows(careful, 0, 1);
 	careful_rows(careful, 1, 2);
-	careful->rows = rows;
+	careful->messages = messages;
 }
 
 /* The two halves of what failed as a whole; a single row is the one that fails. */
@@ -308,17 +310,16 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 
 	if (!bundle_error_is_of_row(error, careful->pipeline->strict))
 		ReThrowError(error);
-	if (hi - lo == 1 && careful->rows[lo].frame->kind == SB_ROW_UPDATE &&
-	    careful->rows[lo].side == SB_SIDE_ALL)
+	if (hi - lo == 1 && careful->messages[lo].change.op == SB_CHANGE_UPDATE)
 	{
 		FreeErrorData(error);
-		careful_sides(careful, &careful->rows[lo]);
+		careful_sides(careful, &careful->messages[lo]);
 		return;
 	}
 	if (hi - lo == 1)
 	{
 		SB_KILL_POINT("before_dead_letter");
-		careful_bury(careful, &careful->rows[lo], error);
+		careful_bury(careful, &careful->messages[lo], error);
 		FreeErrorData(error);
 		return;
 	}
@@ -364,7 +365,7 @@ careful_rows_of(SbCareful *careful)
 	careful->refused = !row_source->open(row_source);
 	if (careful->refused)
 		return;
-	while ((nrows = row_source->next(row_source, &careful->rows)) > 0)
+	while ((nrows = row_source->next(row_source, &careful->messages)) > 0)
 		careful_rows(careful, 0, nrows);
 	row_source->close(row_source);
 }
@@ -377,7 +378,7 @@ careful_queue(SbCareful *careful)
 	int nrows;
 
 	sb_queue_begin(&scan, careful->pipeline);
-	while ((nrows = sb_queue_next(&scan, &careful->rows)) > 0)
+	while ((nrows = sb_queue_next(&scan, &careful->messages)) > 0)
 		careful_rows(careful, 0, nrows);
 	sb_queue_end(&scan);
 	careful->pipeline->queue_pending = false;
@@ -400,12 +401,12 @@ careful_pipeline(void *arg)
 	{
 		if (pipeline->queue_pending)
 			careful_queue(careful);
-		sb_chain_rows(pipeline->upstream, &careful->rows, &nrows);
+		sb_chain_messages(pipeline->upstream, &careful->messages, &nrows);
 		careful_rows(careful, 0, nrows);
 	}
 	else
 	{
-		while (sb_intake_replay(intake, &part, &careful->rows, &nrows))
+		while (sb_intake_replay(intake, &part, &careful->messages, &nrows))
 			careful_rows(careful, 0, nrows);
 	}
 	sb_pipeline_end_bundle(pipeline, intake->position,
@@ -599,9 +600,9 @@ bundle_error_context(void *arg)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->current)
+		if (!XLogRecPtrIsInvalid(pipeline->current))
 			errcontext("pipeline \"%s\", source position %X/%X", pipeline->row->name,
-			           LSN_FORMAT_ARGS(pipeline->current->position));
+			           LSN_FORMAT_ARGS(pipeline->current));
 	}
 }
 
@@ -669,6 +670,6 @@ sb_bundle_run_rows(SbIntake *intake, List *pipelines, SbRowSource *row_source,
 	                   .stop = SB_INTAKE_EMPTY,
 	                   .started = sb_clock_now()};
 
-	Assert(intake->nrows == 0 && !intake->in_transaction);
+	Assert(intake->n == 0 && !intake->in_transaction);
 	return bundle_run(&run, commit_lsn);
 }

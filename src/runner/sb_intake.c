@@ -14,20 +14,20 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* Rows taken at once: still in the processor's cache when the second pipeline reads them. */
-#define SB_CHUNK_ROWS 8192
+/* Messages taken at once: still in the processor's cache when the second pipeline reads them. */
+#define SB_CHUNK_MESSAGES 8192
 
-typedef struct SbLayout
+typedef struct SbKnownLayout
 {
 	uint32 id; /* hash key */
-	TupleDesc desc;
-} SbLayout;
+	SbLayout *layout;
+} SbKnownLayout;
 
 typedef struct SbLayoutMap
 {
 	HTAB *hash;
 	uint32 last_id;
-	TupleDesc last;
+	SbLayout *last;
 } SbLayoutMap;
 
 /*
@@ -38,18 +38,19 @@ typedef struct SbSpool
 {
 	BufFile *file;
 	int nparts;
-	int *part_rows;
+	int *part_messages;
 } SbSpool;
 
-/* how a row stands in the spool, before its frame's bytes */
-typedef struct SbSpooledRow
+/*
+ * How a message stands in the spool: behind it are its new tuple, aligned, and its old one; of a
+ * control message its text. The pointers to them are set again when it is read.
+ */
+typedef struct SbSpooled
 {
-	TupleDesc layout;
-	XLogRecPtr position;
-	TimestampTz commit_time;
-	TransactionId xid;
-	Size size;
-} SbSpooledRow;
+	SbMessage message;
+	SbControl control; /* where it is one */
+	Size size;         /* of the bytes behind it */
+} SbSpooled;
 
 SbIntake *
 sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations,
@@ -57,7 +58,7 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *c
 {
 	MemoryContext old = MemoryContextSwitchTo(keep);
 	SbIntake *intake = palloc0(sizeof(SbIntake));
-	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SbLayout), .hcxt = keep};
+	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SbKnownLayout), .hcxt = keep};
 
 	intake->ring = ring;
 	intake->generation = generation;
@@ -69,38 +70,38 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *c
 	intake->layouts = palloc0(sizeof(SbLayoutMap));
 	intake->layouts->hash =
 	    hash_create("stream_beam layouts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	intake->max_rows = SB_CHUNK_ROWS;
-	intake->rows = palloc(sizeof(SbRow) * intake->max_rows);
+	intake->max = SB_CHUNK_MESSAGES;
+	intake->messages = palloc(sizeof(SbMessage) * intake->max);
 	MemoryContextSwitchTo(old);
 	return intake;
 }
 
-static TupleDesc
+static const SbLayout *
 intake_layout(SbIntake *intake, uint32 id)
 {
 	SbLayoutMap *map = intake->layouts;
-	SbLayout *layout;
+	SbKnownLayout *known;
 
 	if (id == map->last_id && map->last)
 		return map->last;
-	layout = hash_search(map->hash, &id, HASH_FIND, NULL);
-	if (layout == NULL)
+	known = hash_search(map->hash, &id, HASH_FIND, NULL);
+	if (known == NULL)
 		elog(ERROR, "layout %u of a row is not known", id);
 	map->last_id = id;
-	map->last = layout->desc;
-	return layout->desc;
+	map->last = known->layout;
+	return known->layout;
 }
 
 /*
  * Layouts are few and small; they stay until the process ends, since rows of a bundle may name any.
- * attislocal says that old tuples have the column: it is of the replica identity.
  */
 static void
 intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 {
 	MemoryContext old = MemoryContextSwitchTo(intake->keep);
 	TupleDesc desc = CreateTemplateTupleDesc(frame->ncolumns);
-	SbLayout *layout;
+	bool *in_old = palloc(sizeof(bool) * (frame->ncolumns + 1));
+	SbKnownLayout *known;
 
 	for (int i = 0; i < frame->ncolumns; i++)
 	{
@@ -115,34 +116,56 @@ intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 		att->attalign = column->align;
 		att->attstorage = TYPSTORAGE_PLAIN;
 		att->attisdropped = column->dropped;
-		att->attislocal = column->in_old;
 		att->attnum = i + 1;
 		populate_compact_attribute(desc, i);
+		in_old[i] = column->in_old;
 	}
-	layout = hash_search(intake->layouts->hash, &frame->layout, HASH_ENTER, NULL);
-	layout->desc = desc;
+	known = hash_search(intake->layouts->hash, &frame->layout, HASH_ENTER, NULL);
+	known->layout = palloc(sizeof(SbLayout));
+	*known->layout = (SbLayout){.desc = desc, .in_old = in_old};
 	intake->layouts->last = NULL;
 	MemoryContextSwitchTo(old);
+}
+
+/* The next message, of the current transaction; what it says is the caller's to fill in. */
+static SbMessage *
+intake_add(SbIntake *intake, Oid source)
+{
+	SbMessage *message;
+
+	if (intake->n == intake->max)
+	{
+		intake->max *= 2;
+		intake->messages = repalloc_huge(intake->messages, sizeof(SbMessage) * intake->max);
+	}
+	message = &intake->messages[intake->n++];
+	message->source = source;
+	message->xid = intake->xid;
+	message->position = intake->transaction;
+	message->control = NULL;
+	intake->total++;
+	return message;
+}
+
+static inline HeapTupleHeader
+intake_tuple(const char *data, uint32 length)
+{
+	return length == 0 ? NULL : (HeapTupleHeader) unconstify(char *, data);
 }
 
 static void
 intake_add_row(SbIntake *intake, const SbRowFrame *frame)
 {
-	SbRow *row;
+	SbMessage *message = intake_add(intake, frame->relation);
 
-	if (intake->nrows == intake->max_rows)
-	{
-		intake->max_rows *= 2;
-		intake->rows = repalloc_huge(intake->rows, sizeof(SbRow) * intake->max_rows);
-	}
-	row = &intake->rows[intake->nrows++];
-	row->frame = frame;
-	row->layout = frame->layout == 0 ? NULL : intake_layout(intake, frame->layout);
-	row->position = intake->transaction;
-	row->commit_time = intake->commit_time;
-	row->xid = intake->xid;
-	row->side = SB_SIDE_ALL;
-	intake->total_rows++;
+	message->change = (SbChange){.op = frame->op,
+	                             .table = frame->partition,
+	                             .old = intake_tuple(frame->data + MAXALIGN(frame->new_length),
+	                                                 frame->old_length),
+	                             .new = intake_tuple(frame->data, frame->new_length),
+	                             .old_length = frame->old_length,
+	                             .new_length = frame->new_length,
+	                             .layout = intake_layout(intake, frame->layout)};
 }
 
 /* Part of a row too large for one frame; the last part completes it, in the bundle's memory. */
@@ -170,42 +193,19 @@ intake_add_part(SbIntake *intake, const SbFrame *frame)
 	}
 }
 
+/* In the bundle's memory; the text is copied. */
 static void
-intake_add_truncate(SbIntake *intake, const SbTruncateFrame *frame)
+intake_add_control(SbIntake *intake, Oid source, SbControlKind kind, SbRebuildCause cause,
+                   const char *text)
 {
-	SbRowFrame *row = MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data));
+	SbMessage *message = intake_add(intake, source);
+	SbControl *control = MemoryContextAlloc(intake->context, sizeof(SbControl));
 
-	row->relation = frame->relation;
-	row->kind = SB_ROW_TRUNCATE;
-	intake_add_row(intake, row);
-}
-
-static void
-intake_add_rebuild(SbIntake *intake, const SbRebuildFrame *frame)
-{
-	SbRowFrame *row =
-	    MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + sizeof(NameData));
-
-	row->relation = frame->relation;
-	row->kind = SB_ROW_REBUILD;
-	row->cause = frame->cause;
-	row->partition = frame->partition;
-	row->new_length = sizeof(NameData);
-	memcpy(row->data, &frame->name, sizeof(NameData));
-	intake_add_row(intake, row);
-}
-
-static void
-intake_add_unreadable(SbIntake *intake, const SbUnreadableFrame *frame)
-{
-	SbRowFrame *row =
-	    MemoryContextAllocZero(intake->context, offsetof(SbRowFrame, data) + frame->length);
-
-	row->relation = frame->relation;
-	row->kind = SB_ROW_UNREADABLE;
-	row->new_length = frame->length;
-	memcpy(row->data, frame->text, frame->length);
-	intake_add_row(intake, row);
+	*control = (SbControl){.kind = kind,
+	                       .cause = cause,
+	                       .text = text ? MemoryContextStrdup(intake->context, text) : NULL};
+	message->control = control;
+	message->change = (SbChange){0};
 }
 
 bool
@@ -240,13 +240,15 @@ SbIntakeStop
 sb_intake_take(SbIntake *intake)
 {
 	uint64 end = pg_atomic_read_u64(&intake->ring->written);
-	int start = intake->nrows;
+	int start = intake->n;
+	const SbRebuildFrame *rebuild;
+	const SbUnreadableFrame *unreadable;
 	const SbFrame *frame;
 
 	pg_read_barrier();
 	while ((frame = sb_ring_frame(intake->ring, &intake->read, end)) != NULL)
 	{
-		if (intake->nrows - start == SB_CHUNK_ROWS)
+		if (intake->n - start == SB_CHUNK_MESSAGES)
 			return intake->in_transaction ? SB_INTAKE_CHUNK : SB_INTAKE_COMMIT;
 		if (frame->type == SB_FRAME_RESET)
 			return SB_INTAKE_RESET;
@@ -273,13 +275,18 @@ sb_intake_take(SbIntake *intake)
 					intake_add_row(intake, (const SbRowFrame *) (frame + 1));
 				break;
 			case SB_FRAME_TRUNCATE:
-				intake_add_truncate(intake, (const SbTruncateFrame *) frame);
+				intake_add_control(intake, ((const SbTruncateFrame *) frame)->relation,
+				                   SB_CONTROL_TRUNCATE, 0, NULL);
 				break;
 			case SB_FRAME_REBUILD:
-				intake_add_rebuild(intake, (const SbRebuildFrame *) frame);
+				rebuild = (const SbRebuildFrame *) frame;
+				intake_add_control(intake, rebuild->relation, SB_CONTROL_REBUILD, rebuild->cause,
+				                   NameStr(rebuild->name));
 				break;
 			case SB_FRAME_UNREADABLE:
-				intake_add_unreadable(intake, (const SbUnreadableFrame *) frame);
+				unreadable = (const SbUnreadableFrame *) frame;
+				intake_add_control(intake, unreadable->relation, SB_CONTROL_UNREADABLE, 0,
+				                   unreadable->text);
 				break;
 			case SB_FRAME_COMMIT:
 				intake->in_transaction = false;
@@ -310,8 +317,8 @@ intake_held(const SbIntake *intake)
 	return intake->read - pg_atomic_read_u64(&intake->ring->freed);
 }
 
-/* Pointers to rows in memory: narrow rows make many of them. */
-#define SB_MAX_ROWS (256 * 1024)
+/* Messages in memory: narrow rows make many of them. */
+#define SB_MAX_MESSAGES (256 * 1024)
 
 /*
  * Half: the reader fills the other half while the bundle is being finished. Also well before it is
@@ -321,21 +328,45 @@ intake_held(const SbIntake *intake)
 bool
 sb_intake_is_large(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 2 || intake->nrows >= SB_MAX_ROWS / 4 * 3;
+	return intake_held(intake) > intake->ring->size / 2 || intake->n >= SB_MAX_MESSAGES / 4 * 3;
 }
 
 /* Three quarters: what is left is room for the largest frame, with the padding before it. */
 bool
 sb_intake_is_full(const SbIntake *intake)
 {
-	return intake_held(intake) > intake->ring->size / 4 * 3 || intake->nrows >= SB_MAX_ROWS;
+	return intake_held(intake) > intake->ring->size / 4 * 3 || intake->n >= SB_MAX_MESSAGES;
 }
 
-static Size
-intake_row_size(const SbRowFrame *frame)
+static void
+spool_write(BufFile *file, const void *data, Size size)
 {
-	return offsetof(SbRowFrame, data) + MAXALIGN((Size) frame->new_length) +
-	       (Size) frame->old_length;
+	if (size > 0)
+		BufFileWrite(file, unconstify(void *, data), size);
+}
+
+/* In the form of SbSpooled, so that both tuples are aligned when they are read back. */
+static void
+intake_spool_message(BufFile *file, const SbMessage *message)
+{
+	static const char padding[MAXIMUM_ALIGNOF] = {0};
+	const SbControl *control = message->control;
+	const SbChange *change = &message->change;
+	SbSpooled head = {.message = *message};
+
+	if (control)
+	{
+		head.control = *control;
+		head.size = control->text ? strlen(control->text) + 1 : 0;
+		spool_write(file, &head, sizeof(head));
+		spool_write(file, control->text, head.size);
+		return;
+	}
+	head.size = MAXALIGN((Size) change->new_length) + change->old_length;
+	spool_write(file, &head, sizeof(head));
+	spool_write(file, change->new, change->new_length);
+	spool_write(file, padding, MAXALIGN((Size) change->new_length) - change->new_length);
+	spool_write(file, change->old, change->old_length);
 }
 
 void
@@ -348,25 +379,15 @@ sb_intake_spool(SbIntake *intake)
 	{
 		spool = intake->spool = palloc0(sizeof(SbSpool));
 		spool->file = BufFileCreateTemp(true);
-		spool->part_rows = palloc(sizeof(int));
+		spool->part_messages = palloc(sizeof(int));
 	}
-	spool->part_rows = repalloc(spool->part_rows, sizeof(int) * (spool->nparts + 1));
-	spool->part_rows[spool->nparts++] = intake->nrows;
-	for (int i = 0; i < intake->nrows; i++)
-	{
-		SbRow *row = &intake->rows[i];
-		SbSpooledRow head = {.layout = row->layout,
-		                     .position = row->position,
-		                     .commit_time = row->commit_time,
-		                     .xid = row->xid,
-		                     .size = intake_row_size(row->frame)};
-
-		BufFileWrite(spool->file, &head, sizeof(head));
-		BufFileWrite(spool->file, unconstify(SbRowFrame *, row->frame), head.size);
-	}
+	spool->part_messages = repalloc(spool->part_messages, sizeof(int) * (spool->nparts + 1));
+	spool->part_messages[spool->nparts++] = intake->n;
+	for (int i = 0; i < intake->n; i++)
+		intake_spool_message(spool->file, &intake->messages[i]);
 	MemoryContextSwitchTo(old);
 	SB_KILL_POINT("after_spool");
-	intake->nrows = 0;
+	intake->n = 0;
 	if (intake->split == NULL)
 		MemoryContextReset(intake->context);
 	pg_atomic_write_u64(&intake->ring->freed, intake->read);
@@ -378,12 +399,12 @@ sb_intake_release(SbIntake *intake)
 	if (intake->spool)
 	{
 		BufFileClose(intake->spool->file);
-		pfree(intake->spool->part_rows);
+		pfree(intake->spool->part_messages);
 		pfree(intake->spool);
 		intake->spool = NULL;
 	}
-	intake->nrows = 0;
-	intake->total_rows = 0;
+	intake->n = 0;
+	intake->total = 0;
 	intake->split = NULL;
 	intake->in_transaction = false;
 	MemoryContextReset(intake->context);
@@ -397,34 +418,46 @@ intake_read(BufFile *file, void *to, Size size)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read a spooled row: %m")));
 }
 
-/* The rows read back live in a context of their own, which the next part resets. */
-static void
-intake_read_part(SbIntake *intake, int nrows, SbRow **rows)
+/* The pointers in what was written are set to what is read, which is in the part's memory. */
+static SbMessage
+intake_read_message(SbIntake *intake)
 {
-	MemoryContext old;
+	BufFile *file = intake->spool->file;
+	SbSpooled head;
+	SbMessage message;
+	char *data;
 
-	MemoryContextReset(intake->part);
-	old = MemoryContextSwitchTo(intake->part);
-	*rows = MemoryContextAllocHuge(intake->part, sizeof(SbRow) * (nrows + 1));
-	for (int i = 0; i < nrows; i++)
+	intake_read(file, &head, sizeof(head));
+	data = MemoryContextAllocHuge(intake->part, head.size + 1);
+	intake_read(file, data, head.size);
+	message = head.message;
+	if (message.control)
 	{
-		SbSpooledRow head;
-		SbRowFrame *frame;
+		SbControl *control = MemoryContextAlloc(intake->part, sizeof(SbControl));
 
-		intake_read(intake->spool->file, &head, sizeof(head));
-		frame = MemoryContextAllocHuge(intake->part, head.size);
-		intake_read(intake->spool->file, frame, head.size);
-		(*rows)[i] = (SbRow){.frame = frame,
-		                     .layout = head.layout,
-		                     .position = head.position,
-		                     .commit_time = head.commit_time,
-		                     .xid = head.xid};
+		*control = head.control;
+		control->text = head.size > 0 ? data : NULL;
+		message.control = control;
+		return message;
 	}
-	MemoryContextSwitchTo(old);
+	message.change.new = intake_tuple(data, message.change.new_length);
+	message.change.old =
+	    intake_tuple(data + MAXALIGN((Size) message.change.new_length), message.change.old_length);
+	return message;
+}
+
+/* The messages read back live in a context of their own, which the next part resets. */
+static void
+intake_read_part(SbIntake *intake, int n, SbMessage **messages)
+{
+	MemoryContextReset(intake->part);
+	*messages = MemoryContextAllocHuge(intake->part, sizeof(SbMessage) * (n + 1));
+	for (int i = 0; i < n; i++)
+		(*messages)[i] = intake_read_message(intake);
 }
 
 bool
-sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows)
+sb_intake_replay(SbIntake *intake, int *part, SbMessage **messages, int *n)
 {
 	int nparts = intake->spool ? intake->spool->nparts : 0;
 
@@ -432,16 +465,16 @@ sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows)
 		return false;
 	if (*part == nparts)
 	{
-		*rows = intake->rows;
-		*nrows = intake->nrows;
+		*messages = intake->messages;
+		*n = intake->n;
 	}
 	else
 	{
 		if (*part == 0 && BufFileSeek(intake->spool->file, 0, 0, SEEK_SET) != 0)
 			ereport(ERROR,
 			        (errcode_for_file_access(), errmsg("could not rewind the spooled rows: %m")));
-		*nrows = intake->spool->part_rows[*part];
-		intake_read_part(intake, *nrows, rows);
+		*n = intake->spool->part_messages[*part];
+		intake_read_part(intake, *n, messages);
 	}
 	(*part)++;
 	return true;

@@ -1,7 +1,7 @@
 /*
- * sb_intake.h: the runner's end of the ring: frames become rows.
+ * sb_intake.h: the runner's end of the ring: frames become messages.
  *
- * The rows of a bundle are an array of pointers into the ring. They stay readable until
+ * The messages of a bundle are an array, whose tuples are in the ring. They stay readable until
  * sb_intake_release(), so that a bundle that fails can be run again. A transaction that does not
  * fit into the ring goes to a temporary file, part by part.
  */
@@ -9,15 +9,15 @@
 #define SB_INTAKE_H
 
 #include "postgres.h"
+#include "source/sb_change.h"
 #include "source/sb_ring.h"
-#include "source/sb_row.h"
 
 typedef enum SbIntakeStop
 {
 	SB_INTAKE_EMPTY,  /* no more frames, between two transactions */
 	SB_INTAKE_WAIT,   /* no more frames, within a transaction: more will come */
-	SB_INTAKE_CHUNK,  /* a array has got many rows, within a transaction */
-	SB_INTAKE_COMMIT, /* a array has got many rows, between two transactions */
+	SB_INTAKE_CHUNK,  /* the array has got many messages, within a transaction */
+	SB_INTAKE_COMMIT, /* the array has got many messages, between two transactions */
 	SB_INTAKE_RELOAD, /* pipelines have changed: nothing further is taken */
 	/* a RESET frame comes next; what is taken of an unfinished transaction is void */
 	SB_INTAKE_RESET
@@ -39,10 +39,10 @@ typedef struct SbIntake
 	TimestampTz last_commit_time;
 	bool caught_up; /* the last frame said that the WAL has been read to its end */
 
-	SbRow *rows; /* of the bundle, but for those that are spooled */
-	int nrows;
-	int max_rows;
-	int64 total_rows; /* of the bundle, spooled ones included */
+	SbMessage *messages; /* of the bundle, but for those that are spooled */
+	int n;
+	int max;
+	int64 total; /* of the bundle, spooled ones included */
 
 	MemoryContext context; /* of the bundle: split rows, rows read back */
 	MemoryContext keep;    /* of the process */
@@ -62,7 +62,7 @@ extern bool sb_intake_is_stale(const SbIntake *intake);
 /* Is there a frame that may be taken? */
 extern bool sb_intake_has_frames(const SbIntake *intake);
 
-/* Adds rows to the array until it has to stop; SB_CHUNK_ROWS at the most. */
+/* Adds messages to the array until it has to stop; SB_CHUNK_MESSAGES at the most. */
 extern SbIntakeStop sb_intake_take(SbIntake *intake);
 /* Does the bundle hold so much of the ring that it should end with this transaction? */
 extern bool sb_intake_is_large(const SbIntake *intake);
@@ -71,18 +71,18 @@ extern bool sb_intake_is_large(const SbIntake *intake);
  */
 extern bool sb_intake_is_full(const SbIntake *intake);
 /*
- * Within a transaction: moves the rows of the array, which have been processed, to the spool, and
- * gives their part of the ring back.
+ * Within a transaction: moves the messages of the array, which have been processed, to the spool,
+ * and gives their part of the ring back.
  */
 extern void sb_intake_spool(SbIntake *intake);
 /* The bundle is over: gives its part of the ring back and drops its memory. */
 extern void sb_intake_release(SbIntake *intake);
 
 /*
- * Runs through all rows of the bundle again, from the first, array by array: false when there is
- * none left. *part starts as 0. The rows are good until the next call.
+ * Runs through all messages of the bundle again, from the first, array by array: false when there
+ * is none left. *part starts as 0. The messages are good until the next call.
  */
-extern bool sb_intake_replay(SbIntake *intake, int *part, SbRow **rows, int *nrows);
+extern bool sb_intake_replay(SbIntake *intake, int *part, SbMessage **messages, int *n);
 
 /*
  * Skips frames up to the RESET that answers `epoch`; true when it has come: *start is where the

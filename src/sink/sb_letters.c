@@ -20,14 +20,15 @@ static SbStatement *late;
 static SbStatement *dead;
 
 char *
-sb_row_to_json(const SbPlan *plan, HeapTuple tuple, TupleDesc layout)
+sb_row_to_json(const SbPlan *plan, HeapTupleHeader tuple, uint32 length, TupleDesc layout)
 {
+	HeapTupleData head = {.t_len = length, .t_data = tuple};
 	Relation rel = table_open(plan->source, AccessShareLock);
 	Datum *values = palloc(sizeof(Datum) * layout->natts);
 	bool *nulls = palloc(sizeof(bool) * layout->natts);
 	char *json;
 
-	heap_deform_tuple(tuple, layout, values, nulls);
+	heap_deform_tuple(&head, layout, values, nulls);
 	json = sb_json_of_columns(layout, values, nulls, plan->columns, RelationGetDescr(rel));
 	table_close(rel, AccessShareLock);
 	return json;

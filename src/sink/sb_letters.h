@@ -27,7 +27,8 @@ typedef struct SbLateEvent
  * the relation has now. In the current context. In the bracket of the pipeline's owner: types have
  * output functions.
  */
-extern char *sb_row_to_json(const SbPlan *plan, HeapTuple tuple, TupleDesc layout);
+extern char *sb_row_to_json(const SbPlan *plan, HeapTupleHeader tuple, uint32 length,
+                            TupleDesc layout);
 
 /* Collected; written by sb_letters_write() (SPI connected). */
 extern void sb_letters_put_late(const SbLateEvent *event, const char *json);

@@ -202,7 +202,7 @@ decode_write_schema(SbTarget *target)
 		                                     .length = att->attlen,
 		                                     .by_value = att->attbyval,
 		                                     .dropped = att->attisdropped,
-		                                     .in_old = att->attislocal,
+		                                     .in_old = target->in_old[i],
 		                                     .align = att->attalign};
 	}
 	sb_ring_append(decoder->writer, frame);
@@ -269,13 +269,13 @@ decode_write_split(const char *payload, Size size)
 }
 
 /* What is to be sent of a change, as rows of the relation that it was made in. */
-typedef struct SbChange
+typedef struct SbDecoded
 {
-	SbRowKind kind;
+	SbChangeOp op;
 	Oid partition;
 	HeapTuple new;
 	HeapTuple old;
-} SbChange;
+} SbDecoded;
 
 static void
 decode_put_tuple(char *to, HeapTuple tuple)
@@ -285,14 +285,13 @@ decode_put_tuple(char *to, HeapTuple tuple)
 }
 
 static void
-decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
+decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbDecoded *change)
 {
 	row->relation = target->source;
 	row->layout = target->layout;
 	row->new_length = change->new ? change->new->t_len : 0;
 	row->old_length = change->old ? change->old->t_len : 0;
-	row->kind = change->kind;
-	row->cause = 0;
+	row->op = change->op;
 	row->partition = change->partition;
 	if (change->new)
 		decode_put_tuple(row->data, change->new);
@@ -305,7 +304,7 @@ decode_fill_row(SbRowFrame *row, const SbTarget *target, const SbChange *change)
  * parts.
  */
 static void
-decode_write_row(const SbTarget *target, const SbChange *change)
+decode_write_row(const SbTarget *target, const SbDecoded *change)
 {
 	Size size = offsetof(SbRowFrame, data) + (change->new ? MAXALIGN(change->new->t_len) : 0) +
 	            (change->old ? MAXALIGN(change->old->t_len) : 0);
@@ -341,9 +340,9 @@ decode_tuple(HeapTuple tuple, HeapTuple old, TupleDesc desc)
 }
 
 static void
-decode_send(ReorderBufferTXN *txn, SbTarget *target, const SbChange *change)
+decode_send(ReorderBufferTXN *txn, SbTarget *target, const SbDecoded *change)
 {
-	SbChange converted = *change;
+	SbDecoded converted = *change;
 
 	if (target->layout == 0)
 		decode_write_schema(target);
@@ -399,7 +398,7 @@ decode_write_unreadable(ReorderBufferTXN *txn, Relation relation, const char *te
 
 static void
 decode_send_change(ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change,
-                   SbChange *sent)
+                   SbDecoded *sent)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	SbSourceRel *rel = sb_source_rel(relation);
@@ -424,7 +423,7 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
               ReorderBufferChange *change)
 {
 	MemoryContext old;
-	SbChange sent = {.partition = RelationGetRelid(relation)};
+	SbDecoded sent = {.partition = RelationGetRelid(relation)};
 	const char *text;
 
 	if (decode_is_unwanted(sent.partition))
@@ -432,13 +431,13 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 	switch (change->action)
 	{
 		case REORDER_BUFFER_CHANGE_INSERT:
-			sent.kind = SB_ROW_INSERT;
+			sent.op = SB_CHANGE_INSERT;
 			break;
 		case REORDER_BUFFER_CHANGE_UPDATE:
-			sent.kind = SB_ROW_UPDATE;
+			sent.op = SB_CHANGE_UPDATE;
 			break;
 		case REORDER_BUFFER_CHANGE_DELETE:
-			sent.kind = SB_ROW_DELETE;
+			sent.op = SB_CHANGE_DELETE;
 			break;
 		default:
 			return;

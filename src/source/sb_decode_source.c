@@ -86,10 +86,14 @@ source_entry(Oid relation)
 	return rel;
 }
 
+/* Can rows go on with the layout that was sent for the other? */
 static bool
-source_same_layout(TupleDesc a, TupleDesc b)
+source_same_layout(const SbTarget *one, const SbTarget *other)
 {
-	if (a->natts != b->natts)
+	TupleDesc a = one->desc;
+	TupleDesc b = other->desc;
+
+	if (a->natts != b->natts || memcmp(one->in_old, other->in_old, sizeof(bool) * a->natts) != 0)
 		return false;
 	for (int i = 0; i < a->natts; i++)
 	{
@@ -98,7 +102,7 @@ source_same_layout(TupleDesc a, TupleDesc b)
 
 		if (x->atttypid != y->atttypid || x->atttypmod != y->atttypmod || x->attlen != y->attlen ||
 		    x->attbyval != y->attbyval || x->attalign != y->attalign ||
-		    x->attisdropped != y->attisdropped || x->attislocal != y->attislocal)
+		    x->attisdropped != y->attisdropped)
 			return false;
 	}
 	return true;
@@ -114,11 +118,12 @@ source_mark_identity(SbTarget *target, Relation relation)
 	bool full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	Bitmapset *identity = full ? NULL : RelationGetIdentityKeyBitmap(relation);
 
+	target->in_old = palloc(sizeof(bool) * (target->desc->natts + 1));
 	for (int i = 0; i < target->desc->natts; i++)
 	{
 		AttrNumber attno = target->map ? target->map->attrMap->attnums[i] : i + 1;
 
-		TupleDescAttr(target->desc, i)->attislocal =
+		target->in_old[i] =
 		    full || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, identity);
 	}
 }
@@ -151,7 +156,7 @@ source_keep_layouts(SbSourceRel *rel, int nold, const SbTarget *old)
 		for (int j = 0; j < nold; j++)
 		{
 			if (rel->targets[i].source == old[j].source &&
-			    source_same_layout(rel->targets[i].desc, old[j].desc))
+			    source_same_layout(&rel->targets[i], &old[j]))
 				rel->targets[i].layout = old[j].layout;
 		}
 	}

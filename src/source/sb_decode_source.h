@@ -17,9 +17,9 @@
 typedef struct SbTarget
 {
 	Oid source;
-	uint32 layout; /* 0: the consumer has not been told */
-	/* of the rows that are sent; attislocal says that old tuples have the column */
-	TupleDesc desc;
+	uint32 layout;           /* 0: the consumer has not been told */
+	TupleDesc desc;          /* of the rows that are sent */
+	bool *in_old;            /* of each attribute: do old tuples have it? */
 	TupleConversionMap *map; /* from the relation's rows to those; NULL: they are the same */
 } SbTarget;
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "source/sb_change.h"
 
 typedef enum SbFrameType
 {
@@ -95,21 +96,11 @@ typedef struct SbTruncateFrame
 	Oid relation;
 } SbTruncateFrame;
 
-/* Why a source's rows are others than the changes sent say. */
-typedef enum SbRebuildCause
-{
-	SB_REBUILD_ATTACH = 1, /* rows came with a partition */
-	SB_REBUILD_DETACH,     /* they left with one */
-	SB_REBUILD_DROP,
-	SB_REBUILD_TRUNCATE, /* of a partition by itself */
-	SB_REBUILD_LOGGED    /* of a table whose changes have not been in the WAL for some time */
-} SbRebuildCause;
-
 typedef struct SbRebuildFrame
 {
 	SbFrame head;
 	Oid relation;
-	uint32 cause;
+	uint32 cause;  /* an SbRebuildCause */
 	Oid partition; /* it may be gone, hence its name */
 	NameData name;
 } SbRebuildFrame;
@@ -123,17 +114,6 @@ typedef struct SbUnreadableFrame
 	char text[FLEXIBLE_ARRAY_MEMBER]; /* why: of `length` bytes, the last of which is 0 */
 } SbUnreadableFrame;
 
-typedef enum SbRowKind
-{
-	SB_ROW_INSERT = 1,
-	SB_ROW_UPDATE,
-	SB_ROW_DELETE,
-	/* never in a ROW frame: how a runner keeps these frames in the order of the rows */
-	SB_ROW_TRUNCATE,
-	SB_ROW_REBUILD,
-	SB_ROW_UNREADABLE
-} SbRowKind;
-
 /*
  * The payload of ROW frames: this header, the new tuple's bytes from t_data, aligned, the old
  * tuple's.
@@ -144,13 +124,8 @@ typedef struct SbRowFrame
 	uint32 layout;
 	uint32 new_length; /* 0: none */
 	uint32 old_length; /* 0: none */
-	uint16 kind;
-	/*
-	 * of SB_ROW_REBUILD: an SbRebuildCause; its data is the partition's name. Of SB_ROW_UNREADABLE
-	 * the data is a text.
-	 */
-	uint16 cause;
-	Oid partition; /* the table that has the row: `relation` itself, or a partition of it */
+	uint32 op;         /* an SbChangeOp */
+	Oid partition;     /* the table that has the row: `relation` itself, or a partition of it */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } SbRowFrame;
 

@@ -73,7 +73,7 @@ sb_row_deform(TupleTableSlot *slot, int natts)
 }
 
 void
-sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout)
+sb_query_set_row(SbQuery *query, HeapTupleHeader tuple, TupleDesc layout)
 {
 	SbRowSlot *row = (SbRowSlot *) query->slot;
 
@@ -84,13 +84,13 @@ sb_query_set_row(SbQuery *query, HeapTuple tuple, TupleDesc layout)
 }
 
 void
-sb_query_exchange_row(SbQuery *query, HeapTuple tuple)
+sb_query_exchange_row(SbQuery *query, HeapTupleHeader tuple)
 {
 	SbRowSlot *row = (SbRowSlot *) query->slot;
 
-	row->header = tuple->t_data;
+	row->header = tuple;
 	row->offset = 0;
-	row->stored = Min(HeapTupleHeaderGetNatts(tuple->t_data), row->layout->natts);
+	row->stored = Min(HeapTupleHeaderGetNatts(tuple), row->layout->natts);
 	row->base.base.tts_nvalid = 0;
 	query->args_ready = false;
 }
@@ -107,10 +107,8 @@ typedef struct SbRowCursor
 } SbRowCursor;
 
 static inline SbRowCursor
-cursor_begin(HeapTuple tuple)
+cursor_begin(HeapTupleHeader header)
 {
-	HeapTupleHeader header = tuple->t_data;
-
 	return (SbRowCursor){.data = (char *) header + header->t_hoff,
 	                     .nulls = (header->t_infomask & HEAP_HASNULL) ? header->t_bits : NULL,
 	                     .stored = HeapTupleHeaderGetNatts(header)};
@@ -132,7 +130,7 @@ cursor_next(SbRowCursor *cursor, Form_pg_attribute att, int i)
 }
 
 SbSame
-sb_query_compare(const SbQuery *query, HeapTuple a, HeapTuple b, TupleDesc layout)
+sb_query_compare(const SbQuery *query, HeapTupleHeader a, HeapTupleHeader b, TupleDesc layout)
 {
 	SbRowCursor of_a = cursor_begin(a);
 	SbRowCursor of_b = cursor_begin(b);
