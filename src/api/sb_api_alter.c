@@ -9,6 +9,7 @@
 
 #include "api/sb_api.h"
 #include "api/sb_creation.h"
+#include "catalog/sb_option.h"
 #include "miscadmin.h"
 #include "query/sb_query.h"
 #include "storage/lmgr.h"
@@ -79,13 +80,13 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 
 PG_FUNCTION_INFO_V1(stream_beam_alter_pipeline);
 
-/* alter_pipeline(name, query, ... as create_pipeline(), keep): null leaves as it is */
+/* alter_pipeline(name, query, ...): the others are options */
 PGDLLEXPORT Datum
 stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 {
 	const char *name = alter_name(fcinfo);
 	SbDatabase *db = sb_api_require_server();
-	SbCreation creation = {.altered = true};
+	SbCreation creation = {0};
 	SbPipelineRow *current;
 	SbBracket saved;
 
@@ -104,10 +105,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 
 	creation.name = current->name;
 	creation.text = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
-	sb_creation_arguments(fcinfo, &creation);
-	creation.row.trigger = sb_trigger_format(creation.trigger);
-	creation.row.keep_us =
-	    PG_ARGISNULL(12) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(12), "keep", true);
+	sb_options_take(fcinfo, SB_CALL_ALTER, &creation.row);
 	creation.row.reason = creation.row.rebuild = NULL;
 	creation.row.keep_until = DT_NOEND;
 	sb_creation_check_trigger(&creation);
@@ -215,8 +213,7 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 	sb_version_lock_readers(current, true);
 	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	row->stage = SB_STAGE_BUILDING;
-	row->keep_us =
-	    PG_ARGISNULL(2) ? -1 : sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "keep", true);
+	sb_options_take(fcinfo, SB_CALL_ROLLBACK, row);
 	sb_version_check_shape(current, row);
 	sb_catalog_put_version(row);
 	sb_version_begin_readers(current, row, NULL);

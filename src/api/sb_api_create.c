@@ -23,11 +23,11 @@
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
 #include "catalog/sb_lock.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_pipeline_names.h"
 #include "catalog/sb_view.h"
 #include "commands/extension.h"
 #include "commands/view.h"
-#include "common/int.h"
 #include "engine/sb_reduce.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -59,85 +59,7 @@ static const char *const kept_settings[] =
      "lc_numeric",         "lc_time",       "search_path",
      "TimeZone",           "xmlbinary",     "xmloption"};
 
-/* ---- arguments ---- */
-
-/* An interval of fixed length, in microseconds. */
-int64
-sb_creation_interval_us(const Interval *interval, const char *argument, bool zero_allowed)
-{
-	int64 us;
-
-	if (interval->month != 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("%s must not contain months or years: their length is not fixed", argument),
-		         errhint("Give it in days or smaller units.")));
-	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
-	    pg_add_s64_overflow(us, interval->time, &us))
-		ereport(ERROR,
-		        (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", argument)));
-	if (us < 0 || (us == 0 && !zero_allowed))
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be positive")));
-	return us;
-}
-
-/* fire_always or fire_if_non_empty */
-static char *
-create_behavior(const char *argument, char *name)
-{
-	if (strcmp(name, SB_FIRE_ALWAYS) != 0 && strcmp(name, SB_FIRE_IF_NON_EMPTY) != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		                errmsg("unknown behavior \"%s\" for %s", name, argument),
-		                errhint("Use \"%s\" or \"%s\".", SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY)));
-	return name;
-}
-
-static bool
-create_retractable(const char *source_mode)
-{
-	if (strcmp(source_mode, "changes") != 0 && strcmp(source_mode, "append_only") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		                errmsg("unknown source mode \"%s\"", source_mode),
-		                errhint("Use \"changes\" or \"append_only\".")));
-	return strcmp(source_mode, "changes") == 0;
-}
-
-static char *
-create_text(FunctionCallInfo fcinfo, int argument, char *if_null)
-{
-	return PG_ARGISNULL(argument) ? if_null : text_to_cstring(PG_GETARG_TEXT_PP(argument));
-}
-
-void
-sb_creation_arguments(FunctionCallInfo fcinfo, SbCreation *creation)
-{
-	SbPipelineRow *row = &creation->row;
-
-	if (!PG_ARGISNULL(2))
-		row->watermark_delay_us =
-		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(2), "watermark", true);
-	if (!PG_ARGISNULL(3))
-		row->allowed_lateness_us =
-		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(3), "allowed_lateness", true);
-	row->trigger = create_text(fcinfo, 4, row->trigger);
-	creation->trigger = sb_trigger_parse(row->trigger);
-	row->accumulation = create_text(fcinfo, 5, row->accumulation);
-	creation->accumulation = sb_accumulation_of_name(row->accumulation);
-	if (!PG_ARGISNULL(6))
-		row->idle_timeout_us =
-		    sb_creation_interval_us(PG_GETARG_INTERVAL_P(6), "idle_timeout", creation->altered);
-	if (row->idle_timeout_us == 0)
-		row->idle_timeout_us = -1;
-	row->timestamp_combiner = create_text(fcinfo, 7, row->timestamp_combiner);
-	(void) sb_combiner_of_name(row->timestamp_combiner);
-	row->on_time = create_behavior("on_time", create_text(fcinfo, 8, row->on_time));
-	row->closing = create_behavior("closing", create_text(fcinfo, 9, row->closing));
-	creation->allow_unsafe = !PG_ARGISNULL(10) && PG_GETARG_BOOL(10);
-	if (!PG_ARGISNULL(11))
-		row->retractable = create_retractable(text_to_cstring(PG_GETARG_TEXT_PP(11)));
-}
+/* ---- the name ---- */
 
 /*
  * Takes the name apart into schema and name. Error where result and batch view cannot be called so,
@@ -311,14 +233,14 @@ sb_creation_plan(SbCreation *creation)
 void
 sb_creation_check_trigger(SbCreation *creation)
 {
-	const char *reason =
-	    sb_trigger_unsafe_reason(creation->trigger, creation->row.allowed_lateness_us > 0);
+	SbTrigger *trigger = sb_trigger_parse(creation->row.trigger);
+	const char *reason = sb_trigger_unsafe_reason(trigger, creation->row.allowed_lateness_us > 0);
 
-	if (reason && !creation->allow_unsafe)
+	if (reason && !creation->row.allow_unsafe_trigger)
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		     errmsg("trigger %s could lose data: %s", sb_trigger_format(creation->trigger), reason),
+		     errmsg("trigger %s could lose data: %s", sb_trigger_format(trigger), reason),
 		     errhint(
 		         "Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
 }
@@ -405,7 +327,7 @@ create_find_upstream(SbCreation *creation)
 static void
 create_check_from_now(const SbCreation *creation)
 {
-	if (creation->history || !creation->row.retractable ||
+	if (creation->row.history || !creation->row.retractable ||
 	    !sb_partition_has_rows(creation->plan->source))
 		return;
 	ereport(
@@ -475,8 +397,9 @@ static void
 create_result(SbCreation *creation)
 {
 	SPI_connect();
-	creation->row.result = sb_version_make_result(creation->plan, creation->accumulation,
-	                                              creation->namespace, creation->name);
+	creation->row.result =
+	    sb_version_make_result(creation->plan, sb_accumulation_of_name(creation->row.accumulation),
+	                           creation->namespace, creation->name);
 	SPI_finish();
 }
 
@@ -509,56 +432,29 @@ create_catalog_rows(SbCreation *creation)
 	row->name = creation->name;
 	row->owner = GetUserId();
 	row->source = creation->plan->source;
-	row->trigger = sb_trigger_format(creation->trigger);
 	sb_creation_keep_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time =
 	    SB_TIME_MIN;
 	sb_api_enter(&saved);
 	row->version = 1;
-	row->keep_us = -1;
 	sb_catalog_insert(row);
-	sb_version_make_state(row, creation->plan, creation->history);
+	sb_version_make_state(row, creation->plan, row->history);
 	sb_api_leave(&saved);
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_create_pipeline);
 
-/*
- * create_pipeline(name, query, watermark, allowed_lateness, trigger, accumulation, idle_timeout,
- * timestamp_combiner, on_time, closing, allow_unsafe_trigger, source_mode, history)
- */
+/* create_pipeline(name, query, ...): the others are options */
 PGDLLEXPORT Datum
 stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 {
-	static const char *const arguments[] = {"name",
-	                                        "query",
-	                                        "watermark",
-	                                        "allowed_lateness",
-	                                        "trigger",
-	                                        "accumulation",
-	                                        "idle_timeout",
-	                                        "timestamp_combiner",
-	                                        "on_time",
-	                                        "closing",
-	                                        "allow_unsafe_trigger",
-	                                        "source_mode",
-	                                        "history"};
 	SbCreation creation = {0};
 	SbDatabase *db;
 
-	Assert(PG_NARGS() == lengthof(arguments));
-	for (int i = 0; i < PG_NARGS(); i++)
-	{
-		if (PG_ARGISNULL(i) && i != 6)
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			                errmsg("argument %s of beam.create_pipeline() must not be null",
-			                       arguments[i])));
-	}
+	sb_options_refuse_null(fcinfo, "beam.create_pipeline()");
 	creation.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	creation.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	creation.row.idle_timeout_us = -1;
-	sb_creation_arguments(fcinfo, &creation);
-	creation.history = PG_GETARG_BOOL(12);
+	sb_options_take(fcinfo, SB_CALL_CREATE, &creation.row);
 
 	db = sb_api_require_server();
 	sb_creation_check_trigger(&creation);

@@ -12,6 +12,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_history_row.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_owner.h"
 #include "catalog/sb_view.h"
 #include "executor/spi.h"
@@ -195,31 +196,12 @@ explain_put(ReturnSetInfo *result, char *text)
 	}
 }
 
-static char *
-explain_interval(int64 us)
-{
-	Interval interval = {.time = us};
-
-	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
-}
-
 static void
 explain_settings(ReturnSetInfo *result, const SbPipelineRow *row)
 {
 	explain_put(result,
 	            psprintf("Pipeline %s (%s)", row->name, sb_pipeline_state_name(row->state)));
-	explain_put(result, psprintf("  Trigger: %s, %s", row->trigger, row->accumulation));
-	if (row->upstream != 0)
-		explain_put(result, psprintf("  Watermark: the output watermark of pipeline result %s",
-		                             get_rel_name(row->source)));
-	else
-		explain_put(result,
-		            psprintf("  Watermark: highest event time - %s, idle timeout %s",
-		                     explain_interval(row->watermark_delay_us),
-		                     row->idle_timeout_us < 0 ? "none"
-		                                              : explain_interval(row->idle_timeout_us)));
-	explain_put(result,
-	            psprintf("  Allowed lateness: %s", explain_interval(row->allowed_lateness_us)));
+	explain_put(result, sb_options_explain(row));
 }
 
 PG_FUNCTION_INFO_V1(stream_beam_explain_pipeline);

@@ -6,34 +6,47 @@
 #include "catalog/sb_pipeline_names.h"
 #include "lib/stringinfo.h"
 
-static const char *const accumulation_names[] = {"accumulating", "discarding", "retracting"};
-static const char *const combiner_names[] = {"end_of_window", "earliest", "latest"};
+/* in the order of SbAccumulation and of SbTimestampCombiner */
+const SbNames sb_accumulation_names = {"accumulation",
+                                       false,
+                                       {"accumulating", "discarding", "retracting"}};
+const SbNames sb_combiner_names = {"timestamp_combiner",
+                                   false,
+                                   {"end_of_window", "earliest", "latest"}};
+const SbNames sb_behavior_names = {"behavior", true, {SB_FIRE_ALWAYS, SB_FIRE_IF_NON_EMPTY}};
+const SbNames sb_source_mode_names = {"source mode", false, {"changes", "append_only"}};
 
-static int
-name_index(const char *argument, const char *name, const char *const *names, int n)
+int
+sb_name_index(const SbNames *names, const char *name, const char *option)
 {
 	StringInfoData list;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; names->names[i]; i++)
 	{
-		if (strcmp(names[i], name) == 0)
+		if (strcmp(names->names[i], name) == 0)
 			return i;
 	}
 	initStringInfo(&list);
-	for (int i = 0; i < n; i++)
-		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : i == n - 1 ? " or " : ", ", names[i]);
+	for (int i = 0; names->names[i]; i++)
+		appendStringInfo(&list, "%s\"%s\"",
+		                 i == 0                ? ""
+		                 : names->names[i + 1] ? ", "
+		                                       : " or ",
+		                 names->names[i]);
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-	                errmsg("unknown %s \"%s\"", argument, name), errhint("Use %s.", list.data)));
+	                names->shared ? errmsg("unknown %s \"%s\" for %s", names->noun, name, option)
+	                              : errmsg("unknown %s \"%s\"", names->noun, name),
+	                errhint("Use %s.", list.data)));
 }
 
 SbAccumulation
 sb_accumulation_of_name(const char *name)
 {
-	return name_index("accumulation", name, accumulation_names, lengthof(accumulation_names));
+	return sb_name_index(&sb_accumulation_names, name, "accumulation");
 }
 
 SbTimestampCombiner
 sb_combiner_of_name(const char *name)
 {
-	return name_index("timestamp_combiner", name, combiner_names, lengthof(combiner_names));
+	return sb_name_index(&sb_combiner_names, name, "timestamp_combiner");
 }

@@ -7,6 +7,7 @@
 #include "base/sb_statement.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_pipeline_row.h"
 #include "executor/spi.h"
 #include "utils/array.h"
@@ -26,13 +27,16 @@ sb_pipeline_state_name(SbPipelineState state)
 }
 
 #define SB_PIPELINE_COLUMNS \
-	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint, p.watermark_delay, p.allowed_lateness," \
-	" p.idle_timeout, p.trigger::pg_catalog.text, p.accumulation, p.timestamp_combiner, p.on_time, p.closing, p.settings, p.signature, p.state, p.error_code, p.error_message, p.revision, p.upstream, p.retractable," \
-	" p.version, p.stage, p.keep, p.keep_until, p.reason, p.rebuild," \
+	"p.id, p.name, p.owner, p.source, p.view, p.result, p.state_table, p.fingerprint," \
+	" p.settings, p.signature, p.state, p.error_code, p.error_message, p.revision, p.upstream," \
+	" p.version, p.stage, p.keep_until, p.reason, p.rebuild," \
 	" g.position, g.input_watermark, g.output_watermark, g.max_event_time, g.commit_time, g.rows_in, g.bundles, g.panes, g.late," \
 	" g.dead, g.cells"
 #define SB_PIPELINE_FROM \
 	" FROM beam.pipeline p JOIN beam.progress g ON g.pipeline OPERATOR(pg_catalog.=) p.id"
+
+/* more than beam.pipeline has */
+#define SB_MAX_COLUMNS 64
 
 typedef struct SbColumnReader
 {
@@ -99,7 +103,10 @@ stage_of_name(const char *name)
 	elog(ERROR, "unknown stage \"%s\" of a pipeline", name);
 }
 
-/* Reads the columns in the order of SB_PIPELINE_COLUMNS. The row is in the current context. */
+/*
+ * Reads the columns in the order of SB_PIPELINE_COLUMNS, and the options. The row is in the current
+ * context.
+ */
 static SbPipelineRow *
 read_row(HeapTuple tuple)
 {
@@ -114,14 +121,6 @@ read_row(HeapTuple tuple)
 	row->result = DatumGetObjectId(next_datum(&reader));
 	row->state_table = DatumGetObjectId(next_datum(&reader));
 	row->fingerprint = next_text(&reader);
-	row->watermark_delay_us = next_int8(&reader, 0);
-	row->allowed_lateness_us = next_int8(&reader, 0);
-	row->idle_timeout_us = next_int8(&reader, -1);
-	row->trigger = next_text(&reader);
-	row->accumulation = next_text(&reader);
-	row->timestamp_combiner = next_text(&reader);
-	row->on_time = next_text(&reader);
-	row->closing = next_text(&reader);
 	row->settings = next_texts(&reader, &row->nsettings);
 	row->signature = next_texts(&reader, &row->nsignature);
 	row->state = state_of_name(next_text(&reader));
@@ -129,10 +128,8 @@ read_row(HeapTuple tuple)
 	row->error_message = next_text(&reader);
 	row->revision = next_int8(&reader, 0);
 	row->upstream = DatumGetInt32(next_datum(&reader));
-	row->retractable = DatumGetBool(next_datum(&reader));
 	row->version = DatumGetInt32(next_datum(&reader));
 	row->stage = stage_of_name(next_text(&reader));
-	row->keep_us = next_int8(&reader, -1);
 	row->keep_until = next_int8(&reader, DT_NOEND);
 	row->reason = next_text(&reader);
 	row->rebuild = next_text(&reader);
@@ -148,6 +145,7 @@ read_row(HeapTuple tuple)
 	row->progress.late = next_int8(&reader, 0);
 	row->progress.dead = next_int8(&reader, 0);
 	row->progress.cells = next_int8(&reader, 0);
+	sb_options_read(row, tuple, SPI_tuptable->tupdesc);
 	return row;
 }
 
@@ -156,9 +154,17 @@ static List *
 read_rows(const char *clauses, Oid type, Datum value)
 {
 	List *rows = NIL;
+	StringInfoData sql;
 
-	sb_sql_run(psprintf("SELECT " SB_PIPELINE_COLUMNS SB_PIPELINE_FROM " %s", clauses),
-	           OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT " SB_PIPELINE_COLUMNS);
+	for (const SbOption *option = sb_options; option->name; option++)
+	{
+		if (sb_option_has_column(option))
+			appendStringInfo(&sql, ", p.%s", option->column);
+	}
+	appendStringInfo(&sql, SB_PIPELINE_FROM " %s", clauses);
+	sb_sql_run(sql.data, OidIsValid(type) ? 1 : 0, &type, &value, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		rows = lappend(rows, read_row(SPI_tuptable->vals[i]));
 	SPI_freetuptable(SPI_tuptable);
@@ -266,50 +272,96 @@ texts_to_array(char **texts, int n)
 	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
+/* Columns of a row of beam.pipeline that is written. */
+typedef struct SbColumnWriter
+{
+	StringInfoData columns, parameters; /* lists, for the statement */
+	int n;
+	Oid types[SB_MAX_COLUMNS];
+	Datum values[SB_MAX_COLUMNS];
+	char nulls[SB_MAX_COLUMNS]; /* as SPI has them */
+} SbColumnWriter;
+
+static void
+begin_columns(SbColumnWriter *writer)
+{
+	initStringInfo(&writer->columns);
+	initStringInfo(&writer->parameters);
+	writer->n = 0;
+}
+
+/* `cast`: of the parameter to the column's type, or "" */
+static void
+put_casted(SbColumnWriter *writer, const char *column, const char *cast, Oid type, Datum value,
+           bool isnull)
+{
+	const char *separator = writer->n == 0 ? "" : ", ";
+
+	Assert(writer->n < SB_MAX_COLUMNS);
+	writer->types[writer->n] = type;
+	writer->values[writer->n] = value;
+	writer->nulls[writer->n++] = isnull ? 'n' : ' ';
+	appendStringInfo(&writer->columns, "%s%s", separator, column);
+	appendStringInfo(&writer->parameters, "%s$%d%s", separator, writer->n, cast);
+}
+
+static void
+put_datum(SbColumnWriter *writer, const char *column, Oid type, Datum value)
+{
+	put_casted(writer, column, "", type, value, false);
+}
+
+static void
+put_text(SbColumnWriter *writer, const char *column, const char *text)
+{
+	put_casted(writer, column, "", TEXTOID, text ? CStringGetTextDatum(text) : (Datum) 0,
+	           text == NULL);
+}
+
+/* Those options that are kept so long, or shorter, and have a column. */
+static void
+put_options(SbColumnWriter *writer, const SbPipelineRow *row, SbKept kept)
+{
+	for (const SbOption *option = sb_options; option->name; option++)
+	{
+		bool isnull;
+		Datum value;
+
+		if (!sb_option_has_column(option) || option->kept > kept)
+			continue;
+		value = sb_option_get(option, row, &isnull);
+		put_casted(writer, option->column, option->kind->cast, option->kind->column_type, value,
+		           isnull);
+	}
+}
+
 void
 sb_catalog_insert(SbPipelineRow *row)
 {
-	Oid types[] = {TEXTOID, OIDOID,  OIDOID,  OIDOID,  OIDOID,       TEXTOID, INT8OID,
-	               INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID,
-	               TEXTOID, INT4OID, BOOLOID, INT4OID, TEXTOID,      INT8OID, TEXTOID};
-	char nulls[lengthof(types) + 1] = "                     ";
-	Datum values[] = {CStringGetTextDatum(row->name),
-	                  ObjectIdGetDatum(row->owner),
-	                  ObjectIdGetDatum(row->source),
-	                  ObjectIdGetDatum(row->view),
-	                  ObjectIdGetDatum(row->result),
-	                  CStringGetTextDatum(row->fingerprint),
-	                  Int64GetDatum(row->watermark_delay_us),
-	                  Int64GetDatum(row->allowed_lateness_us),
-	                  Int64GetDatum(row->idle_timeout_us),
-	                  CStringGetTextDatum(row->trigger),
-	                  CStringGetTextDatum(row->accumulation),
-	                  PointerGetDatum(texts_to_array(row->settings, row->nsettings)),
-	                  CStringGetTextDatum(row->timestamp_combiner),
-	                  CStringGetTextDatum(row->on_time),
-	                  CStringGetTextDatum(row->closing),
-	                  Int32GetDatum(row->upstream),
-	                  BoolGetDatum(row->retractable),
-	                  Int32GetDatum(row->version),
-	                  CStringGetTextDatum(stage_names[row->stage]),
-	                  Int64GetDatum(row->keep_us),
-	                  CStringGetTextDatum(row->reason ? row->reason : "")};
 	Oid progress_types[] = {INT4OID, PG_LSNOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum progress[lengthof(progress_types)];
+	SbColumnWriter writer;
 	bool isnull;
 
-	if (row->idle_timeout_us < 0)
-		nulls[8] = 'n';
-	if (row->keep_us < 0)
-		nulls[19] = 'n';
-	if (row->reason == NULL)
-		nulls[20] = 'n';
-	sb_sql_run(
-	    "INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, watermark_delay, allowed_lateness,"
-	    " idle_timeout, trigger, accumulation, settings, timestamp_combiner, on_time, closing, upstream, retractable, version, stage, keep,"
-	    " reason, state)"
-	    " VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10::beam.trigger, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 'running') RETURNING id",
-	    lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
+	begin_columns(&writer);
+	put_text(&writer, "name", row->name);
+	put_datum(&writer, "owner", OIDOID, ObjectIdGetDatum(row->owner));
+	put_datum(&writer, "source", OIDOID, ObjectIdGetDatum(row->source));
+	put_datum(&writer, "view", OIDOID, ObjectIdGetDatum(row->view));
+	put_datum(&writer, "result", OIDOID, ObjectIdGetDatum(row->result));
+	put_datum(&writer, "state_table", OIDOID, ObjectIdGetDatum(InvalidOid));
+	put_text(&writer, "fingerprint", row->fingerprint);
+	put_datum(&writer, "settings", TEXTARRAYOID,
+	          PointerGetDatum(texts_to_array(row->settings, row->nsettings)));
+	put_text(&writer, "state", sb_pipeline_state_name(SB_PIPELINE_RUNNING));
+	put_datum(&writer, "upstream", INT4OID, Int32GetDatum(row->upstream));
+	put_datum(&writer, "version", INT4OID, Int32GetDatum(row->version));
+	put_text(&writer, "stage", stage_names[row->stage]);
+	put_text(&writer, "reason", row->reason);
+	put_options(&writer, row, SB_KEPT_DEFINITION);
+	sb_sql_run(psprintf("INSERT INTO beam.pipeline (%s) VALUES (%s) RETURNING id",
+	                    writer.columns.data, writer.parameters.data),
+	           writer.n, writer.types, writer.values, writer.nulls, SPI_OK_INSERT_RETURNING);
 	row->id =
 	    DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
@@ -428,30 +480,21 @@ sb_catalog_forget_definitions(void)
 void
 sb_catalog_put_version(const SbPipelineRow *row)
 {
-	Oid types[] = {INT4OID, TEXTOID,        OIDOID,  OIDOID, TEXTOID,
-	               INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
-	char nulls[] = "         ";
-	Datum values[] = {Int32GetDatum(row->id),
-	                  CStringGetTextDatum(stage_names[row->stage]),
-	                  ObjectIdGetDatum(row->result),
-	                  ObjectIdGetDatum(row->view),
-	                  CStringGetTextDatum(row->fingerprint),
-	                  Int64GetDatum(row->keep_us),
-	                  TimestampTzGetDatum(row->keep_until),
-	                  CStringGetTextDatum(row->reason ? row->reason : ""),
-	                  CStringGetTextDatum(row->rebuild ? row->rebuild : "")};
+	SbColumnWriter writer;
 
-	if (row->keep_us < 0)
-		nulls[5] = 'n';
-	if (row->keep_until == DT_NOEND)
-		nulls[6] = 'n';
-	if (row->reason == NULL)
-		nulls[7] = 'n';
-	if (row->rebuild == NULL)
-		nulls[8] = 'n';
-	sb_sql_run("UPDATE beam.pipeline SET stage = $2, result = $3, view = $4, fingerprint = $5, keep = $6, keep_until = $7, reason = $8, rebuild = $9"
-	           " WHERE id OPERATOR(pg_catalog.=) $1",
-	           lengthof(types), types, values, nulls, SPI_OK_UPDATE);
+	begin_columns(&writer);
+	put_text(&writer, "stage", stage_names[row->stage]);
+	put_datum(&writer, "result", OIDOID, ObjectIdGetDatum(row->result));
+	put_datum(&writer, "view", OIDOID, ObjectIdGetDatum(row->view));
+	put_text(&writer, "fingerprint", row->fingerprint);
+	put_casted(&writer, "keep_until", "", TIMESTAMPTZOID, TimestampTzGetDatum(row->keep_until),
+	           row->keep_until == DT_NOEND);
+	put_text(&writer, "reason", row->reason);
+	put_text(&writer, "rebuild", row->rebuild);
+	put_options(&writer, row, SB_KEPT_VERSION);
+	sb_sql_run(psprintf("UPDATE beam.pipeline SET (%s) = ROW (%s) WHERE id OPERATOR(pg_catalog.=) %d",
+	                    writer.columns.data, writer.parameters.data, row->id),
+	           writer.n, writer.types, writer.values, writer.nulls, SPI_OK_UPDATE);
 }
 
 bool

@@ -54,6 +54,7 @@ typedef struct SbPipelineRow
 	char *name; /* of all its versions */
 	Oid owner, source, view, result, state_table;
 	char *fingerprint;
+	/* its options (catalog/sb_option.c) */
 	int64 watermark_delay_us;
 	int64 allowed_lateness_us;
 	int64 idle_timeout_us; /* -1: none */
@@ -61,18 +62,20 @@ typedef struct SbPipelineRow
 	char *accumulation;
 	char *timestamp_combiner;
 	char *on_time, *closing;
-	int nsettings; /* name, value, name, value ... */
+	bool retractable;          /* the rows it reads may be taken back */
+	int64 keep_us;             /* building: how long what it replaces is kept; -1: not at all */
+	bool allow_unsafe_trigger; /* of the call that makes it, not in the catalog */
+	bool history;              /* likewise: the rows that the source has are taken in */
+	int nsettings;             /* name, value, name, value ... */
 	char **settings;
 	int nsignature; /* what state was written with (query/sb_signature.h) */
 	char **signature;
 	SbPipelineState state;
 	char *error_code, *error_message; /* NULL: none */
 	int64 revision;
-	int32 upstream;   /* id of the pipeline whose result it reads, 0: none */
-	bool retractable; /* the rows it reads may be taken back */
+	int32 upstream; /* id of the pipeline whose result it reads, 0: none */
 	int32 version;
 	SbStage stage;
-	int64 keep_us;          /* building: how long what it replaces is kept; -1: not at all */
 	TimestampTz keep_until; /* kept; DT_NOEND: as long as nobody says so */
 	char *reason;           /* why the version was made, other than by a user's alteration; NULL */
 	char *rebuild;          /* why it has to be made anew; NULL: it has not */
@@ -142,8 +145,8 @@ extern void sb_catalog_follow_owners(void);
 /* The objects of this database have other OIDs now than when the fingerprints were taken. */
 extern void sb_catalog_forget_definitions(void);
 /*
- * Makes stage, result, view, fingerprint, keep, keep_until, reason and rebuild what they are in the
- * struct.
+ * Makes stage, result, view, fingerprint, keep_until, reason, rebuild and the options of a version
+ * what they are in the struct.
  */
 extern void sb_catalog_put_version(const SbPipelineRow *row);
 /*

@@ -11,6 +11,7 @@
 #include "base/sb_statement.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_owner.h"
 #include "catalog/sb_pipeline_names.h"
 #include "catalog/sb_view.h"
@@ -73,11 +74,7 @@ pipeline_copy_row(const SbPipelineRow *row)
 	*copy = *row;
 	copy->name = pstrdup(row->name);
 	copy->fingerprint = pstrdup(row->fingerprint);
-	copy->trigger = pstrdup(row->trigger);
-	copy->accumulation = pstrdup(row->accumulation);
-	copy->timestamp_combiner = pstrdup(row->timestamp_combiner);
-	copy->on_time = pstrdup(row->on_time);
-	copy->closing = pstrdup(row->closing);
+	sb_options_copy(copy);
 	copy->error_code = copy->error_message = NULL;
 	copy->nsignature = 0;
 	copy->signature = NULL;

@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/sb_lock.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_owner.h"
 #include "catalog/sb_pipeline_names.h"
 #include "executor/spi.h"
@@ -144,7 +145,7 @@ sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
 	SbPipelineRow *row = palloc(sizeof(SbPipelineRow));
 
 	*row = *current;
-	row->keep_us = -1;
+	sb_options_begin(row, SB_CALL_NONE);
 	row->keep_until = DT_NOEND;
 	row->reason = reason ? pstrdup(reason) : NULL;
 	row->rebuild = NULL;

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "catalog/sb_lock.h"
+#include "catalog/sb_option.h"
 #include "catalog/sb_pipeline_names.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -75,11 +76,7 @@ static bool
 tree_same_definition(const SbPipelineRow *a, const SbPipelineRow *b)
 {
 	return a->view == b->view && strcmp(a->fingerprint, b->fingerprint) == 0 &&
-	       a->allowed_lateness_us == b->allowed_lateness_us &&
-	       strcmp(a->trigger, b->trigger) == 0 && strcmp(a->accumulation, b->accumulation) == 0 &&
-	       strcmp(a->timestamp_combiner, b->timestamp_combiner) == 0 &&
-	       strcmp(a->on_time, b->on_time) == 0 && strcmp(a->closing, b->closing) == 0 &&
-	       tree_same_settings(a, b);
+	       sb_options_same(a, b) && tree_same_settings(a, b);
 }
 
 /*
