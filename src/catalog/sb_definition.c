@@ -9,6 +9,7 @@
 #include "base/sb_statement.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_definition.h"
+#include "catalog/sb_option.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/array.h"
@@ -60,23 +61,48 @@ sb_definition_count_restored(void)
 	                        SPI_OK_SELECT);
 }
 
+/*
+ * Those columns of beam.pipeline that mean the same in another database: what the definition has of
+ * the options, and the settings of the session that gave it.
+ */
+static List *
+dumped_columns(void)
+{
+	List *columns = list_make1("settings");
+
+	for (const SbOption *option = sb_options; option->name; option++)
+	{
+		if (option->kept == SB_KEPT_DEFINITION && sb_option_has_column(option))
+			columns = lappend(columns, unconstify(char *, option->column));
+	}
+	return columns;
+}
+
 int32
 sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream, const char *reason)
 {
 	Oid types[] = {TEXTOID, OIDOID, INT4OID, TEXTOID};
 	Datum values[] = {CStringGetTextDatum(definition->name), ObjectIdGetDatum(source),
 	                  Int32GetDatum(upstream), CStringGetTextDatum(reason)};
+	StringInfoData columns, settings;
+	ListCell *lc;
 	int32 id;
 
+	initStringInfo(&columns);
+	initStringInfo(&settings);
+	foreach (lc, dumped_columns())
+	{
+		appendStringInfo(&columns, ", %s", (char *) lfirst(lc));
+		appendStringInfo(&settings, ", s.%s", (char *) lfirst(lc));
+	}
 	if (sb_sql_run(
-	        "INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
-	        " upstream, watermark_delay, allowed_lateness, idle_timeout, trigger, accumulation, timestamp_combiner, on_time, closing, settings,"
-	        " retractable)"
-	        " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(),"
-	        " $3, s.watermark_delay, s.allowed_lateness, s.idle_timeout, s.trigger, s.accumulation, s.timestamp_combiner, s.on_time, s.closing,"
-	        " s.settings, s.retractable"
-	        " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
-	        " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
+	        psprintf(
+	            "INSERT INTO beam.pipeline (name, owner, source, view, result, state_table, fingerprint, state, error_code, error_message, error_at,"
+	            " upstream%s)"
+	            " SELECT d.name, d.owner, $2, d.view, d.result, 0, '', 'needs_resync', '55000', $4, pg_catalog.now(), $3%s"
+	            " FROM beam._restored_definition d CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(NULL::beam.pipeline, d.settings) s"
+	            " WHERE d.name OPERATOR(pg_catalog.=) $1 RETURNING id",
+	            columns.data, settings.data),
 	        lengthof(types), types, values, NULL, SPI_OK_INSERT_RETURNING) != 1)
 		elog(ERROR, "definition \"%s\" is gone", definition->name);
 	id = DatumGetInt32(column(1));
@@ -101,13 +127,15 @@ sb_definition_delete(const char *name)
 /* ---- the trigger on beam.pipeline ---- */
 
 static ArrayType *
-settings_columns(const Trigger *trigger)
+names_array(const List *names)
 {
-	Datum *names = palloc(sizeof(Datum) * (trigger->tgnargs + 1));
+	Datum *elements = palloc(sizeof(Datum) * list_length(names));
+	int n = 0;
+	ListCell *lc;
 
-	for (int i = 0; i < trigger->tgnargs; i++)
-		names[i] = CStringGetTextDatum(trigger->tgargs[i]);
-	return construct_array(names, trigger->tgnargs, TEXTOID, -1, false, TYPALIGN_INT);
+	foreach (lc, names)
+		elements[n++] = CStringGetTextDatum(lfirst(lc));
+	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
 static char *
@@ -120,10 +148,7 @@ trigger_text(const TriggerData *data, const char *column)
 
 PG_FUNCTION_INFO_V1(stream_beam_keep_definition);
 
-/*
- * For each row; its arguments are the columns that are settings. The function's search_path is
- * pg_catalog.
- */
+/* For each row. The function's search_path is pg_catalog. */
 PGDLLEXPORT Datum
 stream_beam_keep_definition(PG_FUNCTION_ARGS)
 {
@@ -143,7 +168,7 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 	{
 		Oid types[] = {TEXTOID, TEXTARRAYOID};
 		Datum values[] = {CStringGetTextDatum(name),
-		                  PointerGetDatum(settings_columns(data->tg_trigger))};
+		                  PointerGetDatum(names_array(dumped_columns()))};
 
 		sb_sql_run(
 		    "INSERT INTO beam.definition AS d (name, result, view, settings)"

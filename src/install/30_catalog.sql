@@ -54,7 +54,7 @@ CREATE TABLE beam.definition (
     name             pg_catalog.text PRIMARY KEY,
     result           pg_catalog.regclass NOT NULL,      -- dumped as a name: it has the owner, and follows a rename
     view             pg_catalog.regclass NOT NULL,
-    settings         pg_catalog.jsonb NOT NULL          -- columns of beam.pipeline, as named below
+    settings         pg_catalog.jsonb NOT NULL          -- columns of beam.pipeline: catalog/sb_option.c says which
 );
 SELECT pg_catalog.pg_extension_config_dump('beam.definition',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) result) AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) view)');
@@ -62,10 +62,7 @@ SELECT pg_catalog.pg_extension_config_dump('beam.definition',
 CREATE FUNCTION beam._keep_definition() RETURNS pg_catalog.trigger LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'stream_beam_keep_definition';
 REVOKE ALL ON FUNCTION beam._keep_definition() FROM PUBLIC;
--- The settings are those columns that mean the same in another database.
-CREATE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition(
-    'watermark_delay', 'allowed_lateness', 'idle_timeout', 'trigger', 'accumulation', 'timestamp_combiner', 'on_time', 'closing', 'settings',
-    'retractable');
+CREATE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition();
 
 -- Restored, and not yet made a pipeline. Its owner is that of the result table.
 CREATE VIEW beam._restored_definition AS

@@ -179,3 +179,6 @@ SELECT b.pipeline,
            -- one that is handed over to a version is seen as that
            AND c.state OPERATOR(pg_catalog.<>) 'building' AND (c.state OPERATOR(pg_catalog.<>) 'done' OR c.first IS NOT NULL)) b
  WHERE beam._may_see(b.owner, b.result);
+
+-- The library knows which columns a definition has.
+CREATE OR REPLACE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition();
