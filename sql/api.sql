@@ -37,6 +37,15 @@ SELECT beam.create_pipeline('p', :q, trigger => 'after_wattermark()'); \echo :SQ
 SELECT beam.create_pipeline('p', :q, trigger => 'repeatedly(after_count(0))'); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, trigger => beam.after_count(10)); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', :q, trigger => beam.after_watermark()); \echo :SQLSTATE
+-- an argument is found by its name; an option that a function does not have has the default that beam.create_pipeline() says
+CREATE FUNCTION in_another_order(name text, query text, closing text, watermark interval) RETURNS regclass LANGUAGE c AS '$libdir/stream_beam', 'stream_beam_create_pipeline';
+SELECT in_another_order('p', :q, NULL, '5 s'); \echo :SQLSTATE
+SELECT in_another_order('p', :q, 'fire_always', '1 month'); \echo :SQLSTATE
+SELECT in_another_order('p', :q, 'fire_always', '5 s');
+SELECT beam.create_pipeline('q', :q);
+SELECT name, trigger, accumulation, source_mode, timestamp_combiner, on_time, closing, watermark, allowed_lateness, idle_timeout FROM beam.pipelines ORDER BY name;
+SELECT beam.drop_pipeline('p'), beam.drop_pipeline('q');
+DROP FUNCTION in_another_order;
 
 -- ---- create: names ----
 SELECT beam.create_pipeline('orders', :q); \echo :SQLSTATE

@@ -204,7 +204,7 @@ promise 'settings_that_are_dumped_are_all_there_are' => sub {
 		SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute WHERE attrelid = 'beam.pipeline'::regclass AND attnum > 0 AND NOT attisdropped
 		   AND attname NOT IN (SELECT jsonb_object_keys(settings) FROM beam.definition)}),
 		'created_at error_at error_code error_message fingerprint id keep keep_until name owner reason rebuild result revision signature source source_columns stage state state_table upstream version view',
-		'a new column of beam.pipeline is named in the trigger keep_definition, or here');
+		'a new column of beam.pipeline is an option of the definition, or here');
 };
 
 promise 'role_that_may_read_all_data_can_dump' => sub {
