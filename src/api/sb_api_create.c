@@ -357,6 +357,8 @@ sb_creation_check_source(SbCreation *creation)
 	if (creation->row.upstream == 0 && creation->row.retractable)
 		create_check_old_values(creation);
 	sb_version_check_accumulation(&creation->row, creation->plan);
+	if (creation->plan->maps)
+		sb_options_refuse_panes(&creation->row);
 }
 
 static void

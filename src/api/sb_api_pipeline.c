@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "query/sb_query.h"
+#include "query/sb_signature.h"
 #include "replication/message.h"
 #include "source/sb_decode.h"
 #include "storage/ipc.h"
@@ -224,6 +225,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	explain_settings(result, row);
 	sb_owner_enter(row, &saved);
 	plan = sb_plan_build(sb_view_definition(row, NULL));
+	sb_signature_fix_identity(plan, row->nsignature, row->signature);
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs; i++)

@@ -17,7 +17,9 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pipeline/sb_pipeline.h"
+#include "pipeline/sb_step.h"
 #include "query/sb_json.h"
+#include "state/sb_cells.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -473,9 +475,10 @@ static void
 script_put_cell(SbScript *script, ReturnSetInfo *result, SbEntry *entry)
 {
 	SbPipeline *pipeline = script->pipeline;
-	SbCell *cell = sb_cells_cell(pipeline->cells, entry);
+	SbCells *cells = sb_step_cells(pipeline);
+	SbCell *cell = sb_cells_cell(cells, entry);
 	const bool *key_nulls;
-	Datum *keys = sb_cells_keys(pipeline->cells, entry, &key_nulls);
+	Datum *keys = sb_cells_keys(cells, entry, &key_nulls);
 	bool nulls[10] = {false};
 	Datum values[] = {TimestampTzGetDatum(cell->window.start),
 	                  TimestampTzGetDatum(cell->window.end),
@@ -498,11 +501,13 @@ stream_beam_test_stream_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	SbScript script = {.result = NULL};
+	SbCells *cells;
 
 	InitMaterializedSRF(fcinfo, 0);
 	script_start(&script, fcinfo);
-	for (SbEntry *entry = sb_cells_next(script.pipeline->cells, NULL); entry;
-	     entry = sb_cells_next(script.pipeline->cells, entry))
+	cells = sb_step_cells(script.pipeline);
+	for (SbEntry *entry = cells ? sb_cells_next(cells, NULL) : NULL; entry;
+	     entry = sb_cells_next(cells, entry))
 		script_put_cell(&script, result, entry);
 	script_end(&script);
 	return (Datum) 0;

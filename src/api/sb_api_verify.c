@@ -95,7 +95,14 @@ verify_find(const char *name)
 		         errhint("SELECT name FROM beam.pipelines lists those that you own.")));
 	sb_api_leave(&saved);
 	verify_check_rights(row, GetUserId());
-	if (strcmp(row->accumulation, "discarding") == 0)
+	return row;
+}
+
+/* A discarding result has parts of windows; without groups its rows are whole, though. */
+static void
+verify_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
+{
+	if (strcmp(row->accumulation, "discarding") == 0 && !plan->maps)
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -105,7 +112,6 @@ verify_find(const char *name)
 		         "Each of its rows is a part of a window; how parts make a whole depends on the aggregates."),
 		     errhint("Add its rows up by window and key, and compare that with the view \"%s\".",
 		             get_rel_name(row->view))));
-	return row;
 }
 
 static bool
@@ -280,6 +286,33 @@ verify_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
 	return sql.data;
 }
 
+/*
+ * The same for a query without groups, where equal rows may stand more than once: each that is
+ * there too often, or not often enough.
+ */
+static char *
+verify_rows_sql(const SbPipelineRow *row, const SbPlan *plan, const SbRange *range)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(
+	    &sql,
+	    "SELECT CASE WHEN d.n OPERATOR(pg_catalog.>) 0 THEN 'unexpected' ELSE 'missing' END, d.ws, d.we, NULL::pg_catalog.jsonb,"
+	    " CASE WHEN d.n OPERATOR(pg_catalog.>) 0 THEN d.j END, CASE WHEN d.n OPERATOR(pg_catalog.<) 0 THEN d.j END"
+	    " FROM (SELECT %s AS ws, %s AS we, u.j, pg_catalog.sum(CASE WHEN u.of_result THEN u.n ELSE OPERATOR(pg_catalog.-) u.n END) AS n"
+	    " FROM (SELECT true AS of_result, s.* FROM (",
+	    verify_window_column(plan, SB_COLUMN_WINDOW_START),
+	    verify_window_column(plan, SB_COLUMN_WINDOW_END));
+	verify_append_side(&sql, row, plan, row->result, range);
+	appendStringInfoString(&sql, ") s UNION ALL SELECT false, s.* FROM (");
+	verify_append_side(&sql, row, plan, row->view, range);
+	appendStringInfoString(
+	    &sql,
+	    ") s) u GROUP BY 1, 2, 3) d, pg_catalog.generate_series(1, pg_catalog.abs(d.n)) ORDER BY 2, 3, 5, 6");
+	return sql.data;
+}
+
 static void
 verify_run(const char *sql, const SbRange *range, ReturnSetInfo *result)
 {
@@ -329,6 +362,8 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 	SbPipelineRow *row;
 	SbRange range;
 	SbBracket saved;
+	SbPlan *plan;
+	char *sql;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(0))
@@ -338,8 +373,13 @@ stream_beam_verify(PG_FUNCTION_ARGS)
 	row = verify_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	/* both sides with the settings of the pipeline, whoever asks */
 	sb_owner_enter(row, &saved);
-	verify_run(verify_sql(row, sb_version_plan(row, NULL), &range), &range,
-	           (ReturnSetInfo *) fcinfo->resultinfo);
+	plan = sb_version_plan(row, NULL);
+	verify_check_accumulation(row, plan);
+	if (plan->maps && !(plan->keyed && strcmp(row->accumulation, "accumulating") == 0))
+		sql = verify_rows_sql(row, plan, &range);
+	else
+		sql = verify_sql(row, plan, &range);
+	verify_run(sql, &range, (ReturnSetInfo *) fcinfo->resultinfo);
 	sb_bracket_leave(&saved);
 	return (Datum) 0;
 }

@@ -189,6 +189,7 @@ const SbOption sb_options[] = {
      .calls = SB_CALL_BOTH,
      .kept = SB_KEPT_DEFINITION,
      .column = "trigger",
+     .of_panes = true,
      .explain = "\n  Trigger: "},
     {.name = "accumulation",
      .kind = &text_kind,
@@ -235,6 +236,7 @@ const SbOption sb_options[] = {
      .calls = SB_CALL_BOTH,
      .kept = SB_KEPT_DEFINITION,
      .column = "timestamp_combiner",
+     .of_panes = true,
      .names = &sb_combiner_names},
     {.name = "on_time",
      .kind = &text_kind,
@@ -243,6 +245,7 @@ const SbOption sb_options[] = {
      .calls = SB_CALL_BOTH,
      .kept = SB_KEPT_DEFINITION,
      .column = "on_time",
+     .of_panes = true,
      .names = &sb_behavior_names},
     {.name = "closing",
      .kind = &text_kind,
@@ -251,6 +254,7 @@ const SbOption sb_options[] = {
      .calls = SB_CALL_BOTH,
      .kept = SB_KEPT_DEFINITION,
      .column = "closing",
+     .of_panes = true,
      .names = &sb_behavior_names},
     /* over the result of another pipeline the column says what that one's accumulation does */
     {.name = "source_mode",
@@ -426,6 +430,27 @@ sb_options_copy(SbPipelineRow *row)
 		Datum value = sb_option_get(option, row, &isnull);
 
 		option->kind->put(option_field(option, row), value, isnull);
+	}
+}
+
+void
+sb_options_refuse_panes(const SbPipelineRow *row)
+{
+	SbPipelineRow plain = {0};
+
+	for (const SbOption *option = sb_options; option->name; option++)
+	{
+		if (!option->of_panes)
+			continue;
+		set_default(option, &plain);
+		if (!is_same(option, &plain, row))
+			ereport(ERROR,
+			        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			         errmsg("%s means nothing for a query without aggregates and GROUP BY",
+			                option->name),
+			         errdetail(
+			             "Its rows are no panes: each is there as soon as its source row is."),
+			         errhint("Leave it at its default, %s.", option->default_value)));
 	}
 }
 

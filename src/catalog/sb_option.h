@@ -72,6 +72,7 @@ struct SbOption
 	 */
 	bool nullable, zero_unsets;
 	bool of_table; /* means nothing over the result of another pipeline */
+	bool of_panes; /* means nothing for a query without aggregates and GROUP BY */
 	/*
 	 * What beam.explain_pipeline() has before its value; one that begins a line has the end of the
 	 * line before. NULL: it is not shown
@@ -111,6 +112,8 @@ extern void sb_options_begin(SbPipelineRow *row, SbCall call);
 extern bool sb_options_same(const SbPipelineRow *a, const SbPipelineRow *b);
 /* Of a copy of a row: what options point to is a copy, too, in the current context. */
 extern void sb_options_copy(SbPipelineRow *row);
+/* Of a query without aggregates and GROUP BY: error 22023 where one of panes is not the default. */
+extern void sb_options_refuse_panes(const SbPipelineRow *row);
 /* Lines for beam.explain_pipeline(). */
 extern char *sb_options_explain(const SbPipelineRow *row);
 

@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "history/sb_backfill.h"
 #include "pipeline/sb_queue.h"
+#include "pipeline/sb_step.h"
 #include "replication/message.h"
 #include "source/sb_decode.h"
 #include "storage/lmgr.h"
@@ -203,7 +204,8 @@ backfill_showed(const SbRecompute *recompute, SbWindow window)
 	    (const SbBackfillStep *) ((const char *) recompute - offsetof(SbBackfillStep, recompute));
 
 	return bsearch(&window, step->shown, step->nshown, sizeof(SbWindow),
-	               step->pipeline->merging ? backfill_overlap : backfill_compare) != NULL;
+	               sb_plan_merges(step->pipeline->plan) ? backfill_overlap : backfill_compare) !=
+	       NULL;
 }
 
 int64
@@ -404,8 +406,8 @@ backfill_open(SbRowSource *row_source)
 	step->recompute =
 	    (SbRecompute){.range = step->range, .feeding = true, .showed = backfill_showed};
 	step->nshown = sb_pipeline_clear(pipeline, &step->range, true, &step->shown);
-	step->nshown = pipeline->merging ? sb_window_merge(step->shown, step->nshown)
-	                                 : backfill_sort(step->shown, step->nshown);
+	step->nshown = sb_plan_merges(pipeline->plan) ? sb_window_merge(step->shown, step->nshown)
+	                                              : backfill_sort(step->shown, step->nshown);
 	pipeline->recompute = &step->recompute;
 	pipeline->changed = true;
 	SB_KILL_POINT("after_clear");
@@ -434,10 +436,10 @@ backfill_close(SbRowSource *row_source)
 	/* what is put aside is of the step, too */
 	sb_pipeline_flush(step->pipeline);
 	step->recompute.feeding = false;
-	if (!step->pipeline->plan->grouped && sb_cells_count(step->pipeline->cells) == 0)
+	if (sb_plan_stands_empty(step->pipeline->plan) && sb_step_count(step->pipeline) == 0)
 		sb_pipeline_put_empty(step->pipeline);
-	if (step->pipeline->clocks.input_watermark != SB_TIME_MIN)
-		sb_cells_hasten(step->pipeline->cells, &step->range);
+	if (step->pipeline->clocks.input_watermark != SB_TIME_MIN && step->pipeline->step->hasten)
+		step->pipeline->step->hasten(step->pipeline, &step->range);
 	if (step->cut)
 		backfill_store(step);
 	SB_KILL_POINT("after_backfill_cut");

@@ -39,7 +39,7 @@ extern void sb_backfill_attach(SbPipeline *pipeline);
 static inline bool
 sb_backfill_has_parts(const SbPlan *plan)
 {
-	return plan->window_fn != NULL && !sb_window_fn_merges(plan->window_fn);
+	return plan->window_fn != NULL && !sb_plan_merges(plan);
 }
 
 /*

@@ -379,7 +379,7 @@ chunk_adapt(const SbPipeline *pipeline, SbHistory *history)
 	double taken = Max(1, GetCurrentTimestamp() - history->chunk.started);
 	double factor = sb_guc_history_chunk_time_ms * 1000.0 / taken;
 
-	history->chunk_rows = Max(pipeline->merging ? SB_HISTORY_LEAST_ROWS : 1,
+	history->chunk_rows = Max(sb_plan_merges(pipeline->plan) ? SB_HISTORY_LEAST_ROWS : 1,
 	                          history->chunk_rows * Max(0.25, Min(4, factor)));
 }
 
@@ -397,7 +397,7 @@ history_accept(SbPipeline *pipeline, void *gate)
 	if (history->accepted != history->now)
 	{
 		MemoryContextDelete(history->accepted->context);
-		if (history->chunk.closed && pipeline->merging)
+		if (history->chunk.closed && sb_plan_merges(pipeline->plan))
 			chunk_adapt(pipeline, history);
 		history->chunk.closed = false;
 		SB_KILL_POINT("after_chunk_commit");
@@ -723,7 +723,7 @@ chunk_close(SbRowSource *row_source)
 	history_change_regions(pipeline, history, regions);
 	chunk->closed = true;
 	SB_KILL_POINT("before_chunk_commit");
-	if (!pipeline->merging)
+	if (!sb_plan_merges(pipeline->plan))
 		chunk_adapt(pipeline, history);
 	if (sb_guc_history_rate > 0)
 		history->next_at =

@@ -174,11 +174,33 @@ part_candidates(const SbPlan *plan, bool retractable)
 	return result;
 }
 
+/*
+ * Of a result whose rows have the source's primary key: a column of it. A row that moves to another
+ * part then has another identity; otherwise its new form, read from the table, and its old one,
+ * which the stream has yet to take away, would be one row of the result.
+ */
+static AttrNumber
+part_of_key(const SbPlan *plan)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+		const Var *var =
+		    column->kind == SB_COLUMN_KEY ? (const Var *) plan->keys[column->key].expr : NULL;
+
+		if (var && sb_part_is_indexed(plan, var->varattno))
+			return var->varattno;
+	}
+	return SB_PART_NONE;
+}
+
 AttrNumber
 sb_part_choose(const SbPlan *plan, bool retractable)
 {
 	ListCell *lc;
 
+	if (plan->keyed)
+		return part_of_key(plan);
 	if (plan->event_time && sb_part_is_indexed(plan, SB_PART_EVENT_TIME))
 		return SB_PART_EVENT_TIME;
 	foreach (lc, part_candidates(plan, retractable))

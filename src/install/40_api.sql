@@ -17,6 +17,11 @@ COMMENT ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_ca
 'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
 REVOKE ALL ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool) FROM PUBLIC;
 
+-- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.
+CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stream_beam_row_hash';
+COMMENT ON FUNCTION beam._row_hash("any") IS 'internal: a hash of values by their bytes';
+
 CREATE FUNCTION beam.pause_pipeline(name pg_catalog.text) RETURNS pg_catalog.void LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'stream_beam_pause_pipeline';
 COMMENT ON FUNCTION beam.pause_pipeline(pg_catalog.text) IS

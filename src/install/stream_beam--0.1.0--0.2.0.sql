@@ -182,3 +182,8 @@ SELECT b.pipeline,
 
 -- The library knows which columns a definition has.
 CREATE OR REPLACE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition();
+
+-- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.
+CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stream_beam_row_hash';
+COMMENT ON FUNCTION beam._row_hash("any") IS 'internal: a hash of values by their bytes';

@@ -21,6 +21,7 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_step.h"
 #include "rewrite/rewriteHandler.h"
 #include "sink/sb_letters.h"
 #include "storage/lmgr.h"
@@ -114,6 +115,15 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->accepted_clocks = pipeline->clocks;
 }
 
+static SbPlan *
+pipeline_plan(const SbPipelineRow *row)
+{
+	SbPlan *plan = sb_plan_build(sb_view_definition(row, NULL));
+
+	sb_signature_fix_identity(plan, row->nsignature, row->signature);
+	return plan;
+}
+
 SbPipeline *
 sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink)
 {
@@ -146,7 +156,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
-	pipeline->plan = sb_plan_build(sb_view_definition(row, NULL));
+	pipeline->plan = pipeline_plan(row);
 	pipeline->query =
 	    sb_query_open(pipeline->plan,
 	                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES),
@@ -158,11 +168,8 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 		                   row->name);
 		sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
 	}
-	pipeline->merging = pipeline->plan->window_fn && sb_window_fn_merges(pipeline->plan->window_fn);
-	pipeline->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy,
-	                                  &pipeline->clocks, state_name,
-	                                  AllocSetContextCreate(context, "stream_beam cells",
-	                                                        ALLOCSET_DEFAULT_SIZES));
+	pipeline->step = pipeline->plan->maps ? &sb_step_map : &sb_step_aggregate;
+	pipeline->step_state = pipeline->step->open(pipeline, state_name);
 	pipeline->result =
 	    sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
 	if (instead)
@@ -172,7 +179,6 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	sb_bracket_leave(&saved);
 	pipeline->out_values = palloc(sizeof(Datum) * pipeline->plan->ncolumns);
 	pipeline->out_nulls = palloc(sizeof(bool) * pipeline->plan->ncolumns);
-	sb_pipeline_forget_deferred(pipeline);
 	MemoryContextSwitchTo(old);
 	return pipeline;
 }
@@ -195,8 +201,8 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	sb_owner_check(row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
-	query = sb_query_open(sb_plan_build(sb_view_definition(row, NULL)), CurrentMemoryContext,
-	                      CurrentMemoryContext, pipeline->retractable);
+	query = sb_query_open(pipeline_plan(row), CurrentMemoryContext, CurrentMemoryContext,
+	                      pipeline->retractable);
 	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n,
 	                   pipeline->signature->texts, row->name);
 	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
@@ -276,80 +282,6 @@ sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
 	    Max(pipeline->progress.position, position);
 }
 
-/*
- * What all cells may use in the middle of a bundle: a part of the budget is left for what is being
- * written.
- */
-static Size
-pipeline_whole_budget(void)
-{
-	return (Size) sb_guc_state_memory_kb * 1024 / 4 * 3;
-}
-
-/*
- * A pipeline has room for some cells whatever the others have: theirs may be waiting to be written.
- */
-#define SB_BUDGET_SHARE 8
-
-Size
-sb_pipeline_budget(const SbPipeline *pipeline)
-{
-	Size whole = pipeline_whole_budget();
-	Size others = sb_cells_bytes_of_all() - sb_cells_bytes(pipeline->cells);
-
-	return others + whole / SB_BUDGET_SHARE > whole ? whole / SB_BUDGET_SHARE : whole - others;
-}
-
-/*
- * What is known of windows in the table cannot leave memory, and is little: it may have some where
- * the budget is small.
- */
-#define SB_STORED_SLACK ((Size) 32 * 1024 * 1024)
-
-/*
- * Its cells fire, are written, and leave until they use no more than this. Not in the owner's
- * bracket: readers get their rows.
- */
-static void
-pipeline_make_room(SbPipeline *pipeline, Size bytes)
-{
-	if (pipeline->in_memory)
-		ereport(ERROR,
-		        (errcode(ERRCODE_OUT_OF_MEMORY),
-		         errmsg("the cells of pipeline \"%s\" need more memory than stream_beam.state_memory",
-		                pipeline->row->name),
-		         errdetail("There is no table that they could be written to."),
-		         errhint("Test with fewer rows, keys or windows.")));
-	sb_pipeline_flush(pipeline);
-	sb_pipeline_write_state(pipeline);
-	sb_cells_evict(pipeline->cells, bytes);
-	if (sb_cells_stored_bytes(pipeline->cells) > pipeline_whole_budget() + SB_STORED_SLACK)
-		ereport(
-		    ERROR,
-		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		     errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for",
-		            pipeline->row->name),
-		     errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(pipeline->cells)),
-		     errhint(
-		         "Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
-	/* all states are parked */
-	if (pipeline->deferred == NULL)
-		MemoryContextReset(pipeline->bundle);
-}
-
-/*
- * States that live in the memory of the bundle are looked at after so many rows: there may be a
- * context for each.
- */
-#define SB_LOOK_ROWS 256
-
-static inline bool
-pipeline_is_full(const SbPipeline *pipeline, int row, Size budget)
-{
-	return sb_cells_bytes(pipeline->cells) > budget ||
-	       (row % SB_LOOK_ROWS == 0 && MemoryContextMemAllocated(pipeline->bundle, true) > budget);
-}
-
 /* ---- rows ---- */
 
 void
@@ -371,56 +303,13 @@ pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow windo
 	return unlikely(pipeline->gates != NIL) && sb_gates_leave_out_of(pipeline, row, window);
 }
 
-/* Which groups a row is in. Good until the query has another row. */
-typedef struct SbPlace
-{
-	TimestampTz event_time;
-	SbWindow *windows;
-	int nwindows;
-	uint64 hash; /* of the keys */
-	const Datum *keys;
-	const bool *nulls;
-} SbPlace;
-
-/* Of merging windows this is the element's own, before any merging. */
-static void
-pipeline_add_window(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, SbWindow window)
-{
-	SbEntry *entry;
-
-	if (pipeline_leaves_out(pipeline, row, window))
-		return;
-	/* nothing is late that is computed anew */
-	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) &&
-	    pipeline->recompute == NULL)
-	{
-		sb_pipeline_late(pipeline, row, place->event_time, window, false);
-		return;
-	}
-	entry = pipeline->merging
-	            ? NULL
-	            : sb_cells_find(pipeline->cells, place->hash, place->keys, place->nulls, window);
-	if (entry == NULL)
-	{
-		if (pipeline->merging || sb_cells_maybe_stored(pipeline->cells, window))
-		{
-			sb_pipeline_defer(pipeline, row, place->hash, place->event_time, window);
-			return;
-		}
-		entry = sb_cells_insert(pipeline->cells, place->hash, place->keys, place->nulls, window);
-	}
-	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
-		sb_pipeline_late(pipeline, row, place->event_time, window, true);
-	else
-		sb_pipeline_add(pipeline, entry, row, place->event_time);
-}
-
 static void
 pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place)
 {
 	for (int i = 0; i < place->nwindows; i++)
 	{
-		pipeline_add_window(pipeline, row, place, place->windows[i]);
+		if (!pipeline_leaves_out(pipeline, row, place->windows[i]))
+			pipeline->step->add(pipeline, row, place, place->windows[i]);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -503,11 +392,12 @@ pipeline_message(SbPipeline *pipeline, const SbMessage *message)
 void
 sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi)
 {
-	Size budget = sb_pipeline_budget(pipeline);
+	const SbStepKind *step = pipeline->step;
 	SbBracket saved;
 
 	sb_limit_rows(hi - lo);
-	sb_cells_know_stored(pipeline->cells);
+	if (step->begin_rows)
+		step->begin_rows(pipeline);
 	sb_pipeline_as_owner(pipeline, &saved);
 	for (int i = lo; i < hi; i++)
 	{
@@ -527,28 +417,58 @@ sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi
 		if (pipeline->recompute == NULL)
 			pipeline->progress.rows_in++;
 		pipeline->changed = true;
-		/*
-		 * between rows: it makes others the query's current row, which this one has to be until it
-		 * is in all its windows
-		 */
-		sb_pipeline_resolve_if_many(pipeline);
-		if (likely(!pipeline_is_full(pipeline, i - lo + 1, budget)))
+		if (likely(!step->after_row(pipeline, i - lo + 1)))
 			continue;
+		/* readers get their rows: not in the owner's bracket */
 		pipeline->current = InvalidXLogRecPtr;
 		sb_bracket_leave(&saved);
-		pipeline_make_room(pipeline, budget / 2);
-		/* what has left is remembered */
-		budget = sb_pipeline_budget(pipeline);
+		step->make_room(pipeline);
 		sb_pipeline_as_owner(pipeline, &saved);
 	}
 	pipeline->current = InvalidXLogRecPtr;
 	sb_bracket_leave(&saved);
-	/* each has what it may have, and together they have too much */
-	if (sb_cells_bytes_of_all() > pipeline_whole_budget() && !pipeline->in_memory)
-		pipeline_make_room(pipeline, sb_cells_bytes(pipeline->cells) / 2);
+	if (step->end_rows)
+		step->end_rows(pipeline);
 }
 
 /* ---- ends ---- */
+
+void
+sb_pipeline_lock(SbPipeline *pipeline)
+{
+	if (pipeline->locked || pipeline->in_memory)
+		return;
+	LockRelationOid(pipeline->row->result, RowExclusiveLock);
+	LockRelationOid(pipeline->row->state_table, RowExclusiveLock);
+	pipeline->locked = true;
+}
+
+void
+sb_pipeline_flush(SbPipeline *pipeline)
+{
+	SbBracket saved;
+
+	pipeline->step->flush(pipeline);
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_pipeline_write_rows(pipeline);
+	sb_bracket_leave(&saved);
+	sb_chain_hand_on(pipeline, false);
+}
+
+/* What is due by the clocks, as they are now. */
+static void
+pipeline_timers(SbPipeline *pipeline)
+{
+	SbBracket saved;
+
+	if (pipeline->step->timers)
+		pipeline->step->timers(pipeline);
+	if (!sb_pipeline_has_rows(pipeline))
+		return;
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_pipeline_write_rows(pipeline);
+	sb_bracket_leave(&saved);
+}
 
 /* How finely the watermark of a resting source follows the clock. */
 #define SB_IDLE_STEP_US USECS_PER_SEC
@@ -599,7 +519,7 @@ pipeline_advance_output(SbPipeline *pipeline)
 {
 	TimestampTz before = pipeline->clocks.output_watermark;
 
-	sb_clocks_advance_output(&pipeline->clocks, sb_cells_earliest_hold(pipeline->cells));
+	sb_clocks_advance_output(&pipeline->clocks, sb_step_hold(pipeline));
 	if (pipeline->clocks.output_watermark != before)
 		pipeline->changed = true;
 }
@@ -609,7 +529,7 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 {
 	pipeline->clocks.input_watermark = Max(pipeline->clocks.input_watermark, watermark);
 	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, processing_time);
-	sb_pipeline_timers(pipeline);
+	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	sb_pipeline_write_state(pipeline);
 	sb_pipeline_accept(pipeline);
@@ -637,10 +557,11 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	if (had_rows)
 		pipeline->last_row_at = pipeline->clocks.processing_time;
 	sb_pipeline_flush(pipeline);
-	if (pipeline_has_begun(pipeline, Max(position, progress->position)))
-		sb_pipeline_begin_empty(pipeline);
+	if (pipeline_has_begun(pipeline, Max(position, progress->position)) &&
+	    pipeline->step->begin_empty)
+		pipeline->step->begin_empty(pipeline);
 	pipeline_advance(pipeline, idle);
-	sb_pipeline_timers(pipeline);
+	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	/* it is not there while rows from before are in its queue */
 	if (!pipeline->draining)
@@ -655,7 +576,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
-	TimestampTz wake = sb_cells_next_processing(pipeline->cells);
+	TimestampTz wake = sb_step_next_processing(pipeline);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 
 	/* no row need come for what waits already */

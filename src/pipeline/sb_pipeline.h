@@ -4,7 +4,7 @@
  * The life of a row: filter, windows, key, cell, accumulators; at the end of the bundle the touched
  * cells are asked whether they fire, the watermark moves, timers fire, result and state are
  * written. Rows whose cell may be in the table but is not in memory, and all rows of merging
- * windows, are put aside and taken together (sb_pipeline_defer.c).
+ * windows, are put aside and taken together (sb_aggregate_defer.c).
  *
  * TRANSACTIONS. All of it happens within a transaction of the caller's, SPI connected, elevated; it
  * enters the bracket of the pipeline's owner by itself. After each (sub)transaction the caller says
@@ -23,7 +23,6 @@
 #include "query/sb_signature.h"
 #include "sink/sb_result.h"
 #include "source/sb_change.h"
-#include "state/sb_cells.h"
 #include "worker/sb_limit.h"
 
 typedef struct SbChain SbChain;
@@ -51,8 +50,9 @@ typedef struct SbPipeline
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks accepted_clocks; /* as of the last accept */
-	SbCells *cells;
+	SbClocks accepted_clocks;      /* as of the last accept */
+	const struct SbStepKind *step; /* sb_step.h */
+	void *step_state;
 	SbResult *result;
 	SbSignature *signature;    /* as it was opened */
 	char *result_name;         /* qualified, as it was opened */
@@ -71,7 +71,6 @@ typedef struct SbPipeline
 	bool strict;
 	bool misses_reader; /* one that is being built to read its result does not run */
 	List *gates;        /* of SbGate */
-	bool merging;       /* its windows are sessions */
 	/* its rows may be taken back; false: what is no INSERT is a dead letter */
 	bool retractable;
 	const SbLayout *checked_layout; /* the last that a change came with ... */
@@ -97,9 +96,6 @@ typedef struct SbPipeline
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;
-	struct SbDeferred *deferred; /* rows put aside */
-	/* when there are so many they are resolved, though the bundle goes on */
-	int defer_rows;
 	TimestampTz last_row_at; /* processing time: when it last had a row */
 	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */

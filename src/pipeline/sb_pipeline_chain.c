@@ -24,6 +24,7 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_queue.h"
+#include "pipeline/sb_step.h"
 #include "sink/sb_queue_table.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -92,7 +93,8 @@ chain_add_waiting(SbChain *chain, int32 reader)
 static void
 chain_sink_put(void *sink, const SbSinkRow *row)
 {
-	sb_chain_put(sink, row->values, row->nulls, row->op);
+	for (int64 n = 0; n < Abs(row->op); n++)
+		sb_chain_put(sink, row->values, row->nulls, row->op > 0 ? 1 : -1);
 }
 
 static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
@@ -292,7 +294,7 @@ sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
 TimestampTz
 sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
 {
-	TimestampTz event = sb_cells_next_event(pipeline->cells);
+	TimestampTz event = sb_step_next_event(unconstify(SbPipeline *, pipeline));
 	ListCell *lc;
 
 	foreach (lc, pipeline->readers)

@@ -12,6 +12,7 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_step.h"
 #include "sink/sb_letters.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -74,27 +75,6 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 	pipeline->progress.late++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
-}
-
-void
-sb_pipeline_add(SbPipeline *pipeline, SbEntry *entry, const SbRow *row, TimestampTz event_time)
-{
-	bool old = row->weight < 0;
-
-	if (old && entry->rows == 0)
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATA_EXCEPTION),
-		         errmsg("a row is to be taken back that pipeline \"%s\" has never counted",
-		                pipeline->row->name),
-		         errdetail("When it was new it was a dead letter, or older than the pipeline.")));
-	/* first: an error in the middle leaves a cell that has to be forgotten */
-	sb_cells_touch(pipeline->cells, entry);
-	sb_pipeline_reduce(pipeline, sb_cells_cell(pipeline->cells, entry), event_time);
-	if (old)
-		sb_query_acc_retract(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-	else
-		sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
-	entry->rows += row->weight;
 }
 
 /* ---- changes other than an INSERT ---- */
@@ -268,50 +248,6 @@ sb_pipeline_change_counts(SbPipeline *pipeline, const SbMessage *message, bool *
 
 /* ---- TRUNCATE ---- */
 
-/*
- * An aggregate over nothing is a row too; its cell knows that it stands, and takes it back with the
- * next pane.
- */
-void
-sb_pipeline_put_empty(SbPipeline *pipeline)
-{
-	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
-	SbPane pane = {.timing = SB_PANE_ON_TIME,
-	               .is_last = true,
-	               .is_first = true,
-	               .timestamp = SB_TIME_MAX};
-
-	SbBracket saved;
-	SbEntry *entry;
-
-	sb_pipeline_as_owner(pipeline, &saved);
-	entry = sb_cells_insert(pipeline->cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL,
-	                        NULL, global);
-	sb_cells_touch(pipeline->cells, entry);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL,
-	                    sb_cells_accs(pipeline->cells, entry), pipeline->out_values,
-	                    pipeline->out_nulls))
-		sb_pipeline_emit_row(pipeline, entry, &pane);
-	sb_bracket_leave(&saved);
-}
-
-void
-sb_pipeline_begin_empty(SbPipeline *pipeline)
-{
-	SbBracket saved;
-
-	if (pipeline->in_memory || pipeline->strategy.accumulation != SB_RETRACTING ||
-	    pipeline->plan->grouped || pipeline->plan->window_kind != SB_WINDOW_GLOBAL ||
-	    sb_cells_count(pipeline->cells) > 0)
-		return;
-	sb_pipeline_lock(pipeline);
-	sb_pipeline_as_owner(pipeline, &saved);
-	sb_pipeline_put_empty(pipeline);
-	sb_pipeline_write_rows(pipeline);
-	sb_bracket_leave(&saved);
-	pipeline->changed = true;
-}
-
 /* The window of a row that the result has lost, and the row for those who read it. */
 static SbWindow
 clear_row(SbPipeline *pipeline, HeapTuple tuple, TupleDesc desc)
@@ -342,7 +278,8 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 	/* so that nothing is pending anywhere */
 	sb_pipeline_flush(pipeline);
 	sb_pipeline_write_state(pipeline);
-	sb_cells_clear(pipeline->cells, range, inside);
+	if (pipeline->step->clear)
+		pipeline->step->clear(pipeline, range, inside);
 	if (pipeline->in_memory)
 		return 0;
 	sb_pipeline_as_owner(pipeline, &saved);
@@ -375,8 +312,7 @@ change_truncate(SbPipeline *pipeline, const SbMessage *truncate)
 	old = MemoryContextSwitchTo(pipeline->bundle);
 	(void) sb_pipeline_clear(pipeline, &range, !spare, &windows);
 	MemoryContextSwitchTo(pipeline->element);
-	if (!pipeline->in_memory && !pipeline->plan->grouped &&
-	    pipeline->plan->window_kind == SB_WINDOW_GLOBAL)
+	if (!pipeline->in_memory && sb_plan_stands_empty(pipeline->plan))
 		sb_pipeline_put_empty(pipeline);
 	sb_pipeline_write_rows(pipeline);
 	MemoryContextSwitchTo(old);

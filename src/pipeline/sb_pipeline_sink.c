@@ -37,17 +37,24 @@ sb_pipeline_remove_sink(SbPipeline *pipeline, const SbSinkKind *kind)
 }
 
 void
-sb_pipeline_put(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane, int op)
+sb_pipeline_put(SbPipeline *pipeline, SbWindow window, const SbPane *pane, int op)
 {
 	SbSinkRow row = {.pane = pane,
-	                 .window = sb_cells_cell(pipeline->cells, entry)->window,
+	                 .window = window,
 	                 .values = pipeline->out_values,
 	                 .nulls = pipeline->out_nulls,
 	                 .op = op};
+
+	sb_pipeline_put_row(pipeline, &row);
+}
+
+void
+sb_pipeline_put_row(SbPipeline *pipeline, const SbSinkRow *row)
+{
 	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		if (op != 0 || sink->kind->wants_panes)
-			sink->kind->put(sink->sink, &row);
+		if (row->op != 0 || sink->kind->wants_panes)
+			sink->kind->put(sink->sink, row);
 	}
 }
 

@@ -7,32 +7,31 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_step.h"
 #include "pipeline/sb_txn_part.h"
 #include "utils/memutils.h"
 
 void
 sb_pipeline_write_state(SbPipeline *pipeline)
 {
-	SbBracket saved;
-
 	SB_KILL_POINT("before_state");
-	/* aggregates serialize their states */
-	sb_pipeline_as_owner(pipeline, &saved);
-	sb_cells_write(pipeline->cells);
-	sb_bracket_leave(&saved);
+	if (pipeline->step->write)
+		pipeline->step->write(pipeline);
 	SB_KILL_POINT("after_state");
 }
 
 static void
-cells_accept(SbPipeline *pipeline)
+step_accept(SbPipeline *pipeline)
 {
-	sb_cells_accept(pipeline->cells);
+	if (pipeline->step->accept)
+		pipeline->step->accept(pipeline);
 }
 
 static void
-cells_rollback(SbPipeline *pipeline)
+step_rollback(SbPipeline *pipeline)
 {
-	sb_cells_rollback(pipeline->cells);
+	if (pipeline->step->rollback)
+		pipeline->step->rollback(pipeline);
 }
 
 static void
@@ -62,12 +61,10 @@ queue_rollback(SbPipeline *pipeline)
 	pipeline->queue_watermark = SB_TIME_MIN;
 }
 
-/* What lives as long as a bundle, the rows put aside included */
 static void
 bundle_forget(SbPipeline *pipeline)
 {
 	MemoryContextReset(pipeline->bundle);
-	sb_pipeline_forget_deferred(pipeline);
 }
 
 static void
@@ -78,7 +75,7 @@ progress_write(SbPipeline *pipeline)
 	progress->input_watermark = pipeline->clocks.input_watermark;
 	progress->output_watermark = pipeline->clocks.output_watermark;
 	progress->max_event_time = pipeline->max_event_time;
-	progress->cells = sb_cells_count(pipeline->cells);
+	progress->cells = sb_step_count(pipeline);
 	progress->bundles++;
 	if (!pipeline->in_memory)
 		sb_catalog_put_progress(progress, progress->bundles - 1);
@@ -106,10 +103,10 @@ progress_rollback(SbPipeline *pipeline)
  * the rows of the gates, progress.
  */
 static const SbTxnPart parts[] = {
-    {.name = "cells",
+    {.name = "step",
      .write = sb_pipeline_write_state,
-     .accept = cells_accept,
-     .rollback = cells_rollback},
+     .accept = step_accept,
+     .rollback = step_rollback},
     {.name = "gates",
      .write = sb_gates_write,
      .accept = sb_gates_accept,

@@ -78,7 +78,7 @@ extern void sb_query_set_part(SbQuery *query, Expr *expr);
 extern Datum sb_query_part(SbQuery *query, bool *isnull);
 /*
  * Evaluates the group keys of the current row; they stay good until the next row. The hash respects
- * the types' equality.
+ * the types' equality; of a query that maps it is 0.
  */
 extern uint64 sb_query_keys(SbQuery *query, const Datum **values, const bool **nulls);
 

@@ -128,6 +128,21 @@ signature_add_aggregate(SbSignature *signature, StringInfo out, const SbAgg *agg
 	signature_add(signature, out);
 }
 
+#define SB_SIGNATURE_IDENTITY "identity"
+
+/* Of a query that maps: which columns identify a row, or that none do. */
+static void
+signature_add_identity(SbSignature *signature, StringInfo out, const SbPlan *plan)
+{
+	appendStringInfoString(out, SB_SIGNATURE_IDENTITY);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_KEY)
+			appendStringInfo(out, " %d", i + 1);
+	}
+	signature_add(signature, out);
+}
+
 SbSignature *
 sb_signature_of(const SbQuery *query)
 {
@@ -135,7 +150,7 @@ sb_signature_of(const SbQuery *query)
 	SbSignature *signature = palloc0(sizeof(SbSignature));
 	StringInfoData text;
 
-	signature->texts = palloc(sizeof(char *) * (plan->nkeys + plan->naggs + plan->ncolumns));
+	signature->texts = palloc(sizeof(char *) * (plan->nkeys + plan->naggs + plan->ncolumns + 1));
 	initStringInfo(&text);
 	for (int i = 0; i < plan->nkeys; i++)
 		signature_add_key(signature, &text, &query->keys[i]);
@@ -146,6 +161,8 @@ sb_signature_of(const SbQuery *query)
 		signature_append_type(&text, plan->columns_out[i].type, signature);
 		signature_add(signature, &text);
 	}
+	if (plan->maps)
+		signature_add_identity(signature, &text, plan);
 	return signature;
 }
 
@@ -161,6 +178,8 @@ signature_subject(const SbQuery *query, int i)
 	if (i < plan->naggs)
 		return psprintf("aggregate %s", format_procedure(plan->aggs[i]->aggfnoid));
 	i -= plan->naggs;
+	if (i >= plan->ncolumns)
+		return "the primary key of the source";
 	return psprintf("result column \"%s\" (type %s)", plan->columns_out[i].name,
 	                format_type_be(plan->columns_out[i].type));
 }
@@ -186,4 +205,36 @@ sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *co
 	                  pipeline),
 	     errdetail(
 	         "A type, an aggregate or its functions have been altered or replaced: the state cannot be read.")));
+}
+
+void
+sb_signature_fix_identity(SbPlan *plan, int n, char *const *texts)
+{
+	if (!plan->keyed || n == 0 || strcmp(texts[n - 1], SB_SIGNATURE_IDENTITY) != 0)
+		return;
+	plan->keyed = false;
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_KEY)
+			plan->columns_out[i].kind = SB_COLUMN_VALUE;
+	}
+}
+
+void
+sb_signature_restore_identity(SbPlan *plan, int n, char *const *texts)
+{
+	const char *identity = n > 0 ? texts[n - 1] : "";
+
+	if (!plan->maps || strncmp(identity, SB_SIGNATURE_IDENTITY, strlen(SB_SIGNATURE_IDENTITY)) != 0)
+		return;
+	sb_signature_fix_identity(plan, n, texts);
+	for (const char *at = identity; (at = strchr(at, ' ')) != NULL; at++)
+	{
+		int column = atoi(at + 1);
+
+		if (column > plan->ncolumns)
+			continue;
+		plan->columns_out[column - 1].kind = SB_COLUMN_KEY;
+		plan->keyed = true;
+	}
 }

@@ -29,4 +29,15 @@ extern SbSignature *sb_signature_of(const SbQuery *query);
 extern void sb_signature_check(const SbQuery *query, const SbSignature *now, int n,
                                char *const *texts, const char *pipeline);
 
+/*
+ * Of a query without groups: the rows of a result are identified as they were when its state was
+ * written, where they still can be, also if the source has got a primary key since.
+ */
+extern void sb_signature_fix_identity(SbPlan *plan, int n, char *const *texts);
+/*
+ * ... also if it has lost its primary key: of a plan that only says what the result looks like, and
+ * is not run.
+ */
+extern void sb_signature_restore_identity(SbPlan *plan, int n, char *const *texts);
+
 #endif

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "pipeline/sb_queue.h"
+#include "pipeline/sb_step.h"
 #include "runner/sb_aside.h"
 #include "runner/sb_bundle.h"
 #include "runner/sb_housekeeping.h"
@@ -330,16 +331,14 @@ runner_evict(void)
 	ListCell *lc;
 
 	foreach (lc, runner->pipelines)
-		total += sb_cells_bytes(((SbPipeline *) lfirst(lc))->cells);
+		total += sb_step_bytes(lfirst(lc));
 	if (total <= budget)
 		return;
 	sb_transaction_begin();
 	/* each gives back its share */
 	foreach (lc, runner->pipelines)
 	{
-		SbCells *cells = ((SbPipeline *) lfirst(lc))->cells;
-
-		sb_cells_evict(cells, (Size) (sb_cells_bytes(cells) * 0.75 * budget / total));
+		sb_step_evict(lfirst(lc), 0.75 * budget / total);
 	}
 	sb_transaction_commit();
 }

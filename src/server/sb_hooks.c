@@ -16,6 +16,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
@@ -185,6 +186,23 @@ hooks_is_watched(Oid relation)
 	return false;
 }
 
+/* Of a primary key; of another constraint InvalidOid. */
+static Oid
+hooks_relation_of_key(Oid constraint)
+{
+	HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+	Oid relation = InvalidOid;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (form->contype == CONSTRAINT_PRIMARY)
+		relation = form->conrelid;
+	ReleaseSysCache(tuple);
+	return relation;
+}
+
 /* The relation that such an access alters, as far as pipelines are concerned, or InvalidOid. */
 static Oid
 hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, const void *arg)
@@ -194,6 +212,9 @@ hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, 
 	/* a row type that is in state gets another column */
 	if (class == RelationRelationId && access == OAT_POST_CREATE && sub != 0)
 		return object;
+	/* by a primary key a result's rows may be known */
+	if (class == ConstraintRelationId && access == OAT_DROP)
+		return hooks_relation_of_key(object);
 	/* a table gets another partition, or loses one: it is the parent that matters */
 	if (class == InheritsRelationId && access == OAT_POST_ALTER)
 		return ((const ObjectAccessPostAlter *) arg)->auxiliary_id;

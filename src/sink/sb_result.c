@@ -8,19 +8,15 @@
 #include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_statement.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_coerce.h"
 #include "query/expr/sb_bytes.h"
-#include "sink/sb_result.h"
+#include "sink/sb_result_private.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 struct SbResult
 {
@@ -34,300 +30,16 @@ struct SbResult
 	SbStatement *remove_nulls; /* the others */
 	SbStatement *find;         /* the same for reading them */
 	SbStatement *find_nulls;
+	/* of a query that maps: one row of an identity, or n equal ones; the row is all there is */
+	SbStatement *take_out;
 	SbStatement *clear_all;
 	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
 	SbStatement *clear_outside; /* of all others */
 	int nidentity;
 	int *identity; /* columns of the plan that identify a row */
+	TupleDesc identity_desc;
+	int64 taken_out; /* how many rows take_out is to find */
 };
-
-static bool
-result_identifies(const SbColumn *column)
-{
-	return column->kind != SB_COLUMN_VALUE;
-}
-
-static void
-result_append_identity(StringInfo sql, const SbPlan *plan)
-{
-	const char *separator = "";
-
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (!result_identifies(&plan->columns_out[i]))
-			continue;
-		appendStringInfo(sql, "%s%s", separator, quote_identifier(plan->columns_out[i].name));
-		separator = ", ";
-	}
-	/* one group for the whole table: at most one row */
-	if (*separator == '\0')
-		appendStringInfoString(sql, "(true)");
-}
-
-static char *
-result_collation_name(Oid collation)
-{
-	HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	Form_pg_collation form;
-	char *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	form = (Form_pg_collation) GETSTRUCT(tuple);
-	result = quote_qualified_identifier(get_namespace_name(form->collnamespace),
-	                                    NameStr(form->collname));
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-void
-sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
-{
-	appendStringInfo(sql, "%s %s", quote_identifier(name),
-	                 format_type_extended(type, typmod,
-	                                      FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-	if (OidIsValid(collation) && collation != get_typcollation(type))
-		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
-}
-
-char *
-sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE %s ON %s (",
-	                 accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
-	return sql.data;
-}
-
-char *
-sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (", table);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const SbColumn *column = &plan->columns_out[i];
-
-		appendStringInfoString(&sql, i > 0 ? ", " : "");
-		sb_result_append_column(&sql, column->name, column->type, column->typmod,
-		                        column->collation);
-	}
-	appendStringInfoString(&sql,
-	                       accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");
-	/* rows are updated in place as long as there is room on their page */
-	appendStringInfo(&sql, "%s; %s",
-	                 accumulation == SB_ACCUMULATING ? " WITH (fillfactor = 70)" : "",
-	                 sb_result_index_sql(plan, table, accumulation));
-	return sql.data;
-}
-
-/* The columns of a row, in the order of the plan. */
-static void
-result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
-{
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "",
-		                 quote_identifier(plan->columns_out[i].name));
-	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
-}
-
-char *
-sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into,
-                   SbAccumulation accumulation)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s (", into);
-	result_append_columns(&sql, plan, accumulation);
-	appendStringInfoString(&sql, ") SELECT ");
-	result_append_columns(&sql, plan, accumulation);
-	appendStringInfo(&sql, " FROM %s", from);
-	return sql.data;
-}
-
-/* Of an accumulating result a row takes the place of that with the same window and keys. */
-static char *
-result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
-{
-	StringInfoData sql;
-	const char *separator = "";
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s (", table);
-	result_append_columns(&sql, plan, accumulation);
-	appendStringInfoString(&sql, ") SELECT * FROM rows");
-	if (accumulation != SB_ACCUMULATING)
-		return sql.data;
-	appendStringInfoString(&sql, " ON CONFLICT (");
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, ") DO ");
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const char *name = quote_identifier(plan->columns_out[i].name);
-
-		if (result_identifies(&plan->columns_out[i]))
-			continue;
-		appendStringInfo(&sql, "%s%s = excluded.%s", *separator ? ", " : "UPDATE SET ", name, name);
-		separator = ", ";
-	}
-	if (*separator == '\0')
-		appendStringInfoString(&sql, "NOTHING");
-	return sql.data;
-}
-
-/* The type's own equality as `OPERATOR(schema.=)`: not what a search path would find. */
-static char *
-result_equality(Oid type)
-{
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
-	Form_pg_operator form;
-	char *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "type %s has no equality", format_type_be(type));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-	                  NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-/* The columns of a row of table `alias`. */
-static void
-result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
-{
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(sql, "%s%s.%s", i > 0 ? ", " : "", alias,
-		                 quote_identifier(plan->columns_out[i].name));
-}
-
-void
-sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove,
-                      char **add)
-{
-	StringInfoData same, removal, addition;
-
-	/*
-	 * rows with a NULL in their identity are not found: they are removed and added, as if they
-	 * differed
-	 */
-	initStringInfo(&same);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const char *name = quote_identifier(plan->columns_out[i].name);
-
-		if (result_identifies(&plan->columns_out[i]))
-			appendStringInfo(&same, " AND s.%s %s r.%s", name,
-			                 result_equality(plan->columns_out[i].type), name);
-	}
-	/* the same to the bit: values that are equal can be written in different ways */
-	initStringInfo(&removal);
-	appendStringInfo(
-	    &removal,
-	    "DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s s WHERE pg_catalog.record_image_eq(ROW(",
-	    into, from);
-	result_append_row(&removal, plan, "s");
-	appendStringInfoString(&removal, "), ROW(");
-	result_append_row(&removal, plan, "r");
-	appendStringInfo(&removal, "))%s)", same.data);
-	initStringInfo(&addition);
-	appendStringInfo(&addition, "%s s WHERE NOT EXISTS (SELECT FROM %s r WHERE true%s)",
-	                 sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), into, same.data);
-	*remove = removal.data;
-	*add = addition.data;
-}
-
-/* A statement about the rows t of a given identity. `rows` has its columns as c1, c2 ... */
-static char *
-result_match_sql(const SbResult *result, const char *what, bool with_nulls)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s rows r WHERE true", what);
-	for (int i = 0; i < result->nidentity; i++)
-	{
-		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
-		const char *name = quote_identifier(column->name);
-		bool key = column->kind == SB_COLUMN_KEY;
-
-		appendStringInfo(&sql, " AND (t.%s %s r.c%d", name, result_equality(column->type), i + 1);
-		if (key && with_nulls)
-			appendStringInfo(&sql, " OR t.%s IS NULL AND r.c%d IS NULL", name, i + 1);
-		appendStringInfoChar(&sql, ')');
-	}
-	return sql.data;
-}
-
-/*
- * The rows of windows in an SbWindowRange (from, lo, hi are $1, $2, $3), of others, or all of them.
- */
-static char *
-result_clear_condition(const SbPlan *plan, bool inside)
-{
-	const char *start = sb_plan_window_column(plan, SB_COLUMN_WINDOW_START);
-	const char *end = sb_plan_window_column(plan, SB_COLUMN_WINDOW_END);
-
-	return psprintf(
-	    "%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)",
-	    inside ? "" : "NOT", end, start, start);
-}
-
-/*
- * Takes rows out of the result, and returns each with its op, for those who read the result. A
- * retracting result loses no row: it gets retractions.
- */
-static char *
-result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
-                 const char *condition)
-{
-	StringInfoData columns, expanded;
-
-	initStringInfo(&columns);
-	initStringInfo(&expanded);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const char *name = quote_identifier(plan->columns_out[i].name);
-
-		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", name);
-		appendStringInfo(&expanded, "(one).%s, ", name);
-	}
-	if (accumulation != SB_RETRACTING)
-		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::pg_catalog.int2", table,
-		                condition, columns.data);
-	/*
-	 * equal as text: not every type has an equality; once for each time that the row stands there
-	 * too often
-	 */
-	return psprintf(
-	    "INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
-	    " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
-	    " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
-	    table, columns.data, expanded.data, table, condition, columns.data, columns.data);
-}
-
-/* The plan's columns of table t */
-static char *
-result_find_sql(const SbPlan *plan, const char *table)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < plan->ncolumns; i++)
-		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "",
-		                 quote_identifier(plan->columns_out[i].name));
-	appendStringInfo(&sql, " FROM %s t,", table);
-	return sql.data;
-}
 
 /* Are bytes of the one type those of the other? */
 static bool
@@ -418,6 +130,34 @@ result_identity_desc(const SbResult *result)
 	return desc;
 }
 
+/* A row's columns as c1, c2 ..., and how many are meant. */
+static TupleDesc
+result_take_out_desc(const SbPlan *plan)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns + 1);
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		TupleDescInitEntry(desc, i + 1, psprintf("c%d", i + 1), column->type, column->typmod, 0);
+		TupleDescInitEntryCollation(desc, i + 1, column->collation);
+	}
+	TupleDescInitEntry(desc, plan->ncolumns + 1, "n", INT8OID, -1, 0);
+	return desc;
+}
+
+static void
+result_open_take_out(SbResult *result, const char *table)
+{
+	if (!result->plan->maps || result->accumulation != SB_ACCUMULATING)
+		return;
+	result->take_out = sb_statement_create(sb_result_take_out_sql(result->plan, table),
+	                                       result_take_out_desc(result->plan), 0, NULL);
+	sb_statement_by_index(result->take_out);
+}
+
+/* One statement for all rows, and two for the windows in a range and those beside it. */
 static void
 result_open_clear(SbResult *result, const char *table)
 {
@@ -425,16 +165,17 @@ result_open_clear(SbResult *result, const char *table)
 	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 
 	result->clear_all =
-	    sb_statement_create(result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0,
+	    sb_statement_create(sb_result_clear_sql(plan, table, result->accumulation, "true"), NULL, 0,
 	                        NULL);
 	if (plan->window_kind == SB_WINDOW_GLOBAL)
 		return;
-	result->clear_inside = sb_statement_create(result_clear_sql(plan, table, result->accumulation,
-	                                                            result_clear_condition(plan, true)),
-	                                           NULL, lengthof(types), types);
+	result->clear_inside =
+	    sb_statement_create(sb_result_clear_sql(plan, table, result->accumulation,
+	                                            sb_result_clear_condition(plan, true)),
+	                        NULL, lengthof(types), types);
 	result->clear_outside =
-	    sb_statement_create(result_clear_sql(plan, table, result->accumulation,
-	                                         result_clear_condition(plan, false)),
+	    sb_statement_create(sb_result_clear_sql(plan, table, result->accumulation,
+	                                            sb_result_clear_condition(plan, false)),
 	                        NULL, lengthof(types), types);
 }
 
@@ -451,27 +192,29 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	result->identity = palloc(sizeof(int) * (plan->ncolumns + 1));
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
-		if (result_identifies(&plan->columns_out[i]))
+		if (sb_result_identifies(&plan->columns_out[i]))
 			result->identity[result->nidentity++] = i;
 	}
+	result->identity_desc = result_identity_desc(result);
 	result->insert =
-	    sb_statement_create(result_insert_sql(plan, table, accumulation),
+	    sb_statement_create(sb_result_insert_sql(plan, table, accumulation),
 	                        result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
 	result->remove =
-	    sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table),
-	                                         false),
-	                        result_identity_desc(result), 0, NULL);
+	    sb_statement_create(sb_result_match_sql(plan, psprintf("DELETE FROM %s t USING", table),
+	                                            false),
+	                        result->identity_desc, 0, NULL);
 	result->remove_nulls =
-	    sb_statement_create(result_match_sql(result, psprintf("DELETE FROM %s t USING", table),
-	                                         true),
-	                        result_identity_desc(result), 0, NULL);
+	    sb_statement_create(sb_result_match_sql(plan, psprintf("DELETE FROM %s t USING", table),
+	                                            true),
+	                        result->identity_desc, 0, NULL);
 	result->find =
-	    sb_statement_create(result_match_sql(result, result_find_sql(plan, table), false),
-	                        result_identity_desc(result), 0, NULL);
+	    sb_statement_create(sb_result_match_sql(plan, sb_result_find_sql(plan, table), false),
+	                        result->identity_desc, 0, NULL);
 	result->find_nulls =
-	    sb_statement_create(result_match_sql(result, result_find_sql(plan, table), true),
-	                        result_identity_desc(result), 0, NULL);
+	    sb_statement_create(sb_result_match_sql(plan, sb_result_find_sql(plan, table), true),
+	                        result->identity_desc, 0, NULL);
 	result_open_clear(result, table);
+	result_open_take_out(result, table);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
 	sb_statement_by_index(result->find);
@@ -496,27 +239,60 @@ sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
 	sb_statement_put(result->insert, result->values, result->nulls);
 }
 
-bytea *
-sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls)
+void
+sb_result_take_out(SbResult *result, const Datum *values, const bool *nulls, int64 n)
 {
-	Datum *flat = palloc(sizeof(Datum) * result->desc->natts);
+	int ncolumns = result->plan->ncolumns;
+
+	/* those put before may be gone with an aborted transaction */
+	if (sb_statement_rows(result->take_out) == 0)
+		result->taken_out = 0;
+	memcpy(result->values, values, sizeof(Datum) * ncolumns);
+	memcpy(result->nulls, nulls, sizeof(bool) * ncolumns);
+	result->values[ncolumns] = Int64GetDatum(n);
+	result->nulls[ncolumns] = false;
+	sb_statement_put(result->take_out, result->values, result->nulls);
+	result->taken_out += n;
+}
+
+/* Nothing outside the row is left in it that may be gone when it is read again. */
+static bytea *
+result_pack(TupleDesc desc, const int *columns, const Datum *values, const bool *nulls)
+{
+	Datum *flat = palloc(sizeof(Datum) * (desc->natts + 1));
+	bool *isnull = palloc(sizeof(bool) * (desc->natts + 1));
 	MinimalTuple tuple;
 	bytea *packed;
 
-	for (int i = 0; i < result->desc->natts; i++)
+	for (int i = 0; i < desc->natts; i++)
 	{
-		flat[i] = values[i];
-		/* nothing outside the row that may be gone when it is retracted */
-		if (!nulls[i] && TupleDescAttr(result->desc, i)->attlen == -1)
-			flat[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
+		int from = columns ? columns[i] : i;
+
+		flat[i] = values[from];
+		isnull[i] = nulls[from];
+		if (!isnull[i] && TupleDescAttr(desc, i)->attlen == -1)
+			flat[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(flat[i]));
 	}
-	tuple = heap_form_minimal_tuple(result->desc, flat, unconstify(bool *, nulls), 0);
+	tuple = heap_form_minimal_tuple(desc, flat, isnull, 0);
 	packed = palloc(VARHDRSZ + tuple->t_len);
 	SET_VARSIZE(packed, VARHDRSZ + tuple->t_len);
 	memcpy(VARDATA(packed), tuple, tuple->t_len);
 	pfree(tuple);
 	pfree(flat);
+	pfree(isnull);
 	return packed;
+}
+
+bytea *
+sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls)
+{
+	return result_pack(result->desc, NULL, values, nulls);
+}
+
+bytea *
+sb_result_pack_identity(const SbResult *result, const Datum *values, const bool *nulls)
+{
+	return result_pack(result->identity_desc, result->identity, values, nulls);
 }
 
 void
@@ -613,7 +389,25 @@ bool
 sb_result_pending(const SbResult *result)
 {
 	return sb_statement_rows(result->insert) > 0 || sb_statement_rows(result->remove) > 0 ||
-	       sb_statement_rows(result->remove_nulls) > 0;
+	       sb_statement_rows(result->remove_nulls) > 0 ||
+	       (result->take_out && sb_statement_rows(result->take_out) > 0);
+}
+
+/* Of rows without an identity all have to be there; one with an identity may have been replaced. */
+static void
+result_take_out(SbResult *result)
+{
+	int64 wanted = result->taken_out;
+
+	result->taken_out = 0;
+	if ((int64) sb_statement_run(result->take_out, NULL, NULL) < wanted &&
+	    sb_plan_is_bag(result->plan))
+		ereport(
+		    ERROR,
+		    (errcode(ERRCODE_DATA_EXCEPTION),
+		     errmsg("a row is to be taken out of the result that is not there"),
+		     errdetail(
+		         "When it was new it was a dead letter, or older than the pipeline, or the result was changed by hand.")));
 }
 
 void
@@ -624,6 +418,8 @@ sb_result_write(SbResult *result)
 		sb_statement_run(result->remove, NULL, NULL);
 	if (sb_statement_rows(result->remove_nulls) > 0)
 		sb_statement_run(result->remove_nulls, NULL, NULL);
+	if (result->take_out && sb_statement_rows(result->take_out) > 0)
+		result_take_out(result);
 	if (sb_statement_rows(result->insert) > 0)
 		sb_statement_run(result->insert, NULL, NULL);
 	SB_KILL_POINT("after_result");
@@ -637,8 +433,16 @@ result_sink_put(void *sink, const SbSinkRow *row)
 {
 	SbResult *result = sink;
 
-	if (row->op > 0 || result->accumulation == SB_RETRACTING)
-		sb_result_put(result, row->values, row->nulls, row->op);
+	if (row->op < 0 && result->accumulation == SB_ACCUMULATING)
+	{
+		if (result->take_out && !row->replaced)
+			sb_result_take_out(result, row->values, row->nulls, -row->op);
+		return;
+	}
+	if (row->op < 0 && result->accumulation == SB_DISCARDING)
+		return;
+	for (int64 n = 0; n < Abs(row->op); n++)
+		sb_result_put(result, row->values, row->nulls, row->op > 0 ? 1 : -1);
 }
 
 static void

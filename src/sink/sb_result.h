@@ -19,9 +19,11 @@ typedef struct SbResult SbResult;
 /* The SQL that makes a result table of this qualified name, with its index. */
 extern char *sb_result_table_sql(const SbPlan *plan, const char *table,
                                  SbAccumulation accumulation);
-/* The index alone; and a column as CREATE TABLE wants it. */
+/* The index alone (NULL: it has none); and a column as CREATE TABLE wants it. */
 extern char *sb_result_index_sql(const SbPlan *plan, const char *table,
                                  SbAccumulation accumulation);
+/* Are its rows updated in place? */
+extern bool sb_result_is_updated(const SbPlan *plan, SbAccumulation accumulation);
 extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod,
                                     Oid collation);
 /* Copies all rows from one table with the plan's columns into another. */
@@ -50,10 +52,18 @@ extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumul
 /* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */
 extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op);
 /*
+ * Of a query without groups, accumulating: the row is to vanish, if it is still the one with its
+ * identity; without an identity, n equal ones, which must be there: error 22000 at the write.
+ */
+extern void sb_result_take_out(SbResult *result, const Datum *values, const bool *nulls, int64 n);
+/*
  * A row as self-contained bytes in the current context, to be retracted later; and a row made of
  * such bytes.
  */
 extern bytea *sb_result_pack(const SbResult *result, const Datum *values, const bool *nulls);
+/* Likewise what identifies it. */
+extern bytea *sb_result_pack_identity(const SbResult *result, const Datum *values,
+                                      const bool *nulls);
 extern void sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nulls);
 /* The row of a (window, key) is to vanish (accumulating only). */
 extern void sb_result_remove(SbResult *result, SbWindow window, const Datum *keys,

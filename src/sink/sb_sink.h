@@ -20,9 +20,12 @@ typedef struct SbSinkRow
 	const Datum *values; /* of the plan's columns */
 	const bool *nulls;
 	/*
-	 * 1; -1: the row is taken back; 0: the pane has none (HAVING is not true: values are not set)
+	 * 1; -1: the row is taken back; 0: the pane has none (HAVING is not true: values are not set).
+	 * Where equal rows may stand there more than once, as many are meant
 	 */
-	int op;
+	int64 op;
+	/* op < 0: another row with its identity takes its place, in the same write */
+	bool replaced;
 } SbSinkRow;
 
 /* Any function but put may be missing. */

@@ -148,7 +148,7 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
 	cells->plan = plan;
 	cells->strategy = strategy;
 	cells->clocks = clocks;
-	cells->merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
+	cells->merging = sb_plan_merges(plan);
 	cells->context = context;
 	cells_lay_out(cells);
 	cells->entries =

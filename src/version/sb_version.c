@@ -45,10 +45,8 @@ sb_version_check_result(const SbPipelineRow *current)
 void
 sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
 {
-	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
-
 	if (row->retractable && sb_accumulation_of_name(row->accumulation) == SB_DISCARDING &&
-	    (row->upstream == 0 || merging))
+	    (row->upstream == 0 || sb_plan_merges(plan) || plan->maps))
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

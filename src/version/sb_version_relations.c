@@ -22,6 +22,7 @@
 #include "query/sb_signature.h"
 #include "sink/sb_queue_table.h"
 #include "source/sb_cut.h"
+#include "state/sb_cells.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -94,7 +95,7 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
 	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
 
 	sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
-	if (!plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL && accumulation == SB_ACCUMULATING)
+	if (sb_plan_stands_empty(plan) && accumulation == SB_ACCUMULATING)
 		relations_put_empty(plan, table);
 	return get_relname_relid(name, namespace);
 }
@@ -175,7 +176,7 @@ void
 sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 {
 	char *name = psprintf("cells_%d", row->id);
-	bool merging = plan->window_fn && sb_window_fn_merges(plan->window_fn);
+	bool merging = sb_plan_merges(plan);
 
 	relations_sign(row, plan);
 	row->state_table =
@@ -291,6 +292,7 @@ sb_version_plan(const SbPipelineRow *row, char **fingerprint)
 	sb_owner_check(row);
 	sb_owner_enter(row, &saved);
 	plan = sb_plan_build(query);
+	sb_signature_fix_identity(plan, row->nsignature, row->signature);
 	sb_bracket_leave(&saved);
 	return plan;
 }

@@ -90,7 +90,28 @@ swap_move(const SbSwap *swap, const char *sql)
 static const char *
 swap_index_sql(const SbPlan *plan, const SbPipelineRow *row)
 {
-	return sb_result_index_sql(plan, "t", sb_accumulation_of_name(row->accumulation));
+	char *sql = sb_result_index_sql(plan, "t", sb_accumulation_of_name(row->accumulation));
+
+	return sql ? sql : "";
+}
+
+/* The index by which rows without an identity are found again, or InvalidOid. */
+static Oid
+swap_find_hash_index(const SbSwap *swap)
+{
+	Oid types[] = {OIDOID};
+	Datum values[] = {ObjectIdGetDatum(swap->result)};
+	bool isnull;
+
+	sb_version_run(
+	    "SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) i.indexrelid"
+	    " WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+	    " AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	    " AND d.refobjid OPERATOR(pg_catalog.=) 'beam._row_hash(\"any\")'::pg_catalog.regprocedure ORDER BY 1 LIMIT 1",
+	    lengthof(types), types, values);
+	return SPI_processed == 0 ? InvalidOid
+	                          : DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
+	                                                           SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 /* The index that a version needs on the table, or InvalidOid. */
@@ -104,6 +125,10 @@ swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row
 	bool isnull;
 	int n = 0;
 
+	if (swap_index_sql(plan, row)[0] == '\0')
+		return InvalidOid;
+	if (sb_plan_is_bag(plan))
+		return swap_find_hash_index(swap);
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
@@ -131,6 +156,8 @@ static void
 swap_reshape(const SbSwap *swap)
 {
 	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
+	bool updated = sb_result_is_updated(swap->next_plan, accumulation);
+	char *index = sb_result_index_sql(swap->next_plan, swap->table, accumulation);
 
 	if (swap->index && swap->before_plan)
 	{
@@ -141,13 +168,14 @@ swap_reshape(const SbSwap *swap)
 	}
 	if (swap->alter)
 		swap_run_as_owner(swap, swap->alter);
-	if (accumulation != sb_accumulation_of_name(swap->before->accumulation))
+	if (swap->before_plan == NULL ||
+	    updated != sb_result_is_updated(swap->before_plan,
+	                                    sb_accumulation_of_name(swap->before->accumulation)))
 		swap_run_as_owner(swap, psprintf("ALTER TABLE %s %s", swap->table,
-		                                 accumulation == SB_ACCUMULATING ? "SET (fillfactor = 70)"
-		                                                                 : "RESET (fillfactor)"));
+		                                 updated ? "SET (fillfactor = 70)" : "RESET (fillfactor)"));
 	/* it may have gone with a column */
-	if (!OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
-		swap_run_as_owner(swap, sb_result_index_sql(swap->next_plan, swap->table, accumulation));
+	if (index && !OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
+		swap_run_as_owner(swap, index);
 }
 
 /* The rows of the version that goes, to a side table of its own. */
@@ -411,7 +439,10 @@ swap_plan_before(void *arg)
 {
 	SbSwap *swap = arg;
 
-	swap->before_plan = sb_version_plan(swap->before, NULL);
+	SbPlan *plan = sb_version_plan(swap->before, NULL);
+
+	sb_signature_restore_identity(plan, swap->before->nsignature, swap->before->signature);
+	swap->before_plan = plan;
 }
 
 /* False: the two are not what they were when they were opened, and will be opened anew. */

@@ -15,6 +15,7 @@ import freshness
 import history
 import idle
 import large_transaction
+import map as mapping
 import sb_bench as sb
 import state
 import timers
@@ -32,6 +33,7 @@ BENCHES = {
     "writers": writers.run,
     "state": state.run_state,
     "state-over-budget": state.run_state_over_budget,
+    "map": mapping.run,
     "triggers": triggers.run,
     "timers": timers.run,
     "idle": idle.run,

@@ -190,7 +190,22 @@ sub create
 	$self->add_pipeline({ name => 'base', table => 'chg', when => 'now',
 		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM chg e, beam.tumble(e.ts, '2 minutes') w GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });
+	$self->add_maps;
 	$self->sql("INSERT INTO $_ (ts, k, v, f, t) VALUES ('$AHEAD', 1, 1, 1, 'a')") for qw(ins chg par);
+}
+
+# Without groups: rows by their key, with windows too; equal rows; with retractions; appended; over another result
+sub add_maps
+{
+	my ($self) = @_;
+
+	$self->add_pipeline({ table => 'chg', when => 'now', %$_ }) for
+		{ name => 'map_key', query => 'SELECT e.id, e.k, upper(e.t) AS t, e.v * 2 AS v FROM chg e WHERE e.v % 3 <> 0' },
+		{ name => 'map_window', query => q{SELECT w.window_start, w.window_end, e.id, e.v FROM chg e, beam.hop(e.ts, '4 minutes', '2 minutes') w} },
+		{ name => 'map_log', query => 'SELECT e.t, e.id, e.f FROM chg e WHERE e.k <> 3', accumulation => 'retracting' },
+		{ name => 'map_bag', table => 'par', query => 'SELECT e.v % 5 AS v, e.t IS NULL AS blank, e.k FROM par e WHERE e.v > 0' },
+		{ name => 'map_append', table => 'ins', query => 'SELECT e.v, e.k FROM ins e WHERE e.v > 5', accumulation => 'discarding', oracle => 'SELECT v, k FROM ins WHERE v > 5' },
+		{ name => 'map_chained', table => 'base', chained => 1, query => 'SELECT n, s > 0 AS positive FROM base WHERE n > 1' };
 }
 
 sub drop

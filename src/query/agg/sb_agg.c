@@ -108,7 +108,7 @@ sb_agg_check_inverse(const Aggref *aggref, Oid function)
 bool
 sb_query_merges(const SbQuery *query)
 {
-	return query->plan->window_fn != NULL && sb_window_fn_merges(query->plan->window_fn);
+	return sb_plan_merges(query->plan);
 }
 
 /* The method of an aggregate that has no fast path. */

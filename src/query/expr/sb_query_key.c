@@ -101,6 +101,15 @@ key_open(SbQuery *query, SbKey *key, const SbKeyDef *def)
 	fmgr_info_copy(&key->equal, &entry->eq_opr_finfo, query->memory);
 }
 
+/* It is brought along only: nothing is looked up by it. */
+static void
+key_open_column(SbQuery *query, SbKey *key, const SbKeyDef *def)
+{
+	sb_expr_open(query, &key->expr, def->expr);
+	sb_type_init(&key->type, def->type);
+	key->collation = def->collation;
+}
+
 void
 sb_query_open_keys(SbQuery *query)
 {
@@ -110,7 +119,12 @@ sb_query_open_keys(SbQuery *query)
 	query->key_values = palloc0(sizeof(Datum) * n);
 	query->key_nulls = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
-		key_open(query, &query->keys[i], &query->plan->keys[i]);
+	{
+		if (query->plan->maps)
+			key_open_column(query, &query->keys[i], &query->plan->keys[i]);
+		else
+			key_open(query, &query->keys[i], &query->plan->keys[i]);
+	}
 }
 
 /* The hash of one value that is not null; it may leave memory behind in the current context. */
@@ -166,11 +180,11 @@ sb_query_keys(SbQuery *query, const Datum **values, const bool **nulls)
 		Datum value = sb_expr_eval(query, &key->expr, &query->key_nulls[i]);
 
 		/* once here rather than in each comparison */
-		if (!key->type.byval && !query->key_nulls[i])
+		if (!key->type.byval && !query->key_nulls[i] && !query->plan->maps)
 			value = sb_datum_flatten(&key->type, value);
 		query->key_values[i] = value;
 	}
-	hash = keys_hash(query, query->key_values, query->key_nulls);
+	hash = query->plan->maps ? 0 : keys_hash(query, query->key_values, query->key_nulls);
 	MemoryContextSwitchTo(old);
 	*values = query->key_values;
 	*nulls = query->key_nulls;

@@ -15,6 +15,7 @@
 #include "access/sysattr.h"
 #include "base/sb_compat.h"
 #include "catalog/heap.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -114,6 +115,71 @@ plan_keys(SbPlanBuild *build)
 		key->typmod = exprTypmod(lfirst(cell));
 		key->collation = exprCollation(lfirst(cell));
 	}
+}
+
+/* ---- without groups ---- */
+
+/* Is this column in the select list, as it is? */
+static bool
+maps_selects(const SbPlanBuild *build, AttrNumber attno)
+{
+	ListCell *cell;
+
+	foreach (cell, build->query->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+		Var *var = (Var *) entry->expr;
+
+		if (!entry->resjunk && IsA(var, Var) && var->varno == SB_PLAN_SOURCE &&
+		    var->varattno == attno)
+			return true;
+	}
+	return false;
+}
+
+/* The source's primary key, where the select list has all of it; NULL: it has not. */
+static Bitmapset *
+maps_identity(const SbPlanBuild *build)
+{
+	Oid constraint;
+	Bitmapset *offset = get_primary_key_attnos(build->plan->source, false, &constraint);
+	Bitmapset *identity = NULL;
+	int member = -1;
+
+	while ((member = bms_next_member(offset, member)) >= 0)
+	{
+		AttrNumber attno = member + FirstLowInvalidHeapAttributeNumber;
+
+		if (!maps_selects(build, attno))
+			return NULL;
+		identity = bms_add_member(identity, attno);
+	}
+	return identity;
+}
+
+/* The columns of the source that the select list uses stand for keys: a row brings them along. */
+static void
+build_maps(SbPlanBuild *build)
+{
+	SbPlan *plan = build->plan;
+	ListCell *cell;
+
+	if (sb_plan_merges(plan))
+		sb_plan_refuse(build, plan->window_call->location,
+		               "a session window in a query without aggregates and GROUP BY",
+		               "A session is made of the rows of a group: add GROUP BY.");
+	foreach (cell, pull_var_clause((Node *) build->query->targetList, 0))
+	{
+		const Var *var = lfirst(cell);
+
+		if (var->varno == SB_PLAN_SOURCE)
+			build->key_exprs = list_append_unique(build->key_exprs, lfirst(cell));
+	}
+	plan_keys(build);
+	build->identity = maps_identity(build);
+	plan->keyed = build->identity != NULL;
+	/* none of its rows stands for no input */
+	plan->grouped = true;
 }
 
 /* The keys are what GROUP BY has beside the window's columns; of these it must have both. */
@@ -320,7 +386,8 @@ classify_column(const SbPlanBuild *build, const Node *expr, int *key)
 	SbColumnKind kind = SB_COLUMN_VALUE;
 
 	*key = find_key(build, expr);
-	if (*key >= 0)
+	if (*key >= 0 &&
+	    (!build->plan->maps || bms_is_member(((const Var *) expr)->varattno, build->identity)))
 		kind = SB_COLUMN_KEY;
 	else if (IsA(expr, Var) && ((const Var *) expr)->varno == SB_PLAN_WINDOW)
 		kind = ((const Var *) expr)->varattno == SB_PLAN_ATTNO_START ? SB_COLUMN_WINDOW_START
@@ -366,7 +433,7 @@ check_identity(const SbPlanBuild *build)
 		         errhint(
 		             "Add w.window_start, w.window_end, where w is the alias of the window function."),
 		         sb_plan_position(build, plan->window_call->location)));
-	foreach (cell, build->key_exprs)
+	foreach (cell, plan->maps ? NIL : build->key_exprs)
 	{
 		if (!has_column(plan, SB_COLUMN_KEY, foreach_current_index(cell)))
 			ereport(ERROR,
@@ -494,7 +561,10 @@ sb_plan_build_text(Query *query, const char *text)
 	build.query->havingQual = sb_plan_normalise(&build, build.query->havingQual);
 	sb_plan_bind_window(&build);
 	build_filter(&build);
-	build_keys(&build);
+	if (build.plan->maps)
+		build_maps(&build);
+	else
+		build_keys(&build);
 	build_output(&build);
 	collect_columns(build.plan);
 	check_inlined(&build);

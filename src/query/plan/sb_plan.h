@@ -40,7 +40,7 @@ typedef enum SbColumnKind
 {
 	SB_COLUMN_WINDOW_START,
 	SB_COLUMN_WINDOW_END,
-	SB_COLUMN_KEY, /* a bare group key: part of the result's identity */
+	SB_COLUMN_KEY, /* a bare group key, or of the primary key: part of the result's identity */
 	SB_COLUMN_VALUE
 } SbColumnKind;
 
@@ -83,7 +83,39 @@ typedef struct SbPlan
 	SbColumn *columns_out;
 	/* false: one global group without GROUP BY, which has a row even for no input */
 	bool grouped;
+	/*
+	 * neither groups nor aggregates: each row of the source, for each of its windows, is a row of
+	 * the result. The keys are then the source's columns that the result is made of
+	 */
+	bool maps;
+	/*
+	 * the result has the source's primary key, whose columns are those of the kind SB_COLUMN_KEY:
+	 * with the window they identify a row; else no column does, and equal rows stand there as often
+	 * as the query has them
+	 */
+	bool keyed;
 } SbPlan;
+
+/* Are its windows sessions, which merge? */
+static inline bool
+sb_plan_merges(const SbPlan *plan)
+{
+	return plan->window_fn != NULL && sb_window_fn_merges(plan->window_fn);
+}
+
+/* Has the result one row that is there for no input, too? */
+static inline bool
+sb_plan_stands_empty(const SbPlan *plan)
+{
+	return !plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL;
+}
+
+/* Has the result equal rows as often as the query has them, with nothing to tell them apart? */
+static inline bool
+sb_plan_is_bag(const SbPlan *plan)
+{
+	return plan->maps && !plan->keyed;
+}
 
 /*
  * Builds the plan in the current memory context. Errors 0A000 (unsupported, with hint), 42P01,

@@ -255,10 +255,8 @@ sb_plan_check_clauses(const SbPlanBuild *build)
 {
 	check_query_shape(build);
 	check_result_clauses(build);
-	if (!build->query->hasAggs && build->query->groupClause == NIL)
-		sb_plan_refuse(build, exprLocation((Node *) build->query->targetList),
-		               "a query without aggregates and GROUP BY",
-		               "Add an aggregate such as count(*), or GROUP BY.");
+	build->plan->maps = !build->query->hasAggs && build->query->groupClause == NIL &&
+	                    build->query->havingQual == NULL;
 }
 
 /* ---- functions ---- */
@@ -368,9 +366,17 @@ sql_value_name(SQLValueFunctionOp op)
 	return "a session value";
 }
 
+/* They have a value only where a pane is written. */
 static void
 check_pane_function(CheckContext *check, FuncExpr *call)
 {
+	if (check->build->plan->maps)
+		ereport(ERROR,
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("beam.%s() is not allowed in a query without aggregates and GROUP BY",
+		                get_func_name(call->funcid)),
+		         errdetail("Its rows are no panes: each is there as soon as its source row is."),
+		         sb_plan_position(check->build, call->location)));
 	if (check->place == SB_PLACE_SELECT || check->place == SB_PLACE_HAVING)
 		return;
 	ereport(

@@ -177,6 +177,22 @@ explain_aggregate(Explain *explain)
 }
 
 static void
+explain_map(Explain *explain)
+{
+	const SbPlan *plan = explain->plan;
+	StringInfoData key;
+
+	initStringInfo(&key);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind != SB_COLUMN_VALUE && plan->keyed)
+			append_item(&key, quote_identifier(plan->columns_out[i].name));
+	}
+	begin_node(explain, "Map");
+	add_property(explain, "Rows", plan->keyed ? psprintf("by %s", key.data) : "by all columns");
+}
+
+static void
 explain_window(Explain *explain)
 {
 	const SbPlan *plan = explain->plan;
@@ -219,8 +235,12 @@ sb_plan_explain(const SbPlan *plan)
 
 	initStringInfo(&explain.out);
 	explain_result(&explain);
-	explain_aggregate(&explain);
-	explain_window(&explain);
+	if (plan->maps)
+		explain_map(&explain);
+	else
+		explain_aggregate(&explain);
+	if (!plan->maps || plan->window_kind != SB_WINDOW_GLOBAL)
+		explain_window(&explain);
 	explain_source(&explain);
 	return explain.out.data;
 }

@@ -29,6 +29,8 @@ typedef struct SbPlanBuild
 	Node *quals;     /* WHERE and the conditions of inner joins */
 	List *key_exprs; /* per key: its expression in the common form, not yet planned */
 	List *aggs;      /* planned Aggrefs, no two equal */
+	/* of a query that maps: numbers of the source's columns that identify a row; NULL: none do */
+	Bitmapset *identity;
 } SbPlanBuild;
 
 /* Where an expression stands, for sb_plan_check_expr. */

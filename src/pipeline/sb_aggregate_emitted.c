@@ -1,5 +1,5 @@
 /*
- * sb_pipeline_emitted.c: what a cell has said, and takes back with its next pane.
+ * sb_aggregate_emitted.c: what a cell has said, and takes back with its next pane.
  *
  * Where rows are retracted (accumulation retracting, or a reader over an accumulating result) a
  * cell keeps the rows of its panes, packed, and those of the windows that were merged into it. Of
@@ -8,14 +8,13 @@
 #include "postgres.h"
 
 #include "base/sb_compat.h"
+#include "pipeline/sb_aggregate_private.h"
 #include "pipeline/sb_chain.h"
-#include "pipeline/sb_pipeline.h"
-#include "pipeline/sb_pipeline_private.h"
 #include "query/expr/sb_bytes.h"
 
 /* They stand one behind the other, not aligned. */
 bytea *
-sb_pipeline_next_emitted(const SbEntry *entry, const char **at)
+sb_aggregate_next_emitted(const SbEntry *entry, const char **at)
 {
 	const char *end;
 	const char *from;
@@ -39,54 +38,56 @@ sb_pipeline_next_emitted(const SbEntry *entry, const char **at)
 }
 
 void
-sb_pipeline_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
+sb_aggregate_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 {
 	bytea *packed;
 
-	for (const char *at = NULL; (packed = sb_pipeline_next_emitted(entry, &at)) != NULL;)
+	for (const char *at = NULL; (packed = sb_aggregate_next_emitted(entry, &at)) != NULL;)
 	{
 		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
-		sb_pipeline_put(pipeline, entry, pane, -1);
+		sb_pipeline_put(pipeline, sb_cells_cell(sb_aggregate_cells(pipeline), entry)->window, pane,
+		                -1);
 	}
-	sb_cells_clear_emitted_rows(pipeline->cells, entry);
+	sb_cells_clear_emitted_rows(sb_aggregate_cells(pipeline), entry);
 }
 
 static void
 pipeline_recall_row(SbPipeline *pipeline, SbEntry *entry, SbWindow window)
 {
 	const bool *nulls;
-	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	Datum *keys = sb_cells_keys(sb_aggregate_cells(pipeline), entry, &nulls);
 	bytea *packed = sb_result_find(pipeline->result, window, keys, nulls);
 
 	if (packed)
-		sb_cells_add_emitted_rows(pipeline->cells, entry, (char *) packed, VARSIZE(packed));
+		sb_cells_add_emitted_rows(sb_aggregate_cells(pipeline), entry, (char *) packed,
+		                          VARSIZE(packed));
 }
 
 void
-sb_pipeline_recall(SbPipeline *pipeline, SbEntry *entry)
+sb_aggregate_recall(SbPipeline *pipeline, SbEntry *entry)
 {
-	bool stands = entry->emitted ||
-	              (!pipeline->plan->grouped && pipeline->plan->window_kind == SB_WINDOW_GLOBAL);
-	SbSession *session = sb_cells_session(pipeline->cells, entry);
+	bool stands = entry->emitted || sb_plan_stands_empty(pipeline->plan);
+	SbSession *session = sb_cells_session(sb_aggregate_cells(pipeline), entry);
 
 	if (entry->emitted_rows != NULL || !sb_chain_wants_retractions(pipeline))
 		return;
 	if (stands)
-		pipeline_recall_row(pipeline, entry, sb_cells_cell(pipeline->cells, entry)->window);
+		pipeline_recall_row(pipeline, entry,
+		                    sb_cells_cell(sb_aggregate_cells(pipeline), entry)->window);
 	for (int i = 0; session && i < session->nremoved; i++)
 		pipeline_recall_row(pipeline, entry, session->removed[i]);
 }
 
 void
-sb_pipeline_remove_rows(SbPipeline *pipeline, SbEntry *entry)
+sb_aggregate_remove_rows(SbPipeline *pipeline, SbEntry *entry)
 {
-	SbSession *session = sb_cells_session(pipeline->cells, entry);
+	SbSession *session = sb_cells_session(sb_aggregate_cells(pipeline), entry);
 	const bool *nulls;
-	Datum *keys = sb_cells_keys(pipeline->cells, entry, &nulls);
+	Datum *keys = sb_cells_keys(sb_aggregate_cells(pipeline), entry, &nulls);
 
 	if (session == NULL || session->removed == NULL)
 		return;
 	for (int i = 0; i < session->nremoved; i++)
 		sb_pipeline_remove_row(pipeline, session->removed[i], keys, nulls);
-	sb_cells_clear_removed(pipeline->cells, entry);
+	sb_cells_clear_removed(sb_aggregate_cells(pipeline), entry);
 }

@@ -1,10 +1,10 @@
 /*
- * sb_pipeline_defer.c: rows put aside: those whose cell may be in the table, and all rows of
+ * sb_aggregate_defer.c: rows put aside: those whose cell may be in the table, and all rows of
  * merging windows.
  *
  * They are resolved together: one query brings in the cells that are missed; rows of merging
- * windows find their windows together (sb_pipeline_merge.c). That is once a bundle, or earlier when
- * many are put aside: the bundle is then cut as if it were two, which changes no last pane.
+ * windows find their windows together (sb_aggregate_merge.c). That is once a bundle, or earlier
+ * when many are put aside: the bundle is then cut as if it were two, which changes no last pane.
  *
  * MEMORY. The copies of the rows live in the pipeline's bundle context; live accumulators of the
  * same bundle do too, so the context is not reset here.
@@ -14,8 +14,8 @@
 #include "access/htup_details.h"
 #include "base/sb_guc.h"
 #include "miscadmin.h"
-#include "pipeline/sb_pipeline_merge.h"
-#include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_aggregate_merge.h"
+#include "pipeline/sb_aggregate_private.h"
 #include "utils/memutils.h"
 
 /*
@@ -44,11 +44,11 @@ typedef struct SbDeferred
 } SbDeferred;
 
 void
-sb_pipeline_forget_deferred(SbPipeline *pipeline)
+sb_aggregate_forget_deferred(SbPipeline *pipeline)
 {
 	/* its memory went with the bundle's */
-	pipeline->deferred = NULL;
-	pipeline->defer_rows = SB_DEFER_FIRST_ROWS;
+	sb_aggregate(pipeline)->deferred = NULL;
+	sb_aggregate(pipeline)->defer_rows = SB_DEFER_FIRST_ROWS;
 }
 
 static SbDeferred *
@@ -78,39 +78,40 @@ defer_slot(SbDeferred *deferred)
 }
 
 void
-sb_pipeline_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time,
-                  SbWindow window)
+sb_aggregate_defer(SbPipeline *pipeline, const SbRow *row, uint64 key_hash, TimestampTz event_time,
+                   SbWindow window)
 {
 	SbDeferredRow *slot;
 	char *copy;
 
-	if (pipeline->deferred == NULL)
-		pipeline->deferred = defer_start(pipeline);
-	copy = MemoryContextAllocHuge(pipeline->deferred->context, row->length);
+	if (sb_aggregate(pipeline)->deferred == NULL)
+		sb_aggregate(pipeline)->deferred = defer_start(pipeline);
+	copy = MemoryContextAllocHuge(sb_aggregate(pipeline)->deferred->context, row->length);
 	memcpy(copy, row->tuple, row->length);
-	slot = defer_slot(pipeline->deferred);
+	slot = defer_slot(sb_aggregate(pipeline)->deferred);
 	*slot = (SbDeferredRow){.row = *row,
 	                        .key_hash = key_hash,
 	                        .event_time = event_time,
 	                        .window = window,
-	                        .order = pipeline->deferred->n};
+	                        .order = sb_aggregate(pipeline)->deferred->n};
 	slot->row.tuple = (HeapTupleHeader) copy;
-	pipeline->deferred->bytes += row->length + sizeof(SbDeferredRow);
+	sb_aggregate(pipeline)->deferred->bytes += row->length + sizeof(SbDeferredRow);
 }
 
 void
-sb_pipeline_resolve_if_many(SbPipeline *pipeline)
+sb_aggregate_resolve_if_many(SbPipeline *pipeline)
 {
-	const SbDeferred *deferred = pipeline->deferred;
+	const SbDeferred *deferred = sb_aggregate(pipeline)->deferred;
 
 	if (deferred == NULL)
 		return;
 	/* sessions put all rows aside, whatever is in memory */
 	if (deferred->bytes > defer_limit() ||
-	    (!pipeline->merging && deferred->n >= pipeline->defer_rows))
+	    (!sb_aggregate(pipeline)->merging && deferred->n >= sb_aggregate(pipeline)->defer_rows))
 	{
-		sb_pipeline_resolve(pipeline);
-		pipeline->defer_rows = Min(pipeline->defer_rows * 2, PG_INT32_MAX / 2);
+		sb_aggregate_resolve(pipeline);
+		sb_aggregate(pipeline)->defer_rows =
+		    Min(sb_aggregate(pipeline)->defer_rows * 2, PG_INT32_MAX / 2);
 	}
 }
 
@@ -138,14 +139,14 @@ defer_load(SbPipeline *pipeline, SbDeferred *deferred)
 	{
 		SbMiss miss = {.key_hash = deferred->rows[i].key_hash, .window = deferred->rows[i].window};
 
-		if (!sb_cells_maybe_stored(pipeline->cells, miss.window))
+		if (!sb_cells_maybe_stored(sb_aggregate_cells(pipeline), miss.window))
 			continue;
 		if (n > 0 && misses[n - 1].key_hash == miss.key_hash &&
 		    sb_window_equal(misses[n - 1].window, miss.window))
 			continue;
 		misses[n++] = miss;
 	}
-	sb_cells_load(pipeline->cells, misses, n);
+	sb_cells_load(sb_aggregate_cells(pipeline), misses, n);
 }
 
 static int
@@ -170,14 +171,16 @@ static void
 defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const Datum *keys,
           const bool *nulls)
 {
-	SbEntry *entry = sb_cells_find(pipeline->cells, deferred->key_hash, keys, nulls, window);
+	SbEntry *entry =
+	    sb_cells_find(sb_aggregate_cells(pipeline), deferred->key_hash, keys, nulls, window);
 
 	if (entry == NULL)
-		entry = sb_cells_insert(pipeline->cells, deferred->key_hash, keys, nulls, window);
-	if (sb_reduce_closed(sb_cells_cell(pipeline->cells, entry)))
+		entry =
+		    sb_cells_insert(sb_aggregate_cells(pipeline), deferred->key_hash, keys, nulls, window);
+	if (sb_reduce_closed(sb_cells_cell(sb_aggregate_cells(pipeline), entry)))
 		sb_pipeline_late(pipeline, &deferred->row, deferred->event_time, window, true);
 	else
-		sb_pipeline_add(pipeline, entry, &deferred->row, deferred->event_time);
+		sb_aggregate_add(pipeline, entry, &deferred->row, deferred->event_time);
 }
 
 static void
@@ -195,9 +198,9 @@ defer_apply_all(SbPipeline *pipeline, SbDeferred *deferred)
 }
 
 void
-sb_pipeline_resolve(SbPipeline *pipeline)
+sb_aggregate_resolve(SbPipeline *pipeline)
 {
-	SbDeferred *deferred = pipeline->deferred;
+	SbDeferred *deferred = sb_aggregate(pipeline)->deferred;
 	SbBracket saved;
 	MemoryContext old;
 
@@ -207,7 +210,7 @@ sb_pipeline_resolve(SbPipeline *pipeline)
 	old = MemoryContextSwitchTo(deferred->context);
 	sb_pipeline_as_owner(pipeline, &saved);
 	defer_load(pipeline, deferred);
-	if (pipeline->merging)
+	if (sb_aggregate(pipeline)->merging)
 		sb_merge_rows(pipeline, deferred->rows, deferred->n);
 	else
 		defer_apply_all(pipeline, deferred);
@@ -215,5 +218,5 @@ sb_pipeline_resolve(SbPipeline *pipeline)
 	MemoryContextSwitchTo(old);
 	pipeline->current = InvalidXLogRecPtr;
 	MemoryContextDelete(deferred->context);
-	pipeline->deferred = NULL;
+	sb_aggregate(pipeline)->deferred = NULL;
 }

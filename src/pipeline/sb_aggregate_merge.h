@@ -1,8 +1,8 @@
 /*
- * sb_pipeline_merge.h: rows of merging windows, put aside, find their windows.
+ * sb_aggregate_merge.h: rows of merging windows, put aside, find their windows.
  */
-#ifndef SB_PIPELINE_MERGE_H
-#define SB_PIPELINE_MERGE_H
+#ifndef SB_AGGREGATE_MERGE_H
+#define SB_AGGREGATE_MERGE_H
 
 #include "pipeline/sb_pipeline.h"
 

@@ -1,5 +1,5 @@
 /*
- * sb_pipeline_merge.c: rows of merging windows find their windows, key by key.
+ * sb_aggregate_merge.c: rows of merging windows find their windows, key by key.
  *
  * ADDING (SEMANTICS 4.1). The own windows of a key's elements are merged with its active ones
  * first, then the elements are added. A window that has grown is a new window; the cells it is made
@@ -23,8 +23,8 @@
 
 #include "base/sb_compat.h"
 #include "miscadmin.h"
-#include "pipeline/sb_pipeline_merge.h"
-#include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_aggregate_merge.h"
+#include "pipeline/sb_aggregate_private.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -53,7 +53,7 @@ typedef struct SbMergeParts
 static inline SbCell *
 merge_cell(const SbMerge *merge, SbEntry *entry)
 {
-	return sb_cells_cell(merge->pipeline->cells, entry);
+	return sb_cells_cell(sb_aggregate_cells(merge->pipeline), entry);
 }
 
 static inline bool
@@ -86,7 +86,7 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 		if (sb_window_equal(merge_cell(merge, into[i])->window, window))
 			into[i]->emitted = true;
 		else
-			sb_cells_add_removed(merge->pipeline->cells, into[i], window);
+			sb_cells_add_removed(sb_aggregate_cells(merge->pipeline), into[i], window);
 		return;
 	}
 	sb_pipeline_remove_row(merge->pipeline, window, merge->keys, merge->nulls);
@@ -104,7 +104,7 @@ merge_replace_emitted(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 	bytea *packed;
 
 	initStringInfo(&rest);
-	for (const char *at = NULL; (packed = sb_pipeline_next_emitted(source, &at)) != NULL;)
+	for (const char *at = NULL; (packed = sb_aggregate_next_emitted(source, &at)) != NULL;)
 	{
 		SbWindow window;
 		int i = 0;
@@ -114,15 +114,16 @@ merge_replace_emitted(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 		while (i < n && !merge_takes_place(merge, into[i], window))
 			i++;
 		if (i < n)
-			sb_cells_add_emitted_rows(pipeline->cells, into[i], (char *) packed, VARSIZE(packed));
+			sb_cells_add_emitted_rows(sb_aggregate_cells(pipeline), into[i], (char *) packed,
+			                          VARSIZE(packed));
 		else
 			appendBinaryStringInfo(&rest, (char *) packed, VARSIZE(packed));
 	}
-	sb_cells_clear_emitted_rows(pipeline->cells, source);
+	sb_cells_clear_emitted_rows(sb_aggregate_cells(pipeline), source);
 	if (rest.len == 0)
 		return;
-	sb_cells_add_emitted_rows(pipeline->cells, source, rest.data, rest.len);
-	sb_pipeline_retract(pipeline, source, NULL);
+	sb_cells_add_emitted_rows(sb_aggregate_cells(pipeline), source, rest.data, rest.len);
+	sb_aggregate_retract(pipeline, source, NULL);
 }
 
 /* What has been said of a source, which is about to go, is taken back with what takes its place. */
@@ -131,7 +132,7 @@ merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 {
 	SbPipeline *pipeline = merge->pipeline;
 	SbWindow window = merge_cell(merge, source)->window;
-	SbSession *session = sb_cells_session(pipeline->cells, source);
+	SbSession *session = sb_cells_session(sb_aggregate_cells(pipeline), source);
 
 	if (pipeline->strategy.accumulation == SB_ACCUMULATING)
 	{
@@ -140,7 +141,7 @@ merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 		if (source->emitted)
 			merge_replace_row(merge, window, into, n);
 	}
-	sb_pipeline_recall(pipeline, source);
+	sb_aggregate_recall(pipeline, source);
 	if (source->emitted_rows)
 		merge_replace_emitted(merge, source, into, n);
 }
@@ -151,7 +152,7 @@ merge_replace_rows(SbMerge *merge, SbEntry *source, SbEntry **into, int n)
 static SbEntry *
 merge_make(SbMerge *merge, SbWindow window)
 {
-	SbCells *cells = merge->pipeline->cells;
+	SbCells *cells = sb_aggregate_cells(merge->pipeline);
 	SbEntry *closed = sb_cells_find(cells, merge->key_hash, merge->keys, merge->nulls, window);
 
 	if (closed)
@@ -174,20 +175,20 @@ merge_cells(SbMerge *merge, const SbMergeParts *parts)
 	{
 		from[i] = merge_cell(merge, parts->sources[i]);
 		/* an error in the middle leaves it half merged */
-		sb_cells_change(pipeline->cells, parts->sources[i]);
+		sb_cells_change(sb_aggregate_cells(pipeline), parts->sources[i]);
 	}
 	sb_reduce_merge(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, into), parts->window,
 	                from, parts->nsources);
-	sb_cells_touch(pipeline->cells, into);
+	sb_cells_touch(sb_aggregate_cells(pipeline), into);
 	for (int i = 0; i < parts->nsources; i++)
 	{
 		SbEntry *source = parts->sources[i];
 
 		into->rows += source->rows;
-		sb_query_acc_merge(pipeline->query, sb_cells_accs(pipeline->cells, into),
-		                   sb_cells_accs(pipeline->cells, source));
+		sb_query_acc_merge(pipeline->query, sb_cells_accs(sb_aggregate_cells(pipeline), into),
+		                   sb_cells_accs(sb_aggregate_cells(pipeline), source));
 		merge_replace_rows(merge, source, &into, 1);
-		sb_cells_remove(pipeline->cells, source);
+		sb_cells_remove(sb_aggregate_cells(pipeline), source);
 	}
 	pfree(from);
 	return into;
@@ -197,7 +198,7 @@ merge_cells(SbMerge *merge, const SbMergeParts *parts)
 static SbEntry *
 merge_into_one(SbMerge *merge, const SbMergeParts *parts)
 {
-	SbCells *cells = merge->pipeline->cells;
+	SbCells *cells = sb_aggregate_cells(merge->pipeline);
 	SbEntry *entry;
 
 	if (parts->nsources == 1 &&
@@ -234,8 +235,8 @@ merge_add(SbMerge *merge, const SbMergeParts *parts)
 		if (closed)
 			merge_late(merge, merge->rows[i], parts->window);
 		else
-			sb_pipeline_add(merge->pipeline, entry, &merge->rows[i]->row,
-			                merge->rows[i]->event_time);
+			sb_aggregate_add(merge->pipeline, entry, &merge->rows[i]->row,
+			                 merge->rows[i]->event_time);
 	}
 }
 
@@ -251,8 +252,8 @@ merge_row_of(const SbMerge *merge, const SbElementChange *change)
 static void
 merge_missing(SbMerge *merge, SbDeferredRow *deferred)
 {
-	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys,
-	                                 merge->nulls, deferred->window.start);
+	SbEntry *entry = sb_cells_of_key(sb_aggregate_cells(merge->pipeline), merge->key_hash,
+	                                 merge->keys, merge->nulls, deferred->window.start);
 
 	/* windows that have closed may lie in each other */
 	for (; entry; entry = entry->prev_of_key)
@@ -294,9 +295,9 @@ static void
 merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *elements)
 {
 	SbPipeline *pipeline = merge->pipeline;
-	SbAcc *accs = sb_cells_accs(pipeline->cells, entry);
+	SbAcc *accs = sb_cells_accs(sb_aggregate_cells(pipeline), entry);
 
-	sb_cells_touch(pipeline->cells, entry);
+	sb_cells_touch(sb_aggregate_cells(pipeline), entry);
 	for (int i = lo; i < hi; i++)
 	{
 		const SbElementChange *change = &merge->changes[i];
@@ -304,7 +305,7 @@ merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *element
 		if (change->missing)
 			continue;
 		pipeline->current = merge_row_of(merge, change)->row.position;
-		sb_pipeline_reduce(pipeline, merge_cell(merge, entry), change->element.time);
+		sb_aggregate_reduce(pipeline, merge_cell(merge, entry), change->element.time);
 		sb_query_element_set(pipeline->query, change->element.data, change->element.size);
 		if (change->removes)
 			sb_query_acc_retract(pipeline->query, accs);
@@ -312,7 +313,7 @@ merge_apply(SbMerge *merge, SbEntry *entry, int lo, int hi, const bytea *element
 			sb_query_acc_add(pipeline->query, accs);
 		entry->rows += change->removes ? -1 : 1;
 	}
-	sb_cells_set_elements(pipeline->cells, entry, elements);
+	sb_cells_set_elements(sb_aggregate_cells(pipeline), entry, elements);
 }
 
 /* A new cell of what is left: its elements come as if they came now. */
@@ -330,12 +331,12 @@ merge_rebuild(SbMerge *merge, SbWindow window, const SbElement *elements, int64 
 		{
 			sb_reduce_move(&pipeline->strategy, &pipeline->clocks, merge_cell(merge, entry),
 			               elements[i].time);
-			sb_query_acc_add(pipeline->query, sb_cells_accs(pipeline->cells, entry));
+			sb_query_acc_add(pipeline->query, sb_cells_accs(sb_aggregate_cells(pipeline), entry));
 		}
 		entry->rows += elements[i].count;
 	}
-	sb_cells_touch(pipeline->cells, entry);
-	sb_cells_set_elements(pipeline->cells, entry, sb_elements_pack(elements, n));
+	sb_cells_touch(sb_aggregate_cells(pipeline), entry);
+	sb_cells_set_elements(sb_aggregate_cells(pipeline), entry, sb_elements_pack(elements, n));
 	return entry;
 }
 
@@ -385,8 +386,8 @@ merge_remain(SbMerge *merge, const SbMergeParts *parts, SbWindow window, const S
 			merge_apply(merge, parts->sources[i], first, *lo, sb_elements_pack(elements, n));
 		return parts->sources[i];
 	}
-	if (parts->nsources == 0 &&
-	    sb_cells_find(merge->pipeline->cells, merge->key_hash, merge->keys, merge->nulls, window))
+	if (parts->nsources == 0 && sb_cells_find(sb_aggregate_cells(merge->pipeline), merge->key_hash,
+	                                          merge->keys, merge->nulls, window))
 	{
 		merge_all_late(merge, first, *lo, window);
 		return NULL;
@@ -399,7 +400,7 @@ static void
 merge_take_apart(SbMerge *merge, const SbMergeParts *parts, const SbElementList *elements,
                  const SbWindow *windows, int n)
 {
-	SbCells *cells = merge->pipeline->cells;
+	SbCells *cells = sb_aggregate_cells(merge->pipeline);
 	SbEntry **remain = palloc(sizeof(SbEntry *) * (n + 1));
 	int nremain = 0;
 	int lo = parts->lo;
@@ -465,7 +466,8 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 
 	for (int i = 0; i < parts->nsources; i++)
 		sb_elements_read(&was,
-		                 sb_cells_session(merge->pipeline->cells, parts->sources[i])->elements);
+		                 sb_cells_session(sb_aggregate_cells(merge->pipeline), parts->sources[i])
+		                     ->elements);
 	sb_element_changes_sort(&merge->changes[parts->lo], parts->hi - parts->lo);
 	made = sb_elements_apply(&was, &merge->changes[parts->lo], parts->hi - parts->lo, &is);
 	merge_missing_of(merge, parts->lo, parts->hi);
@@ -497,8 +499,8 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 static int
 merge_active(SbMerge *merge, SbWindow range, SbEntry ***active)
 {
-	SbEntry *entry = sb_cells_of_key(merge->pipeline->cells, merge->key_hash, merge->keys,
-	                                 merge->nulls, range.start);
+	SbEntry *entry = sb_cells_of_key(sb_aggregate_cells(merge->pipeline), merge->key_hash,
+	                                 merge->keys, merge->nulls, range.start);
 	int n = 0;
 	int max = 8;
 

@@ -1,0 +1,386 @@
+/*
+ * sb_result_sql.c: the SQL of a result table; see sb_result.h.
+ *
+ * All names are qualified; a type's equality is named by its operator, whatever the search path.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "base/sb_compat.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "sink/sb_result_private.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+static void
+result_append_identity(StringInfo sql, const SbPlan *plan)
+{
+	const char *separator = "";
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (!sb_result_identifies(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(sql, "%s%s", separator, quote_identifier(plan->columns_out[i].name));
+		separator = ", ";
+	}
+	/* one group for the whole table: at most one row */
+	if (*separator == '\0')
+		appendStringInfoString(sql, "(true)");
+}
+
+static char *
+result_collation_name(Oid collation)
+{
+	HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	Form_pg_collation form;
+	char *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	form = (Form_pg_collation) GETSTRUCT(tuple);
+	result = quote_qualified_identifier(get_namespace_name(form->collnamespace),
+	                                    NameStr(form->collname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+void
+sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", quote_identifier(name),
+	                 format_type_extended(type, typmod,
+	                                      FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation) && collation != get_typcollation(type))
+		appendStringInfo(sql, " COLLATE %s", result_collation_name(collation));
+}
+
+/* The columns of a row, in the order of the plan. */
+static void
+result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumulation)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "",
+		                 quote_identifier(plan->columns_out[i].name));
+	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
+}
+
+/* ... of table `alias`. */
+static void
+result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(sql, "%s%s.%s", i > 0 ? ", " : "", alias,
+		                 quote_identifier(plan->columns_out[i].name));
+}
+
+char *
+sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	/* what is only appended is not looked for */
+	if (plan->maps && accumulation != SB_ACCUMULATING)
+		return NULL;
+	if (sb_plan_is_bag(plan))
+	{
+		appendStringInfo(&sql, "CREATE INDEX ON %s (beam._row_hash(", table);
+		result_append_columns(&sql, plan, accumulation);
+		appendStringInfoString(&sql, "))");
+		return sql.data;
+	}
+	appendStringInfo(&sql, "CREATE %s ON %s (",
+	                 accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	return sql.data;
+}
+
+bool
+sb_result_is_updated(const SbPlan *plan, SbAccumulation accumulation)
+{
+	return accumulation == SB_ACCUMULATING && !sb_plan_is_bag(plan);
+}
+
+char *
+sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+	char *index;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", table);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		appendStringInfoString(&sql, i > 0 ? ", " : "");
+		sb_result_append_column(&sql, column->name, column->type, column->typmod,
+		                        column->collation);
+	}
+	appendStringInfoString(&sql,
+	                       accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");
+	/* rows are updated in place as long as there is room on their page */
+	if (sb_result_is_updated(plan, accumulation))
+		appendStringInfoString(&sql, " WITH (fillfactor = 70)");
+	index = sb_result_index_sql(plan, table, accumulation);
+	if (index)
+		appendStringInfo(&sql, "; %s", index);
+	return sql.data;
+}
+
+char *
+sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into,
+                   SbAccumulation accumulation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", into);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT ");
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfo(&sql, " FROM %s", from);
+	return sql.data;
+}
+
+char *
+sb_result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+{
+	StringInfoData sql;
+	const char *separator = "";
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", table);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
+	if (!sb_result_is_updated(plan, accumulation))
+		return sql.data;
+	appendStringInfoString(&sql, " ON CONFLICT (");
+	result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, ") DO ");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		if (sb_result_identifies(&plan->columns_out[i]))
+			continue;
+		appendStringInfo(&sql, "%s%s = excluded.%s", *separator ? ", " : "UPDATE SET ", name, name);
+		separator = ", ";
+	}
+	if (*separator == '\0')
+		appendStringInfoString(&sql, "NOTHING");
+	return sql.data;
+}
+
+/* The type's own equality as `OPERATOR(schema.=)`: not what a search path would find. */
+static char *
+result_equality(Oid type)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
+	Form_pg_operator form;
+	char *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "type %s has no equality", format_type_be(type));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+	                  NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * The same for rows without an identity: of equal ones, as text since not every type has an
+ * equality, as many stay as there are to be.
+ */
+static void
+result_replace_bag_sql(const SbPlan *plan, const char *from, const char *into, char **remove,
+                       char **add)
+{
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	result_append_row(&columns, plan, "t");
+	*remove = psprintf(
+	    "DELETE FROM %s d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.at FROM (SELECT t.ctid AS at, ROW(%s)::pg_catalog.text AS x,"
+	    " pg_catalog.row_number() OVER (PARTITION BY ROW(%s)::pg_catalog.text) AS k FROM %s t) r"
+	    " LEFT JOIN (SELECT ROW(%s)::pg_catalog.text AS x, pg_catalog.count(*) AS n FROM %s t GROUP BY 1) s"
+	    " ON s.x OPERATOR(pg_catalog.=) r.x"
+	    " WHERE r.k OPERATOR(pg_catalog.>) COALESCE(s.n, 0)))",
+	    into, columns.data, columns.data, into, columns.data, from);
+	*add = psprintf(
+	    "%s t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.at FROM (SELECT t.ctid AS at, ROW(%s)::pg_catalog.text AS x,"
+	    " pg_catalog.row_number() OVER (PARTITION BY ROW(%s)::pg_catalog.text) AS k FROM %s t) s"
+	    " LEFT JOIN (SELECT ROW(%s)::pg_catalog.text AS x, pg_catalog.count(*) AS n FROM %s t GROUP BY 1) r"
+	    " ON s.x OPERATOR(pg_catalog.=) r.x WHERE s.k OPERATOR(pg_catalog.>) COALESCE(r.n, 0)))",
+	    sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), columns.data, columns.data, from,
+	    columns.data, into);
+}
+
+void
+sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, char **remove,
+                      char **add)
+{
+	StringInfoData same, removal, addition;
+
+	if (sb_plan_is_bag(plan))
+	{
+		result_replace_bag_sql(plan, from, into, remove, add);
+		return;
+	}
+	/*
+	 * rows with a NULL in their identity are not found: they are removed and added, as if they
+	 * differed
+	 */
+	initStringInfo(&same);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		if (sb_result_identifies(&plan->columns_out[i]))
+			appendStringInfo(&same, " AND s.%s %s r.%s", name,
+			                 result_equality(plan->columns_out[i].type), name);
+	}
+	/* the same to the bit: values that are equal can be written in different ways */
+	initStringInfo(&removal);
+	appendStringInfo(
+	    &removal,
+	    "DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s s WHERE pg_catalog.record_image_eq(ROW(",
+	    into, from);
+	result_append_row(&removal, plan, "s");
+	appendStringInfoString(&removal, "), ROW(");
+	result_append_row(&removal, plan, "r");
+	appendStringInfo(&removal, "))%s)", same.data);
+	initStringInfo(&addition);
+	appendStringInfo(&addition, "%s s WHERE NOT EXISTS (SELECT FROM %s r WHERE true%s)",
+	                 sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), into, same.data);
+	*remove = removal.data;
+	*add = addition.data;
+}
+
+char *
+sb_result_match_sql(const SbPlan *plan, const char *what, bool with_nulls)
+{
+	StringInfoData sql;
+	int n = 0;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "%s rows r WHERE true", what);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+		const char *name = quote_identifier(column->name);
+
+		if (!sb_result_identifies(column))
+			continue;
+		appendStringInfo(&sql, " AND (t.%s %s r.c%d", name, result_equality(column->type), ++n);
+		if (column->kind == SB_COLUMN_KEY && with_nulls)
+			appendStringInfo(&sql, " OR t.%s IS NULL AND r.c%d IS NULL", name, n);
+		appendStringInfoChar(&sql, ')');
+	}
+	return sql.data;
+}
+
+char *
+sb_result_take_out_sql(const SbPlan *plan, const char *table)
+{
+	StringInfoData sql, of_table, row, same;
+
+	initStringInfo(&sql);
+	initStringInfo(&of_table);
+	initStringInfo(&row);
+	initStringInfo(&same);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		/* its type may have been altered to one with the same bytes */
+		appendStringInfo(&of_table, "%st.%s::%s", i > 0 ? ", " : "", quote_identifier(column->name),
+		                 format_type_extended(column->type, -1,
+		                                      FORMAT_TYPE_TYPEMOD_GIVEN |
+		                                          FORMAT_TYPE_FORCE_QUALIFY));
+		appendStringInfo(&row, "%sr.c%d", i > 0 ? ", " : "", i + 1);
+		if (sb_result_identifies(column))
+			appendStringInfo(&same, " AND t.%s %s r.c%d", quote_identifier(column->name),
+			                 result_equality(column->type), i + 1);
+	}
+	if (plan->keyed)
+		appendStringInfo(
+		    &sql,
+		    "DELETE FROM %s t USING rows r WHERE pg_catalog.record_image_eq(ROW(%s), ROW(%s))%s",
+		    table, of_table.data, row.data, same.data);
+	else
+	{
+		resetStringInfo(&same);
+		result_append_row(&same, plan, "t");
+		appendStringInfo(
+		    &sql,
+		    "DELETE FROM %s d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT x.at FROM rows r, LATERAL (SELECT t.ctid AS at FROM %s t"
+		    " WHERE beam._row_hash(%s) OPERATOR(pg_catalog.=) beam._row_hash(%s)"
+		    " AND pg_catalog.record_image_eq(ROW(%s), ROW(%s)) LIMIT r.n) x))",
+		    table, table, same.data, row.data, of_table.data, row.data);
+	}
+	return sql.data;
+}
+
+char *
+sb_result_clear_condition(const SbPlan *plan, bool inside)
+{
+	const char *start = sb_plan_window_column(plan, SB_COLUMN_WINDOW_START);
+	const char *end = sb_plan_window_column(plan, SB_COLUMN_WINDOW_END);
+
+	return psprintf(
+	    "%s (%s OPERATOR(pg_catalog.>) $1 AND %s OPERATOR(pg_catalog.>=) $2 AND %s OPERATOR(pg_catalog.<) $3)",
+	    inside ? "" : "NOT", end, start, start);
+}
+
+char *
+sb_result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
+                    const char *condition)
+{
+	StringInfoData columns, expanded;
+
+	initStringInfo(&columns);
+	initStringInfo(&expanded);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", name);
+		appendStringInfo(&expanded, "(one).%s, ", name);
+	}
+	if (accumulation != SB_RETRACTING)
+		return psprintf("DELETE FROM %s WHERE %s RETURNING %s, (-1)::pg_catalog.int2", table,
+		                condition, columns.data);
+	/*
+	 * equal as text: not every type has an equality; once for each time that the row stands there
+	 * too often
+	 */
+	return psprintf(
+	    "INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	    " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
+	    " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
+	    table, columns.data, expanded.data, table, condition, columns.data, columns.data);
+}
+
+char *
+sb_result_find_sql(const SbPlan *plan, const char *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < plan->ncolumns; i++)
+		appendStringInfo(&sql, "%st.%s", i > 0 ? ", " : "",
+		                 quote_identifier(plan->columns_out[i].name));
+	appendStringInfo(&sql, " FROM %s t,", table);
+	return sql.data;
+}
