@@ -12,7 +12,7 @@ INSERT INTO item SELECT i, 'n' || i % 3, i * 10, '2026-01-01'::timestamptz + i *
 SELECT beam.create_pipeline('keyed', $$SELECT id, upper(name) AS name FROM item WHERE amount > 10$$);
 SELECT beam.create_pipeline('bag', $$SELECT upper(name) AS name, amount > 30 AS large, extra FROM item WHERE amount > 10$$);
 SELECT beam.create_pipeline('windowed', $$SELECT w.window_start, w.window_end, i.id, i.amount FROM item i, beam.hop(i.at, '2 minutes', '1 minute') w$$);
-SELECT beam.create_pipeline('changelog', $$SELECT id, amount / 10 AS tens FROM item$$, accumulation => 'retracting');
+SELECT beam.create_pipeline('changelog', $$SELECT id, amount / 10 AS t FROM item$$, accumulation => 'retracting');
 SELECT beam.create_pipeline('per_name', $$SELECT name, count(*) AS n, min(id) AS least FROM keyed GROUP BY name$$);
 SELECT beam.create_pipeline('of_bag', $$SELECT name, large FROM bag WHERE large$$);
 DO $$ DECLARE one text; BEGIN FOR one IN SELECT name FROM beam.pipelines LOOP CALL beam.wait_for(one); END LOOP; END $$;
@@ -56,7 +56,7 @@ SELECT * FROM keyed ORDER BY id;
 SELECT * FROM bag ORDER BY name, large, extra::text;
 SELECT * FROM windowed ORDER BY window_start, id;
 SELECT * FROM per_name ORDER BY name;
-SELECT id, tens, sum(op) FROM changelog GROUP BY id, tens HAVING sum(op) <> 0 ORDER BY id;
+SELECT id, t, sum(op) FROM changelog GROUP BY id, t HAVING sum(op) <> 0 ORDER BY id;
 SELECT name, large, count(*) FROM of_bag GROUP BY 1, 2 ORDER BY 1;
 SELECT * FROM differences();
 

@@ -365,7 +365,7 @@ sb_result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	 * too often
 	 */
 	return psprintf(
-	    "INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
+	    "INSERT INTO %s (%s, op) SELECT %s OPERATOR(pg_catalog.-) pg_catalog.sign(n) FROM (SELECT (pg_catalog.array_agg(t.*))[1] AS one, pg_catalog.sum(op) AS n FROM %s t"
 	    " WHERE %s GROUP BY ROW(%s)::pg_catalog.text HAVING pg_catalog.sum(op) OPERATOR(pg_catalog.<>) 0) x,"
 	    " pg_catalog.generate_series(1, pg_catalog.abs(n)) RETURNING %s, op",
 	    table, columns.data, expanded.data, table, condition, columns.data, columns.data);
