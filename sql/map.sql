@@ -97,6 +97,9 @@ ALTER TABLE part REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('quotient', $$SELECT id, 100 / divisor AS q FROM part$$);
 SELECT beam.create_pipeline('quotients', $$SELECT 100 / divisor AS q FROM part$$);
 \pset tuples_only off
+-- what is in the history does not fail when it has been mended
+CALL beam.wait_for('quotient');
+CALL beam.wait_for('quotients');
 INSERT INTO part VALUES (1, 5), (2, 0), (3, 10);
 UPDATE part SET divisor = 0 WHERE id = 1;
 UPDATE part SET divisor = 20 WHERE id = 2;

@@ -339,6 +339,24 @@ create_check_from_now(const SbCreation *creation)
 	         "Leave history => true, or, if rows are only ever inserted, say source_mode => 'append_only'.")));
 }
 
+/* As the pipeline's owner, whose expression it is. */
+static void
+create_check_split(const SbCreation *creation)
+{
+	if (creation->row.watermark_by == NULL)
+		return;
+	if (creation->row.upstream != 0 || creation->plan->event_time == NULL)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("watermark_by means nothing for a pipeline %s",
+		                creation->row.upstream != 0 ? "that reads the result of another one"
+		                                            : "without an event time"),
+		         creation->row.upstream != 0
+		             ? errdetail("Its watermark is that of the other pipeline.")
+		             : errdetail("The event time is the first argument of a window function.")));
+	(void) sb_plan_split(creation->plan, creation->row.watermark_by);
+}
+
 void
 sb_creation_check_source(SbCreation *creation)
 {
@@ -359,6 +377,7 @@ sb_creation_check_source(SbCreation *creation)
 	sb_version_check_accumulation(&creation->row, creation->plan);
 	if (creation->plan->maps)
 		sb_options_refuse_panes(&creation->row);
+	create_check_split(creation);
 }
 
 static void

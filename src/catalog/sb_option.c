@@ -97,7 +97,7 @@ text_take(const SbOption *option, Datum argument, bool create, void *field)
 
 	if (option->names)
 		(void) sb_name_index(option->names, value, option->name);
-	*(char **) field = value;
+	*(char **) field = *value == '\0' && option->zero_unsets ? NULL : value;
 }
 
 static void
@@ -210,6 +210,16 @@ const SbOption sb_options[] = {
      .of_table = true,
      .explain = "\n  Watermark: highest event time - ",
      .explain_upstream = "\n  Watermark: the output watermark of pipeline result "},
+    {.name = "watermark_by",
+     .kind = &text_kind,
+     .field = offsetof(SbPipelineRow, watermark_by),
+     .calls = SB_CALL_BOTH,
+     .kept = SB_KEPT_DEFINITION,
+     .column = "watermark_by",
+     .nullable = true,
+     .zero_unsets = true,
+     .of_table = true,
+     .explain = ", by "},
     {.name = "idle_timeout",
      .kind = &interval_kind,
      .field = offsetof(SbPipelineRow, idle_timeout_us),

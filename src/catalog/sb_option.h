@@ -68,7 +68,8 @@ struct SbOption
 	const SbNames *names; /* its values, where these are names */
 	/*
 	 * A null argument says that it is not set. But where it is of the definition of a pipeline that
-	 * there is, null leaves it as it is; `zero_unsets`: then a zero says that it is not set.
+	 * there is, null leaves it as it is; `zero_unsets`: then a zero, or an empty text, says that it
+	 * is not set.
 	 */
 	bool nullable, zero_unsets;
 	bool of_table; /* means nothing over the result of another pipeline */

@@ -64,6 +64,7 @@ typedef struct SbPipelineRow
 	char *on_time, *closing;
 	bool retractable;          /* the rows it reads may be taken back */
 	int64 keep_us;             /* building: how long what it replaces is kept; -1: not at all */
+	char *watermark_by;        /* NULL: the watermark is not split */
 	bool allow_unsafe_trigger; /* of the call that makes it, not in the catalog */
 	bool history;              /* likewise: the rows that the source has are taken in */
 	int nsettings;             /* name, value, name, value ... */

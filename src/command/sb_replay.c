@@ -268,7 +268,7 @@ replay_close(SbRowSource *row_source)
 	(void) replay_run(replay, "DELETE FROM beam.dead_letter" SB_REPLAY_WHICH, replay->last_id,
 	                  SPI_OK_DELETE);
 	/* the layout goes with this source: another could have its address */
-	replay->pipeline->checked_layout = NULL;
+	sb_input(replay->pipeline)->checked_layout = NULL;
 	replay->pipeline->changed = true;
 	command->last_id = replay->last_id;
 	command->rows += replay->nletters - failed;

@@ -400,7 +400,7 @@ backfill_open(SbRowSource *row_source)
 		MemoryContextSwitchTo(old);
 		return false;
 	}
-	if (pipeline->queue_pending && pipeline->upstream)
+	if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
 		sb_queue_take(pipeline);
 	step->rows = 0;
 	step->recompute =

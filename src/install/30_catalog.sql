@@ -34,6 +34,7 @@ CREATE TABLE beam.pipeline (
     keep_until       pg_catalog.timestamptz,            -- of a kept one
     reason           pg_catalog.text,                   -- why the version was made, other than by a user's alteration
     rebuild          pg_catalog.text,                   -- why it has to be made anew from its source
+    watermark_by     pg_catalog.text,                   -- an expression over the source: its watermark is the least of those of its values
     UNIQUE (name, version)
 );
 -- Functions and views mean the current version by a pipeline's name.
@@ -116,6 +117,14 @@ CREATE TABLE beam.dead_letter (
 );
 CREATE INDEX ON beam.dead_letter (pipeline, id);
 
+-- Of a pipeline whose watermark is split (watermark_by): the values that are not at rest, and the highest event time of each.
+CREATE TABLE beam.input (
+    pipeline         pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    split            pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+    max_event_time   pg_catalog.timestamptz NOT NULL,
+    PRIMARY KEY (pipeline, split)
+);
+
 -- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines over tables that start from now have none. Of one that
 -- reads another's result: whether they are in its queue (sb_queue.h).
 CREATE TABLE beam.history (
@@ -149,7 +158,7 @@ CREATE TABLE beam.retry (
 
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.retry FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.input, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.
@@ -276,6 +285,14 @@ SELECT p.name,
  WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.watermarks IS 'input and output watermark of each pipeline, the highest event time seen, and how far the input watermark is behind the clock';
 
+CREATE VIEW beam.inputs WITH (security_barrier) AS
+SELECT p.name AS pipeline, i.split, i.max_event_time,
+       i.max_event_time OPERATOR(pg_catalog.-) (p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval) AS watermark
+  FROM beam.input i
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) i.pipeline
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE') AND beam._may_read(p.owner, p.source, p.source_columns);
+COMMENT ON VIEW beam.inputs IS 'of pipelines with watermark_by: the values that are not at rest, with the highest event time and the watermark of each; the least of them is the pipeline''s';
+
 CREATE VIEW beam.late_events WITH (security_barrier) AS
 SELECT l.id, p.name AS pipeline, l.position, l.event_time, l.window_start, l.window_end, l.op, l.reason, l.watermark,
        CASE WHEN beam._may_read(p.owner, p.source, p.source_columns) THEN l.data END AS data,
@@ -319,5 +336,5 @@ SELECT p.name,
  WHERE beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
-GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.late_events, beam.dead_letters TO PUBLIC;
+GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.inputs, beam.late_events, beam.dead_letters TO PUBLIC;
 

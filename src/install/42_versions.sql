@@ -12,9 +12,10 @@ CREATE FUNCTION beam.alter_pipeline(
     closing              pg_catalog.text DEFAULT NULL,
     allow_unsafe_trigger pg_catalog.bool DEFAULT NULL,
     source_mode          pg_catalog.text DEFAULT NULL,
-    keep                 pg_catalog.interval DEFAULT '1 day')
+    keep                 pg_catalog.interval DEFAULT '1 day',
+    watermark_by         pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.int4 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_alter_pipeline';
-COMMENT ON FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval) IS
+COMMENT ON FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
 'builds a new version of a pipeline beside the running one, from the history of its source; when it is as far it takes the place of the old one in one transaction: same result table, same rights, dependent views keep working. What is null stays as it is. The old version runs on for the time keep, to go back to with beam.rollback_pipeline() (null: it is dropped). Returns the number of the version; CALL beam.wait_for_alter() waits until it is in place. Example: SELECT beam.alter_pipeline(''per_minute'', allowed_lateness => ''2 hours'')';
 
 CREATE FUNCTION beam.rollback_pipeline(name pg_catalog.text, version pg_catalog.int4 DEFAULT NULL, keep pg_catalog.interval DEFAULT '1 day') RETURNS pg_catalog.int4 LANGUAGE c VOLATILE

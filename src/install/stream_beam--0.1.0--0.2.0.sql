@@ -1,5 +1,8 @@
 \echo Use "ALTER EXTENSION stream_beam UPDATE TO '0.2.0'" to load this file. \quit
 
+-- The watermark can be split by an expression over the source. Before the views that have all columns.
+ALTER TABLE beam.pipeline ADD COLUMN watermark_by pg_catalog.text;
+
 -- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runner/sb_aside.c).
 CREATE TABLE beam.retry (
     pipeline         pg_catalog.int4 PRIMARY KEY,
@@ -182,6 +185,92 @@ SELECT b.pipeline,
 
 -- The library knows which columns a definition has.
 CREATE OR REPLACE TRIGGER keep_definition AFTER INSERT OR UPDATE OR DELETE ON beam.pipeline FOR EACH ROW EXECUTE FUNCTION beam._keep_definition();
+
+-- Who may call the functions that take watermark_by, still may.
+-- Of a pipeline whose watermark is split (watermark_by): the values that are not at rest, and the highest event time of each.
+CREATE TABLE beam.input (
+    pipeline         pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    split            pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+    max_event_time   pg_catalog.timestamptz NOT NULL,
+    PRIMARY KEY (pipeline, split)
+);
+
+REVOKE ALL ON beam.input FROM PUBLIC;
+
+CREATE VIEW beam.inputs WITH (security_barrier) AS
+SELECT p.name AS pipeline, i.split, i.max_event_time,
+       i.max_event_time OPERATOR(pg_catalog.-) (p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval) AS watermark
+  FROM beam.input i
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) i.pipeline
+ WHERE p.stage OPERATOR(pg_catalog.=) 'current' AND pg_catalog.pg_has_role(p.owner, 'USAGE') AND beam._may_read(p.owner, p.source, p.source_columns);
+COMMENT ON VIEW beam.inputs IS 'of pipelines with watermark_by: the values that are not at rest, with the highest event time and the watermark of each; the least of them is the pipeline''s';
+
+GRANT SELECT ON beam.inputs TO PUBLIC;
+
+SELECT pg_catalog.set_config('beam_upgrade.granted',
+    (SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('function', p.proname, 'to', a.grantee::pg_catalog.int8, 'option', a.is_grantable)), '[]')
+       FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+      WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY['beam.create_pipeline'::pg_catalog.regproc::pg_catalog.oid, 'beam.alter_pipeline'::pg_catalog.regproc::pg_catalog.oid])
+        AND a.grantee OPERATOR(pg_catalog.<>) p.proowner)::pg_catalog.text, true);
+DROP FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool);
+DROP FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval);
+
+CREATE FUNCTION beam.create_pipeline(
+    name                 pg_catalog.text,
+    query                pg_catalog.text,
+    watermark            pg_catalog.interval DEFAULT '10 seconds',
+    allowed_lateness     pg_catalog.interval DEFAULT '1 hour',
+    trigger              beam.trigger DEFAULT 'continuous()',
+    accumulation         pg_catalog.text DEFAULT 'accumulating',
+    idle_timeout         pg_catalog.interval DEFAULT '1 minute',
+    timestamp_combiner   pg_catalog.text DEFAULT 'end_of_window',
+    on_time              pg_catalog.text DEFAULT 'fire_always',
+    closing              pg_catalog.text DEFAULT 'fire_if_non_empty',
+    allow_unsafe_trigger pg_catalog.bool DEFAULT false,
+    source_mode          pg_catalog.text DEFAULT 'changes',
+    history              pg_catalog.bool DEFAULT true,
+    watermark_by         pg_catalog.text DEFAULT NULL)
+RETURNS pg_catalog.regclass LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_create_pipeline';
+COMMENT ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) IS
+'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too, watermark_by an expression over the source (a device, a partition) whose values each have a watermark: that of the pipeline is the least of those that are not at rest. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
+REVOKE ALL ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) FROM PUBLIC;
+
+CREATE FUNCTION beam.alter_pipeline(
+    name                 pg_catalog.text,
+    query                pg_catalog.text DEFAULT NULL,
+    watermark            pg_catalog.interval DEFAULT NULL,
+    allowed_lateness     pg_catalog.interval DEFAULT NULL,
+    trigger              beam.trigger DEFAULT NULL,
+    accumulation         pg_catalog.text DEFAULT NULL,
+    idle_timeout         pg_catalog.interval DEFAULT NULL,
+    timestamp_combiner   pg_catalog.text DEFAULT NULL,
+    on_time              pg_catalog.text DEFAULT NULL,
+    closing              pg_catalog.text DEFAULT NULL,
+    allow_unsafe_trigger pg_catalog.bool DEFAULT NULL,
+    source_mode          pg_catalog.text DEFAULT NULL,
+    keep                 pg_catalog.interval DEFAULT '1 day',
+    watermark_by         pg_catalog.text DEFAULT NULL)
+RETURNS pg_catalog.int4 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_alter_pipeline';
+COMMENT ON FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
+'builds a new version of a pipeline beside the running one, from the history of its source; when it is as far it takes the place of the old one in one transaction: same result table, same rights, dependent views keep working. What is null stays as it is. The old version runs on for the time keep, to go back to with beam.rollback_pipeline() (null: it is dropped). Returns the number of the version; CALL beam.wait_for_alter() waits until it is in place. Example: SELECT beam.alter_pipeline(''per_minute'', allowed_lateness => ''2 hours'')';
+
+DO $$
+DECLARE
+    granted pg_catalog.jsonb := pg_catalog.current_setting('beam_upgrade.granted');
+    one pg_catalog.record;
+BEGIN
+    IF NOT granted OPERATOR(pg_catalog.@>) '[{"function": "alter_pipeline", "to": 0}]' THEN
+        REVOKE ALL ON FUNCTION beam.alter_pipeline FROM PUBLIC;
+    END IF;
+    FOR one IN SELECT r."function", r."to", r."option"
+                 FROM pg_catalog.jsonb_to_recordset(granted)
+                   AS r ("function" pg_catalog.text, "to" pg_catalog.int8, "option" pg_catalog.bool)
+                WHERE r."function" OPERATOR(pg_catalog.<>) 'alter_pipeline' OR r."to" OPERATOR(pg_catalog.<>) 0 LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION beam.%I TO %s%s', one."function",
+            CASE WHEN one."to" OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(one."to"::pg_catalog.oid)) END,
+            CASE WHEN one."option" THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END $$;
 
 -- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.
 CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE

@@ -15,7 +15,7 @@ sb_gate_add(SbPipeline *pipeline, const SbGateKind *kind, void *gate)
 	SbGate *added = palloc(sizeof(SbGate));
 
 	*added = (SbGate){.kind = kind, .gate = gate};
-	pipeline->gates = lappend(pipeline->gates, added);
+	sb_input(pipeline)->gates = lappend(sb_input(pipeline)->gates, added);
 	MemoryContextSwitchTo(old);
 }
 
@@ -24,13 +24,13 @@ sb_gate_remove(SbPipeline *pipeline, const SbGateKind *kind)
 {
 	ListCell *lc;
 
-	foreach (lc, pipeline->gates)
+	foreach (lc, sb_input(pipeline)->gates)
 	{
 		SbGate *gate = lfirst(lc);
 
 		if (gate->kind != kind)
 			continue;
-		pipeline->gates = foreach_delete_current(pipeline->gates, lc);
+		sb_input(pipeline)->gates = foreach_delete_current(sb_input(pipeline)->gates, lc);
 		pfree(gate);
 	}
 }
@@ -38,7 +38,7 @@ sb_gate_remove(SbPipeline *pipeline, const SbGateKind *kind)
 void *
 sb_gate_of(const SbPipeline *pipeline, const SbGateKind *kind)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind == kind)
 			return gate->gate;
@@ -49,7 +49,7 @@ sb_gate_of(const SbPipeline *pipeline, const SbGateKind *kind)
 bool
 sb_gates_leave_out(SbPipeline *pipeline, const SbRow *row)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->leaves_out && gate->kind->leaves_out(pipeline, gate->gate, row))
 			return true;
@@ -60,7 +60,7 @@ sb_gates_leave_out(SbPipeline *pipeline, const SbRow *row)
 bool
 sb_gates_leave_out_of(const SbPipeline *pipeline, const SbRow *row, SbWindow window)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->leaves_out_of && gate->kind->leaves_out_of(gate->gate, row, window))
 			return true;
@@ -71,7 +71,7 @@ sb_gates_leave_out_of(const SbPipeline *pipeline, const SbRow *row, SbWindow win
 bool
 sb_gates_spare(const SbPipeline *pipeline, const SbMessage *truncate, SbWindowRange *range)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->spares && gate->kind->spares(gate->gate, truncate, range))
 			return true;
@@ -82,7 +82,7 @@ sb_gates_spare(const SbPipeline *pipeline, const SbMessage *truncate, SbWindowRa
 void
 sb_gates_emptied(SbPipeline *pipeline, const SbMessage *truncate)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->emptied)
 			gate->kind->emptied(pipeline, gate->gate, truncate);
@@ -92,7 +92,7 @@ sb_gates_emptied(SbPipeline *pipeline, const SbMessage *truncate)
 void
 sb_gates_reached(SbPipeline *pipeline, XLogRecPtr position)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->reached)
 			gate->kind->reached(pipeline, gate->gate, position);
@@ -102,7 +102,7 @@ sb_gates_reached(SbPipeline *pipeline, XLogRecPtr position)
 bool
 sb_gates_are_open(const SbPipeline *pipeline)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->is_open && !gate->kind->is_open(gate->gate))
 			return false;
@@ -113,7 +113,7 @@ sb_gates_are_open(const SbPipeline *pipeline)
 bool
 sb_gates_judge_rows(const SbPipeline *pipeline)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->leaves_out)
 			return true;
@@ -124,7 +124,7 @@ sb_gates_judge_rows(const SbPipeline *pipeline)
 void
 sb_gates_write(SbPipeline *pipeline)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->write)
 			gate->kind->write(pipeline, gate->gate);
@@ -136,13 +136,13 @@ sb_gates_accept(SbPipeline *pipeline)
 {
 	ListCell *lc;
 
-	foreach (lc, pipeline->gates)
+	foreach (lc, sb_input(pipeline)->gates)
 	{
 		SbGate *gate = lfirst(lc);
 
 		if (gate->kind->accept == NULL || gate->kind->accept(pipeline, gate->gate))
 			continue;
-		pipeline->gates = foreach_delete_current(pipeline->gates, lc);
+		sb_input(pipeline)->gates = foreach_delete_current(sb_input(pipeline)->gates, lc);
 		pfree(gate);
 	}
 }
@@ -150,7 +150,7 @@ sb_gates_accept(SbPipeline *pipeline)
 void
 sb_gates_rollback(SbPipeline *pipeline)
 {
-	foreach_ptr(SbGate, gate, pipeline->gates)
+	foreach_ptr(SbGate, gate, sb_input(pipeline)->gates)
 	{
 		if (gate->kind->rollback)
 			gate->kind->rollback(pipeline, gate->gate);

@@ -21,6 +21,7 @@
 #include "pipeline/sb_chain.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
+#include "pipeline/sb_split.h"
 #include "pipeline/sb_step.h"
 #include "rewrite/rewriteHandler.h"
 #include "sink/sb_letters.h"
@@ -107,11 +108,9 @@ pipeline_set_progress(SbPipeline *pipeline)
 		                                       .max_event_time = SB_TIME_MIN};
 	pipeline->progress = pipeline->row->progress;
 	pipeline->persisted = pipeline->progress.position;
-	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->clocks.input_watermark = pipeline->progress.input_watermark;
 	pipeline->clocks.output_watermark = pipeline->progress.output_watermark;
-	pipeline->clocks.processing_time = pipeline->last_row_at =
-	    pipeline->in_memory ? 0 : sb_clock_now();
+	pipeline->clocks.processing_time = pipeline->in_memory ? 0 : sb_clock_now();
 	pipeline->accepted_clocks = pipeline->clocks;
 }
 
@@ -148,15 +147,14 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	if (instead == NULL)
 		pipeline->limit.account = sb_limit_account(row->owner);
 	pipeline->retractable = row->retractable;
-	pipeline->queue_pending = pipeline->accepted_queue_pending =
-	    row->upstream != 0 && instead == NULL;
-	pipeline->queue_watermark = SB_TIME_MIN;
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = pipeline_plan(row);
+	pipeline->inputs = sb_input_create(pipeline);
+	pipeline->ninputs = 1;
 	pipeline->query =
 	    sb_query_open(pipeline->plan,
 	                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES),
@@ -195,17 +193,20 @@ sb_pipeline_verify(SbPipeline *pipeline)
 	const SbPipelineRow *row = pipeline->row;
 	SbBracket saved;
 	SbQuery *query;
+	SbPlan *plan;
 
 	(void) pipeline_relation_name(row, row->result, "result table");
 	(void) pipeline_relation_name(row, row->state_table, "state table");
 	sb_owner_check(row);
 	sb_pipeline_as_owner(pipeline, &saved);
 	/* compiling them asks for the rights to the functions */
-	query = sb_query_open(pipeline_plan(row), CurrentMemoryContext, CurrentMemoryContext,
-	                      pipeline->retractable);
+	plan = pipeline_plan(row);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);
 	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n,
 	                   pipeline->signature->texts, row->name);
 	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+	if (sb_input(pipeline)->splits)
+		(void) sb_plan_split(plan, row->watermark_by);
 	sb_query_close(query);
 	sb_bracket_leave(&saved);
 }
@@ -300,7 +301,8 @@ pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow windo
 {
 	if (unlikely(pipeline->recompute != NULL))
 		return !sb_window_range_has(&pipeline->recompute->range, window);
-	return unlikely(pipeline->gates != NIL) && sb_gates_leave_out_of(pipeline, row, window);
+	return unlikely(sb_input(pipeline)->gates != NIL) &&
+	       sb_gates_leave_out_of(pipeline, row, window);
 }
 
 static void
@@ -312,6 +314,17 @@ pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *plac
 			pipeline->step->add(pipeline, row, place, place->windows[i]);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+/* A row has come whose event time this is; SB_TIME_MIN: it has none. */
+static inline void
+pipeline_tell_time(SbPipeline *pipeline, TimestampTz event_time)
+{
+	SbInput *input = sb_input(pipeline);
+
+	input->max_event_time = Max(input->max_event_time, event_time);
+	if (unlikely(input->splits != NULL) && event_time != SB_TIME_MIN)
+		sb_splits_row(pipeline, input->splits, event_time);
 }
 
 /* Finds the groups of the row, which is the query's current one. False: there are none. */
@@ -326,7 +339,7 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 	 * the table does not: the stream may have to come there yet.
 	 */
 	if (row->weight > 0 && pipeline->recompute == NULL)
-		pipeline->max_event_time = Max(pipeline->max_event_time, place->event_time);
+		pipeline_tell_time(pipeline, place->event_time);
 	if (place->nwindows == 0)
 		return false;
 	place->hash = sb_query_keys(pipeline->query, &place->keys, &place->nulls);
@@ -339,7 +352,7 @@ pipeline_row(SbPipeline *pipeline, const SbRow *row)
 	SbPlace place;
 
 	sb_query_set_row(pipeline->query, row->tuple, row->layout->desc);
-	if (pipeline->gates != NIL && sb_gates_leave_out(pipeline, row))
+	if (sb_input(pipeline)->gates != NIL && sb_gates_leave_out(pipeline, row))
 		return;
 	if (pipeline_place(pipeline, row, &place))
 		pipeline_add_windows(pipeline, row, &place);
@@ -480,6 +493,7 @@ pipeline_timers(SbPipeline *pipeline)
 static void
 pipeline_advance(SbPipeline *pipeline, bool idle)
 {
+	const SbInput *input = sb_input(pipeline);
 	int64 delay = pipeline->row->watermark_delay_us;
 	TimestampTz watermark = pipeline->clocks.input_watermark;
 
@@ -488,15 +502,10 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	/* nothing is late or collected before the rows from before are in */
 	if (!sb_gates_are_open(pipeline))
 		return;
-	/* what it reads has a watermark of its own */
-	if (pipeline->row->upstream != 0)
-		watermark = Max(watermark, pipeline->upstream ? pipeline->upstream->clocks.output_watermark
-		                                              : pipeline->queue_watermark);
-	else if (pipeline->plan->event_time == NULL)
+	if (input->kind->timed_by_rows && pipeline->plan->event_time == NULL)
 		return;
-	else if (pipeline->max_event_time != SB_TIME_MIN)
-		watermark = Max(watermark, pipeline->max_event_time - delay);
-	if (idle && pipeline->row->upstream == 0)
+	watermark = sb_input_watermark(input, watermark, delay);
+	if (idle && input->kind->timed_by_rows)
 	{
 		/* events have their times from wall clocks */
 		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
@@ -535,36 +544,30 @@ sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark, TimestampTz
 	sb_pipeline_accept(pipeline);
 }
 
-/* Is this the bundle that brings the last of the rows that were there before? */
-static bool
-pipeline_has_begun(SbPipeline *pipeline, XLogRecPtr position)
-{
-	if (pipeline->row->upstream != 0)
-		return pipeline->progress.bundles == 0 && (!pipeline->queue_pending || pipeline->draining);
-	if (sb_gates_are_open(pipeline))
-		return false;
-	sb_gates_reached(pipeline, position);
-	return sb_gates_are_open(pipeline);
-}
-
 void
 sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz commit_time,
-                       bool idle)
+                       bool caught_up)
 {
 	bool had_rows = pipeline->changed;
 	SbProgress *progress = &pipeline->progress;
+	SbInput *input = sb_input(pipeline);
+	TimestampTz now = pipeline->clocks.processing_time;
+	int64 idle_timeout = pipeline->row->idle_timeout_us;
+	bool idle = caught_up && idle_timeout >= 0 && now - input->last_row_at >= idle_timeout;
 
+	if (input->splits)
+		sb_splits_pass(input->splits, now, caught_up, idle_timeout);
 	if (had_rows)
-		pipeline->last_row_at = pipeline->clocks.processing_time;
+		input->last_row_at = now;
 	sb_pipeline_flush(pipeline);
-	if (pipeline_has_begun(pipeline, Max(position, progress->position)) &&
+	if (input->kind->has_begun(pipeline, input, Max(position, progress->position)) &&
 	    pipeline->step->begin_empty)
 		pipeline->step->begin_empty(pipeline);
 	pipeline_advance(pipeline, idle);
 	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	/* it is not there while rows from before are in its queue */
-	if (!pipeline->draining)
+	if (!input->draining)
 		progress->position = Max(progress->position, position);
 	if (!pipeline->changed)
 		return;
@@ -578,24 +581,27 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
 	TimestampTz wake = sb_step_next_processing(pipeline);
 	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
+	const SbInput *input = sb_input(pipeline);
 
 	/* no row need come for what waits already */
-	if (pipeline->queue_pending && pipeline->upstream)
+	if (input->kind->has_rows && input->kind->has_rows(input))
 		return pipeline->clocks.processing_time;
 	/* the watermark stands still */
 	if (!sb_gates_are_open(pipeline))
 		return wake;
-	if (awaited && pipeline->row->upstream == 0)
+	if (awaited && input->kind->timed_by_rows)
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
 	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX &&
-	    pipeline->plan->event_time != NULL && pipeline->row->upstream == 0)
+	    pipeline->plan->event_time != NULL && input->kind->timed_by_rows)
 	{
-		TimestampTz idle_at = pipeline->last_row_at + pipeline->row->idle_timeout_us;
+		TimestampTz idle_at = input->last_row_at + pipeline->row->idle_timeout_us;
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1
 		                      ? SB_TIME_MAX
 		                      : event + pipeline->row->watermark_delay_us + 1;
 
 		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
+		if (input->splits)
+			wake = Min(wake, sb_splits_next_rest(input->splits, pipeline->row->idle_timeout_us));
 	}
 	return wake;
 }

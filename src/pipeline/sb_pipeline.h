@@ -19,6 +19,7 @@
 #include "catalog/sb_pipeline_row.h"
 #include "engine/sb_reduce.h"
 #include "pipeline/sb_gate.h"
+#include "pipeline/sb_input.h"
 #include "query/sb_query.h"
 #include "query/sb_signature.h"
 #include "sink/sb_result.h"
@@ -50,7 +51,9 @@ typedef struct SbPipeline
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks accepted_clocks;      /* as of the last accept */
+	SbClocks accepted_clocks; /* as of the last accept */
+	int ninputs;
+	SbInput *inputs;               /* in the order of the plan's sources; one */
 	const struct SbStepKind *step; /* sb_step.h */
 	void *step_state;
 	SbResult *result;
@@ -59,50 +62,37 @@ typedef struct SbPipeline
 	TransactionId result_xmin; /* who had last written its row of pg_class then */
 	/* it has no tables: its cells are in memory only, and nothing is written */
 	bool in_memory;
-	List *sinks;      /* of SbSink */
-	bool wants_panes; /* one of them does */
-	/* whose result it reads; NULL: a table, or an upstream that does not run */
-	struct SbPipeline *upstream;
-	List *readers;      /* of SbPipeline: those running that read its result */
-	SbChain *chain;     /* rows for the readers; NULL: it has none */
-	SbLimitShare limit; /* of the runner's time */
-	bool slow;          /* the last bundle has stalled the others for it, again */
-	/* it has been put aside again and again: what fails is its row's fault */
-	bool strict;
-	bool misses_reader; /* one that is being built to read its result does not run */
-	List *gates;        /* of SbGate */
 	/* its rows may be taken back; false: what is no INSERT is a dead letter */
 	bool retractable;
-	const SbLayout *checked_layout; /* the last that a change came with ... */
-	bool old_is_known; /* ... and whether its old tuples have all that the query uses */
-	/* rows are not handed on as they come: the bundle is run carefully */
-	bool chain_held;
-	bool accepted_queue_pending; /* as of the last accept */
-	bool queue_pending;          /* rows may have been queued while it did not run */
-	/* in the second lane: it does not come back before; DT_NOBEGIN: it may */
-	TimestampTz stays_until;
-	TimestampTz drain_at; /* the next chunk of its queue is not taken before */
-	/*
-	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream
-	 * until then
-	 */
-	bool draining;
-	int64 queue_floor; /* of its queue nothing is left up to here */
-	/*
-	 * of what it reads, as of when all before had been taken from the queue; SB_TIME_MIN: it is not
-	 * known to be
-	 */
-	TimestampTz queue_watermark;
+	List *sinks;                  /* of SbSink */
+	bool wants_panes;             /* one of them does */
+	List *readers;                /* of SbPipeline: those running that read its result */
+	SbChain *chain;               /* rows for the readers; NULL: it has none */
+	bool chain_held;              /* they are not handed on as they come: a careful run */
+	bool misses_reader;           /* one that is being built to read its result does not run */
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;
-	TimestampTz last_row_at; /* processing time: when it last had a row */
-	TimestampTz max_event_time;
 	bool changed;         /* the bundle has something to write for it */
 	bool locked;          /* sb_pipeline_lock() has been called */
 	XLogRecPtr persisted; /* the position that is in the catalog */
 	XLogRecPtr current;   /* of the row being worked on, for the error context */
+
+	/* ---- how the runner treats it ---- */
+	SbLimitShare limit; /* of its time */
+	bool slow;          /* the last bundle has stalled the others for it, again */
+	/* it has been put aside again and again: what fails is its row's fault */
+	bool strict;
+	/* in the second lane: it does not come back before; DT_NOBEGIN: it may */
+	TimestampTz stays_until;
 } SbPipeline;
+
+/* The only one. */
+static inline SbInput *
+sb_input(const SbPipeline *pipeline)
+{
+	return &pipeline->inputs[0];
+}
 
 /*
  * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction
@@ -151,11 +141,11 @@ extern void sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, in
 /* Fires what the rows so far have made ready, and writes results: a bundle can be cut anywhere. */
 extern void sb_pipeline_flush(SbPipeline *pipeline);
 /*
- * Flush; watermark; timers; results; state; progress. `idle`: the source is at rest, the watermark
- * follows the clock.
+ * Flush; watermark; timers; results; state; progress. `caught_up`: all that is committed has been
+ * read: a source that is at rest then has its watermark follow the clock.
  */
 extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position,
-                                   TimestampTz commit_time, bool idle);
+                                   TimestampTz commit_time, bool caught_up);
 /* Moves the clocks (never back) by hand and fires what is due: for a pipeline that is in memory. */
 extern void sb_pipeline_move_clocks(SbPipeline *pipeline, TimestampTz watermark,
                                     TimestampTz processing_time);

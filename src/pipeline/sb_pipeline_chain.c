@@ -233,7 +233,7 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 		SbPipeline *reader = lfirst(lc);
 
 		sb_pipeline_at_work(reader, false);
-		if (reader->queue_pending)
+		if (sb_input(reader)->queue_pending)
 			sb_queue_take(reader);
 		sb_pipeline_take(reader, chain->messages, 0, chain->n);
 	}

@@ -126,14 +126,15 @@ change_old_is_known(SbPipeline *pipeline, const SbLayout *layout)
 {
 	int attno = -1;
 
-	if (layout == pipeline->checked_layout)
-		return pipeline->old_is_known;
-	pipeline->checked_layout = layout;
-	pipeline->old_is_known = true;
+	if (layout == sb_input(pipeline)->checked_layout)
+		return sb_input(pipeline)->old_is_known;
+	sb_input(pipeline)->checked_layout = layout;
+	sb_input(pipeline)->old_is_known = true;
 	while ((attno = bms_next_member(pipeline->plan->columns, attno)) >= 0)
-		pipeline->old_is_known = pipeline->old_is_known && attno <= layout->desc->natts &&
-		                         (layout->in_old == NULL || layout->in_old[attno - 1]);
-	return pipeline->old_is_known;
+		sb_input(pipeline)->old_is_known = sb_input(pipeline)->old_is_known &&
+		                                   attno <= layout->desc->natts &&
+		                                   (layout->in_old == NULL || layout->in_old[attno - 1]);
+	return sb_input(pipeline)->old_is_known;
 }
 
 static void

@@ -49,19 +49,6 @@ clocks_rollback(SbPipeline *pipeline)
 }
 
 static void
-queue_accept(SbPipeline *pipeline)
-{
-	pipeline->accepted_queue_pending = pipeline->queue_pending;
-}
-
-static void
-queue_rollback(SbPipeline *pipeline)
-{
-	pipeline->queue_pending = pipeline->accepted_queue_pending;
-	pipeline->queue_watermark = SB_TIME_MIN;
-}
-
-static void
 bundle_forget(SbPipeline *pipeline)
 {
 	MemoryContextReset(pipeline->bundle);
@@ -74,7 +61,7 @@ progress_write(SbPipeline *pipeline)
 
 	progress->input_watermark = pipeline->clocks.input_watermark;
 	progress->output_watermark = pipeline->clocks.output_watermark;
-	progress->max_event_time = pipeline->max_event_time;
+	progress->max_event_time = sb_input(pipeline)->max_event_time;
 	progress->cells = sb_step_count(pipeline);
 	progress->bundles++;
 	if (!pipeline->in_memory)
@@ -93,14 +80,13 @@ static void
 progress_rollback(SbPipeline *pipeline)
 {
 	pipeline->progress = pipeline->row->progress;
-	pipeline->max_event_time = pipeline->progress.max_event_time;
 	pipeline->current = InvalidXLogRecPtr;
 	pipeline->changed = pipeline->locked = false;
 }
 
 /*
  * In the order in which they are written, which is that of the locks (sb_lock.h): the state table,
- * the rows of the gates, progress.
+ * the rows of the gates, those of the inputs, progress.
  */
 static const SbTxnPart parts[] = {
     {.name = "step",
@@ -112,7 +98,10 @@ static const SbTxnPart parts[] = {
      .accept = sb_gates_accept,
      .rollback = sb_gates_rollback},
     {.name = "clocks", .accept = clocks_accept, .rollback = clocks_rollback},
-    {.name = "queue", .accept = queue_accept, .rollback = queue_rollback},
+    {.name = "inputs",
+     .write = sb_input_write,
+     .accept = sb_input_accept,
+     .rollback = sb_input_rollback},
     {.name = "chain", .accept = sb_chain_accept, .rollback = sb_chain_rollback},
     {.name = "bundle", .accept = bundle_forget, .rollback = bundle_forget},
     {.name = "progress",

@@ -246,7 +246,7 @@ sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
 	/* rows that the pipeline puts aside keep it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	*scan = (SbQueueScan){.reader = reader,
-	                      .taken = reader->queue_floor,
+	                      .taken = sb_input(reader)->queue_floor,
 	                      .layout = sb_layout_create(RelationGetDescr(rel))};
 	MemoryContextSwitchTo(old);
 	/* who waits for it has the writer of the table wait, too */
@@ -319,7 +319,8 @@ void
 sb_queue_end(SbQueueScan *scan)
 {
 	Oid types[] = {INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(scan->reader->queue_floor), Int64GetDatum(scan->taken)};
+	Datum values[] = {Int64GetDatum(sb_input(scan->reader)->queue_floor),
+	                  Int64GetDatum(scan->taken)};
 	SbBracket saved;
 
 	sb_bracket_enter_extension(&saved);
@@ -347,7 +348,7 @@ sb_queue_take(SbPipeline *reader)
 	}
 	sb_queue_end(&scan);
 	/* set again by a rollback */
-	reader->queue_pending = false;
+	sb_input(reader)->queue_pending = false;
 }
 
 /* ---- chunks ---- */
@@ -385,7 +386,7 @@ chunk_close(SbRowSource *row_source)
 
 	sb_queue_end(scan);
 	if (scan->ended)
-		row_source->pipeline->queue_watermark = scan->watermark;
+		sb_input(row_source->pipeline)->queue_watermark = scan->watermark;
 	SB_KILL_POINT("before_queue_commit");
 }
 

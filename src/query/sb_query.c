@@ -216,6 +216,21 @@ sb_query_part(SbQuery *query, bool *isnull)
 	return sb_expr_eval(query, &query->part, isnull);
 }
 
+void
+sb_query_set_split(SbQuery *query, Expr *expr)
+{
+	MemoryContext old = MemoryContextSwitchTo(query->memory);
+
+	sb_expr_open(query, &query->split, expr);
+	MemoryContextSwitchTo(old);
+}
+
+Datum
+sb_query_split(SbQuery *query, bool *isnull)
+{
+	return sb_expr_eval(query, &query->split, isnull);
+}
+
 /* ---- windows of a row ---- */
 
 /* One window out of a custom function's row. Error 22023. */

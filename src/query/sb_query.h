@@ -76,6 +76,9 @@ extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **
  */
 extern void sb_query_set_part(SbQuery *query, Expr *expr);
 extern Datum sb_query_part(SbQuery *query, bool *isnull);
+/* Likewise the value, of type text, by which the watermark is split. It must have been set. */
+extern void sb_query_set_split(SbQuery *query, Expr *expr);
+extern Datum sb_query_split(SbQuery *query, bool *isnull);
 /*
  * Evaluates the group keys of the current row; they stay good until the next row. The hash respects
  * the types' equality; of a query that maps it is 0.

@@ -239,6 +239,7 @@ struct SbQuery
 	/* windows */
 	SbExpr event_time;
 	SbExpr part; /* neither column nor state: not set */
+	SbExpr split;
 	SbWindow global_window;
 	/* a user's window function, or NULL; it and what follows live in custom_memory */
 	SetExprState *custom;

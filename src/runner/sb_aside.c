@@ -255,10 +255,11 @@ aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 	 * one that reads another's result has no place of its own in the WAL: it has had its queue, or
 	 * more of that than a chunk and the batch that it ends with
 	 */
-	if (pipeline->draining)
+	if (sb_input(pipeline)->draining)
 		return pipeline->row->progress.rows_in >= aside->rows_in;
 	if (pipeline->row->upstream != 0)
-		return pipeline->row->progress.bundles > aside->bundles && !pipeline->queue_pending;
+		return pipeline->row->progress.bundles > aside->bundles &&
+		       !sb_input(pipeline)->queue_pending;
 	return pipeline->progress.position >= aside->position;
 }
 

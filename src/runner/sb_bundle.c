@@ -75,17 +75,6 @@ bundle_wait(void)
 	sb_worker_sleep(1000);
 }
 
-/*
- * Is the source at rest as far as this pipeline is concerned, so that its watermark follows the
- * clock?
- */
-static bool
-bundle_is_idle(const SbPipeline *pipeline, const SbIntake *intake, TimestampTz now)
-{
-	return intake->caught_up && pipeline->row->idle_timeout_us >= 0 &&
-	       now - pipeline->last_row_at >= pipeline->row->idle_timeout_us;
-}
-
 typedef struct SbBundleRun
 {
 	SbIntake *intake;
@@ -209,12 +198,12 @@ bundle_run_plainly(SbBundleRun *run)
 
 		/* what was fed to it is in its cells, and comes to an end here */
 		sb_pipeline_at_work(pipeline, run->row_source && run->row_source->pipeline == pipeline);
-		if (pipeline->queue_pending && pipeline->upstream)
+		if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
 			sb_queue_take(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position,
 		                       run->row_source ? pipeline->progress.commit_time
 		                                       : intake->last_commit_time,
-		                       bundle_is_idle(pipeline, intake, run->started));
+		                       intake->caught_up);
 		/* those that read its result come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
@@ -239,7 +228,6 @@ typedef struct SbCareful
 	SbMessage *messages;
 	int lo, hi;
 	int64 dead;
-	bool idle;
 } SbCareful;
 
 static void
@@ -381,7 +369,7 @@ careful_queue(SbCareful *careful)
 	while ((nrows = sb_queue_next(&scan, &careful->messages)) > 0)
 		careful_rows(careful, 0, nrows);
 	sb_queue_end(&scan);
-	careful->pipeline->queue_pending = false;
+	sb_input(careful->pipeline)->queue_pending = false;
 	sb_pipeline_accept(careful->pipeline);
 }
 
@@ -397,11 +385,11 @@ careful_pipeline(void *arg)
 
 	if (careful->row_source)
 		careful_rows_of(careful);
-	else if (pipeline->upstream)
+	else if (sb_input(pipeline)->upstream)
 	{
-		if (pipeline->queue_pending)
+		if (sb_input(pipeline)->queue_pending)
 			careful_queue(careful);
-		sb_chain_messages(pipeline->upstream, &careful->messages, &nrows);
+		sb_chain_messages(sb_input(pipeline)->upstream, &careful->messages, &nrows);
 		careful_rows(careful, 0, nrows);
 	}
 	else
@@ -412,7 +400,7 @@ careful_pipeline(void *arg)
 	sb_pipeline_end_bundle(pipeline, intake->position,
 	                       careful->row_source ? pipeline->progress.commit_time
 	                                           : intake->last_commit_time,
-	                       careful->idle);
+	                       intake->caught_up);
 	sb_letters_write();
 }
 
@@ -494,8 +482,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		                     .pipeline = pipeline,
 		                     .row_source = run->row_source && run->row_source->pipeline == pipeline
 		                                       ? run->row_source
-		                                       : NULL,
-		                     .idle = bundle_is_idle(pipeline, run->intake, run->started)};
+		                                       : NULL};
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
@@ -521,9 +508,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		sb_chain_forget(pipeline);
 		/* nor have those that read its result anything from it, its watermark included */
 		foreach (lc2, pipeline->readers)
-			((SbPipeline *) lfirst(lc2))->upstream = NULL;
-		if (pipeline->upstream)
-			sb_chain_reader_failed(pipeline->upstream, pipeline->row->id);
+			sb_input(lfirst(lc2))->upstream = NULL;
+		if (sb_input(pipeline)->upstream)
+			sb_chain_reader_failed(sb_input(pipeline)->upstream, pipeline->row->id);
 		*failed = true;
 	}
 	sb_pipeline_rests();

@@ -6,6 +6,7 @@
 #include "base/sb_error.h"
 #include "history/sb_backfill.h"
 #include "history/sb_history.h"
+#include "pipeline/sb_split.h"
 #include "runner/sb_aside.h"
 #include "runner/sb_opening.h"
 #include "utils/memutils.h"
@@ -37,6 +38,7 @@ opening_run(void *arg)
 	MemoryContextSwitchTo(opening->pipeline->context);
 	sb_backfill_attach(opening->pipeline);
 	sb_history_attach(opening->pipeline);
+	sb_splits_attach(opening->pipeline);
 	sb_pipeline_retain(opening->pipeline, opening->context);
 	opening->pipeline->strict = sb_aside_is_strict(opening->row->id);
 	MemoryContextSwitchTo(old);

@@ -147,7 +147,7 @@ sb_runner_publish_applied(void)
 	{
 		const SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->queue_pending && pipeline->upstream)
+		if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
 			applied = InvalidXLogRecPtr;
 	}
 	pg_atomic_write_u64(&runner->lane->applied, applied);
@@ -264,7 +264,7 @@ runner_persist_due(void)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (!pipeline->draining && runner->intake->position > pipeline->persisted &&
+		if (!sb_input(pipeline)->draining && runner->intake->position > pipeline->persisted &&
 		    (waits || runner->intake->position - pipeline->persisted > SB_PERSIST_BYTES))
 			return true;
 	}
@@ -291,7 +291,7 @@ sb_runner_persist_positions(void)
 		SbPipeline *pipeline = lfirst(lc);
 		ErrorData *error;
 
-		if (pipeline->draining)
+		if (sb_input(pipeline)->draining)
 			continue;
 		pipeline->progress.position = Max(pipeline->progress.position, runner->intake->position);
 		pipeline->changed = true;
@@ -355,7 +355,7 @@ runner_find_slow(void)
 	{
 		const SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->slow && !pipeline->draining)
+		if (pipeline->slow && !sb_input(pipeline)->draining)
 			runner->slow = list_append_unique_int(runner->slow, pipeline->row->id);
 	}
 	return runner->slow != NIL;
@@ -427,8 +427,8 @@ runner_bundle(void)
 static TimestampTz
 runner_chunk_due(const SbPipeline *pipeline)
 {
-	if (pipeline->draining)
-		return pipeline->drain_at;
+	if (sb_input(pipeline)->draining)
+		return sb_input(pipeline)->drain_at;
 	return runner->awaiting_reset ? DT_NOEND : sb_history_next(pipeline, runner->intake->position);
 }
 
@@ -476,7 +476,7 @@ runner_drain(SbPipeline *reader)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->upstream && list_member_ptr(tree, pipeline->upstream))
+		if (sb_input(pipeline)->upstream && list_member_ptr(tree, sb_input(pipeline)->upstream))
 			tree = lappend(tree, pipeline);
 	}
 	end = sb_bundle_run_rows(runner->intake, tree, &row_source, &commit);
@@ -484,11 +484,11 @@ runner_drain(SbPipeline *reader)
 	runner_end_bundle(end, commit);
 	if (end != SB_BUNDLE_DONE)
 		return;
-	reader->queue_floor = scan.taken;
+	sb_input(reader)->queue_floor = scan.taken;
 	if (!scan.ended)
 		return;
 	if (runner->lane_kind == SB_LANE_LATE && reader->stays_until > sb_clock_now())
-		reader->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
+		sb_input(reader)->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
 	else
 		sb_runner_drained(reader);
 }
@@ -518,7 +518,7 @@ runner_chunk(SbPipeline *pipeline)
 {
 	runner->fed_last = true;
 	runner->fed = pipeline->row->id;
-	if (pipeline->draining)
+	if (sb_input(pipeline)->draining)
 		runner_drain(pipeline);
 	else
 		runner_history(pipeline);

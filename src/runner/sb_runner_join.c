@@ -92,9 +92,9 @@ sb_runner_drained(SbPipeline *reader)
 {
 	int32 id = reader->row->id;
 
-	reader->draining = false;
+	sb_input(reader)->draining = false;
 	if (runner->lane_kind == SB_LANE_LATE &&
-	    sb_lane_return_drained(runner->db, id, reader->queue_floor))
+	    sb_lane_return_drained(runner->db, id, sb_input(reader)->queue_floor))
 	{
 		SB_KILL_POINT("after_join");
 		ereport(DEBUG1,

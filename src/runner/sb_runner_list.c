@@ -282,7 +282,7 @@ runner_link_all(List *rows)
 			                         ? sb_pipeline_find(runner->pipelines, row->id)
 			                         : NULL;
 
-			if (reader && reader->draining)
+			if (reader && sb_input(reader)->draining)
 				reader = NULL;
 			if (reader)
 				link.running = lappend(link.running, reader);
@@ -306,12 +306,13 @@ runner_link_all(List *rows)
 			sb_pipeline_close(pipeline);
 			return false;
 		}
-		pipeline->upstream = pipeline->row->upstream && !pipeline->draining
-		                         ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream)
-		                         : NULL;
+		sb_input(pipeline)->upstream =
+		    pipeline->row->upstream && !sb_input(pipeline)->draining
+		        ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream)
+		        : NULL;
 		/* its result has been dropped by hand */
-		if (pipeline->upstream && pipeline->upstream->chain == NULL)
-			pipeline->upstream = NULL;
+		if (sb_input(pipeline)->upstream && sb_input(pipeline)->upstream->chain == NULL)
+			sb_input(pipeline)->upstream = NULL;
 	}
 	return true;
 }
@@ -396,18 +397,20 @@ runner_begin_queue(const List *rows, SbPipeline *reader)
 	ErrorData *error;
 	bool filled;
 
-	if (row->upstream == 0 || (runner->lane_kind == SB_LANE_MAIN &&
-	                           sb_lane_has_drained(runner->db, row->id, &reader->queue_floor)))
+	if (row->upstream == 0 ||
+	    (runner->lane_kind == SB_LANE_MAIN &&
+	     sb_lane_has_drained(runner->db, row->id, &sb_input(reader)->queue_floor)))
 		return;
-	reader->draining = list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
-	if (reader->draining)
+	sb_input(reader)->draining =
+	    list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
+	if (sb_input(reader)->draining)
 		return;
 	filled = sb_postponed_try(runner_fill_queue, reader, &error);
 	sb_pipeline_rests();
 	if (filled)
 		return;
 	/* what is in the way is dealt with as of a chunk */
-	reader->draining = true;
+	sb_input(reader)->draining = true;
 	FreeErrorData(error);
 }
 
@@ -424,7 +427,7 @@ runner_publish_queues(void)
 	{
 		const SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->draining)
+		if (sb_input(pipeline)->draining)
 			sb_postponed_until(pipeline->row->id, DT_NOEND);
 	}
 	sb_runner_publish_applied();

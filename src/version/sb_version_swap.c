@@ -663,15 +663,16 @@ swap_current(List *pipelines, const SbPipeline *version)
 static bool
 swap_follows(const SbPipeline *building)
 {
-	return building->row->stage == SB_STAGE_BUILDING && building->upstream &&
-	       building->upstream->row->stage == SB_STAGE_BUILDING;
+	return building->row->stage == SB_STAGE_BUILDING && sb_input(building)->upstream &&
+	       sb_input(building)->upstream->row->stage == SB_STAGE_BUILDING;
 }
 
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || building->upstream) && !sb_history_is_read(building) &&
-	       !building->queue_pending && !building->misses_reader &&
+	return (building->row->upstream == 0 || sb_input(building)->upstream) &&
+	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
+	       !building->misses_reader &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
@@ -690,7 +691,7 @@ swap_tree(List *pipelines, SbPipeline *root)
 		SbExchange *exchange;
 
 		if (building != root &&
-		    !(swap_follows(building) && list_member_ptr(tree, building->upstream)))
+		    !(swap_follows(building) && list_member_ptr(tree, sb_input(building)->upstream)))
 			continue;
 		exchange = palloc(sizeof(SbExchange));
 		*exchange =

@@ -82,7 +82,7 @@ promise 'who_may_read_a_result_sees_how_far_it_is' => sub {
 promise 'stranger_sees_nothing' => sub {
 	is(as_role('stranger', "SELECT count(*) FROM beam.$_"), 0, "nothing in $_") for @views;
 	unlike(everything('stranger'), qr/topsecret|hidden|broken|alice/, 'no name either');
-	for (qw(pipeline progress late_event dead_letter history command cut schedule home definition _restored_definition))
+	for (qw(pipeline progress late_event dead_letter history input command cut schedule home definition _restored_definition))
 	{
 		refuses($node, "SET ROLE stranger; SELECT * FROM beam.$_", qr/permission denied/, "table $_");
 	}
@@ -160,7 +160,7 @@ function beam.after_count(bigint)
 function beam.after_each(beam.trigger[])
 function beam.after_processing_time(interval,interval)
 function beam.after_watermark(beam.trigger,beam.trigger)
-function beam.alter_pipeline(text,text,interval,interval,beam.trigger,text,interval,text,text,text,boolean,text,interval)
+function beam.alter_pipeline(text,text,interval,interval,beam.trigger,text,interval,text,text,text,boolean,text,interval,text)
 function beam.calendar(timestamp with time zone,text,integer,text)
 function beam.calendar_end(timestamp with time zone,text,integer,text)
 function beam.calendar_start(timestamp with time zone,text,integer,text)
@@ -208,6 +208,7 @@ procedure beam.replay_late_events(text)
 procedure beam.wait_for(text,interval,timestamp with time zone)
 procedure beam.wait_for_alter(text,interval)
 relation beam.dead_letters select
+relation beam.inputs select
 relation beam.late_events select
 relation beam.pipeline_versions select
 relation beam.pipelines select

@@ -133,6 +133,13 @@ extern SbPlan *sb_plan_build(Query *query);
 extern SbPlan *sb_plan_build_text(Query *query, const char *text);
 
 /*
+ * The expression, given as text, by which the watermark of the plan's source is split: a value of
+ * type text over the source. Error 22023 where it is not over its columns alone, and those of
+ * sb_plan_build(). Planned, in the current context; with the current user's rights and search path.
+ */
+extern Expr *sb_plan_split(const SbPlan *plan, const char *text);
+
+/*
  * The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none.
  */
 extern const char *sb_plan_window_column(const SbPlan *plan, SbColumnKind kind);

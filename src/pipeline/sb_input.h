@@ -1,0 +1,82 @@
+/*
+ * sb_input.h: what a pipeline reads: its inputs, one for each source, and the kinds of sources.
+ *
+ * An input knows how far the time of its source has come, what of its rows is left out for now
+ * (sb_gate.h), and, over the result of another pipeline, where its rows come from. A pipeline has
+ * one input; what asks for it by sb_input() will have to ask for the one it means.
+ *
+ * MEMORY. Inputs are in the pipeline's memory. Part of its transactions: what has come of the
+ * time, and whether rows are queued, stands with the bundle or is undone.
+ */
+#ifndef SB_INPUT_H
+#define SB_INPUT_H
+
+#include "postgres.h"
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "source/sb_change.h"
+
+struct SbInput;
+struct SbPipeline;
+struct SbSplits;
+
+/* Any function may be missing. */
+typedef struct SbSourceKind
+{
+	const char *name;
+	/* Does its watermark follow from its rows, and from the clock while it is at rest? */
+	bool timed_by_rows;
+	/* Else: the watermark that it has; SB_TIME_MIN: it is not known. */
+	TimestampTz (*watermark)(const struct SbInput *input);
+	/* Rows wait to be taken, though nothing comes. */
+	bool (*has_rows)(const struct SbInput *input);
+	/* In the bundle that ends at `position`: have all rows that were there before come in? */
+	bool (*has_begun)(struct SbPipeline *pipeline, struct SbInput *input, XLogRecPtr position);
+} SbSourceKind;
+
+extern const SbSourceKind sb_table_source;  /* the WAL of a table */
+extern const SbSourceKind sb_result_source; /* the result of another pipeline */
+
+typedef struct SbInput
+{
+	const SbSourceKind *kind;
+	Oid source;                 /* the relation */
+	TimestampTz max_event_time; /* SB_TIME_MIN: it has had no row */
+	TimestampTz last_row_at;    /* processing time: when it last had a row */
+	struct SbSplits *splits;    /* NULL: its watermark is not split (sb_split.h) */
+
+	List *gates; /* of SbGate */
+
+	const SbLayout *checked_layout; /* the last that a change came with ... */
+	bool old_is_known; /* ... and whether its old tuples have all that the query uses */
+
+	/* ---- of a result ---- */
+	/* the pipeline whose it is; NULL: it does not run */
+	struct SbPipeline *upstream;
+	bool accepted_queue_pending; /* as of the last accept */
+	bool queue_pending;          /* rows may have been queued while the reader did not run */
+	TimestampTz drain_at;        /* the next chunk of the queue is not taken before */
+	/*
+	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream
+	 * until then
+	 */
+	bool draining;
+	int64 queue_floor; /* of the queue nothing is left up to here */
+	/* as of when all before had been taken from the queue; SB_TIME_MIN: it is not known to be */
+	TimestampTz queue_watermark;
+} SbInput;
+
+/* In the current context: the input that a pipeline begins with. */
+extern SbInput *sb_input_create(struct SbPipeline *pipeline);
+/*
+ * Its watermark, no less than `watermark`: by its rows, or what its source says. `delay`: how far
+ * rows may be out of order.
+ */
+extern TimestampTz sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay);
+/* The parts of a pipeline in a transaction (sb_txn_part.h). */
+extern void sb_input_write(struct SbPipeline *pipeline);
+extern void sb_input_accept(struct SbPipeline *pipeline);
+extern void sb_input_rollback(struct SbPipeline *pipeline);
+
+#endif
