@@ -132,6 +132,24 @@ INSERT INTO item VALUES (9, 'last', 90, '2026-01-01', NULL);
 CALL settle();
 SELECT * FROM differences();
 
+-- a result without an event time says nothing of the time: the rows do
+CREATE TABLE tick (id int PRIMARY KEY, at timestamptz, v int);
+ALTER TABLE tick REPLICA IDENTITY FULL;
+\pset tuples_only on
+SELECT beam.create_pipeline('ticks', $$SELECT id, at, v * 2 AS v FROM tick WHERE v > 0$$);
+SELECT beam.create_pipeline('tick_maximum', $$SELECT id, max(at) AS at FROM ticks GROUP BY id$$);
+SELECT beam.create_pipeline('per_minute', $$SELECT w.window_start, w.window_end, sum(t.v) AS v FROM ticks t, beam.tumble(t.at, '1 minute') w
+    GROUP BY w.window_start, w.window_end$$, trigger => 'default_trigger()', watermark => '0', idle_timeout => NULL);
+SELECT beam.create_pipeline('last_per_minute', $$SELECT w.window_start, w.window_end, count(*) AS n FROM tick_maximum t, beam.tumble(t.at, '1 minute') w
+    GROUP BY w.window_start, w.window_end$$, trigger => 'default_trigger()', watermark => '0', idle_timeout => NULL);
+\pset tuples_only off
+INSERT INTO tick VALUES (1, '2026-01-01 00:00:10', 1), (2, '2026-01-01 00:00:20', 2), (3, '2026-01-01 00:01:30', 3);
+CALL beam.wait_for('per_minute');
+CALL beam.wait_for('last_per_minute');
+SELECT * FROM per_minute ORDER BY 1;
+SELECT * FROM last_per_minute ORDER BY 1;
+SELECT name, input_watermark FROM beam.watermarks WHERE name LIKE '%per_minute' ORDER BY name;
+
 -- refused
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, trigger => 'repeatedly(after_count(2))');
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, accumulation => 'discarding');
@@ -152,6 +170,7 @@ INSERT INTO part VALUES (3, 25);
 SELECT beam.resync_pipeline('quotient');
 CALL beam.wait_for_alter('quotient');
 SELECT * FROM quotient ORDER BY id, q;
+SELECT beam.drop_pipeline(name) FROM (VALUES ('last_per_minute'), ('per_minute'), ('tick_maximum'), ('ticks')) v (name);
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE result::text ~ '^(quotient|appended)' ORDER BY name;
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE source = 'item'::regclass ORDER BY name;
 SET client_min_messages = warning;

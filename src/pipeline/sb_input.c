@@ -12,6 +12,12 @@
 /* ---- the WAL of a table ---- */
 
 static bool
+table_timed_by_rows(const SbInput *input)
+{
+	return true;
+}
+
+static bool
 table_has_begun(SbPipeline *pipeline, SbInput *input, XLogRecPtr position)
 {
 	if (sb_gates_are_open(pipeline))
@@ -21,10 +27,29 @@ table_has_begun(SbPipeline *pipeline, SbInput *input, XLogRecPtr position)
 }
 
 const SbSourceKind sb_table_source = {.name = "table",
-                                      .timed_by_rows = true,
+                                      .timed_by_rows = table_timed_by_rows,
                                       .has_begun = table_has_begun};
 
 /* ---- the result of another pipeline ---- */
+
+/* Has the output watermark of a pipeline anything to follow? */
+static bool
+result_has_time(const SbPipeline *pipeline)
+{
+	const SbInput *input = sb_input(pipeline);
+
+	if (pipeline->plan->event_time == NULL && input->kind->timed_by_rows(input))
+		return false;
+	return pipeline->plan->event_time != NULL || input->upstream == NULL ||
+	       result_has_time(input->upstream);
+}
+
+/* What has no event time says nothing of the time: then the rows do, as those of a table. */
+static bool
+result_timed_by_rows(const SbInput *input)
+{
+	return input->upstream && !result_has_time(input->upstream);
+}
 
 static TimestampTz
 result_watermark(const SbInput *input)
@@ -45,6 +70,7 @@ result_has_begun(SbPipeline *pipeline, SbInput *input, XLogRecPtr position)
 }
 
 const SbSourceKind sb_result_source = {.name = "result",
+                                       .timed_by_rows = result_timed_by_rows,
                                        .watermark = result_watermark,
                                        .has_rows = result_has_rows,
                                        .has_begun = result_has_begun};
@@ -71,7 +97,7 @@ sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay)
 {
 	TimestampTz time;
 
-	if (!input->kind->timed_by_rows)
+	if (!input->kind->timed_by_rows(input))
 		return Max(watermark, input->kind->watermark(input));
 	time = input->splits ? sb_splits_time(input->splits, input->max_event_time)
 	                     : input->max_event_time;

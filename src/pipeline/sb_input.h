@@ -26,7 +26,7 @@ typedef struct SbSourceKind
 {
 	const char *name;
 	/* Does its watermark follow from its rows, and from the clock while it is at rest? */
-	bool timed_by_rows;
+	bool (*timed_by_rows)(const struct SbInput *input);
 	/* Else: the watermark that it has; SB_TIME_MIN: it is not known. */
 	TimestampTz (*watermark)(const struct SbInput *input);
 	/* Rows wait to be taken, though nothing comes. */

@@ -502,10 +502,10 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	/* nothing is late or collected before the rows from before are in */
 	if (!sb_gates_are_open(pipeline))
 		return;
-	if (input->kind->timed_by_rows && pipeline->plan->event_time == NULL)
+	if (input->kind->timed_by_rows(input) && pipeline->plan->event_time == NULL)
 		return;
 	watermark = sb_input_watermark(input, watermark, delay);
-	if (idle && input->kind->timed_by_rows)
+	if (idle && input->kind->timed_by_rows(input))
 	{
 		/* events have their times from wall clocks */
 		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
@@ -589,10 +589,10 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	/* the watermark stands still */
 	if (!sb_gates_are_open(pipeline))
 		return wake;
-	if (awaited && input->kind->timed_by_rows)
+	if (awaited && input->kind->timed_by_rows(input))
 		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
 	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX &&
-	    pipeline->plan->event_time != NULL && input->kind->timed_by_rows)
+	    pipeline->plan->event_time != NULL && input->kind->timed_by_rows(input))
 	{
 		TimestampTz idle_at = input->last_row_at + pipeline->row->idle_timeout_us;
 		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1

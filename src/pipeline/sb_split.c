@@ -79,7 +79,7 @@ sb_splits_attach(SbPipeline *pipeline)
 	SbBracket saved;
 	int n;
 
-	if (pipeline->row->watermark_by == NULL || !sb_input(pipeline)->kind->timed_by_rows)
+	if (pipeline->row->watermark_by == NULL || sb_input(pipeline)->kind != &sb_table_source)
 		return;
 	splits = palloc0(sizeof(SbSplits));
 	splits->context =
