@@ -64,6 +64,7 @@ typedef struct SbMap
 	sb_net_hash *keys;
 	SbNet *nets; /* in the order in which they came */
 	int n, max;
+	Size bytes; /* of the rows noted */
 } SbMap;
 
 static const SbPane map_pane = {.timing = SB_PANE_ON_TIME,
@@ -149,6 +150,7 @@ map_note_by_key(SbPipeline *pipeline, SbMap *map, const SbRow *row)
 	if (map_is_outdated(pipeline, row))
 		return;
 	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
+	map->bytes += VARSIZE(packed);
 	net = map_net(map, sb_result_pack_identity(pipeline->result, pipeline->out_values,
 	                                           pipeline->out_nulls));
 	if (row->weight > 0)
@@ -165,6 +167,7 @@ map_note(SbPipeline *pipeline, SbMap *map, const SbRow *row)
 	bytea *packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 	SbNet *net = map_net(map, packed);
 
+	map->bytes += VARSIZE(packed);
 	if (net->after == NULL)
 		net->after = packed;
 	net->weight += row->weight;
@@ -203,11 +206,7 @@ map_after_row(SbPipeline *pipeline, int nrows)
 {
 	const SbMap *map = pipeline->step_state;
 
-	if (map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS)
-		return true;
-	/* asking costs more than a row */
-	return map->context && map->n % 256 == 0 &&
-	       MemoryContextMemAllocated(map->context, true) > SB_MAP_BYTES;
+	return map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS || map->bytes >= SB_MAP_BYTES;
 }
 
 static void
@@ -261,6 +260,7 @@ map_forget(SbPipeline *pipeline)
 	map->context = NULL;
 	map->n = 0;
 	map->put = 0;
+	map->bytes = 0;
 }
 
 /* The net goes to the sinks, in the order in which rows first came. */
