@@ -14,10 +14,11 @@
  * element that is not there was never added (a dead letter, or a late event): there is nothing to
  * be taken back.
  *
- * RESULT. The row of a window that is no more leaves the result with the first pane of the window
- * that has taken its place, the first one of several, so that no reader finds neither; where
- * nothing has taken its place, now. Windows of a key that are active never overlap, and a row yet
- * to be removed is kept by a cell whose window overlaps it: so it is never that of another cell.
+ * RESULT. The row of a window that is no more is removed from the result with the first pane of the
+ * window that has taken its place, the first one of several, so that a query always finds one of
+ * them; where nothing has taken its place, at once. Windows of a key that are active never overlap,
+ * and a row yet to be removed belongs to a cell whose window overlaps it: so it is never that of
+ * another cell.
  */
 #include "postgres.h"
 

@@ -55,7 +55,7 @@ typedef struct SbInput
 	/* the pipeline whose it is; NULL: it does not run */
 	struct SbPipeline *upstream;
 	bool accepted_queue_pending; /* as of the last accept */
-	bool queue_pending;          /* rows may have been queued while the reader did not run */
+	bool queue_pending;          /* rows may have been queued while this pipeline did not run */
 	TimestampTz drain_at;        /* the next chunk of the queue is not taken before */
 	/*
 	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream

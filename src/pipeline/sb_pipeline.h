@@ -66,10 +66,10 @@ typedef struct SbPipeline
 	bool retractable;
 	List *sinks;                  /* of SbSink */
 	bool wants_panes;             /* one of them does */
-	List *readers;                /* of SbPipeline: those running that read its result */
-	SbChain *chain;               /* rows for the readers; NULL: it has none */
+	List *downstream;             /* of SbPipeline: those running that read its result */
+	SbChain *chain;               /* rows for those downstream; NULL: there are none */
 	bool chain_held;              /* they are not handed on as they come: a careful run */
-	bool misses_reader;           /* one that is being built to read its result does not run */
+	bool misses_downstream;       /* one that is being built to read its result does not run */
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;

@@ -506,11 +506,11 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_leave_out(pipeline, error, run->intake);
 		sb_chain_forget(pipeline);
-		/* nor have those that read its result anything from it, its watermark included */
-		foreach (lc2, pipeline->readers)
+		/* nor have those downstream anything from it, its watermark included */
+		foreach (lc2, pipeline->downstream)
 			sb_input(lfirst(lc2))->upstream = NULL;
 		if (sb_input(pipeline)->upstream)
-			sb_chain_reader_failed(sb_input(pipeline)->upstream, pipeline->row->id);
+			sb_chain_downstream_failed(sb_input(pipeline)->upstream, pipeline->row->id);
 		*failed = true;
 	}
 	sb_pipeline_rests();

@@ -259,7 +259,7 @@ runner_link_readers(void *arg)
 {
 	const SbLink *link = arg;
 
-	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
+	sb_chain_set_downstream(link->pipeline, link->source, link->running, link->waiting);
 }
 
 /* False: one has been closed, which is a reader of those before it. */
@@ -274,7 +274,7 @@ runner_link_all(List *rows)
 		SbPipeline *pipeline = lfirst(lc);
 		SbLink link = {.pipeline = pipeline};
 
-		pipeline->misses_reader = false;
+		pipeline->misses_downstream = false;
 		foreach (lc2, rows)
 		{
 			SbPipelineRow *row = lfirst(lc2);
@@ -294,7 +294,7 @@ runner_link_all(List *rows)
 			/* a kept one that has failed is not waited for */
 			if (row->upstream == pipeline->row->id && reader == NULL &&
 			    row->stage == SB_STAGE_BUILDING)
-				pipeline->misses_reader = true;
+				pipeline->misses_downstream = true;
 		}
 		/* its result, which its readers are planned over, may be somebody's for now */
 		linked = sb_postponed_try_or_add(runner_link_readers, &link, pipeline->row->id, true);

@@ -672,7 +672,7 @@ swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
 	return (building->row->upstream == 0 || sb_input(building)->upstream) &&
 	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
-	       !building->misses_reader &&
+	       !building->misses_downstream &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
