@@ -204,7 +204,7 @@ bundle_run_plainly(SbBundleRun *run)
 		                       run->row_source ? pipeline->progress.commit_time
 		                                       : intake->last_commit_time,
 		                       intake->caught_up);
-		/* those that read its result come later in the list */
+		/* those downstream come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
 	sb_pipeline_rests();

@@ -30,7 +30,7 @@
 bool
 sb_void_holds(const SbPipelineRow *row)
 {
-	/* one that reads another's result needs nothing of the WAL */
+	/* a downstream pipeline needs nothing of the WAL */
 	return row->upstream == 0 && row->state != SB_PIPELINE_NEEDS_RESYNC;
 }
 
@@ -202,7 +202,7 @@ sb_void_check_home(SbDatabase *db)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		/* one that reads another's result, too, where everything has other OIDs */
+		/* downstream pipelines, too, where everything has other OIDs */
 		if (sb_void_holds(row) || then.system != now.system)
 			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, difference);
 	}
