@@ -7,8 +7,8 @@
  * commit until the runner takes the pipeline up is in its history (history/sb_history.h), or, for a
  * pipeline that starts from now, before its time.
  *
- * A pipeline over another's result starts under a lock on it: the rows that it has already are put
- * into the queue of the new one.
+ * A downstream pipeline starts under a lock on the result: the rows that this has already are put
+ * into its queue.
  */
 #include "postgres.h"
 
@@ -295,7 +295,8 @@ create_check_old_values(const SbCreation *creation)
 }
 
 /*
- * Is the source the result of another pipeline: then it is read as a stream, in that one's bundles.
+ * If the source is the result of a pipeline, that is the upstream, and its result is read as a
+ * stream, in its bundles.
  */
 static void
 create_find_upstream(SbCreation *creation)
@@ -348,11 +349,11 @@ create_check_split(const SbCreation *creation)
 	if (creation->row.upstream != 0 || creation->plan->event_time == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("watermark_by means nothing for a pipeline %s",
-		                creation->row.upstream != 0 ? "that reads the result of another one"
-		                                            : "without an event time"),
 		         creation->row.upstream != 0
-		             ? errdetail("Its watermark is that of the other pipeline.")
+		             ? errmsg("watermark_by means nothing for a downstream pipeline")
+		             : errmsg("watermark_by means nothing for a pipeline without an event time"),
+		         creation->row.upstream != 0
+		             ? errdetail("Its watermark is that of its upstream.")
 		             : errdetail("The event time is the first argument of a window function.")));
 	(void) sb_plan_split(creation->plan, creation->row.watermark_by);
 }

@@ -264,12 +264,12 @@ backfill_check(const SbPipeline *pipeline)
 	if (pipeline->strategy.accumulation == SB_DISCARDING && pipeline->chain)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: another pipeline reads its result",
+		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: it has downstream pipelines",
 		                pipeline->row->name),
 		         errdetail(
-		             "That one takes rows that are added, and could not take back those that go."),
+		             "These take rows that are added, and could not take back those that go."),
 		         errhint(
-		             "Drop the reader with beam.drop_pipeline(), and create it again afterwards.")));
+		             "Drop these with beam.drop_pipeline(), and create them again afterwards.")));
 }
 
 /* Finds out which windows it is about, or hands it over to a version; in a subtransaction. */

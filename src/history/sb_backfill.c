@@ -315,8 +315,8 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 
 /*
  * A snapshot that sees all that the stream has gone past, and where the two meet. Nobody may
- * rewrite the table from before the snapshot on. What reads another pipeline's result needs none of
- * it: what is there it has taken.
+ * rewrite the table from before the snapshot on. A downstream pipeline needs none of it: what
+ * is there it has taken.
  */
 static bool
 backfill_take_snapshot(SbBackfillStep *step)

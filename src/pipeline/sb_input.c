@@ -24,7 +24,7 @@ const SbSourceKind sb_table_source = {.name = "table",
                                       .timed_by_rows = true,
                                       .has_begun = table_has_begun};
 
-/* ---- the result of another pipeline ---- */
+/* ---- the result of an upstream ---- */
 
 static TimestampTz
 result_watermark(const SbInput *input)

@@ -2,7 +2,7 @@
  * sb_input.h: what a pipeline reads: its inputs, one for each source, and the kinds of sources.
  *
  * An input knows how far the time of its source has come, what of its rows is left out for now
- * (sb_gate.h), and, over the result of another pipeline, where its rows come from. A pipeline has
+ * (sb_gate.h), and, of a downstream pipeline, where its rows come from. A pipeline has
  * one input; what asks for it by sb_input() will have to ask for the one it means.
  *
  * MEMORY. Inputs are in the pipeline's memory. Part of its transactions: what has come of the
@@ -36,7 +36,7 @@ typedef struct SbSourceKind
 } SbSourceKind;
 
 extern const SbSourceKind sb_table_source;  /* the WAL of a table */
-extern const SbSourceKind sb_result_source; /* the result of another pipeline */
+extern const SbSourceKind sb_result_source; /* the result of an upstream */
 
 typedef struct SbInput
 {

@@ -512,7 +512,7 @@ promise 'discarding_windows_have_one_pane_each' => sub {
 	is($node->safe_psql('postgres', q{SELECT string_agg(n::text, ' ') FROM w_few WHERE window_start < '2026-01-02'}), 4, 'is not said again when the window ends');
 	$node->safe_psql('postgres', q{SELECT beam.create_pipeline('w_parts_reader', 'SELECT count(*) AS n FROM w_parts p', source_mode => 'append_only')});
 	wait_for($node, 'w_parts_reader');
-	refuses($node, q{CALL beam.backfill('w_parts')}, qr/another pipeline reads its result.*HINT:  Drop the reader/s, 'whose result is read');
+	refuses($node, q{CALL beam.backfill('w_parts')}, qr/it has downstream pipelines.*HINT:  Drop these/s, 'whose result is read');
 };
 
 done_testing();

@@ -219,7 +219,7 @@ promise 'trees_are_given_up_as_a_whole' => sub {
 	is(run(q{SELECT string_agg(name, ' ' ORDER BY name) FROM beam.pipeline_versions WHERE stage = 'building'}), 'g g_all g_d g_h', 'a version of each is built');
 	refuses($node, "SELECT beam.$_->[0]('g_h')", $_->[1], "reader: $_->[0]")
 		for [ 'alter_pipeline', qr/a new version of pipeline "g_h" is being built already/ ], [ 'resync_pipeline', qr/is being built already/ ],
-		[ 'rollback_pipeline', qr/is being built already/ ], [ 'cancel_alter', qr/belongs to that of pipeline "g", whose result it reads/ ];
+		[ 'rollback_pipeline', qr/is being built already/ ], [ 'cancel_alter', qr/belongs to that of pipeline "g", which is upstream of it/ ];
 	run(q{SELECT beam.cancel_alter('g')});
 	tree_is('g', '1 current', 'given up');
 	release($holder);
@@ -275,7 +275,7 @@ promise 'readers_come_and_go_while_a_tree_is_built' => sub {
 	all_equal('m', 'all in place');
 	equal_to_batch($node, 'm_more', 'the one that came in between');
 	run(q{SELECT beam.pause_pipeline('m_d')});
-	refuses($node, qq{SELECT beam.$_('m')}, qr/pipeline "m_d" is paused, and reads the result of pipeline "m_h"/, $_) for qw(alter_pipeline rollback_pipeline);
+	refuses($node, qq{SELECT beam.$_('m')}, qr/downstream pipeline "m_d" of pipeline "m_h" is paused/, $_) for qw(alter_pipeline rollback_pipeline);
 	run(q{SELECT beam.resync_pipeline('m')});
 	wait_for($node, 'm_d');
 	all_equal('m', 'made anew it runs');
@@ -288,7 +288,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	wait_for($node, 'a_d');
 	my $holder = hold('a_all');
 	alter('a_all', 'SELECT count(*) AS groups, sum(n) AS n, max(s) AS most FROM a');
-	refuses($node, q{SELECT beam.alter_pipeline('a')}, qr/a new version of pipeline "a_all" is being built already.*which reads the result/s, 'is in the way of an alteration');
+	refuses($node, q{SELECT beam.alter_pipeline('a')}, qr/a new version of pipeline "a_all" is being built already.*new version of downstream pipeline "a_all"/s, 'is in the way of an alteration');
 	run(q{SELECT beam.resync_pipeline('a')});
 	release($holder);
 	wait_for($node, 'a_all');
@@ -384,7 +384,7 @@ promise 'restored_levels_are_resynced_in_their_order' => sub {
 	command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
 	run('CREATE DATABASE restored');
 	command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
-	refuses($node, q{SELECT beam.resync_pipeline('o_h')}, qr/reads the result of pipeline "o", which needs a resync itself/, 'a reader first', 'restored');
+	refuses($node, q{SELECT beam.resync_pipeline('o_h')}, qr/is downstream of pipeline "o", which needs a resync itself/, 'a downstream pipeline first', 'restored');
 	# one that is a definition still is in nobody's way
 	$node->safe_psql('restored', q{SELECT beam.resync_pipeline('o')});
 	wait_for($node, 'o', 'restored');
