@@ -73,7 +73,7 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 		SbPipelineRow named = {.name = current->name, .version = row->version};
 
 		sb_creation_view(creation, sb_version_view_name(&named, creation->namespace));
-		sb_creation_keep_settings(row);
+		sb_creation_record_settings(row);
 	}
 	sb_bracket_leave(&owner);
 }

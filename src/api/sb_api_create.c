@@ -53,7 +53,7 @@
 #include "version/sb_version.h"
 
 /* Settings of the creating session that the value of an expression can depend on. */
-static const char *const kept_settings[] =
+static const char *const recorded_settings[] =
     {"bytea_output",       "DateStyle",     "default_text_search_config",
      "extra_float_digits", "IntervalStyle", "lc_monetary",
      "lc_numeric",         "lc_time",       "search_path",
@@ -426,17 +426,17 @@ create_result(SbCreation *creation)
 }
 
 void
-sb_creation_keep_settings(SbPipelineRow *row)
+sb_creation_record_settings(SbPipelineRow *row)
 {
-	row->settings = palloc(sizeof(char *) * lengthof(kept_settings) * 2);
+	row->settings = palloc(sizeof(char *) * lengthof(recorded_settings) * 2);
 	row->nsettings = 0;
-	for (int i = 0; i < lengthof(kept_settings); i++)
+	for (int i = 0; i < lengthof(recorded_settings); i++)
 	{
-		const char *value = GetConfigOption(kept_settings[i], true, false);
+		const char *value = GetConfigOption(recorded_settings[i], true, false);
 
 		if (value == NULL)
 			continue;
-		row->settings[row->nsettings++] = pstrdup(kept_settings[i]);
+		row->settings[row->nsettings++] = pstrdup(recorded_settings[i]);
 		row->settings[row->nsettings++] = pstrdup(value);
 	}
 }
@@ -454,7 +454,7 @@ create_catalog_rows(SbCreation *creation)
 	row->name = creation->name;
 	row->owner = GetUserId();
 	row->source = creation->plan->source;
-	sb_creation_keep_settings(row);
+	sb_creation_record_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time =
 	    SB_TIME_MIN;
 	sb_api_enter(&saved);

@@ -85,14 +85,15 @@ command_give_up_version(SbCommand *command)
 static void
 command_tidy(SbCommands *commands, SbCommand *command)
 {
-	bool keep = command_is_backfill(command) && !list_member_int(commands->last, command->pipeline);
+	bool stays =
+	    command_is_backfill(command) && !list_member_int(commands->last, command->pipeline);
 
 	if (command_is(command, SB_COMMAND_BUILDING) && !command_give_up_version(command))
 	{
 		commands->building = lcons(command, commands->building);
 		return;
 	}
-	if (!keep)
+	if (!stays)
 	{
 		sb_command_delete(command->id);
 		return;
@@ -428,8 +429,8 @@ command_is_done_again(const SbCommandRun *run, const ErrorData *error)
 
 /*
  * What cannot be done is the command's error: all of it is undone, and who asked is told. What the
- * pipelines have in memory is of no use then: a careful run has kept parts of it that are now
- * rolled back. The next runner reads what is committed.
+ * pipelines have in memory is of no use then: a careful run has accepted parts of it that are
+ * now rolled back. The next runner reads what is committed.
  */
 static SbBundleEnd
 command_try_step(SbCommandRun *run)

@@ -39,7 +39,7 @@
 #define SB_HISTORY_LEAST_ROWS 500
 /*
  * Pages of the table that are looked into for where to cut it: one of so many, within bounds; and
- * the part values that are kept of them.
+ * the part values that are retained of them.
  */
 #define SB_HISTORY_SAMPLE_EACH 32
 #define SB_HISTORY_SAMPLE_MIN_PAGES 200

@@ -243,7 +243,7 @@ sb_queue_begin(SbQueueScan *scan, SbPipeline *downstream)
 
 	sb_pipeline_lock(downstream);
 	rel = table_open(downstream->plan->source, AccessShareLock);
-	/* rows that the pipeline puts aside keep it until the bundle ends */
+	/* rows that the pipeline puts aside retain it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	*scan = (SbQueueScan){.downstream = downstream,
 	                      .taken = sb_input(downstream)->queue_floor,
