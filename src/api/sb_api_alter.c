@@ -120,7 +120,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(stream_beam_resync_pipeline);
 
-/* resync_pipeline(name): the same definition, made anew from the table; works in any state */
+/* resync_pipeline(name): the same definition, rebuilt from the table; works in any state */
 PGDLLEXPORT Datum
 stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 {

@@ -41,7 +41,7 @@
 
 /* The name, whether there is a pipeline of it or not. */
 extern void sb_lock_name(const char *name);
-/* False: it is somebody else's. */
+/* False: another transaction has it. */
 extern bool sb_lock_name_now(const char *name);
 /*
  * A pipeline that is to be changed: its name, and (`tree`) those of all that read from any version

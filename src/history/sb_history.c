@@ -638,7 +638,7 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 
-/* The table is somebody's for now: who waited for it would have all pipelines wait. */
+/* The table is locked for now: to wait for it would have all pipelines wait. */
 static bool
 chunk_postpone(SbHistory *history)
 {

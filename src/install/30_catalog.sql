@@ -33,7 +33,7 @@ CREATE TABLE beam.pipeline (
     keep             pg_catalog.int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
     keep_until       pg_catalog.timestamptz,            -- of a kept one
     reason           pg_catalog.text,                   -- why the version was made, other than by a user's alteration
-    rebuild          pg_catalog.text,                   -- why it has to be made anew from its source
+    rebuild          pg_catalog.text,                   -- why it has to be rebuilt from its source
     watermark_by     pg_catalog.text,                   -- an expression over the source: its watermark is the least of those of its values
     UNIQUE (name, version)
 );

@@ -528,7 +528,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	return true;
 }
 
-/* True: committed. False: rolled back, to be run again carefully; what is passing goes up. */
+/*
+ * True: committed. False: rolled back, to be run again carefully; an error that may pass is raised.
+ */
 static bool
 bundle_try_plainly(SbBundleRun *run)
 {

@@ -116,7 +116,7 @@ runner_was_away(const SbPipelineRow *row)
 }
 
 /*
- * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it
+ * What a resumed one needs has gone past, or the reader has left it out and not said yet how far it
  * is. One that comes back from the second lane has had it there; of a new one what has passed by is
  * in the rows of its history.
  */

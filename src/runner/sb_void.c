@@ -7,8 +7,8 @@
  * slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database
  * whose changes were never in the slot; pg_upgrade begins a new WAL. beam.home says whom the
  * positions belong to, so that each of these is noticed by the first runner that starts there,
- * before any WAL is read. On the same timeline a slot that was lost and made anew starts above the
- * positions; so may that of a standby which has synchronized it (PostgreSQL 17), and which else
+ * before any WAL is read. On the same timeline a slot that was lost and created again starts above
+ * the positions; so may that of a standby which has synchronized it (PostgreSQL 17), and which else
  * goes on when it is promoted.
  */
 #include "postgres.h"

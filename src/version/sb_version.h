@@ -1,5 +1,5 @@
 /*
- * sb_version.h: versions of a pipeline. A new definition, or the old one made anew, is built beside
+ * sb_version.h: versions of a pipeline. A new definition, or the old one again, is built beside
  * the running version from the history of its source, as a pipeline of its own with a result table
  * of its own; when it is as far, the two exchange their places.
  *
@@ -92,8 +92,8 @@ extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan
 extern void sb_version_rebuild_marked(List *rows);
 
 /*
- * What cannot be built anew says so, and stands still: the row is set to failed; what is passing
- * goes up.
+ * A version that cannot be rebuilt is set to failed, with the error. An error that may pass is
+ * raised.
  */
 extern void sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error);
 
