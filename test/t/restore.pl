@@ -13,7 +13,7 @@ my $node = new_node('main');
 $node->enable_archiving;
 $node->restart;
 
-# A pipeline over a table of its own, and one that reads its result
+# A pipeline over a table of its own, and one downstream of it
 sub setup
 {
 	my ($on, $name, $db) = @_;

@@ -1,5 +1,5 @@
 # Versions of a pipeline whose result others read: they get new versions with it, and all take their places in one transaction; under writers,
-# readers and kills.
+# queries and kills.
 use strict;
 use warnings;
 use PostgreSQL::Test::Utils;
@@ -169,7 +169,7 @@ promise 'nobody_sees_a_new_level_beside_an_old_one' => sub {
 			END IF;
 		END$$});
 	# the columns stay, so nobody who looks is in the way
-	my $readers = start_load($node, 'SELECT look();', undef, qw(-c 3 -T 600));
+	my $queries = start_load($node, 'SELECT look();', undef, qw(-c 3 -T 600));
 	for my $generation (2 .. 6)
 	{
 		alter('r', "SELECT k, $generation AS generation, count(*) AS n FROM e_r e GROUP BY k", $generation % 2 ? q{, keep => NULL} : '');
@@ -177,7 +177,7 @@ promise 'nobody_sees_a_new_level_beside_an_old_one' => sub {
 		altered('r');
 		is(run('SELECT least, most FROM r_2'), "$generation|$generation", "generation $generation is in place at the last level");
 	}
-	finish_load($readers);
+	finish_load($queries);
 	is(run('SELECT string_agg(DISTINCT what, $$; $$) FROM seen'), '', 'never a mixture, never nothing');
 	equal_to_batch($node, $_, 'the last one') for qw(r r_1 r_2);
 	run("SELECT beam.drop_pipeline('$_')") for qw(r_2 r_1 r);
@@ -217,7 +217,7 @@ promise 'trees_are_given_up_as_a_whole' => sub {
 	my $holder = hold('g');
 	alter('g', by_hour('g'));
 	is(run(q{SELECT string_agg(name, ' ' ORDER BY name) FROM beam.pipeline_versions WHERE stage = 'building'}), 'g g_all g_d g_h', 'a version of each is built');
-	refuses($node, "SELECT beam.$_->[0]('g_h')", $_->[1], "reader: $_->[0]")
+	refuses($node, "SELECT beam.$_->[0]('g_h')", $_->[1], "downstream pipeline: $_->[0]")
 		for [ 'alter_pipeline', qr/a new version of pipeline "g_h" is being built already/ ], [ 'resync_pipeline', qr/is being built already/ ],
 		[ 'rollback_pipeline', qr/is being built already/ ], [ 'cancel_alter', qr/belongs to that of pipeline "g", which is upstream of it/ ];
 	run(q{SELECT beam.cancel_alter('g')});
@@ -299,7 +299,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	altered('a_all');
 	run(q{SELECT beam.rollback_pipeline('a_all')});
 	altered('a_all');
-	is(run(q{SELECT count(most) FROM a_all}), 1, 'a reader is rolled back alone');
+	is(run(q{SELECT count(most) FROM a_all}), 1, 'a downstream pipeline is rolled back alone');
 	equal_to_batch($node, 'a_all', 'rolled back');
 	alter('a', by_hour('a'));
 	altered('a');
@@ -310,7 +310,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	run(q{SELECT beam.rollback_pipeline('a')});
 	altered('a');
 	run("INSERT INTO e_a VALUES (1, '2026-01-01', 1, '')");
-	like(run("SELECT query FROM beam.pipeline_versions WHERE name = 'a_all' AND stage = 'current'"), qr/\* /, 'a reader that was altered later stays as it is');
+	like(run("SELECT query FROM beam.pipeline_versions WHERE name = 'a_all' AND stage = 'current'"), qr/\* /, 'a downstream pipeline that was altered later stays as it is');
 	all_equal('a', 'rolled back under it');
 	equal_to_batch($node, 'a_new', 'one that was made later');
 	refuses($node, q{SELECT beam.alter_pipeline('a', 'SELECT list AS k, sum(n) AS n FROM a_d GROUP BY 1')}, qr/cannot read its own result.*made from it/s, 'no circles');
@@ -391,7 +391,7 @@ promise 'restored_levels_are_resynced_in_their_order' => sub {
 	my $holder = hold('o_all', 'restored');
 	$node->safe_psql('restored', q{SELECT beam.resync_pipeline('o_all')});
 	$node->safe_psql('restored', q{INSERT INTO e_o VALUES (1, '2026-01-01', 1, '')});
-	equal_to_batch($node, 'o', 'made anew while a reader is yet to be', 'restored');
+	equal_to_batch($node, 'o', 'rebuilt while a downstream pipeline is yet to be', 'restored');
 	release($holder);
 	# nobody waits in between
 	$node->safe_psql('restored', join('; ', map { "SELECT beam.resync_pipeline('$_')" } qw(o_h o_d)));
