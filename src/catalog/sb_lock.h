@@ -34,8 +34,8 @@
 #include "storage/lockdefs.h"
 
 /*
- * On a result, of who makes a pipeline, or a version of one, that reads it: it stays the result of
- * what it is that of (exchange of versions, drop), and bundles go on writing to it.
+ * On a result, while a downstream pipeline, or a version of one, is made: it stays the result of
+ * its pipeline (exchange of versions, drop), and bundles go on writing to it.
  */
 #define SB_LOCK_READ RowExclusiveLock
 

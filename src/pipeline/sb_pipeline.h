@@ -169,9 +169,9 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
 }
 
 /*
- * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their
- * rows in the result; who reads it is told. What the rows before have made ready is written first.
- * Gives the windows that had rows (with repetitions), in the current context.
+ * Removes the cells of the windows in the range, or (`inside` false) of all others, and their rows
+ * in the result, which are retracted downstream. What the rows before have made ready is written
+ * first. Gives the windows that had rows (with repetitions), in the current context.
  */
 extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
                              SbWindow **windows);

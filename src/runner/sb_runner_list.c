@@ -174,7 +174,7 @@ runner_may_give(const SbPipelineRow *row)
 }
 
 /*
- * Makes this one, which is to be opened, a laggard if it needs what has passed by here: it is not
+ * Makes this one, which is to be opened, a laggard if it needs what has gone past here: it is not
  * to hold up those that are open.
  */
 static void
