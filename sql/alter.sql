@@ -106,7 +106,7 @@ SELECT beam.rollback_pipeline('p', keep => NULL);
 CALL beam.wait_for_alter('p');
 SELECT name, version, stage FROM beam.pipeline_versions WHERE name = 'r' OR stage = 'current' ORDER BY 1, 2;
 SELECT * FROM r;
--- the reader itself can be altered
+-- the downstream pipeline itself can be altered
 SELECT beam.alter_pipeline('r', 'SELECT sum(n) AS n, count(*) AS groups FROM p', keep => NULL);
 CALL beam.wait_for_alter('r');
 SELECT * FROM r;

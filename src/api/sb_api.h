@@ -27,13 +27,13 @@ extern SbPipelineRow *sb_api_lookup(const char *name);
  */
 extern SbPipelineRow *sb_api_find(const char *name, Oid user);
 /*
- * The same, to be changed: with its name and rows locked, and (`tree`) the names of all that read
- * from it (catalog/sb_lock.h).
+ * The same, to be changed: with its name and rows locked, and (`tree`) the names of all downstream
+ * of it (catalog/sb_lock.h).
  */
 extern SbPipelineRow *sb_api_lock(const char *name, Oid user, bool tree);
 
 /*
- * Error unless the pipeline, and what it reads from, runs (55000), and the user owns it or can read
+ * Error unless the pipeline, and its upstream, runs (55000), and the user owns it or can read
  * its result (42501).
  */
 extern void sb_api_check_running(const char *name, Oid user);

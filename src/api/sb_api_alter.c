@@ -73,7 +73,7 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 		SbPipelineRow named = {.name = current->name, .version = row->version};
 
 		sb_creation_view(creation, sb_version_view_name(&named, creation->namespace));
-		sb_creation_keep_settings(row);
+		sb_creation_record_settings(row);
 	}
 	sb_bracket_leave(&owner);
 }
@@ -96,7 +96,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 	creation.row = *current;
 	creation.row.version =
 	    ((SbPipelineRow *) llast(sb_catalog_versions(current->name)))->version + 1;
-	sb_version_lock_readers(current, true);
+	sb_version_lock_downstream(current, true);
 	sb_api_leave(&saved);
 	if (current->state == SB_PIPELINE_PAUSED)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -120,7 +120,7 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(stream_beam_resync_pipeline);
 
-/* resync_pipeline(name): the same definition, made anew from the table; works in any state */
+/* resync_pipeline(name): the same definition, rebuilt from the table; works in any state */
 PGDLLEXPORT Datum
 stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 {
@@ -135,7 +135,7 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	(void) sb_api_adopt(name);
 	sb_api_enter(&saved);
 	current = alter_lock(name, saved.user);
-	sb_version_lock_readers(current, false);
+	sb_version_lock_downstream(current, false);
 	row = sb_version_same(current, "resync_pipeline()", &plan);
 	sb_version_check_shape(current, row);
 	sb_version_begin(row, plan);
@@ -143,7 +143,7 @@ stream_beam_resync_pipeline(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(row->version);
 }
 
-/* Does it read a version of another pipeline that is not the current one? */
+/* Is its upstream a version that is not the current one? */
 static bool
 rollback_is_apart(const SbPipelineRow *row)
 {
@@ -176,7 +176,7 @@ rollback_find(const SbPipelineRow *current, int32 version)
 		     errmsg("version %d of pipeline \"%s\" reads an earlier version of \"%s\"",
 		            apart->version, apart->name, get_rel_name(apart->source)),
 		     errhint(
-		         "Roll that pipeline back: its readers go with it. Or give this one the definition with beam.alter_pipeline().")));
+		         "Roll that pipeline back: its downstream pipelines go with it. Or give this one the definition with beam.alter_pipeline().")));
 	if (found == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -210,19 +210,19 @@ stream_beam_rollback_pipeline(PG_FUNCTION_ARGS)
 	sb_api_require_server();
 	sb_api_enter(&saved);
 	current = alter_lock(name, saved.user);
-	sb_version_lock_readers(current, true);
+	sb_version_lock_downstream(current, true);
 	row = rollback_find(current, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	row->stage = SB_STAGE_BUILDING;
 	sb_options_take(fcinfo, SB_CALL_ROLLBACK, row);
 	sb_version_check_shape(current, row);
 	sb_catalog_put_version(row);
-	sb_version_begin_readers(current, row, NULL);
+	sb_version_begin_downstream(current, row, NULL);
 	sb_at_commit_tell_runner();
 	sb_api_leave(&saved);
 	PG_RETURN_INT32(row->version);
 }
 
-/* One that follows another's goes with that, or comes with it. */
+/* One that follows its upstream's is given up with that, or takes its place with it. */
 static void
 cancel_check_leader(List *rows, const SbPipelineRow *row)
 {
@@ -231,7 +231,7 @@ cancel_check_leader(List *rows, const SbPipelineRow *row)
 	if (root->id != row->id)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("the new version of pipeline \"%s\" belongs to that of pipeline \"%s\", whose result it reads",
+		         errmsg("the new version of pipeline \"%s\" belongs to that of pipeline \"%s\", which is upstream of it",
 		                row->name, root->name),
 		         errhint("Give that one up with beam.cancel_alter().")));
 }

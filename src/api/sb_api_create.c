@@ -7,8 +7,8 @@
  * commit until the runner takes the pipeline up is in its history (history/sb_history.h), or, for a
  * pipeline that starts from now, before its time.
  *
- * A pipeline over another's result starts under a lock on it: the rows that it has already are put
- * into the queue of the new one.
+ * A downstream pipeline starts under a lock on the result: the rows that this has already are put
+ * into its queue.
  */
 #include "postgres.h"
 
@@ -53,7 +53,7 @@
 #include "version/sb_version.h"
 
 /* Settings of the creating session that the value of an expression can depend on. */
-static const char *const kept_settings[] =
+static const char *const recorded_settings[] =
     {"bytea_output",       "DateStyle",     "default_text_search_config",
      "extra_float_digits", "IntervalStyle", "lc_monetary",
      "lc_numeric",         "lc_time",       "search_path",
@@ -295,7 +295,8 @@ create_check_old_values(const SbCreation *creation)
 }
 
 /*
- * Is the source the result of another pipeline: then it is read as a stream, in that one's bundles.
+ * If the source is the result of a pipeline, that is the upstream, and its result is read as a
+ * stream, in its bundles.
  */
 static void
 create_find_upstream(SbCreation *creation)
@@ -348,11 +349,11 @@ create_check_split(const SbCreation *creation)
 	if (creation->row.upstream != 0 || creation->plan->event_time == NULL)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("watermark_by means nothing for a pipeline %s",
-		                creation->row.upstream != 0 ? "that reads the result of another one"
-		                                            : "without an event time"),
 		         creation->row.upstream != 0
-		             ? errdetail("Its watermark is that of the other pipeline.")
+		             ? errmsg("watermark_by means nothing for a downstream pipeline")
+		             : errmsg("watermark_by means nothing for a pipeline without an event time"),
+		         creation->row.upstream != 0
+		             ? errdetail("Its watermark is that of its upstream.")
 		             : errdetail("The event time is the first argument of a window function.")));
 	(void) sb_plan_split(creation->plan, creation->row.watermark_by);
 }
@@ -425,17 +426,17 @@ create_result(SbCreation *creation)
 }
 
 void
-sb_creation_keep_settings(SbPipelineRow *row)
+sb_creation_record_settings(SbPipelineRow *row)
 {
-	row->settings = palloc(sizeof(char *) * lengthof(kept_settings) * 2);
+	row->settings = palloc(sizeof(char *) * lengthof(recorded_settings) * 2);
 	row->nsettings = 0;
-	for (int i = 0; i < lengthof(kept_settings); i++)
+	for (int i = 0; i < lengthof(recorded_settings); i++)
 	{
-		const char *value = GetConfigOption(kept_settings[i], true, false);
+		const char *value = GetConfigOption(recorded_settings[i], true, false);
 
 		if (value == NULL)
 			continue;
-		row->settings[row->nsettings++] = pstrdup(kept_settings[i]);
+		row->settings[row->nsettings++] = pstrdup(recorded_settings[i]);
 		row->settings[row->nsettings++] = pstrdup(value);
 	}
 }
@@ -453,7 +454,7 @@ create_catalog_rows(SbCreation *creation)
 	row->name = creation->name;
 	row->owner = GetUserId();
 	row->source = creation->plan->source;
-	sb_creation_keep_settings(row);
+	sb_creation_record_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time =
 	    SB_TIME_MIN;
 	sb_api_enter(&saved);

@@ -123,23 +123,26 @@ stream_beam_resume_pipeline(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Where the result is kept nothing else would object: its reader would never see a row again. */
+/*
+ * With keep_result nothing else would object, and a downstream pipeline would never see a row
+ * again.
+ */
 static void
-drop_check_readers(const List *versions)
+drop_check_downstream(const List *versions)
 {
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_pipelines())
 	{
-		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *downstream = lfirst(lc);
 		SbPipelineRow *row =
-		    reader->upstream != 0 ? sb_catalog_row_of_id(versions, reader->upstream) : NULL;
+		    downstream->upstream != 0 ? sb_catalog_row_of_id(versions, downstream->upstream) : NULL;
 
 		if (row)
 			ereport(ERROR,
 			        (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			         errmsg("pipeline \"%s\" cannot be dropped: pipeline \"%s\" reads its result",
-			                row->name, reader->name),
+			         errmsg("pipeline \"%s\" cannot be dropped: it has the downstream pipeline \"%s\"",
+			                row->name, downstream->name),
 			         errhint("Drop that one first.")));
 	}
 }
@@ -169,11 +172,11 @@ stream_beam_drop_pipeline(PG_FUNCTION_ARGS)
 	sb_api_enter(&saved);
 	row = sb_api_lock(name, saved.user, false);
 	versions = sb_catalog_versions(row->name);
-	drop_check_readers(versions);
+	drop_check_downstream(versions);
 	foreach (lc, versions)
 		sb_version_lock_relations(lfirst(lc), drop_keep(lfirst(lc), keep_result));
-	/* again: who makes a pipeline that reads a result has it locked until it is there */
-	drop_check_readers(versions);
+	/* again: a downstream pipeline that is being made has the result locked until it is there */
+	drop_check_downstream(versions);
 	foreach (lc, versions)
 		sb_version_drop(lfirst(lc), drop_keep(lfirst(lc), keep_result));
 	sb_api_leave(&saved);
@@ -238,7 +241,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 
 /* ---- wait ---- */
 
-/* The pipeline waited for, or one that it reads from, does not run. */
+/* The pipeline waited for, or an upstream of it, does not run. */
 static void
 wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 {
@@ -249,7 +252,7 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
 	         needed == row
 	             ? errmsg("pipeline \"%s\" %s: its result does not move", row->name,
 	                      api_state_words(row->state))
-	             : errmsg("pipeline \"%s\" reads from \"%s\", which %s: its result does not move",
+	             : errmsg("pipeline \"%s\" is downstream of \"%s\", which %s: its result does not move",
 	                      row->name, needed->name, api_state_words(needed->state)),
 	         needed->error_message ? errdetail("%s", needed->error_message) : 0,
 	         errhint("%s", api_state_hint(needed->state))));
@@ -286,8 +289,7 @@ wait_check_building(const SbPipelineRow *row, bool altered)
 			         "Mend the cause and call beam.resume_pipeline(), or give it up with beam.cancel_alter().")));
 	}
 	/*
-	 * nor does it come to its end where what it reads stands still, unless that is made anew as
-	 * well
+	 * nor does it come to its end where its upstream stands still, unless that is rebuilt as well
 	 */
 	for (const SbPipelineRow *needed = sb_catalog_row_of_id(rows, building->upstream); needed;
 	     needed = sb_catalog_row_of_id(rows, needed->upstream))
@@ -309,7 +311,7 @@ wait_history_is_done(const SbPipelineRow *row)
 typedef struct SbWaitSeen
 {
 	TimestampTz watermark; /* the output watermark */
-	bool history_done;     /* of the pipeline, and of those that it reads from */
+	bool history_done;     /* of the pipeline, and of those upstream of it */
 	bool building;         /* a version is yet to take its place */
 } SbWaitSeen;
 
@@ -335,7 +337,7 @@ wait_check(const char *name, Oid user, bool altered)
 		         errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	seen.watermark = row->progress.output_watermark;
 	seen.building = wait_check_building(row, altered);
-	/* a chain moves when all that it reads from does */
+	/* a pipeline moves when all those upstream of it do */
 	for (const SbPipelineRow *needed = row; !altered && !seen.building;
 	     needed = sb_catalog_find_by_id(needed->upstream))
 	{

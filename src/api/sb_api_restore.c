@@ -79,7 +79,7 @@ restore_check_columns(const SbDefinition *definition, const SbPlan *plan)
 	}
 }
 
-/* What it reads may be the result of a pipeline, which has to be one first. */
+/* Its source may be the result of a pipeline, which has to be one first. */
 static int32
 restore_upstream(const SbDefinition *definition, Oid source)
 {
@@ -89,7 +89,7 @@ restore_upstream(const SbDefinition *definition, Oid source)
 	if (restored)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		         errmsg("pipeline \"%s\" reads the result of pipeline \"%s\", which needs a resync itself",
+		         errmsg("pipeline \"%s\" is downstream of pipeline \"%s\", which needs a resync itself",
 		                definition->name, restored->name),
 		         errhint("Call beam.resync_pipeline() for that one first.")));
 	return upstream ? upstream->id : 0;

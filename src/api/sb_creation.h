@@ -32,6 +32,7 @@ extern void sb_creation_plan(SbCreation *creation);
 extern void sb_creation_check_source(SbCreation *creation);
 /* Makes the view of this name. */
 extern void sb_creation_view(SbCreation *creation, char *name);
-extern void sb_creation_keep_settings(SbPipelineRow *row);
+/* Puts the session's settings that expressions can depend on into the row. */
+extern void sb_creation_record_settings(SbPipelineRow *row);
 
 #endif

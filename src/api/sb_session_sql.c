@@ -9,7 +9,7 @@
  *
  * STATE. In the partition's memory, zero at its start. session_start looks at the current row only.
  * session_end reads ahead to the end of the session once, at its first row, and reads each row once
- * in all. The rows read ahead are the executor's to keep, a session's worth of them.
+ * in all. The rows read ahead are the executor's to retain, a session's worth of them.
  */
 #include "postgres.h"
 

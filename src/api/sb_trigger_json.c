@@ -23,28 +23,28 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-typedef struct SbJsonReader
+typedef struct SbJsonCursor
 {
 	StringInfoData text; /* the trigger's text, as far as it has been read */
 	StringInfoData path; /* where in the JSON */
 	int ntriggers;
-} SbJsonReader;
+} SbJsonCursor;
 
 typedef struct SbJsonForm
 {
 	const char *name;
 	/* Writes the arguments, without parentheses. NULL: there are none. */
-	void (*read)(SbJsonReader *in, JsonbValue *argument);
+	void (*read)(SbJsonCursor *in, JsonbValue *argument);
 	bool optional; /* the name may stand alone */
 	bool is_list;  /* written as an array whatever the number of arguments */
 } SbJsonForm;
 
-static void json_read_watermark(SbJsonReader *in, JsonbValue *argument);
-static void json_read_delay(SbJsonReader *in, JsonbValue *argument);
-static void json_read_count(SbJsonReader *in, JsonbValue *argument);
-static void json_read_list(SbJsonReader *in, JsonbValue *argument);
-static void json_read_two(SbJsonReader *in, JsonbValue *argument);
-static void json_read_trigger(SbJsonReader *in, JsonbValue *value);
+static void json_read_watermark(SbJsonCursor *in, JsonbValue *argument);
+static void json_read_delay(SbJsonCursor *in, JsonbValue *argument);
+static void json_read_count(SbJsonCursor *in, JsonbValue *argument);
+static void json_read_list(SbJsonCursor *in, JsonbValue *argument);
+static void json_read_two(SbJsonCursor *in, JsonbValue *argument);
+static void json_read_trigger(SbJsonCursor *in, JsonbValue *value);
 
 static const SbJsonForm json_forms[] = {
     {"continuous", NULL, true, false},
@@ -81,7 +81,7 @@ json_form_named(const char *name, int len)
 	"or {\"repeatedly\": ...}."
 
 static _Noreturn void
-json_fail(const SbJsonReader *in, const char *problem)
+json_fail(const SbJsonCursor *in, const char *problem)
 {
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -95,7 +95,7 @@ json_fail(const SbJsonReader *in, const char *problem)
 static void
 json_error_context(void *arg)
 {
-	const SbJsonReader *in = arg;
+	const SbJsonCursor *in = arg;
 
 	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_DATA_EXCEPTION)
 		errcode(ERRCODE_INVALID_PARAMETER_VALUE);
@@ -106,7 +106,7 @@ json_error_context(void *arg)
 
 /* Goes down to a key; the length of the path before is what json_leave() gets. */
 static int
-json_enter_key(SbJsonReader *in, const char *name, int len)
+json_enter_key(SbJsonCursor *in, const char *name, int len)
 {
 	int before = in->path.len;
 
@@ -115,7 +115,7 @@ json_enter_key(SbJsonReader *in, const char *name, int len)
 }
 
 static void
-json_leave(SbJsonReader *in, int before)
+json_leave(SbJsonCursor *in, int before)
 {
 	in->path.len = before;
 	in->path.data[before] = '\0';
@@ -157,7 +157,7 @@ json_key_is(const JsonbValue *key, const char *name)
 }
 
 static void
-json_read_count(SbJsonReader *in, JsonbValue *argument)
+json_read_count(SbJsonCursor *in, JsonbValue *argument)
 {
 	char *digits = argument->type == jbvNumeric ? numeric_normalize(argument->val.numeric) : NULL;
 
@@ -170,7 +170,7 @@ json_read_count(SbJsonReader *in, JsonbValue *argument)
 
 /* Appended as days and microseconds: whatever way the user has written it, nothing is lost. */
 static void
-json_read_interval(SbJsonReader *in, JsonbValue *value)
+json_read_interval(SbJsonCursor *in, JsonbValue *value)
 {
 	ErrorContextCallback callback = {.previous = error_context_stack,
 	                                 .callback = json_error_context,
@@ -196,7 +196,7 @@ json_read_interval(SbJsonReader *in, JsonbValue *value)
 
 /* A string, or an object of delay and align. */
 static void
-json_read_delay(SbJsonReader *in, JsonbValue *argument)
+json_read_delay(SbJsonCursor *in, JsonbValue *argument)
 {
 	JsonbIterator *iterator;
 	JsonbValue key, value, delay = {.type = jbvNull}, align = {.type = jbvNull};
@@ -232,7 +232,7 @@ json_read_delay(SbJsonReader *in, JsonbValue *argument)
 
 /* Each of the two is a trigger by itself; they come in the order in which they stand. */
 static void
-json_read_watermark(SbJsonReader *in, JsonbValue *argument)
+json_read_watermark(SbJsonCursor *in, JsonbValue *argument)
 {
 	JsonbIterator *iterator;
 	JsonbValue key, value;
@@ -257,7 +257,7 @@ json_read_watermark(SbJsonReader *in, JsonbValue *argument)
 
 /* The engine's parser checks how many triggers there may be. */
 static void
-json_read_list(SbJsonReader *in, JsonbValue *argument)
+json_read_list(SbJsonCursor *in, JsonbValue *argument)
 {
 	JsonbIterator *iterator;
 	JsonbValue value;
@@ -279,7 +279,7 @@ json_read_list(SbJsonReader *in, JsonbValue *argument)
 }
 
 static void
-json_read_two(SbJsonReader *in, JsonbValue *argument)
+json_read_two(SbJsonCursor *in, JsonbValue *argument)
 {
 	if (!json_is_array(argument) || JsonContainerSize(argument->val.binary.data) != 2)
 		json_fail(in, "expected an array of two triggers: main and until");
@@ -288,7 +288,7 @@ json_read_two(SbJsonReader *in, JsonbValue *argument)
 
 /* A trigger without arguments: its name, or an object whose value is an empty object. */
 static void
-json_read_nothing(SbJsonReader *in, JsonbValue *argument)
+json_read_nothing(SbJsonCursor *in, JsonbValue *argument)
 {
 	if (argument &&
 	    (!json_is_object(argument) || JsonContainerSize(argument->val.binary.data) != 0))
@@ -297,7 +297,7 @@ json_read_nothing(SbJsonReader *in, JsonbValue *argument)
 
 /* `argument` is NULL where the name stands alone. */
 static void
-json_read_named(SbJsonReader *in, const JsonbValue *name, JsonbValue *argument)
+json_read_named(SbJsonCursor *in, const JsonbValue *name, JsonbValue *argument)
 {
 	const SbJsonForm *form = json_form_named(name->val.string.val, name->val.string.len);
 	int before;
@@ -320,7 +320,7 @@ json_read_named(SbJsonReader *in, const JsonbValue *name, JsonbValue *argument)
 }
 
 static void
-json_read_trigger(SbJsonReader *in, JsonbValue *value)
+json_read_trigger(SbJsonCursor *in, JsonbValue *value)
 {
 	JsonbIterator *iterator;
 	JsonbValue name, argument;
@@ -344,7 +344,7 @@ PGDLLEXPORT Datum
 stream_beam_trigger_from_json(PG_FUNCTION_ARGS)
 {
 	Jsonb *json = PG_GETARG_JSONB_P(0);
-	SbJsonReader in = {.ntriggers = 0};
+	SbJsonCursor in = {.ntriggers = 0};
 	ErrorContextCallback callback = {.previous = error_context_stack,
 	                                 .callback = json_error_context,
 	                                 .arg = &in};

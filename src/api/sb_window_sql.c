@@ -5,8 +5,8 @@
  * dissolves them into the query: a function scan per source row would cost more than the whole
  * aggregation (install/20_windows.sql).
  *
- * MEMORY. A call whose arguments after the event time are constants keeps its bound window function
- * in fn_mcxt; others bind per call, in the memory of the row.
+ * MEMORY. A call whose arguments after the event time are constants retains its bound window
+ * function in fn_mcxt; others bind per call, in the memory of the row.
  */
 #include "postgres.h"
 

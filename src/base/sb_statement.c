@@ -142,7 +142,7 @@ sb_statement_rows(const SbStatement *statement)
 static void
 statement_register_rows(SbStatement *statement)
 {
-	/* SPI keeps its list of relations in the context that it is called in, until SPI_finish() */
+	/* SPI retains its list of relations in the context that it is called in, until SPI_finish() */
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	EphemeralNamedRelation enr;
 
@@ -190,7 +190,7 @@ statement_force_index(void)
 
 /*
  * The rows are forgotten after the run. The plan is made with the first one, when there is a
- * relation `rows`, and kept.
+ * relation `rows`, and retained.
  */
 static void
 statement_execute(SbStatement *statement, const Datum *args, const char *nulls)

@@ -1,10 +1,10 @@
 /*
- * sb_statement.h: SQL that workers and SQL functions run: one statement once, or one that is kept,
- * over a set of rows that a worker made.
+ * sb_statement.h: SQL that workers and SQL functions run: one statement once, or one that is
+ * retained, over a set of rows that a worker made.
  *
  * The rows are put into a tuplestore and are the relation `rows` in the statement (an ephemeral
  * named relation, as the transition tables of triggers are): set-based, any type, bounded memory.
- * The plan is prepared once and kept.
+ * The plan is prepared once and retained.
  *
  * MEMORY. The statement lives in the context current at creation, and goes with it, its plan too.
  * The tuplestore lives from the first put to the run, within one transaction; after an abort
@@ -33,7 +33,7 @@ extern Datum sb_sql_error_text(const char *text);
 /* A relation's name as it stands in SQL: qualified and quoted. Error 42P01: it is gone. */
 extern char *sb_sql_relation(Oid relation);
 
-/* ---- one that is kept ---- */
+/* ---- one that is retained ---- */
 
 typedef struct SbStatement SbStatement;
 

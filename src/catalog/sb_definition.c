@@ -161,7 +161,7 @@ stream_beam_keep_definition(PG_FUNCTION_ARGS)
 	name = trigger_text(data, "name");
 	stage = trigger_text(data, "stage");
 	SPI_connect();
-	/* other versions are nothing to restore: the current one is made anew from its source */
+	/* other versions are not restored: the current one is rebuilt from its source */
 	if (TRIGGER_FIRED_BY_DELETE(data->tg_event) && strcmp(stage, "current") == 0)
 		sb_definition_delete(name);
 	else if (!TRIGGER_FIRED_BY_DELETE(data->tg_event))

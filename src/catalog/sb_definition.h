@@ -27,7 +27,7 @@ extern SbDefinition *sb_definition_find_restored_by_result(Oid result);
 extern int sb_definition_count_restored(void);
 /*
  * Makes it a row of beam.pipeline, which needs a resync for this reason, at no position, without a
- * state table; returns the id. The pipeline's source and what it reads from (0: a table) are the
+ * state table; returns the id. The pipeline's source and its upstream (0: a table) are the
  * caller's.
  */
 extern int32 sb_definition_adopt(const SbDefinition *definition, Oid source, int32 upstream,

@@ -1,6 +1,6 @@
 /*
  * sb_history_row.h: beam.history: how far a pipeline has come in the rows that its source had
- * before it. Of one that reads another's result: whether they are in its queue (sb_queue.h).
+ * before it. Of a downstream pipeline: whether they are in its queue (sb_queue.h).
  *
  * All functions want SPI connected and the rights of the extension's owner. Results are in the
  * current context.
@@ -26,7 +26,10 @@ typedef struct SbHistoryRow
 	bool done;    /* ... and the stream has come to the end of the last one's cut */
 	char *lower;  /* of the last chunk: where the next one ends; NULL: it went down to the end */
 	char *upper;  /* NULL: it was the first */
-	/* of the last chunk; of a reader: rows from before it are not for it; NULL: none yet */
+	/*
+	 * of the last chunk; of a downstream pipeline: rows from before it are not for it; NULL: none
+	 * yet
+	 */
 	char *snapshot;
 	XLogRecPtr cut_end;
 	int64 rows;

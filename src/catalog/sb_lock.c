@@ -61,28 +61,28 @@ names_compare(const ListCell *a, const ListCell *b)
 }
 
 /*
- * Of those that read from any version of it, in an order that does not change with their versions.
+ * Of those downstream of any version of it, in an order that does not change with their versions.
  */
 static List *
-names_of_readers(const List *rows, const char *name)
+names_of_downstream(const List *rows, const char *name)
 {
-	List *readers = NIL;
+	List *names = NIL;
 	ListCell *lc;
 
 	foreach (lc, rows)
 	{
-		const SbPipelineRow *reader = lfirst(lc);
+		const SbPipelineRow *downstream = lfirst(lc);
 		const SbPipelineRow *upstream =
-		    reader->upstream != 0 ? sb_catalog_row_of_id(rows, reader->upstream) : NULL;
+		    downstream->upstream != 0 ? sb_catalog_row_of_id(rows, downstream->upstream) : NULL;
 
 		if (upstream && strcmp(upstream->name, name) == 0)
-			readers = lappend(readers, makeString(reader->name));
+			names = lappend(names, makeString(downstream->name));
 	}
-	list_sort(readers, names_compare);
-	return readers;
+	list_sort(names, names_compare);
+	return names;
 }
 
-/* Readers first; `seen` has those that are on the way, too. */
+/* Downstream pipelines first; `seen` has those that are on the way, too. */
 static void
 names_collect(const List *rows, String *name, List **seen, List **names)
 {
@@ -92,7 +92,7 @@ names_collect(const List *rows, String *name, List **seen, List **names)
 	if (list_member(*seen, name))
 		return;
 	*seen = lappend(*seen, name);
-	foreach (lc, names_of_readers(rows, strVal(name)))
+	foreach (lc, names_of_downstream(rows, strVal(name)))
 		names_collect(rows, lfirst(lc), seen, names);
 	*names = lappend(*names, name);
 }
@@ -108,8 +108,8 @@ names_of_tree(const char *name)
 }
 
 /*
- * Locks the names of a pipeline and of all that reads from it, readers first. When it returns, that
- * is the tree as it is then. Without `wait` a name that is not free is an error, 55P03.
+ * Locks the names of a pipeline and of all downstream of it, those first. When it returns, that is
+ * the tree as it is then. Without `wait` a name that is not free is an error, 55P03.
  */
 static void
 names_lock(const char *name, bool wait)
@@ -118,7 +118,7 @@ names_lock(const char *name, bool wait)
 	List *names = names_of_tree(name);
 	ListCell *lc;
 
-	/* readers may have come or gone while we waited: another order, perhaps */
+	/* downstream pipelines may have come or gone while we waited: another order, perhaps */
 	while (!equal(names, held))
 	{
 		foreach (lc, held)

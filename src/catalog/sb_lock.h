@@ -5,12 +5,12 @@
  * waits for the other and is waited for:
  *
  *   1. Names. A command that changes what a pipeline is has the name to itself, to the end of its
- *      transaction, and the names of all that read from it, those first. An advisory lock of its
- *      own kind: neither bundles nor readers, VACUUM or DDL are in its way. One that begins to read
- *      from it afterwards is left to the runner where its name is somebody else's.
+ *      transaction, and the names of all downstream of it, those first. An advisory lock of its own
+ *      kind: neither bundles nor queries, VACUUM or DDL are in its way. A downstream pipeline that
+ *      is made afterwards is left to the runner where its name is somebody else's.
  *   2. Rows of beam.pipeline, of one name in the order of versions (sb_catalog_lock()).
  *   3. Of each version, in the order of ids: result table, state table. Its queue is written to by
- *      the bundles of what it reads, taken by its own, and dropped by the runner once the pipeline
+ *      the bundles of its upstream, taken by its own, and dropped by the runner once the pipeline
  *      is gone: nobody else locks it.
  *   4. Sources, then batch views.
  *   5. Rows of definition, history, progress, retry, command.
@@ -34,14 +34,14 @@
 #include "storage/lockdefs.h"
 
 /*
- * On a result, of who makes a pipeline, or a version of one, that reads it: it stays the result of
- * what it is that of (exchange of versions, drop), and bundles go on writing to it.
+ * On a result, while a downstream pipeline, or a version of one, is made: it stays the result of
+ * its pipeline (exchange of versions, drop), and bundles go on writing to it.
  */
 #define SB_LOCK_READ RowExclusiveLock
 
 /* The name, whether there is a pipeline of it or not. */
 extern void sb_lock_name(const char *name);
-/* False: it is somebody else's. */
+/* False: another transaction has it. */
 extern bool sb_lock_name_now(const char *name);
 /*
  * A pipeline that is to be changed: its name, and (`tree`) those of all that read from any version

@@ -266,7 +266,7 @@ const SbOption sb_options[] = {
      .column = "closing",
      .of_panes = true,
      .names = &sb_behavior_names},
-    /* over the result of another pipeline the column says what that one's accumulation does */
+    /* of a downstream pipeline the column says what the upstream's accumulation does */
     {.name = "source_mode",
      .kind = &either_kind,
      .field = offsetof(SbPipelineRow, retractable),

@@ -72,14 +72,14 @@ struct SbOption
 	 * is not set.
 	 */
 	bool nullable, zero_unsets;
-	bool of_table; /* means nothing over the result of another pipeline */
+	bool of_table; /* means nothing for a downstream pipeline */
 	bool of_panes; /* means nothing for a query without aggregates and GROUP BY */
 	/*
 	 * What beam.explain_pipeline() has before its value; one that begins a line has the end of the
 	 * line before. NULL: it is not shown
 	 */
 	const char *explain;
-	/* of_table: before the name of the other pipeline's result, instead; or NULL */
+	/* of_table: before the name of the upstream's result, instead; or NULL */
 	const char *explain_upstream;
 };
 
@@ -109,7 +109,7 @@ extern void sb_options_take(FunctionCallInfo fcinfo, SbCall call, SbPipelineRow 
  * the other options the defaults of those that the function takes.
  */
 extern void sb_options_begin(SbPipelineRow *row, SbCall call);
-/* Have two rows the same definition, as far as it means something for what they read? */
+/* Have two rows the same definition, as far as it means something for their sources? */
 extern bool sb_options_same(const SbPipelineRow *a, const SbPipelineRow *b);
 /* Of a copy of a row: what options point to is a copy, too, in the current context. */
 extern void sb_options_copy(SbPipelineRow *row);

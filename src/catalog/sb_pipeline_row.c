@@ -38,42 +38,42 @@ sb_pipeline_state_name(SbPipelineState state)
 /* more than beam.pipeline has */
 #define SB_MAX_COLUMNS 64
 
-typedef struct SbColumnReader
+typedef struct SbColumnCursor
 {
 	HeapTuple tuple;
 	int column;
 	bool isnull;
-} SbColumnReader;
+} SbColumnCursor;
 
 static Datum
-next_datum(SbColumnReader *reader)
+next_datum(SbColumnCursor *cursor)
 {
-	return SPI_getbinval(reader->tuple, SPI_tuptable->tupdesc, ++reader->column, &reader->isnull);
+	return SPI_getbinval(cursor->tuple, SPI_tuptable->tupdesc, ++cursor->column, &cursor->isnull);
 }
 
 static char *
-next_text(SbColumnReader *reader)
+next_text(SbColumnCursor *cursor)
 {
-	Datum value = next_datum(reader);
+	Datum value = next_datum(cursor);
 
-	return reader->isnull ? NULL : TextDatumGetCString(value);
+	return cursor->isnull ? NULL : TextDatumGetCString(value);
 }
 
 static int64
-next_int8(SbColumnReader *reader, int64 if_null)
+next_int8(SbColumnCursor *cursor, int64 if_null)
 {
-	Datum value = next_datum(reader);
+	Datum value = next_datum(cursor);
 
-	return reader->isnull ? if_null : DatumGetInt64(value);
+	return cursor->isnull ? if_null : DatumGetInt64(value);
 }
 
 static char **
-next_texts(SbColumnReader *reader, int *n)
+next_texts(SbColumnCursor *cursor, int *n)
 {
 	Datum *elements;
 	char **result;
 
-	deconstruct_array(DatumGetArrayTypeP(next_datum(reader)), TEXTOID, -1, false, TYPALIGN_INT,
+	deconstruct_array(DatumGetArrayTypeP(next_datum(cursor)), TEXTOID, -1, false, TYPALIGN_INT,
 	                  &elements, NULL, n);
 	result = palloc(sizeof(char *) * (*n + 1));
 	for (int i = 0; i < *n; i++)
@@ -111,40 +111,40 @@ static SbPipelineRow *
 read_row(HeapTuple tuple)
 {
 	SbPipelineRow *row = palloc0(sizeof(SbPipelineRow));
-	SbColumnReader reader = {.tuple = tuple};
+	SbColumnCursor cursor = {.tuple = tuple};
 
-	row->id = DatumGetInt32(next_datum(&reader));
-	row->name = next_text(&reader);
-	row->owner = DatumGetObjectId(next_datum(&reader));
-	row->source = DatumGetObjectId(next_datum(&reader));
-	row->view = DatumGetObjectId(next_datum(&reader));
-	row->result = DatumGetObjectId(next_datum(&reader));
-	row->state_table = DatumGetObjectId(next_datum(&reader));
-	row->fingerprint = next_text(&reader);
-	row->settings = next_texts(&reader, &row->nsettings);
-	row->signature = next_texts(&reader, &row->nsignature);
-	row->state = state_of_name(next_text(&reader));
-	row->error_code = next_text(&reader);
-	row->error_message = next_text(&reader);
-	row->revision = next_int8(&reader, 0);
-	row->upstream = DatumGetInt32(next_datum(&reader));
-	row->version = DatumGetInt32(next_datum(&reader));
-	row->stage = stage_of_name(next_text(&reader));
-	row->keep_until = next_int8(&reader, DT_NOEND);
-	row->reason = next_text(&reader);
-	row->rebuild = next_text(&reader);
+	row->id = DatumGetInt32(next_datum(&cursor));
+	row->name = next_text(&cursor);
+	row->owner = DatumGetObjectId(next_datum(&cursor));
+	row->source = DatumGetObjectId(next_datum(&cursor));
+	row->view = DatumGetObjectId(next_datum(&cursor));
+	row->result = DatumGetObjectId(next_datum(&cursor));
+	row->state_table = DatumGetObjectId(next_datum(&cursor));
+	row->fingerprint = next_text(&cursor);
+	row->settings = next_texts(&cursor, &row->nsettings);
+	row->signature = next_texts(&cursor, &row->nsignature);
+	row->state = state_of_name(next_text(&cursor));
+	row->error_code = next_text(&cursor);
+	row->error_message = next_text(&cursor);
+	row->revision = next_int8(&cursor, 0);
+	row->upstream = DatumGetInt32(next_datum(&cursor));
+	row->version = DatumGetInt32(next_datum(&cursor));
+	row->stage = stage_of_name(next_text(&cursor));
+	row->keep_until = next_int8(&cursor, DT_NOEND);
+	row->reason = next_text(&cursor);
+	row->rebuild = next_text(&cursor);
 	row->progress.pipeline = row->id;
-	row->progress.position = DatumGetLSN(next_datum(&reader));
-	row->progress.input_watermark = next_int8(&reader, 0);
-	row->progress.output_watermark = next_int8(&reader, 0);
-	row->progress.max_event_time = next_int8(&reader, 0);
-	row->progress.commit_time = next_int8(&reader, 0);
-	row->progress.rows_in = next_int8(&reader, 0);
-	row->progress.bundles = next_int8(&reader, 0);
-	row->progress.panes = next_int8(&reader, 0);
-	row->progress.late = next_int8(&reader, 0);
-	row->progress.dead = next_int8(&reader, 0);
-	row->progress.cells = next_int8(&reader, 0);
+	row->progress.position = DatumGetLSN(next_datum(&cursor));
+	row->progress.input_watermark = next_int8(&cursor, 0);
+	row->progress.output_watermark = next_int8(&cursor, 0);
+	row->progress.max_event_time = next_int8(&cursor, 0);
+	row->progress.commit_time = next_int8(&cursor, 0);
+	row->progress.rows_in = next_int8(&cursor, 0);
+	row->progress.bundles = next_int8(&cursor, 0);
+	row->progress.panes = next_int8(&cursor, 0);
+	row->progress.late = next_int8(&cursor, 0);
+	row->progress.dead = next_int8(&cursor, 0);
+	row->progress.cells = next_int8(&cursor, 0);
 	sb_options_read(row, tuple, SPI_tuptable->tupdesc);
 	return row;
 }

@@ -34,7 +34,7 @@ typedef enum SbPipelineState
 	SB_PIPELINE_RUNNING,
 	SB_PIPELINE_PAUSED,
 	SB_PIPELINE_FAILED,
-	/* its position is void: it holds nothing back, and has to be made anew from its source */
+	/* its position is void: it holds nothing back, and has to be rebuilt from its source */
 	SB_PIPELINE_NEEDS_RESYNC
 } SbPipelineState;
 
@@ -79,7 +79,7 @@ typedef struct SbPipelineRow
 	SbStage stage;
 	TimestampTz keep_until; /* kept; DT_NOEND: as long as nobody says so */
 	char *reason;           /* why the version was made, other than by a user's alteration; NULL */
-	char *rebuild;          /* why it has to be made anew; NULL: it has not */
+	char *rebuild;          /* why it has to be rebuilt; NULL: it has not */
 	SbProgress progress;
 } SbPipelineRow;
 
@@ -151,7 +151,7 @@ extern void sb_catalog_forget_definitions(void);
  */
 extern void sb_catalog_put_version(const SbPipelineRow *row);
 /*
- * It cannot follow its source by changes any more, and has to be made anew from it: a current
+ * It cannot follow its source by changes any more, and has to be rebuilt from it: a current
  * version is rebuilt beside, one that is being built begins again, a kept one is given up. Takes
  * effect when the runner has looked again (sb_at_commit_tell_runner()). A reason that it has
  * already stands. False: dropped.

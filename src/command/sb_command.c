@@ -85,14 +85,15 @@ command_give_up_version(SbCommand *command)
 static void
 command_tidy(SbCommands *commands, SbCommand *command)
 {
-	bool keep = command_is_backfill(command) && !list_member_int(commands->last, command->pipeline);
+	bool stays =
+	    command_is_backfill(command) && !list_member_int(commands->last, command->pipeline);
 
 	if (command_is(command, SB_COMMAND_BUILDING) && !command_give_up_version(command))
 	{
 		commands->building = lcons(command, commands->building);
 		return;
 	}
-	if (!keep)
+	if (!stays)
 	{
 		sb_command_delete(command->id);
 		return;
@@ -264,12 +265,12 @@ backfill_check(const SbPipeline *pipeline)
 	if (pipeline->strategy.accumulation == SB_DISCARDING && pipeline->chain)
 		ereport(ERROR,
 		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: another pipeline reads its result",
+		         errmsg("windows of the discarding pipeline \"%s\" cannot be computed anew: it has downstream pipelines",
 		                pipeline->row->name),
 		         errdetail(
-		             "That one takes rows that are added, and could not take back those that go."),
+		             "These take rows that are added, and could not take back those that go."),
 		         errhint(
-		             "Drop the reader with beam.drop_pipeline(), and create it again afterwards.")));
+		             "Drop these with beam.drop_pipeline(), and create them again afterwards.")));
 }
 
 /* Finds out which windows it is about, or hands it over to a version; in a subtransaction. */
@@ -428,8 +429,8 @@ command_is_done_again(const SbCommandRun *run, const ErrorData *error)
 
 /*
  * What cannot be done is the command's error: all of it is undone, and who asked is told. What the
- * pipelines have in memory is of no use then: a careful run has kept parts of it that are now
- * rolled back. The next runner reads what is committed.
+ * pipelines have in memory is of no use then: a careful run has accepted parts of it that are
+ * now rolled back. The next runner reads what is committed.
  */
 static SbBundleEnd
 command_try_step(SbCommandRun *run)

@@ -15,11 +15,11 @@
 #define SB_CELL_VERSION 1
 #define SB_FLAG_HOLD 0x80 /* in the stored flags only */
 
-typedef struct SbReader
+typedef struct SbByteCursor
 {
 	const char *at;
 	const char *end;
-} SbReader;
+} SbByteCursor;
 
 static void
 sb_write_slot(StringInfo out, int64 value)
@@ -37,7 +37,7 @@ sb_read_fail(const char *what)
 }
 
 static uint8
-sb_read_byte(SbReader *in)
+sb_read_byte(SbByteCursor *in)
 {
 	if (in->at >= in->end)
 		sb_read_fail("It ends too early.");
@@ -45,7 +45,7 @@ sb_read_byte(SbReader *in)
 }
 
 static uint64
-sb_read_number(SbReader *in)
+sb_read_number(SbByteCursor *in)
 {
 	uint64 value;
 
@@ -55,7 +55,7 @@ sb_read_number(SbReader *in)
 }
 
 static int64
-sb_read_slot(SbReader *in)
+sb_read_slot(SbByteCursor *in)
 {
 	uint64 coded = sb_read_number(in);
 
@@ -89,7 +89,7 @@ sb_cell_encode(const SbStrategy *strategy, const SbCell *cell, StringInfo out)
 }
 
 static void
-sb_read_trigger(const SbStrategy *strategy, SbTriggerState *state, SbReader *in)
+sb_read_trigger(const SbStrategy *strategy, SbTriggerState *state, SbByteCursor *in)
 {
 	int nnodes = strategy->trigger->nnodes;
 	int nslots = sb_trigger_slots(strategy->trigger);
@@ -107,7 +107,7 @@ void
 sb_cell_decode(const SbStrategy *strategy, SbCell *cell, SbWindow window, const char **data,
                const char *end)
 {
-	SbReader in = {.at = *data, .end = end};
+	SbByteCursor in = {.at = *data, .end = end};
 	uint8 flags;
 
 	if (sb_read_byte(&in) != SB_CELL_VERSION)

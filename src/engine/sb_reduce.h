@@ -1,5 +1,5 @@
 /*
- * sb_reduce.h: the life of a cell, which is what a pipeline keeps for one (key, window).
+ * sb_reduce.h: the life of a cell, which is what a pipeline retains for one (key, window).
  *
  * The engine knows windows, triggers, panes, holds and timers. It knows no rows, no accumulators,
  * no tables and no clock: the caller keeps the accumulators beside the cell and clears, combines or
@@ -16,7 +16,7 @@
  *   4. when clocks moved: sb_reduce_timer() for each cell whose timer is due (strictly: timer <
  *      clock), in the order of the timers, then sb_clocks_advance_output(). A cell's event timer
  *      depends on the clocks: it is asked for whenever the cell was touched, with the clocks of
- *      that moment, and kept until it is due.
+ *      that moment, and retained until it is due.
  */
 #ifndef SB_REDUCE_H
 #define SB_REDUCE_H

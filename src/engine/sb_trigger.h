@@ -1,8 +1,8 @@
 /*
- * sb_trigger.h: triggers as trees, and what a cell keeps for one.
+ * sb_trigger.h: triggers as trees, and what a cell retains for one.
  *
  * A trigger is an immutable tree, compiled once for a pipeline into nodes in preorder. What a cell
- * keeps for it has a fixed size for a given trigger: a bit "finished" for each node, and an int64
+ * retains for it has a fixed size for a given trigger: a bit "finished" for each node, and an int64
  * for each node that needs one (a count, a target time). So a cell's trigger state is copied,
  * stored and merged without knowing the tree's shape.
  */

@@ -7,7 +7,7 @@
  * there is no watermark yet no window can be finished by it, and panes go as in any bundle.
  *
  * MEMORY. The pipeline's budget, as for any bundle: cells that do not fit are written, leave, and
- * come back with their timers. The windows that had rows are kept for the time of the step.
+ * come back with their timers. The windows that had rows are retained for the time of the step.
  */
 #include "postgres.h"
 
@@ -176,15 +176,15 @@ backfill_compare(const void *a, const void *b)
 static int
 backfill_sort(SbWindow *windows, int n)
 {
-	int kept = 0;
+	int distinct = 0;
 
 	qsort(windows, n, sizeof(SbWindow), backfill_compare);
 	for (int i = 0; i < n; i++)
 	{
-		if (kept == 0 || !sb_window_equal(windows[kept - 1], windows[i]))
-			windows[kept++] = windows[i];
+		if (distinct == 0 || !sb_window_equal(windows[distinct - 1], windows[i]))
+			windows[distinct++] = windows[i];
 	}
-	return kept;
+	return distinct;
 }
 
 /* Of sessions those count that overlap: what is computed anew may be cut otherwise. */
@@ -315,8 +315,8 @@ sb_backfill_bounds(SbPipeline *pipeline, TimestampTz from, TimestampTz to, SbWin
 
 /*
  * A snapshot that sees all that the stream has gone past, and where the two meet. Nobody may
- * rewrite the table from before the snapshot on. What reads another pipeline's result needs none of
- * it: what is there it has taken.
+ * rewrite the table from before the snapshot on. A downstream pipeline needs none of it: what
+ * is there it has taken.
  */
 static bool
 backfill_take_snapshot(SbBackfillStep *step)

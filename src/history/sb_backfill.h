@@ -4,7 +4,7 @@
  *
  * A *step* is a bundle of its own: the cells of the windows in a range go, their rows leave the
  * result, the table's rows are fed as if they had just come, and what comes out is written, all in
- * one transaction. So a reader sees the old rows or the new ones. Windows that have expired are
+ * one transaction. So a query sees the old rows or the new ones. Windows that have expired are
  * written and collected at once; the others live on, and the stream leaves out for them what the
  * step's snapshot has seen (the *cut*) until it has come to the cut's end.
  *

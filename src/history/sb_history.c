@@ -39,7 +39,7 @@
 #define SB_HISTORY_LEAST_ROWS 500
 /*
  * Pages of the table that are looked into for where to cut it: one of so many, within bounds; and
- * the part values that are kept of them.
+ * the part values that are retained of them.
  */
 #define SB_HISTORY_SAMPLE_EACH 32
 #define SB_HISTORY_SAMPLE_MIN_PAGES 200
@@ -638,7 +638,7 @@ chunk_begin_scan(SbPipeline *pipeline, SbHistory *history)
 	chunk->scan = sb_scan_begin(pipeline, chunk->snapshot, &query, chunk->cut->end);
 }
 
-/* The table is somebody's for now: who waited for it would have all pipelines wait. */
+/* The table is locked for now: to wait for it would have all pipelines wait. */
 static bool
 chunk_postpone(SbHistory *history)
 {

@@ -193,7 +193,7 @@ scan_start(SbScan *scan, Snapshot snapshot, const SbScanQuery *query)
 	MemoryContext old;
 	char *sql;
 
-	/* rows that the pipeline puts aside keep it until the bundle ends */
+	/* rows that the pipeline puts aside retain it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	scan->layout = sb_layout_create(RelationGetDescr(rel));
 	MemoryContextSwitchTo(old);

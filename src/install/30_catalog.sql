@@ -25,7 +25,7 @@ CREATE TABLE beam.pipeline (
     error_message    pg_catalog.text,
     error_at         pg_catalog.timestamptz,
     created_at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    upstream         pg_catalog.int4 NOT NULL DEFAULT 0, -- the pipeline whose result it reads; 0: a table
+    upstream         pg_catalog.int4 NOT NULL DEFAULT 0, -- the version whose result it reads; 0: its source is a table
     retractable      pg_catalog.bool NOT NULL DEFAULT false, -- rows it reads may be taken back
     revision         pg_catalog.int8 NOT NULL DEFAULT 1, -- grows with each change that the runner has to see
     version          pg_catalog.int4 NOT NULL DEFAULT 1,
@@ -33,7 +33,7 @@ CREATE TABLE beam.pipeline (
     keep             pg_catalog.int8,                   -- microseconds, of a building one: how long the version that it replaces is kept; NULL: not at all
     keep_until       pg_catalog.timestamptz,            -- of a kept one
     reason           pg_catalog.text,                   -- why the version was made, other than by a user's alteration
-    rebuild          pg_catalog.text,                   -- why it has to be made anew from its source
+    rebuild          pg_catalog.text,                   -- why it has to be rebuilt from its source
     watermark_by     pg_catalog.text,                   -- an expression over the source: its watermark is the least of those of its values
     UNIQUE (name, version)
 );
@@ -125,8 +125,8 @@ CREATE TABLE beam.input (
     PRIMARY KEY (pipeline, split)
 );
 
--- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines over tables that start from now have none. Of one that
--- reads another's result: whether they are in its queue (sb_queue.h).
+-- How far a pipeline has come in the rows that its source had before it (sb_history.h). Pipelines over tables that start from now have none. Of a downstream
+-- pipeline: whether they are in its queue (sb_queue.h).
 CREATE TABLE beam.history (
     pipeline       pg_catalog.int4 PRIMARY KEY REFERENCES beam.pipeline ON DELETE CASCADE,
     part           pg_catalog.int2 NOT NULL,            -- what the rows are cut into chunks by: a column's number; 0: the event time; -1: one chunk

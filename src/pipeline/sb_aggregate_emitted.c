@@ -1,9 +1,9 @@
 /*
  * sb_aggregate_emitted.c: what a cell has said, and takes back with its next pane.
  *
- * Where rows are retracted (accumulation retracting, or a reader over an accumulating result) a
- * cell keeps the rows of its panes, packed, and those of the windows that were merged into it. Of
- * an accumulating merging window it keeps which windows have rows that it takes the place of.
+ * Where rows are retracted (accumulation retracting, or accumulating with a downstream pipeline) a
+ * cell retains the rows of its panes, packed, and those of the windows that were merged into it. Of
+ * an accumulating merging window it retains which windows have rows that it takes the place of.
  */
 #include "postgres.h"
 

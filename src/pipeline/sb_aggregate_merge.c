@@ -5,7 +5,7 @@
  * first, then the elements are added. A window that has grown is a new window; the cells it is made
  * of are merged into its cell.
  *
- * TAKING BACK. Where rows can be taken back, each cell keeps its elements (sb_elements.h). What
+ * TAKING BACK. Where rows can be taken back, each cell retains its elements (sb_elements.h). What
  * rows make together with the active windows is an upper bound: the elements that are there in the
  * end, removed ones left out, say which windows there are. As long as they fill the bound, all is
  * as in adding. Otherwise a session has lost what held it together: it is taken apart. What is left
@@ -14,10 +14,11 @@
  * element that is not there was never added (a dead letter, or a late event): there is nothing to
  * be taken back.
  *
- * RESULT. The row of a window that is no more leaves the result with the first pane of the window
- * that has taken its place, the first one of several, so that no reader finds neither; where
- * nothing has taken its place, now. Windows of a key that are active never overlap, and a row yet
- * to be removed is kept by a cell whose window overlaps it: so it is never that of another cell.
+ * RESULT. The row of a window that is no more is removed from the result with the first pane of the
+ * window that has taken its place, the first one of several, so that a query always finds one of
+ * them; where nothing has taken its place, at once. Windows of a key that are active never overlap,
+ * and a row yet to be removed belongs to a cell whose window overlaps it: so it is never that of
+ * another cell.
  */
 #include "postgres.h"
 
@@ -38,7 +39,7 @@ typedef struct SbMerge
 	const bool *nulls;
 	SbDeferredRow **rows; /* by their own windows */
 	int n;
-	SbElementChange *changes; /* one for each row, in the same order; NULL: elements are not kept */
+	SbElementChange *changes; /* one for each row, in the same order; NULL: none are retained */
 } SbMerge;
 
 /* What a window is made of: active cells and rows. */

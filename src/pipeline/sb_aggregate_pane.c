@@ -74,7 +74,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 }
 
 /*
- * A closed window takes no more elements and makes no more panes: only the fact is kept, until
+ * A closed window takes no more elements and makes no more panes: only the fact is retained, until
  * gc_time.
  */
 static void

@@ -85,8 +85,8 @@ extern void sb_aggregate_remove_rows(SbPipeline *pipeline, SbEntry *entry);
  */
 extern void sb_aggregate_retract(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
 /*
- * Its result has readers now, who are to be told that the row which stands for the cell goes: where
- * that was written before they came, it is looked up.
+ * Its result has downstream pipelines now, and the row that stands for the cell is retracted there:
+ * where it was written before they came, it is looked up.
  */
 extern void sb_aggregate_recall(SbPipeline *pipeline, SbEntry *entry);
 /* The next packed row to be retracted, a copy; *at starts as NULL. NULL: no more. */

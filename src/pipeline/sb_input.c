@@ -30,7 +30,7 @@ const SbSourceKind sb_table_source = {.name = "table",
                                       .timed_by_rows = table_timed_by_rows,
                                       .has_begun = table_has_begun};
 
-/* ---- the result of another pipeline ---- */
+/* ---- the result of an upstream ---- */
 
 /* Has the output watermark of a pipeline anything to follow? */
 static bool

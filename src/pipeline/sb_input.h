@@ -2,7 +2,7 @@
  * sb_input.h: what a pipeline reads: its inputs, one for each source, and the kinds of sources.
  *
  * An input knows how far the time of its source has come, what of its rows is left out for now
- * (sb_gate.h), and, over the result of another pipeline, where its rows come from. A pipeline has
+ * (sb_gate.h), and, of a downstream pipeline, where its rows come from. A pipeline has
  * one input; what asks for it by sb_input() will have to ask for the one it means.
  *
  * MEMORY. Inputs are in the pipeline's memory. Part of its transactions: what has come of the
@@ -36,7 +36,7 @@ typedef struct SbSourceKind
 } SbSourceKind;
 
 extern const SbSourceKind sb_table_source;  /* the WAL of a table */
-extern const SbSourceKind sb_result_source; /* the result of another pipeline */
+extern const SbSourceKind sb_result_source; /* the result of an upstream */
 
 typedef struct SbInput
 {
@@ -55,7 +55,7 @@ typedef struct SbInput
 	/* the pipeline whose it is; NULL: it does not run */
 	struct SbPipeline *upstream;
 	bool accepted_queue_pending; /* as of the last accept */
-	bool queue_pending;          /* rows may have been queued while the reader did not run */
+	bool queue_pending;          /* rows may have been queued while this pipeline did not run */
 	TimestampTz drain_at;        /* the next chunk of the queue is not taken before */
 	/*
 	 * so many that they are taken in chunks first (sb_queue.h): it has nothing from its upstream

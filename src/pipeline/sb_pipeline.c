@@ -432,7 +432,7 @@ sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi
 		pipeline->changed = true;
 		if (likely(!step->after_row(pipeline, i - lo + 1)))
 			continue;
-		/* readers get their rows: not in the owner's bracket */
+		/* downstream pipelines get their rows: not in the owner's bracket */
 		pipeline->current = InvalidXLogRecPtr;
 		sb_bracket_leave(&saved);
 		step->make_room(pipeline);

@@ -66,10 +66,10 @@ typedef struct SbPipeline
 	bool retractable;
 	List *sinks;                  /* of SbSink */
 	bool wants_panes;             /* one of them does */
-	List *readers;                /* of SbPipeline: those running that read its result */
-	SbChain *chain;               /* rows for the readers; NULL: it has none */
+	List *downstream;             /* of SbPipeline: those running that read its result */
+	SbChain *chain;               /* rows for those downstream; NULL: there are none */
 	bool chain_held;              /* they are not handed on as they come: a careful run */
-	bool misses_reader;           /* one that is being built to read its result does not run */
+	bool misses_downstream;       /* one that is being built to read its result does not run */
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;
@@ -169,9 +169,9 @@ sb_pipeline_as_owner(SbPipeline *pipeline, SbBracket *saved)
 }
 
 /*
- * The cells of the windows in the range, or (`inside` false) of all others, go, and so do their
- * rows in the result; who reads it is told. What the rows before have made ready is written first.
- * Gives the windows that had rows (with repetitions), in the current context.
+ * Removes the cells of the windows in the range, or (`inside` false) of all others, and their rows
+ * in the result, which are retracted downstream. What the rows before have made ready is written
+ * first. Gives the windows that had rows (with repetitions), in the current context.
  */
 extern int sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
                              SbWindow **windows);

@@ -1,18 +1,18 @@
 /*
- * sb_pipeline_chain.c: chained pipelines: one reads the result of another as a stream, in the same
- * bundle.
+ * sb_pipeline_chain.c: chained pipelines: a downstream pipeline reads the result of another, its
+ * upstream, as a stream, in the same bundle.
  *
- * The rows that a pipeline writes to its result are kept, while the bundle runs, for those that
- * read it; these take them after it in the same transaction and have its output watermark. Rows of
- * an accumulating pipeline replace each other: the old one goes first as a retraction, so that a
- * sum of sums stays right. Discarding and retracting results are appended to: their readers see
- * rows added.
+ * The rows that a pipeline writes to its result are retained, while the bundle runs, for those
+ * downstream of it. These take them after it in the same transaction, and have its output
+ * watermark. Rows of an accumulating pipeline replace each other: the old one is retracted first,
+ * so that a sum of sums stays right. Discarding and retracting results are appended to: those
+ * downstream see rows added.
  *
- * A reader that does not run here (paused, failed, behind) has the rows queued in a table, in the
- * same transaction, and takes them from there when it runs again (sb_queue.h).
+ * For a downstream pipeline that does not run here (paused, failed, behind) the rows are queued in
+ * a table, in the same transaction. It takes them from there when it runs again (sb_queue.h).
  *
- * MEMORY. The rows for the readers are in the context `chain` of the writer; it is reset when all
- * have taken them.
+ * MEMORY. The rows for the downstream pipelines are in the context `chain` of the upstream, which
+ * is reset when all have taken them.
  */
 #include "postgres.h"
 
@@ -41,14 +41,14 @@ struct SbChain
 	int n, max;
 	int accepted; /* of them, those that a rollback leaves */
 	/*
-	 * what the readers are planned over: the result table, or of a version that is not current that
-	 * of the current one
+	 * what the downstream pipelines are planned over: the result table, or of a version that is not
+	 * current that of the current one
 	 */
 	Oid source;
 	SbLayout *layout; /* of it */
 	/* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	AttrNumber *attno;
-	int32 *waiting; /* ids of the readers that do not run */
+	int32 *waiting; /* ids of the downstream pipelines that do not run */
 	int nwaiting;
 	SbQueueTable **queue; /* for each of them */
 };
@@ -60,7 +60,7 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 	const SbPlan *plan = pipeline->plan;
 	Relation rel = try_table_open(source, AccessShareLock);
 
-	/* dropped by hand: its readers do not run */
+	/* dropped by hand: those downstream do not run */
 	if (rel == NULL)
 		rel = try_table_open(pipeline->row->result, AccessShareLock);
 	if (rel == NULL)
@@ -80,13 +80,13 @@ chain_lay_out(SbPipeline *pipeline, SbChain *chain, Oid source)
 }
 
 static void
-chain_add_waiting(SbChain *chain, int32 reader)
+chain_add_waiting(SbChain *chain, int32 downstream)
 {
-	SbQueueTable *queue = sb_queue_table_open(reader, false);
+	SbQueueTable *queue = sb_queue_table_open(downstream, false);
 
 	if (queue == NULL)
 		return;
-	chain->waiting[chain->nwaiting] = reader;
+	chain->waiting[chain->nwaiting] = downstream;
 	chain->queue[chain->nwaiting++] = queue;
 }
 
@@ -100,7 +100,7 @@ chain_sink_put(void *sink, const SbSinkRow *row)
 static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
 
 void
-sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *waiting)
+sb_chain_set_downstream(SbPipeline *pipeline, Oid source, List *running, List *waiting)
 {
 	MemoryContext context =
 	    AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
@@ -119,7 +119,7 @@ sb_chain_set_readers(SbPipeline *pipeline, Oid source, List *running, List *wait
 		if (!chain_lay_out(pipeline, chain, source))
 			chain = NULL;
 	}
-	pipeline->readers = chain ? list_copy(running) : NIL;
+	pipeline->downstream = chain ? list_copy(running) : NIL;
 	pipeline->chain = chain;
 	sb_pipeline_remove_sink(pipeline, &chain_sink);
 	if (chain)
@@ -183,7 +183,7 @@ sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *nulls, int o
 	MemoryContextSwitchTo(old);
 }
 
-/* Rows for a reader that does not run: into its queue. */
+/* Rows for downstream pipelines that do not run: into their queues. */
 static void
 chain_queue_rows(SbChain *chain)
 {
@@ -228,14 +228,14 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	if (chain == NULL || chain->n == 0 || pipeline->chain_held ||
 	    (!all && chain->n < SB_CHAIN_ROWS))
 		return;
-	foreach (lc, pipeline->readers)
+	foreach (lc, pipeline->downstream)
 	{
-		SbPipeline *reader = lfirst(lc);
+		SbPipeline *downstream = lfirst(lc);
 
-		sb_pipeline_at_work(reader, false);
-		if (sb_input(reader)->queue_pending)
-			sb_queue_take(reader);
-		sb_pipeline_take(reader, chain->messages, 0, chain->n);
+		sb_pipeline_at_work(downstream, false);
+		if (sb_input(downstream)->queue_pending)
+			sb_queue_take(downstream);
+		sb_pipeline_take(downstream, chain->messages, 0, chain->n);
 	}
 	sb_pipeline_at_work(pipeline, false);
 	chain_queue_rows(chain);
@@ -280,14 +280,14 @@ sb_chain_forget(SbPipeline *pipeline)
 }
 
 void
-sb_chain_reader_failed(SbPipeline *pipeline, int32 reader)
+sb_chain_downstream_failed(SbPipeline *pipeline, int32 downstream)
 {
 	SbChain *chain = pipeline->chain;
 	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(chain->rows_context));
 
 	chain->waiting = repalloc(chain->waiting, sizeof(int32) * (chain->nwaiting + 1));
 	chain->queue = repalloc(chain->queue, sizeof(SbQueueTable *) * (chain->nwaiting + 1));
-	chain_add_waiting(chain, reader);
+	chain_add_waiting(chain, downstream);
 	MemoryContextSwitchTo(old);
 }
 
@@ -297,13 +297,13 @@ sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
 	TimestampTz event = sb_step_next_event(unconstify(SbPipeline *, pipeline));
 	ListCell *lc;
 
-	foreach (lc, pipeline->readers)
+	foreach (lc, pipeline->downstream)
 	{
-		TimestampTz readers = sb_chain_next_event(lfirst(lc), watermark);
+		TimestampTz downstream = sb_chain_next_event(lfirst(lc), watermark);
 
 		/* behind it, it waits for something that is held, not for the clock */
-		if (readers >= watermark)
-			event = Min(event, readers);
+		if (downstream >= watermark)
+			event = Min(event, downstream);
 	}
 	return event;
 }

@@ -1,8 +1,8 @@
 /*
- * sb_queue.c: rows that wait for a reader are taken; see sb_queue.h.
+ * sb_queue.c: rows that wait for a downstream pipeline are taken; see sb_queue.h.
  *
- * One process writes to a queue, that which has open what the reader reads; so the order of the
- * numbers is that of the commits, and what a statement sees is the queue up to some number.
+ * One process writes to a queue, the one that has the upstream open. So the order of the numbers is
+ * that of the commits, and what a statement sees is the queue up to some number.
  *
  * LOCKING. The queue comes after result and state (sb_lock.h). Who drops the pipeline does not lock
  * it.
@@ -40,8 +40,8 @@
 #include "worker/sb_worker.h"
 
 /*
- * Read and handed to the reader at a time; each time is a part of its own, as far as limits are
- * concerned (sb_limit.h).
+ * Rows read and handed to the downstream pipeline at a time. Each time is a part of its own, as far
+ * as limits are concerned (sb_limit.h).
  */
 #define SB_QUEUE_ROWS 256
 /* A table of so many blocks, a thousand rows or two, is taken within a few milliseconds. */
@@ -52,11 +52,11 @@
 #define SB_QUEUE_OP 2
 
 /*
- * The columns of the reader's source, as they are now, by their place in the queue; error where one
- * that the query uses is another one now.
+ * The columns of the downstream pipeline's source, as they are now, by their place in the queue;
+ * error where one that the query uses is another one now.
  */
 static int *
-queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
+queue_columns(const SbPipeline *downstream, TupleDesc layout, TupleDesc queue)
 {
 	int *places = palloc0(sizeof(int) * layout->natts);
 
@@ -68,33 +68,33 @@ queue_columns(const SbPipeline *reader, TupleDesc layout, TupleDesc queue)
 		    TupleDescAttr(layout, attno - 1)->atttypid == TupleDescAttr(queue, i)->atttypid)
 			places[attno - 1] = i + 1;
 	}
-	for (int attno = -1; (attno = bms_next_member(reader->plan->columns, attno)) >= 0;)
+	for (int attno = -1; (attno = bms_next_member(downstream->plan->columns, attno)) >= 0;)
 	{
 		if (attno <= layout->natts && places[attno - 1] != 0)
 			continue;
 		ereport(ERROR,
 		        (errcode(ERRCODE_DATATYPE_MISMATCH),
 		         errmsg("column %d of \"%s\" is of another type than the rows that wait for pipeline \"%s\"",
-		                attno, get_rel_name(reader->plan->source), reader->row->name),
+		                attno, get_rel_name(downstream->plan->source), downstream->row->name),
 		         errhint("beam.resync_pipeline() makes the result anew.")));
 	}
 	return places;
 }
 
-/* ---- what its source had when the reader was made ---- */
+/* ---- what its source had when the downstream pipeline was made ---- */
 
 /* A statement takes so many rows at a time; each time is a part of its own. */
 #define SB_QUEUE_FILL_ROWS 20000
 
 /* NULL: it has those rows. */
 static SbHistoryRow *
-queue_wanting(int32 reader)
+queue_wanting(int32 downstream)
 {
 	SbHistoryRow *history;
 	SbBracket saved;
 
 	sb_bracket_enter_extension(&saved);
-	history = sb_catalog_history(reader);
+	history = sb_catalog_history(downstream);
 	sb_bracket_leave(&saved);
 	return history && !history->done ? history : NULL;
 }
@@ -122,9 +122,9 @@ queue_convert(HeapTuple tuple, TupleDesc from, TupleDesc to)
 
 /* What was queued, as this snapshot sees it, has been done to the result, as it sees that. */
 static void
-queue_empty(int32 reader, Snapshot snapshot)
+queue_empty(int32 downstream, Snapshot snapshot)
 {
-	char *table = psprintf("beam_state.%s", sb_queue_table_name(reader));
+	char *table = psprintf("beam_state.%s", sb_queue_table_name(downstream));
 	Oid types[] = {INT8OID};
 	Datum last;
 	SbBracket saved;
@@ -134,7 +134,7 @@ queue_empty(int32 reader, Snapshot snapshot)
 	PushActiveSnapshot(snapshot);
 	if (SPI_execute(psprintf("SELECT pg_catalog.max(seq) FROM %s", table), true, 0) !=
 	    SPI_OK_SELECT)
-		elog(ERROR, "could not look into the queue of pipeline %d", reader);
+		elog(ERROR, "could not look into the queue of pipeline %d", downstream);
 	PopActiveSnapshot();
 	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
@@ -148,13 +148,13 @@ queue_empty(int32 reader, Snapshot snapshot)
  * one. Returns how many.
  */
 static int64
-queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const SbCut *cut)
+queue_fill_from(SbPipeline *downstream, Relation result, Snapshot snapshot, const SbCut *cut)
 {
 	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue rows",
 	                                           ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
-	SbQueueTable *queue = sb_queue_table_open(reader->row->id, true);
-	Relation planned = table_open(reader->plan->source, AccessShareLock);
+	SbQueueTable *queue = sb_queue_table_open(downstream->row->id, true);
+	Relation planned = table_open(downstream->plan->source, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(result, NULL);
 	TableScanDesc scan = table_beginscan(result, snapshot, 0, NULL);
 	int64 n = 0;
@@ -176,7 +176,7 @@ queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const Sb
 			continue;
 		sb_queue_table_write(queue);
 		sb_worker_check();
-		sb_pipeline_at_work(reader, true);
+		sb_pipeline_at_work(downstream, true);
 	}
 	sb_queue_table_write(queue);
 	table_endscan(scan);
@@ -190,7 +190,7 @@ queue_fill_from(SbPipeline *reader, Relation result, Snapshot snapshot, const Sb
  * once, and before what is queued later.
  */
 static void
-queue_fill(SbPipeline *reader, SbHistoryRow *history)
+queue_fill(SbPipeline *downstream, SbHistoryRow *history)
 {
 	SbPipelineRow *upstream;
 	Relation result;
@@ -198,14 +198,14 @@ queue_fill(SbPipeline *reader, SbHistoryRow *history)
 	SbBracket saved;
 
 	sb_bracket_enter_extension(&saved);
-	upstream = sb_catalog_find_by_id(reader->row->upstream);
+	upstream = sb_catalog_find_by_id(downstream->row->upstream);
 	sb_bracket_leave(&saved);
-	sb_pipeline_lock(reader);
+	sb_pipeline_lock(downstream);
 	result = table_open(upstream->result, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	queue_empty(reader->row->id, snapshot);
+	queue_empty(downstream->row->id, snapshot);
 	history->rows =
-	    queue_fill_from(reader, result, snapshot,
+	    queue_fill_from(downstream, result, snapshot,
 	                    history->snapshot ? sb_cut_parse(history->snapshot, InvalidXLogRecPtr)
 	                                      : NULL);
 	UnregisterSnapshot(snapshot);
@@ -220,15 +220,15 @@ queue_fill(SbPipeline *reader, SbHistoryRow *history)
 }
 
 void
-sb_queue_fill(SbPipeline *reader)
+sb_queue_fill(SbPipeline *downstream)
 {
 	MemoryContext context =
 	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	SbHistoryRow *history = queue_wanting(reader->row->id);
+	SbHistoryRow *history = queue_wanting(downstream->row->id);
 
 	if (history)
-		queue_fill(reader, history);
+		queue_fill(downstream, history);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
@@ -236,17 +236,17 @@ sb_queue_fill(SbPipeline *reader)
 /* ---- a look through it ---- */
 
 void
-sb_queue_begin(SbQueueScan *scan, SbPipeline *reader)
+sb_queue_begin(SbQueueScan *scan, SbPipeline *downstream)
 {
 	MemoryContext old;
 	Relation rel;
 
-	sb_pipeline_lock(reader);
-	rel = table_open(reader->plan->source, AccessShareLock);
-	/* rows that the pipeline puts aside keep it until the bundle ends */
+	sb_pipeline_lock(downstream);
+	rel = table_open(downstream->plan->source, AccessShareLock);
+	/* rows that the pipeline puts aside retain it until the bundle ends */
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	*scan = (SbQueueScan){.reader = reader,
-	                      .taken = sb_input(reader)->queue_floor,
+	*scan = (SbQueueScan){.downstream = downstream,
+	                      .taken = sb_input(downstream)->queue_floor,
 	                      .layout = sb_layout_create(RelationGetDescr(rel))};
 	MemoryContextSwitchTo(old);
 	/* who waits for it has the writer of the table wait, too */
@@ -264,7 +264,7 @@ queue_messages(SbQueueScan *scan)
 	SbMessage *messages = palloc(sizeof(SbMessage) * SB_QUEUE_ROWS);
 	Datum *values = palloc(sizeof(Datum) * layout->natts);
 	bool *nulls = palloc(sizeof(bool) * layout->natts);
-	int *places = queue_columns(scan->reader, layout, queue);
+	int *places = queue_columns(scan->downstream, layout, queue);
 	bool isnull;
 
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -280,7 +280,7 @@ queue_messages(SbQueueScan *scan)
 				values[c] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[c]));
 		}
 		messages[i] =
-		    sb_message_of_tuple(scan->reader->plan->source, scan->layout,
+		    sb_message_of_tuple(scan->downstream->plan->source, scan->layout,
 		                        heap_form_tuple(layout, values, nulls),
 		                        DatumGetInt16(SPI_getbinval(tuple, queue, SB_QUEUE_OP, &isnull)));
 		scan->taken = DatumGetInt64(SPI_getbinval(tuple, queue, SB_QUEUE_SEQ, &isnull));
@@ -304,7 +304,7 @@ sb_queue_next(SbQueueScan *scan, SbMessage **messages)
 	sb_bracket_enter_extension(&saved);
 	n = (int) sb_sql_run(
 	    psprintf("SELECT * FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 ORDER BY seq LIMIT %d",
-	             sb_queue_table_name(scan->reader->row->id), SB_QUEUE_ROWS),
+	             sb_queue_table_name(scan->downstream->row->id), SB_QUEUE_ROWS),
 	    lengthof(types), types, values, NULL, SPI_OK_SELECT);
 	*messages = queue_messages(scan);
 	SPI_freetuptable(SPI_tuptable);
@@ -319,7 +319,7 @@ void
 sb_queue_end(SbQueueScan *scan)
 {
 	Oid types[] = {INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(sb_input(scan->reader)->queue_floor),
+	Datum values[] = {Int64GetDatum(sb_input(scan->downstream)->queue_floor),
 	                  Int64GetDatum(scan->taken)};
 	SbBracket saved;
 
@@ -327,28 +327,28 @@ sb_queue_end(SbQueueScan *scan)
 	if (scan->rows > 0)
 		sb_sql_run(
 		    psprintf("DELETE FROM beam_state.%s WHERE seq OPERATOR(pg_catalog.>) $1 AND seq OPERATOR(pg_catalog.<=) $2",
-		             sb_queue_table_name(scan->reader->row->id)),
+		             sb_queue_table_name(scan->downstream->row->id)),
 		    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 	sb_bracket_leave(&saved);
 	MemoryContextDelete(scan->context);
 }
 
 void
-sb_queue_take(SbPipeline *reader)
+sb_queue_take(SbPipeline *downstream)
 {
 	SbQueueScan scan;
 	SbMessage *messages;
 	int n;
 
-	sb_queue_begin(&scan, reader);
+	sb_queue_begin(&scan, downstream);
 	while ((n = sb_queue_next(&scan, &messages)) > 0)
 	{
-		sb_pipeline_take(reader, messages, 0, n);
+		sb_pipeline_take(downstream, messages, 0, n);
 		CHECK_FOR_INTERRUPTS();
 	}
 	sb_queue_end(&scan);
 	/* set again by a rollback */
-	sb_input(reader)->queue_pending = false;
+	sb_input(downstream)->queue_pending = false;
 }
 
 /* ---- chunks ---- */
@@ -356,13 +356,13 @@ sb_queue_take(SbPipeline *reader)
 static bool
 chunk_open(SbRowSource *row_source)
 {
-	SbPipeline *reader = row_source->pipeline;
+	SbPipeline *downstream = row_source->pipeline;
 	SbQueueScan *scan = row_source->arg;
 
-	sb_queue_begin(scan, reader);
+	sb_queue_begin(scan, downstream);
 	/* before the rows: all that it has said up to this watermark is in the queue */
-	scan->watermark = sb_catalog_find_by_id(reader->row->upstream)->progress.output_watermark;
-	sb_queue_fill(reader);
+	scan->watermark = sb_catalog_find_by_id(downstream->row->upstream)->progress.output_watermark;
+	sb_queue_fill(downstream);
 	scan->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sb_guc_bundle_time_ms);
 	return true;
 }
@@ -391,9 +391,9 @@ chunk_close(SbRowSource *row_source)
 }
 
 SbRowSource
-sb_queue_rows(SbPipeline *reader, SbQueueScan *scan)
+sb_queue_rows(SbPipeline *downstream, SbQueueScan *scan)
 {
-	return (SbRowSource){.pipeline = reader,
+	return (SbRowSource){.pipeline = downstream,
 	                     .arg = scan,
 	                     .open = chunk_open,
 	                     .next = chunk_next,
@@ -407,8 +407,9 @@ queue_lock(void *arg)
 }
 
 /*
- * Who has made the reader has the queue locked still when its row can be seen, for a moment; who
- * drops it has so for longer, which is seen when it is opened. False: it is locked.
+ * A transaction that has made the downstream pipeline may have the queue locked for a moment after
+ * its row can be seen. One that drops it has it locked for longer, which is seen when it is opened.
+ * False: it is locked.
  */
 static bool
 queue_lock_soon(Oid relation)
@@ -442,9 +443,9 @@ queue_is_large(Oid relation)
 }
 
 bool
-sb_queue_is_long(const SbPipelineRow *reader, const SbPipelineRow *upstream)
+sb_queue_is_long(const SbPipelineRow *downstream, const SbPipelineRow *upstream)
 {
-	if (queue_is_large(sb_queue_table_relid(reader->id)))
+	if (queue_is_large(sb_queue_table_relid(downstream->id)))
 		return true;
-	return queue_wanting(reader->id) != NULL && queue_is_large(upstream->result);
+	return queue_wanting(downstream->id) != NULL && queue_is_large(upstream->result);
 }

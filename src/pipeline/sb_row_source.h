@@ -9,8 +9,8 @@
 #include "pipeline/sb_pipeline.h"
 
 /*
- * They are for one pipeline (and those that read its result), and make a bundle of their own,
- * between two of the ring's. Where one fails, all is opened and read anew in the careful run.
+ * They are for one pipeline (and those downstream of it), and make a bundle of their own, between
+ * two of the ring's. Where one fails, all is opened and read anew in the careful run.
  */
 typedef struct SbRowSource
 {

@@ -30,7 +30,7 @@ typedef struct SbStepKind
 {
 	const char *name;
 	/*
-	 * What it keeps, in the current context, which goes with the pipeline. `state_table`: NULL:
+	 * What it retains, in the current context, which goes with the pipeline. `state_table`: NULL:
 	 * there is none, all is to stay in memory.
 	 */
 	void *(*open)(SbPipeline *pipeline, const char *state_table);

@@ -5,9 +5,9 @@
  * Where rows are never taken back they go to the sinks as they come. Else the rows of a bundle are
  * netted first, so that a row that came and went is never written: by the primary key, where the
  * result has it (what was there before, and what is there now), else by all columns (how many more
- * or fewer). No state is kept: what is taken back is found in the result.
+ * or fewer). No state is retained: what is taken back is found in the result.
  *
- * LATENESS. No row is late: nothing is kept for a window, and none of them ends.
+ * LATENESS. No row is late: nothing is retained for a window, and none of them ends.
  *
  * LETTERS. A row that was a dead letter and comes again is older than what has come since: with its
  * key in the result it does not take that row's place.

@@ -273,7 +273,7 @@ struct SbQuery
 };
 
 extern void sb_query_open_output(SbQuery *query);
-/* After the aggregates: for queries whose elements are kept. */
+/* After the aggregates: for queries whose elements are retained. */
 extern void sb_query_open_element(SbQuery *query);
 extern bool sb_query_merges(const SbQuery *query);
 /* Puts the current row's arguments into the aggs. */

@@ -252,8 +252,8 @@ static bool
 aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 {
 	/*
-	 * one that reads another's result has no place of its own in the WAL: it has had its queue, or
-	 * more of that than a chunk and the batch that it ends with
+	 * a downstream pipeline has no place of its own in the WAL: it has had its queue, or more of
+	 * that than a chunk and the batch that it ends with
 	 */
 	if (sb_input(pipeline)->draining)
 		return pipeline->row->progress.rows_in >= aside->rows_in;

@@ -204,7 +204,7 @@ bundle_run_plainly(SbBundleRun *run)
 		                       run->row_source ? pipeline->progress.commit_time
 		                                       : intake->last_commit_time,
 		                       intake->caught_up);
-		/* those that read its result come later in the list */
+		/* those downstream come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
 	sb_pipeline_rests();
@@ -506,11 +506,11 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_leave_out(pipeline, error, run->intake);
 		sb_chain_forget(pipeline);
-		/* nor have those that read its result anything from it, its watermark included */
-		foreach (lc2, pipeline->readers)
+		/* nor have those downstream anything from it, its watermark included */
+		foreach (lc2, pipeline->downstream)
 			sb_input(lfirst(lc2))->upstream = NULL;
 		if (sb_input(pipeline)->upstream)
-			sb_chain_reader_failed(sb_input(pipeline)->upstream, pipeline->row->id);
+			sb_chain_downstream_failed(sb_input(pipeline)->upstream, pipeline->row->id);
 		*failed = true;
 	}
 	sb_pipeline_rests();
@@ -528,7 +528,9 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	return true;
 }
 
-/* True: committed. False: rolled back, to be run again carefully; what is passing goes up. */
+/*
+ * True: committed. False: rolled back, to be run again carefully; an error that may pass is raised.
+ */
 static bool
 bundle_try_plainly(SbBundleRun *run)
 {

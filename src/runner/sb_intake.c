@@ -1,8 +1,8 @@
 /*
  * sb_intake.c: the runner's end of the ring; see sb_intake.h.
  *
- * MEMORY. `keep`: layouts, the arrays. `context` (reset with each bundle): split rows, and one part
- * read back from the spool.
+ * MEMORY. `retained`: layouts, the arrays. `context` (reset with each bundle): split rows, and one
+ * part read back from the spool.
  */
 #include "postgres.h"
 
@@ -54,19 +54,20 @@ typedef struct SbSpooled
 
 SbIntake *
 sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations,
-                 MemoryContext keep)
+                 MemoryContext retained)
 {
-	MemoryContext old = MemoryContextSwitchTo(keep);
+	MemoryContext old = MemoryContextSwitchTo(retained);
 	SbIntake *intake = palloc0(sizeof(SbIntake));
-	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SbKnownLayout), .hcxt = keep};
+	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SbKnownLayout), .hcxt = retained};
 
 	intake->ring = ring;
 	intake->generation = generation;
 	intake->creations = creations;
 	intake->read = pg_atomic_read_u64(&ring->freed);
-	intake->keep = keep;
-	intake->context = AllocSetContextCreate(keep, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
-	intake->part = AllocSetContextCreate(keep, "stream_beam spooled rows", ALLOCSET_DEFAULT_SIZES);
+	intake->retained = retained;
+	intake->context = AllocSetContextCreate(retained, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
+	intake->part =
+	    AllocSetContextCreate(retained, "stream_beam spooled rows", ALLOCSET_DEFAULT_SIZES);
 	intake->layouts = palloc0(sizeof(SbLayoutMap));
 	intake->layouts->hash =
 	    hash_create("stream_beam layouts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -98,7 +99,7 @@ intake_layout(SbIntake *intake, uint32 id)
 static void
 intake_learn_layout(SbIntake *intake, const SbSchemaFrame *frame)
 {
-	MemoryContext old = MemoryContextSwitchTo(intake->keep);
+	MemoryContext old = MemoryContextSwitchTo(intake->retained);
 	TupleDesc desc = CreateTemplateTupleDesc(frame->ncolumns);
 	bool *in_old = palloc(sizeof(bool) * (frame->ncolumns + 1));
 	SbKnownLayout *known;
@@ -373,7 +374,7 @@ void
 sb_intake_spool(SbIntake *intake)
 {
 	SbSpool *spool = intake->spool;
-	MemoryContext old = MemoryContextSwitchTo(intake->keep);
+	MemoryContext old = MemoryContextSwitchTo(intake->retained);
 
 	if (spool == NULL)
 	{

@@ -44,9 +44,9 @@ typedef struct SbIntake
 	int max;
 	int64 total; /* of the bundle, spooled ones included */
 
-	MemoryContext context; /* of the bundle: split rows, rows read back */
-	MemoryContext keep;    /* of the process */
-	MemoryContext part;    /* of the rows of a spooled part */
+	MemoryContext context;  /* of the bundle: split rows, rows read back */
+	MemoryContext retained; /* of the process */
+	MemoryContext part;     /* of the rows of a spooled part */
 	struct SbLayoutMap *layouts;
 	struct SbSpool *spool; /* NULL: the whole bundle is in the ring */
 	char *split;           /* a row in parts, so far; NULL: none */
@@ -55,7 +55,7 @@ typedef struct SbIntake
 
 /* The two words: of the database's entry in the registry. */
 extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation,
-                                  pg_atomic_uint32 *creations, MemoryContext keep);
+                                  pg_atomic_uint32 *creations, MemoryContext retained);
 /* The catalog has changed since the pipelines in memory were opened. */
 extern bool sb_intake_is_stale(const SbIntake *intake);
 

@@ -61,7 +61,7 @@ opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr positio
 {
 	if (sb_error_is_of_server(error))
 		ReThrowError(error);
-	/* it may have been dropped, or what it reads, since the catalog was read: it is read again */
+	/* it or its source may have been dropped since the catalog was read: that is read again */
 	if (sb_postponed_is_stale())
 		sb_postponed_add(row->id, true);
 	else if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))

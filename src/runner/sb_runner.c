@@ -69,7 +69,7 @@ sb_runner_least_open(void)
 	XLogRecPtr least = PG_UINT64_MAX;
 	ListCell *lc;
 
-	/* one that reads another's result needs nothing of the WAL */
+	/* a downstream pipeline needs nothing of the WAL */
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
@@ -94,7 +94,7 @@ sb_runner_least_position(void)
 	return least == PG_UINT64_MAX ? runner->intake->position : least;
 }
 
-/* What this lane needs no longer, the slot need not keep for it. */
+/* What this lane needs no longer, the slot need not retain for it. */
 static void
 runner_advance_laggards(XLogRecPtr position)
 {
@@ -190,7 +190,7 @@ sb_runner_leave(void)
 static void
 runner_close_versions(List *names)
 {
-	List *kept = NIL;
+	List *remaining = NIL;
 	ListCell *lc, *lc2;
 
 	foreach (lc, runner->pipelines)
@@ -202,14 +202,14 @@ runner_close_versions(List *names)
 			close = close || strcmp(pipeline->row->name, lfirst(lc2)) == 0;
 		if (!close)
 		{
-			kept = lappend(kept, pipeline);
+			remaining = lappend(remaining, pipeline);
 			continue;
 		}
 		runner->exchanged = lappend_int(runner->exchanged, pipeline->row->id);
 		sb_pipeline_close(pipeline);
 	}
 	list_free(runner->pipelines);
-	runner->pipelines = kept;
+	runner->pipelines = remaining;
 }
 
 /* Versions that are as far take the current ones' places, or try so again later. */
@@ -460,18 +460,18 @@ runner_next_chunk(TimestampTz now, TimestampTz *at)
 	return next ? next : first;
 }
 
-/* A chunk of a queue, for it and those that read its result. */
+/* A chunk of a queue, for its pipeline and those downstream of it. */
 static void
-runner_drain(SbPipeline *reader)
+runner_drain(SbPipeline *downstream)
 {
 	SbQueueScan scan = {0};
-	SbRowSource row_source = sb_queue_rows(reader, &scan);
-	List *tree = list_make1(reader);
+	SbRowSource row_source = sb_queue_rows(downstream, &scan);
+	List *tree = list_make1(downstream);
 	XLogRecPtr commit;
 	SbBundleEnd end;
 	ListCell *lc;
 
-	/* each is behind what it reads */
+	/* each is behind its upstream */
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
@@ -484,13 +484,14 @@ runner_drain(SbPipeline *reader)
 	runner_end_bundle(end, commit);
 	if (end != SB_BUNDLE_DONE)
 		return;
-	sb_input(reader)->queue_floor = scan.taken;
+	sb_input(downstream)->queue_floor = scan.taken;
 	if (!scan.ended)
 		return;
-	if (runner->lane_kind == SB_LANE_LATE && reader->stays_until > sb_clock_now())
-		sb_input(reader)->drain_at = TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
+	if (runner->lane_kind == SB_LANE_LATE && downstream->stays_until > sb_clock_now())
+		sb_input(downstream)->drain_at =
+		    TimestampTzPlusMilliseconds(sb_clock_now(), SB_DRAIN_REST_MS);
 	else
-		sb_runner_drained(reader);
+		sb_runner_drained(downstream);
 }
 
 /*

@@ -44,22 +44,22 @@ sb_runner_waits_for_joiner(void)
 	return sb_intake_is_stale(runner->intake);
 }
 
-/* It is the first lane's now, with all that read its result. */
+/* It is the first lane's now, with all downstream of it. */
 static void
 runner_close_tree(int32 root)
 {
 	List *ids = list_make1_int(root);
-	List *kept = NIL;
+	List *remaining = NIL;
 	ListCell *lc;
 
-	/* readers come after what they read */
+	/* each is behind its upstream */
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
 		if (pipeline->row->id != root && !list_member_int(ids, pipeline->row->upstream))
 		{
-			kept = lappend(kept, pipeline);
+			remaining = lappend(remaining, pipeline);
 			continue;
 		}
 		ids = lappend_int(ids, pipeline->row->id);
@@ -67,7 +67,7 @@ runner_close_tree(int32 root)
 	}
 	list_free(runner->pipelines);
 	list_free(ids);
-	runner->pipelines = kept;
+	runner->pipelines = remaining;
 }
 
 void
@@ -88,17 +88,17 @@ sb_runner_give_back(void)
 }
 
 void
-sb_runner_drained(SbPipeline *reader)
+sb_runner_drained(SbPipeline *downstream)
 {
-	int32 id = reader->row->id;
+	int32 id = downstream->row->id;
 
-	sb_input(reader)->draining = false;
+	sb_input(downstream)->draining = false;
 	if (runner->lane_kind == SB_LANE_LATE &&
-	    sb_lane_return_drained(runner->db, id, sb_input(reader)->queue_floor))
+	    sb_lane_return_drained(runner->db, id, sb_input(downstream)->queue_floor))
 	{
 		SB_KILL_POINT("after_join");
 		ereport(DEBUG1,
-		        (errmsg_internal("pipeline \"%s\" has taken its queue", reader->row->name)));
+		        (errmsg_internal("pipeline \"%s\" has taken its queue", downstream->row->name)));
 		runner_close_tree(id);
 	}
 	sb_tell_runner(runner->db);

@@ -116,7 +116,7 @@ runner_was_away(const SbPipelineRow *row)
 }
 
 /*
- * What a resumed one needs has passed by, or the reader has left it out and not said yet how far it
+ * What a resumed one needs has gone past, or the reader has left it out and not said yet how far it
  * is. One that comes back from the second lane has had it there; of a new one what has passed by is
  * in the rows of its history.
  */
@@ -134,8 +134,8 @@ runner_needs_rewind(const SbPipelineRow *row)
 }
 
 /*
- * Has a reader that is not open so much in its queue that it is taken first? One that has just been
- * exchanged was linked.
+ * Has a downstream pipeline that is not open so much in its queue that it is taken first? One that
+ * has just been exchanged was linked.
  */
 static bool
 runner_has_queue(const List *rows, const SbPipelineRow *row)
@@ -174,8 +174,8 @@ runner_may_give(const SbPipelineRow *row)
 }
 
 /*
- * What has passed by here is needed by this one, which is to be opened: it is not to hold up those
- * that are open, and is a laggard then.
+ * Makes this one, which is to be opened, a laggard if it needs what has gone past here: it is not
+ * to hold up those that are open.
  */
 static void
 runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
@@ -196,7 +196,7 @@ runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
 	sb_aside_leave(row->id);
 }
 
-/* First: those that read their results go with them. */
+/* First: those downstream go with them. */
 static void
 runner_give_all(const List *rows)
 {
@@ -217,26 +217,26 @@ static void
 runner_close_stale(List *rows)
 {
 	ListCell *lc;
-	List *kept = NIL;
+	List *remaining = NIL;
 
 	foreach (lc, runner->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 		const SbPipelineRow *row = sb_catalog_row_of_id(rows, pipeline->row->id);
-		bool keep = row && row->state == SB_PIPELINE_RUNNING &&
-		            row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 &&
-		            runner_is_mine(rows, row);
+		bool runs_on = row && row->state == SB_PIPELINE_RUNNING &&
+		               row->revision == pipeline->row->revision && sb_aside_until(row->id) == 0 &&
+		               runner_is_mine(rows, row);
 
 		/* to be rolled back to, or no longer: that changes nothing in how it runs */
 		if (row)
 			pipeline->row->stage = row->stage;
-		if (keep && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
-			kept = lappend(kept, pipeline);
+		if (runs_on && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
+			remaining = lappend(remaining, pipeline);
 		else
 			sb_pipeline_close(pipeline);
 	}
 	list_free(runner->pipelines);
-	runner->pipelines = kept;
+	runner->pipelines = remaining;
 }
 
 static int
@@ -255,14 +255,14 @@ typedef struct SbLink
 } SbLink;
 
 static void
-runner_link_readers(void *arg)
+runner_link_downstream(void *arg)
 {
 	const SbLink *link = arg;
 
-	sb_chain_set_readers(link->pipeline, link->source, link->running, link->waiting);
+	sb_chain_set_downstream(link->pipeline, link->source, link->running, link->waiting);
 }
 
-/* False: one has been closed, which is a reader of those before it. */
+/* False: one has been closed, which those before it are linked to. */
 static bool
 runner_link_all(List *rows)
 {
@@ -274,30 +274,30 @@ runner_link_all(List *rows)
 		SbPipeline *pipeline = lfirst(lc);
 		SbLink link = {.pipeline = pipeline};
 
-		pipeline->misses_reader = false;
+		pipeline->misses_downstream = false;
 		foreach (lc2, rows)
 		{
 			SbPipelineRow *row = lfirst(lc2);
-			SbPipeline *reader = row->upstream == pipeline->row->id
-			                         ? sb_pipeline_find(runner->pipelines, row->id)
-			                         : NULL;
+			SbPipeline *downstream = row->upstream == pipeline->row->id
+			                             ? sb_pipeline_find(runner->pipelines, row->id)
+			                             : NULL;
 
-			if (reader && sb_input(reader)->draining)
-				reader = NULL;
-			if (reader)
-				link.running = lappend(link.running, reader);
-			/* one that has to be made anew never asks for what it has missed */
+			if (downstream && sb_input(downstream)->draining)
+				downstream = NULL;
+			if (downstream)
+				link.running = lappend(link.running, downstream);
+			/* one that has to be rebuilt never asks for what it has missed */
 			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
 				link.waiting = lappend_int(link.waiting, row->id);
 			if (row->upstream == pipeline->row->id)
 				link.source = row->source;
 			/* a kept one that has failed is not waited for */
-			if (row->upstream == pipeline->row->id && reader == NULL &&
+			if (row->upstream == pipeline->row->id && downstream == NULL &&
 			    row->stage == SB_STAGE_BUILDING)
-				pipeline->misses_reader = true;
+				pipeline->misses_downstream = true;
 		}
-		/* its result, which its readers are planned over, may be somebody's for now */
-		linked = sb_postponed_try_or_add(runner_link_readers, &link, pipeline->row->id, true);
+		/* its result, which those downstream are planned over, may be locked for now */
+		linked = sb_postponed_try_or_add(runner_link_downstream, &link, pipeline->row->id, true);
 		list_free(link.running);
 		list_free(link.waiting);
 		if (!linked)
@@ -318,8 +318,8 @@ runner_link_all(List *rows)
 }
 
 /*
- * Who reads whose result. A reader was made after what it reads, so the order of the ids is that of
- * the work.
+ * Links each pipeline with those downstream of it. A pipeline was made after its upstream, so the
+ * order of the ids is that of the work.
  */
 static void
 runner_link(List *rows)
@@ -387,30 +387,30 @@ runner_fill_queue(void *arg)
 }
 
 /*
- * One that is opened, and reads another's result, is told where its queue begins, and whether that
- * is taken first.
+ * A downstream pipeline that is opened is told where its queue begins, and whether that is taken
+ * first.
  */
 static void
-runner_begin_queue(const List *rows, SbPipeline *reader)
+runner_begin_queue(const List *rows, SbPipeline *downstream)
 {
-	const SbPipelineRow *row = reader->row;
+	const SbPipelineRow *row = downstream->row;
 	ErrorData *error;
 	bool filled;
 
 	if (row->upstream == 0 ||
 	    (runner->lane_kind == SB_LANE_MAIN &&
-	     sb_lane_has_drained(runner->db, row->id, &sb_input(reader)->queue_floor)))
+	     sb_lane_has_drained(runner->db, row->id, &sb_input(downstream)->queue_floor)))
 		return;
-	sb_input(reader)->draining =
+	sb_input(downstream)->draining =
 	    list_member_int(runner->laggards, row->id) || runner_has_queue(rows, row);
-	if (sb_input(reader)->draining)
+	if (sb_input(downstream)->draining)
 		return;
-	filled = sb_postponed_try(runner_fill_queue, reader, &error);
+	filled = sb_postponed_try(runner_fill_queue, downstream, &error);
 	sb_pipeline_rests();
 	if (filled)
 		return;
 	/* what is in the way is dealt with as of a chunk */
-	sb_input(reader)->draining = true;
+	sb_input(downstream)->draining = true;
 	FreeErrorData(error);
 }
 

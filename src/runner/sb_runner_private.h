@@ -92,15 +92,15 @@ extern void sb_runner_reload(void);
 extern void sb_runner_request_rewind(void);
 
 /* ---- sb_runner_join.c ---- */
-/* Its queue has been taken to the end: it is linked to what it reads, here or in the first lane. */
-extern void sb_runner_drained(SbPipeline *reader);
+/* Its queue has been taken to the end: it is linked to its upstream, here or in the first lane. */
+extern void sb_runner_drained(SbPipeline *downstream);
 /* A laggard is as good as here, and may be waited for now: DT_NOBEGIN; else DT_NOEND. */
 extern TimestampTz sb_runner_joiner_due(void);
 /* It may come to this place while nothing further is taken. True: it has. */
 extern bool sb_runner_waits_for_joiner(void);
 /*
- * For the second lane, which waits for its reader: where there can be none, all go back to where
- * they were, to the first, which then goes back for them.
+ * For the second lane, which waits for its reader: where there can be none, all pipelines are given
+ * back to the first lane, with their positions, and it goes back for them.
  */
 extern void sb_runner_give_back(void);
 /* Where the first lane is, this one is too: the laggard goes back to it. True: one has. */

@@ -7,8 +7,8 @@
  * slot's owner would have read; CREATE DATABASE ... TEMPLATE copies the catalog into a database
  * whose changes were never in the slot; pg_upgrade begins a new WAL. beam.home says whom the
  * positions belong to, so that each of these is noticed by the first runner that starts there,
- * before any WAL is read. On the same timeline a slot that was lost and made anew starts above the
- * positions; so may that of a standby which has synchronized it (PostgreSQL 17), and which else
+ * before any WAL is read. On the same timeline a slot that was lost and created again starts above
+ * the positions; so may that of a standby which has synchronized it (PostgreSQL 17), and which else
  * goes on when it is promoted.
  */
 #include "postgres.h"
@@ -30,7 +30,7 @@
 bool
 sb_void_holds(const SbPipelineRow *row)
 {
-	/* one that reads another's result needs nothing of the WAL */
+	/* a downstream pipeline needs nothing of the WAL */
 	return row->upstream == 0 && row->state != SB_PIPELINE_NEEDS_RESYNC;
 }
 
@@ -202,7 +202,7 @@ sb_void_check_home(SbDatabase *db)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		/* one that reads another's result, too, where everything has other OIDs */
+		/* downstream pipelines, too, where everything has other OIDs */
 		if (sb_void_holds(row) || then.system != now.system)
 			sb_void_mark(row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, difference);
 	}

@@ -1,7 +1,7 @@
 /*
  * sb_void.h: pipelines whose position means nothing any more.
  *
- * Such a pipeline is set to needs_resync: it holds back no WAL, cannot be resumed, and is made anew
+ * Such a pipeline is set to needs_resync: it holds back no WAL, cannot be resumed, and is rebuilt
  * from its source by beam.resync_pipeline(). All functions that mark want a transaction with SPI;
  * they log a warning for each pipeline.
  */

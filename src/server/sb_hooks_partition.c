@@ -6,7 +6,7 @@
  * rebuild the pipelines over the tables above. An empty partition costs a look.
  *
  * RULES. Whether a pipeline reads the table is not asked here: one that is being created in another
- * session would be missed. Where nobody does, the reader passes the note by.
+ * session would be missed. Where nobody does, the reader skips the note.
  *
  * A partition has a replica identity of its own, and its first UPDATE or DELETE would stop the
  * pipelines that need old values it does not give. So the statement that attaches it warns, once it

@@ -16,7 +16,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-/* How rows go into the queue of a reader. */
+/* How rows go into the queue of a downstream pipeline. */
 struct SbQueueTable
 {
 	Oid relation;
@@ -99,10 +99,10 @@ sb_column_number(TupleDesc layout, const char *name, Oid type)
 }
 
 SbQueueTable *
-sb_queue_table_open(int32 reader, bool before)
+sb_queue_table_open(int32 downstream, bool before)
 {
-	char *name = sb_queue_table_name(reader);
-	Relation rel = try_table_open(sb_queue_table_relid(reader), AccessShareLock);
+	char *name = sb_queue_table_name(downstream);
+	Relation rel = try_table_open(sb_queue_table_relid(downstream), AccessShareLock);
 	TupleDesc table;
 	SbQueueTable *queue;
 	StringInfoData columns;

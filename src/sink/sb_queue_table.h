@@ -1,6 +1,6 @@
 /*
- * sb_queue_table.h: the table beam_state.queue_N, in which rows wait for a pipeline that reads the
- * result of another and does not run now.
+ * sb_queue_table.h: the table beam_state.queue_N, in which rows wait for a downstream pipeline that
+ * does not run now.
  *
  * It has the number of a row, 1 or -1 (the row is taken back), and a column for each of the
  * source's.
@@ -30,10 +30,10 @@ extern AttrNumber sb_column_number(TupleDesc layout, const char *name, Oid type)
 
 /*
  * To write to it, in the current context; `before`: the rows come before all that are there. NULL:
- * it is gone, and the reader with it.
+ * it is gone, and the downstream pipeline with it.
  */
-extern SbQueueTable *sb_queue_table_open(int32 reader, bool before);
-/* Is it still, to the end of the transaction? The reader may have been dropped since. */
+extern SbQueueTable *sb_queue_table_open(int32 downstream, bool before);
+/* Is it still there, until the transaction ends? The pipeline may have been dropped since. */
 extern bool sb_queue_table_is_there(const SbQueueTable *queue);
 /*
  * A row, laid out as the source: the columns that the table has, with the types that it has them

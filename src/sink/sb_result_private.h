@@ -28,7 +28,7 @@ extern char *sb_result_take_out_sql(const SbPlan *plan, const char *table);
  */
 extern char *sb_result_clear_condition(const SbPlan *plan, bool inside);
 /*
- * Takes rows out of the result, and returns each with its op, for those who read the result. A
+ * Takes rows out of the result, and returns each with its op, for downstream pipelines. A
  * retracting result loses no row: it gets retractions.
  */
 extern char *sb_result_clear_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,

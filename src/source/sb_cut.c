@@ -26,7 +26,7 @@
 #include "utils/timestamp.h"
 #include "worker/sb_worker.h"
 
-/* So many are kept before those that all can see are looked for. */
+/* So many are retained before those that all can see are looked for. */
 #define SB_UNSEEN_MANY 4096
 #define SB_UNSEEN_POLL_MS 2
 

@@ -3,7 +3,7 @@
  *
  * STATE. One hash of relations, in the reader's memory. An entry is made again after a relcache
  * invalidation for its relation, for a partitioned table above it, and when the set of sources has
- * changed. Where the new one means the same to the consumer it keeps its layout's id, so that the
+ * changed. Where the new one means the same to the consumer it retains its layout's id, so that the
  * consumer learns a layout only when there is something new in it.
  */
 #include "postgres.h"
@@ -149,7 +149,7 @@ source_make_target(SbTarget *target, Oid source, Relation relation)
 }
 
 static void
-source_keep_layouts(SbSourceRel *rel, int nold, const SbTarget *old)
+source_retain_layouts(SbSourceRel *rel, int nold, const SbTarget *old)
 {
 	for (int i = 0; i < rel->ntargets; i++)
 	{
@@ -199,7 +199,7 @@ source_refresh(SbSourceRel *rel, Relation relation)
 	rel->ntargets = ntargets;
 	rel->others = others;
 	rel->context = context;
-	source_keep_layouts(rel, nold, old_targets);
+	source_retain_layouts(rel, nold, old_targets);
 	if (old_context)
 		MemoryContextDelete(old_context);
 	rel->valid = before == invalidations;

@@ -2,8 +2,8 @@
  * sb_frame_spool.h: frames of a large transaction that is still in progress, in a temporary file,
  * until its commit puts them into the ring.
  *
- * Without it the decoder would keep all changes of the transaction, one by one, until it commits. A
- * subtransaction that aborts is cut off: all that was written after its first frame is its own or
+ * Without it the decoder would retain all changes of the transaction, one by one, until it commits.
+ * A subtransaction that aborts is cut off: all that was written after its first frame is its own or
  * its children's.
  *
  * MEMORY. A context of its own, and one buffer. The file is gone with the spool, or with the

@@ -398,9 +398,9 @@ reader_ensure_slot(const char *name)
 }
 
 /*
- * The second lane reads with a copy of its own, which goes with the process. It is made anew for
- * each session: another laggard may need what the last one has given back, and the slot keeps what
- * all of them need. No decoding context is there, so that this is an ordinary transaction.
+ * The second lane reads with a copy of its own, which goes with the process. It is created again
+ * for each session: another laggard may need what the last one has given back, and the slot keeps
+ * what all of them need. No decoding context is there, so that this is an ordinary transaction.
  */
 static void
 reader_copy_slot(const char *name, const char *copy)

@@ -1,7 +1,7 @@
 /*
  * sb_cells.h: the cells of one pipeline: a cache in memory over its state table.
  *
- * A cell is what a pipeline keeps for one (key, window). In memory it is one chunk: links and
+ * A cell is what a pipeline retains for one (key, window). In memory it is one chunk: links and
  * timers, the decoded key, the accumulators, and the engine's part. The state table holds the truth
  * of the last commit, the cache what the running transaction has made of it.
  *
@@ -65,11 +65,12 @@ typedef struct SbEntry
 	TimestampTz processing_timer; /* likewise */
 } SbEntry;
 
-/* What a cell of a merging window keeps beyond others, in the same chunk. */
+/* What a cell of a merging window retains beyond others, in the same chunk. */
 typedef struct SbSession
 {
 	/*
-	 * where rows can be taken back: what is in it (sb_elements.h); NULL: closed, or not kept; owned
+	 * where rows can be taken back: what is in it (sb_elements.h); NULL: closed, or not retained;
+	 * owned
 	 */
 	bytea *elements;
 	/*

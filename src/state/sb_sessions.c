@@ -1,6 +1,6 @@
 /*
  * sb_sessions.c: what is different about cells of merging windows: those of a key stand in a list,
- * and each keeps a little more.
+ * and each retains a little more.
  *
  * THE LIST of a key's cells is in the order of their windows (start, then end); the hash leads to
  * its first one. A search starts from where the last one ended, so that a batch of cells or rows in
@@ -88,7 +88,7 @@ sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *
 	return entry ? entry : first;
 }
 
-/* ---- what a session keeps ---- */
+/* ---- what a session retains ---- */
 
 SbSession *
 sb_cells_session(const SbCells *cells, SbEntry *entry)

@@ -9,8 +9,8 @@
  * given up half-way has changed nothing.
  *
  * RULES. Only what an exchange of all rows leaves as a step would have left it: an accumulating
- * result. The others are logs, of which readers take what is added. A pipeline whose result is read
- * by others cannot be exchanged, one that reads another's has no chunks.
+ * result. The others are logs, of which downstream pipelines take what is added. A pipeline that
+ * has downstream pipelines cannot be exchanged, and a downstream pipeline has no chunks.
  *
  * LOCKING. Nobody is waited for longer than SB_BACKFILL_LOCK_MS, since all pipelines wait as well.
  */

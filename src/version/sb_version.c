@@ -82,7 +82,7 @@ version_fix_start(SbPipelineRow *row)
 	row->progress.position = sb_pin_until_end();
 }
 
-/* What it reads is being built anew itself: it reads the version that is to come. */
+/* Where its upstream is being rebuilt itself, it reads the version that is to come. */
 static void
 version_join(SbPipelineRow *row)
 {
@@ -116,7 +116,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	version_fix_start(row);
 	sb_catalog_insert(row);
 	sb_version_make_state(row, plan, true);
-	sb_version_begin_readers(current, row, row->reason);
+	sb_version_begin_downstream(current, row, row->reason);
 	sb_at_commit_tell_runner();
 }
 
@@ -206,7 +206,7 @@ version_rebuild_one(void *arg)
 	row->reason = marked->reason;
 	sb_version_drop(marked, SB_KEEP_VIEW);
 	sb_version_begin(row, plan);
-	sb_version_move_readers(marked->id, row, row->reason);
+	sb_version_move_downstream(marked->id, row, row->reason);
 }
 
 void
@@ -251,7 +251,7 @@ version_expire_one(void *arg)
 	const SbPipelineRow *found = arg;
 	ListCell *lc;
 
-	/* it may have been gone back to meanwhile, or dropped with what it reads */
+	/* it may have been rolled back to meanwhile, or dropped with its upstream */
 	(void) sb_lock_pipeline_now(found->name);
 	foreach (lc, sb_catalog_versions(found->name))
 	{

@@ -1,5 +1,5 @@
 /*
- * sb_version.h: versions of a pipeline. A new definition, or the old one made anew, is built beside
+ * sb_version.h: versions of a pipeline. A new definition, or the old one again, is built beside
  * the running version from the history of its source, as a pipeline of its own with a result table
  * of its own; when it is as far, the two exchange their places.
  *
@@ -23,8 +23,8 @@ extern char *sb_version_view_name(const SbPipelineRow *row, Oid namespace);
 extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace,
                                   const char *name);
 /*
- * The state table, the queue of one that reads another's result, and (`history`) what says that the
- * rows that its source has are to be taken in. The row must be in the catalog.
+ * The state table, the queue of a downstream pipeline, and (`history`) what says that the rows that
+ * its source has are to be taken in. The row must be in the catalog.
  */
 extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
 /* What is not dropped with a version. */
@@ -38,9 +38,9 @@ extern void sb_version_lock_relations(const SbPipelineRow *row, int keep);
  */
 extern void sb_version_drop(const SbPipelineRow *row, int keep);
 /*
- * The queues of readers that are no more: who drops a reader leaves its queue to the runner, since
- * what it reads writes there until the drop is committed, and is not to wait for that. Worker, SPI
- * connected; no argument.
+ * The queues of downstream pipelines that are no more. Dropping such a pipeline leaves its queue to
+ * the runner, since its upstream writes there until the drop is committed, and is not to wait for
+ * that. Worker, SPI connected; no argument.
  */
 extern void sb_version_drop_queues(void *arg);
 /* Drops one of its relations, if it is there. */
@@ -73,13 +73,12 @@ extern bool sb_version_view_stays(const SbPipelineRow *current, const SbPipeline
 
 /*
  * Begins a version with this definition, to take the place of the current one: the row has all but
- * id, version, result, state table and position. With it a version of each pipeline that reads the
- * result, and so on. Error 55000 where one is being built already. It goes on when the transaction
- * commits.
+ * id, version, result, state table and position. With it a version of each downstream pipeline, and
+ * so on. Error 55000 where one is being built already. It goes on when the transaction commits.
  */
 extern void sb_version_begin(SbPipelineRow *row, const SbPlan *plan);
 /*
- * The version's definition, to be begun for this reason (or NULL); nothing is kept of the old one.
+ * The version's definition, to be begun for this reason (or NULL); the old one is not kept.
  */
 extern SbPipelineRow *sb_version_same(const SbPipelineRow *current, const char *reason,
                                       SbPlan **plan);
@@ -93,15 +92,15 @@ extern void sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan
 extern void sb_version_rebuild_marked(List *rows);
 
 /*
- * What cannot be built anew says so, and stands still: the row is set to failed; what is passing
- * goes up.
+ * A version that cannot be rebuilt is set to failed, with the error. An error that may pass is
+ * raised.
  */
 extern void sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error);
 
 /* Drops those whose time is over; returns when the next one's is. A job of housekeeping. */
 extern TimestampTz sb_version_expire(TimestampTz now);
 
-/* ---- a version and those that read its result (sb_version_tree.c) ---- */
+/* ---- a version and those downstream of it (sb_version_tree.c) ---- */
 
 /*
  * The version, one of these rows, with whose place this one takes its own; NULL: it takes it by
@@ -110,38 +109,39 @@ extern TimestampTz sb_version_expire(TimestampTz now);
 extern SbPipelineRow *sb_version_leader(List *rows, const SbPipelineRow *row);
 /*
  * Those of the rows that take their places together with this one, itself among them, each behind
- * what it reads; NIL: it is not among them.
+ * its upstream; NIL: it is not among them.
  */
 extern List *sb_version_tree(List *rows, const SbPipelineRow *building);
 /*
- * For each pipeline that reads the current version a version that reads the next one, and so on,
- * where there is none yet: one that is kept of the same definition, or a new one. `reason` NULL: a
- * user alters the pipeline, or rolls it back, so that readers which are being altered themselves
- * are an error (55000) and paused ones are waited for; otherwise these begin again and those run.
+ * For each pipeline downstream of the current version a version downstream of the next one, and so
+ * on, where there is none yet: one that is kept of the same definition, or a new one. `reason`
+ * NULL: a user alters the pipeline, or rolls it back, so that downstream pipelines which are being
+ * altered themselves are an error (55000) and paused ones are waited for; otherwise the former
+ * begin again and the latter get one, too.
  */
-extern void sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next,
-                                     const char *reason);
+extern void sb_version_begin_downstream(const SbPipelineRow *current, const SbPipelineRow *next,
+                                        const char *reason);
 /*
- * The version `from` is no more, the next one stands in its place: versions that are being built to
- * read it begin again over that, kept ones go.
+ * The version `from` is no more, the next one is in its place: versions that are being built
+ * downstream of it begin again over the next one, kept ones are dropped.
  */
-extern void sb_version_move_readers(int32 from, const SbPipelineRow *next, const char *reason);
+extern void sb_version_move_downstream(int32 from, const SbPipelineRow *next, const char *reason);
 /*
  * Error 42P17: the version with this id, which a pipeline of this name is to read, is made from its
  * result, or is to be.
  */
 extern void sb_version_check_cycle(const char *name, int32 upstream);
 /*
- * For the runner: the same where readers have come since; a version for which that cannot be done
- * is set to failed.
+ * For the runner: completes the trees to which downstream pipelines have been added since. A
+ * version for which that cannot be done is set to failed.
  */
 extern void sb_version_complete_trees(void);
 /*
- * Locks the rows of those that read the current version, and so on; `running`: error 55000 where
- * one is paused.
+ * Locks the rows of those downstream of the current version, and so on; `running`: error 55000
+ * where one is paused.
  */
-extern void sb_version_lock_readers(const SbPipelineRow *current, bool running);
-/* Drops a version and those of its readers' versions that read it. */
+extern void sb_version_lock_downstream(const SbPipelineRow *current, bool running);
+/* Drops a version and those of downstream pipelines' versions that read it. */
 extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
 /* Gives up one that is being built; it is kept on if it was. */
 extern void sb_version_cancel(SbPipelineRow *row);
@@ -156,7 +156,7 @@ typedef struct SbExchange
 
 /*
  * Of the open pipelines, a version that has taken in the history of its source and is where the
- * current one is, with all that follow it, each behind what it reads: a list of SbExchange. NIL:
+ * current one is, with all that follow it, each behind its upstream: a list of SbExchange. NIL:
  * none. By turns: the one that comes after this id, else the first.
  */
 extern List *sb_version_ready(List *pipelines, int32 after);

@@ -147,14 +147,15 @@ relations_begin_history(const SbPipelineRow *row, const SbPlan *plan)
 static void
 relations_begin_queue(const SbPipelineRow *row, bool history)
 {
-	SbHistoryRow reader = {.pipeline = row->id, .part = SB_PART_NONE};
+	SbHistoryRow downstream = {.pipeline = row->id, .part = SB_PART_NONE};
 	int64 bytes;
 
-	sb_part_estimate(sb_catalog_find_by_id(row->upstream)->result, &reader.estimated_rows, &bytes);
+	sb_part_estimate(sb_catalog_find_by_id(row->upstream)->result, &downstream.estimated_rows,
+	                 &bytes);
 	/* where rows can be taken back there are none from before */
 	if (!history && !row->retractable)
-		reader.snapshot = sb_cut_format(sb_cut_of_workers(sb_my_database()));
-	sb_catalog_insert_history(&reader);
+		downstream.snapshot = sb_cut_format(sb_cut_of_workers(sb_my_database()));
+	sb_catalog_insert_history(&downstream);
 }
 
 static void

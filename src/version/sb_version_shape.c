@@ -4,7 +4,7 @@
  *
  * RULES. The result table stays the same relation. A column that both versions have with the same
  * type stays; one that is new, or has another type, is added at the end, and one that is gone is
- * dropped: neither rewrites the table, so that a reader with an older snapshot goes on seeing the
+ * dropped: neither rewrites the table, so that a query with an older snapshot goes on seeing the
  * old rows. What the user has added to the table is left alone.
  *
  * The batch view stays the same relation where SQL can replace it: when the new columns begin with

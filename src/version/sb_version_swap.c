@@ -5,14 +5,14 @@
  * One transaction, between two bundles, with both at the same position. The result table stays the
  * relation that it is: its rows go to a new side table of the old version (or nowhere, if that one
  * is not kept) and those of the new version come in, by DELETE and INSERT (of an accumulating
- * result of the same shape: of those that differ), so that a reader sees the old rows or the new
+ * result of the same shape: of those that differ), so that a query sees the old rows or the new
  * ones, whatever its snapshot. What the cells know of the result (that a row of theirs is in it)
  * stays true, since the rows move with the version.
  *
- * Those who read the result of the pipeline, and follow it (sb_version_tree.c), exchange theirs in
- * the same transaction.
+ * Those of downstream pipelines that follow it (sb_version_tree.c) take their places in the same
+ * transaction.
  *
- * LOCKING. Readers of the result are in the way only where its columns or its index change. Nobody
+ * LOCKING. Queries of the result are in the way only where its columns or its index change. Nobody
  * is waited for longer than SB_SWAP_LOCK_MS, since whoever queues behind us, and all pipelines,
  * wait as well: the runner tries again later.
  */
@@ -515,8 +515,8 @@ swap_of_version(List *swaps, int32 id, bool before)
 }
 
 /*
- * Each follows one before it, but the first; and none is kept of what reads a version that is not.
- * False: what they are is not what it was.
+ * Each follows one before it, but the first; and none is kept that is downstream of a version that
+ * is not. False: they are no longer what they were.
  */
 static bool
 swap_is_tree(List *swaps)
@@ -536,8 +536,8 @@ swap_is_tree(List *swaps)
 }
 
 /*
- * Have all who read these results now, or are being altered to, a version that goes with them? To
- * be asked with the results locked: who makes a reader has them locked.
+ * Has each pipeline that is downstream of these, or is being altered to be, a version that goes
+ * with them? To be asked with the results locked: creating a downstream pipeline locks them, too.
  */
 static bool
 swap_is_complete(List *swaps)
@@ -556,8 +556,8 @@ swap_is_complete(List *swaps)
 }
 
 /*
- * What is asked of a reader's version that is kept with what it reads cannot be done any more: the
- * table that it is planned over has the rows of another one.
+ * What is asked of a downstream pipeline's version that is kept with its upstream cannot be done
+ * any more: the table that it is planned over has the rows of another one.
  */
 static void
 swap_fail_commands(const SbSwap *swap)
@@ -571,7 +571,7 @@ swap_fail_commands(const SbSwap *swap)
 	    lengthof(types), types, values);
 }
 
-/* Readers first: they go before what they read does. */
+/* Downstream pipelines first: they go before their upstream does. */
 static void
 swap_catalogs(List *swaps)
 {
@@ -659,7 +659,7 @@ swap_current(List *pipelines, const SbPipeline *version)
 	return NULL;
 }
 
-/* Does it take its place together with what it reads? */
+/* Does it take its place together with its upstream? */
 static bool
 swap_follows(const SbPipeline *building)
 {
@@ -672,7 +672,7 @@ swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
 	return (building->row->upstream == 0 || sb_input(building)->upstream) &&
 	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
-	       !building->misses_reader &&
+	       !building->misses_downstream &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
@@ -684,7 +684,7 @@ swap_tree(List *pipelines, SbPipeline *root)
 	List *exchanges = NIL;
 	ListCell *lc;
 
-	/* each is behind what it reads */
+	/* each is behind its upstream */
 	foreach (lc, pipelines)
 	{
 		SbPipeline *building = lfirst(lc);

@@ -1,16 +1,16 @@
 /*
- * sb_version_tree.c: a version and those that read its result; see sb_version.h.
+ * sb_version_tree.c: a version and those downstream of it; see sb_version.h.
  *
- * A pipeline that reads another's result is right for that result only. So the next version of a
- * pipeline has a tree of its own: for each pipeline that reads the current one a version that reads
- * the next one, and so on. They are versions like any other, with the rows of the building results
- * for input, and take their places with it, in one transaction. The tree that goes is kept or
- * dropped as a whole.
+ * A downstream pipeline is correct for one result only, that of its upstream. So the next version
+ * of a pipeline has a tree of its own: for each pipeline downstream of the current version a
+ * version downstream of the next one, and so on. They are versions like any other, with the rows of
+ * the building results for input, and take their places with it, in one transaction. The tree that
+ * they replace is kept or dropped as a whole.
  *
  * RULES. A version that is to take the place of the current one while its upstream is another one
  * than the current one's *follows*: it does so together with its upstream. It is planned over the
- * result table of the current version, as all versions of a reader are: what it uses of it has to
- * be there afterwards, too (sb_version_check_shape()).
+ * result table of the current version, as all versions of a downstream pipeline are: what it uses
+ * of it has to be there afterwards, too (sb_version_check_shape()).
  */
 #include "postgres.h"
 
@@ -45,7 +45,7 @@ sb_version_tree(List *rows, const SbPipelineRow *building)
 		return NIL;
 	while ((leader = sb_version_leader(rows, root)) != NULL)
 		root = leader;
-	/* a reader's id is above that of what it reads */
+	/* the id of a downstream pipeline is above that of its upstream */
 	foreach (lc, rows)
 	{
 		SbPipelineRow *row = lfirst(lc);
@@ -57,7 +57,7 @@ sb_version_tree(List *rows, const SbPipelineRow *building)
 	return tree;
 }
 
-/* ---- beginning the readers' versions ---- */
+/* ---- beginning the versions of downstream pipelines ---- */
 
 static bool
 tree_same_settings(const SbPipelineRow *a, const SbPipelineRow *b)
@@ -80,30 +80,30 @@ tree_same_definition(const SbPipelineRow *a, const SbPipelineRow *b)
 }
 
 /*
- * Of the reader's kept versions the one that reads this version, and is what the current one is;
- * NULL: there is none.
+ * Of the downstream pipeline's kept versions the one that reads this version, and has the
+ * definition of the current one; NULL: there is none.
  */
 static SbPipelineRow *
-tree_find_kept(const SbPipelineRow *reader, const SbPipelineRow *next)
+tree_find_kept(const SbPipelineRow *downstream, const SbPipelineRow *next)
 {
 	SbPipelineRow *found = NULL;
 	ListCell *lc;
 
-	foreach (lc, sb_catalog_versions(reader->name))
+	foreach (lc, sb_catalog_versions(downstream->name))
 	{
 		SbPipelineRow *row = lfirst(lc);
 
 		if (row->stage == SB_STAGE_KEPT && row->upstream == next->id &&
 		    row->state == SB_PIPELINE_RUNNING && row->rebuild == NULL &&
-		    tree_same_definition(row, reader))
+		    tree_same_definition(row, downstream))
 			found = row;
 	}
 	return found;
 }
 
 /*
- * A version with this definition, over the next version of what it reads. `altered`: it is in the
- * place of this one, which goes, and those that read that one with it.
+ * A version with this definition, over the next version of its upstream. `altered`: it replaces
+ * this one, which is dropped together with those downstream of it.
  *
  * The definition is planned, and run over nothing, as its owner. In the session of somebody who is
  * not that owner its functions could be made to find this one's temporary tables: then it is left
@@ -134,62 +134,63 @@ tree_begin_version(const SbPipelineRow *definition, const SbPipelineRow *altered
 	sb_version_check_accumulation(row, plan);
 	sb_version_begin(row, plan);
 	if (altered)
-		sb_version_move_readers(altered->id, row, reason);
+		sb_version_move_downstream(altered->id, row, reason);
 }
 
 /*
- * Those that read the result have their names locked with that of what they read. One that has come
- * since is somebody else's for now, who does not know of the next version either: the runner
- * completes the tree when both are there. Returns the current version, as it is; NULL: not now, or
- * gone.
+ * The names of downstream pipelines are locked with that of their upstream. One that has come since
+ * is somebody else's for now, who does not know of the next version either: the runner completes
+ * the tree when both are there. Returns the current version, as it is; NULL: not now, or gone.
  */
 static SbPipelineRow *
-tree_lock_reader(const SbPipelineRow *reader)
+tree_lock_downstream(const SbPipelineRow *downstream)
 {
-	if (sb_lock_name_now(reader->name))
-		return sb_catalog_find(reader->name);
+	if (sb_lock_name_now(downstream->name))
+		return sb_catalog_find(downstream->name);
 	sb_at_commit_tell_runner();
 	return NULL;
 }
 
 /*
- * A reader of the current version gets one that reads the next: that which is being built of it
- * already, one that was kept, or a new one. Where none can be begun now, the exchange waits for it.
+ * A pipeline downstream of the current version gets a version downstream of the next one: the one
+ * that is being built already, one that was kept, or a new one. Where none can be begun now, the
+ * exchange waits for it.
  */
 static void
-tree_begin_reader(SbPipelineRow *reader, const SbPipelineRow *current, const SbPipelineRow *next,
-                  const char *reason)
+tree_begin_downstream(SbPipelineRow *downstream, const SbPipelineRow *current,
+                      const SbPipelineRow *next, const char *reason)
 {
 	SbPipelineRow *building, *kept;
 
-	reader = tree_lock_reader(reader);
-	if (reader == NULL || reader->upstream != current->id)
+	downstream = tree_lock_downstream(downstream);
+	if (downstream == NULL || downstream->upstream != current->id)
 		return;
-	building = sb_catalog_building(sb_catalog_versions(reader->name));
+	building = sb_catalog_building(sb_catalog_versions(downstream->name));
 
 	/*
-	 * one that is paused stands still, and what it reads with it, unless it is made anew; one that
-	 * has changed hands in any case
+	 * one that is paused stands still, and so does its upstream's exchange, unless it is rebuilt;
+	 * one that has changed hands in any case
 	 */
-	if (building == NULL &&
-	    (sb_catalog_is_held(reader) || (reader->state == SB_PIPELINE_PAUSED && reason == NULL)))
+	if (building == NULL && (sb_catalog_is_held(downstream) ||
+	                         (downstream->state == SB_PIPELINE_PAUSED && reason == NULL)))
 		return;
 	/* it is going to read something else: until it does, this waits */
 	if (building && building->source != current->result)
 		return;
 	if (building && building->upstream == next->id)
-		sb_version_begin_readers(reader, building, reason);
+		sb_version_begin_downstream(downstream, building, reason);
 	else if (building && building->upstream == current->id && reason == NULL)
-		sb_version_refuse_second(reader->name);
-	else if (building == NULL && (kept = tree_find_kept(reader, next)) != NULL)
+		sb_version_refuse_second(downstream->name);
+	else if (building == NULL && (kept = tree_find_kept(downstream, next)) != NULL)
 	{
 		kept->stage = SB_STAGE_BUILDING;
 		kept->keep_us = next->keep_us;
 		sb_catalog_put_version(kept);
-		sb_version_begin_readers(reader, kept, reason);
+		sb_version_begin_downstream(downstream, kept, reason);
 	}
 	else
-		tree_begin_version(building && building->state == SB_PIPELINE_RUNNING ? building : reader,
+		tree_begin_version(building && building->state == SB_PIPELINE_RUNNING ? building
+		                                                                      : downstream,
 		                   building, next, reason);
 }
 
@@ -201,9 +202,9 @@ static void
 tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current,
                   const SbPipelineRow *next, const char *reason)
 {
-	SbPipelineRow *other = tree_lock_reader(building);
+	SbPipelineRow *other = tree_lock_downstream(building);
 
-	/* a reader of the current version is dealt with as one */
+	/* one downstream of the current version is dealt with as such */
 	if (other && other->upstream != current->id)
 		tree_begin_version(building, building, next, reason);
 }
@@ -211,14 +212,14 @@ tree_move_version(const SbPipelineRow *building, const SbPipelineRow *current,
 static void
 tree_error_context(void *arg)
 {
-	const SbPipelineRow *reader = arg;
+	const SbPipelineRow *downstream = arg;
 
-	errcontext("new version of pipeline \"%s\", which reads the result", reader->name);
+	errcontext("new version of downstream pipeline \"%s\"", downstream->name);
 }
 
 void
-sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next,
-                         const char *reason)
+sb_version_begin_downstream(const SbPipelineRow *current, const SbPipelineRow *next,
+                            const char *reason)
 {
 	ErrorContextCallback context = {.callback = tree_error_context,
 	                                .previous = error_context_stack};
@@ -226,35 +227,35 @@ sb_version_begin_readers(const SbPipelineRow *current, const SbPipelineRow *next
 
 	foreach (lc, sb_catalog_pipelines())
 	{
-		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *downstream = lfirst(lc);
 
-		if (reader->upstream != current->id || reader->stage == SB_STAGE_KEPT)
+		if (downstream->upstream != current->id || downstream->stage == SB_STAGE_KEPT)
 			continue;
-		context.arg = reader;
+		context.arg = downstream;
 		error_context_stack = &context;
-		if (reader->stage == SB_STAGE_CURRENT)
-			tree_begin_reader(reader, current, next, reason);
+		if (downstream->stage == SB_STAGE_CURRENT)
+			tree_begin_downstream(downstream, current, next, reason);
 		else
-			tree_move_version(reader, current, next, reason);
+			tree_move_version(downstream, current, next, reason);
 		error_context_stack = context.previous;
 	}
 }
 
 void
-sb_version_move_readers(int32 from, const SbPipelineRow *next, const char *reason)
+sb_version_move_downstream(int32 from, const SbPipelineRow *next, const char *reason)
 {
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_pipelines())
 	{
-		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *downstream = lfirst(lc);
 
-		if (reader->upstream != from)
+		if (downstream->upstream != from)
 			continue;
-		if (reader->stage == SB_STAGE_BUILDING)
-			tree_begin_version(reader, reader, next, reason);
-		else if (reader->stage == SB_STAGE_KEPT)
-			sb_version_drop_tree(reader, 0);
+		if (downstream->stage == SB_STAGE_BUILDING)
+			tree_begin_version(downstream, downstream, next, reason);
+		else if (downstream->stage == SB_STAGE_KEPT)
+			sb_version_drop_tree(downstream, 0);
 	}
 }
 
@@ -296,8 +297,8 @@ tree_complete_one(void *arg)
 	if (building == NULL || building->id != found->id)
 		return;
 	/* the reason of one that is rolled back to is of long ago */
-	sb_version_begin_readers(current, building,
-	                         building->keep_until == DT_NOEND ? building->reason : NULL);
+	sb_version_begin_downstream(current, building,
+	                            building->keep_until == DT_NOEND ? building->reason : NULL);
 }
 
 void
@@ -324,26 +325,26 @@ sb_version_complete_trees(void)
 }
 
 void
-sb_version_lock_readers(const SbPipelineRow *current, bool running)
+sb_version_lock_downstream(const SbPipelineRow *current, bool running)
 {
 	ListCell *lc;
 
 	foreach (lc, sb_catalog_pipelines())
 	{
-		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *downstream = lfirst(lc);
 
-		if (reader->upstream != current->id || reader->stage != SB_STAGE_CURRENT)
+		if (downstream->upstream != current->id || downstream->stage != SB_STAGE_CURRENT)
 			continue;
-		reader = sb_catalog_lock(reader->name);
-		if (reader == NULL)
+		downstream = sb_catalog_lock(downstream->name);
+		if (downstream == NULL)
 			continue;
-		if (running && reader->state == SB_PIPELINE_PAUSED)
+		if (running && downstream->state == SB_PIPELINE_PAUSED)
 			ereport(ERROR,
 			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			         errmsg("pipeline \"%s\" is paused, and reads the result of pipeline \"%s\": it is to get a new version too",
-			                reader->name, current->name),
+			         errmsg("downstream pipeline \"%s\" of pipeline \"%s\" is paused: it is to get a new version too",
+			                downstream->name, current->name),
 			         errhint("Call beam.resume_pipeline() for it first.")));
-		sb_version_lock_readers(reader, running);
+		sb_version_lock_downstream(downstream, running);
 	}
 }
 
@@ -356,10 +357,10 @@ sb_version_drop_tree(const SbPipelineRow *row, int keep)
 
 	foreach (lc, sb_catalog_pipelines())
 	{
-		SbPipelineRow *reader = lfirst(lc);
+		SbPipelineRow *downstream = lfirst(lc);
 
-		if (reader->upstream == row->id && reader->stage != SB_STAGE_CURRENT)
-			sb_version_drop_tree(reader, 0);
+		if (downstream->upstream == row->id && downstream->stage != SB_STAGE_CURRENT)
+			sb_version_drop_tree(downstream, 0);
 	}
 	sb_version_drop(row, keep);
 }

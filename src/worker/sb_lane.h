@@ -2,8 +2,8 @@
  * sb_lane.h: pipelines that are behind catch up in a lane of their own, beside the others.
  *
  * THE SECOND LANE has a reader on a temporary copy of the slot, a ring and a runner of its own;
- * they live while there are laggards. A laggard, with all pipelines that read its result, belongs
- * to that runner alone. The first lane's runner makes laggards: of a pipeline that was resumed, put
+ * they live while there are laggards. A laggard, with all pipelines downstream of it, belongs to
+ * that runner alone. The first lane's runner makes laggards: of a pipeline that was resumed, put
  * aside, or was far behind when the runner started.
  *
  * COMING BACK. When a laggard is as good as where the first lane is, the second runner asks for it
@@ -13,10 +13,10 @@
  * takes anything further. Nothing is missed: from `from` on the first lane has had the rows of its
  * source too, and what it has had of them the laggard's position says.
  *
- * QUEUES. A pipeline that reads another's result, and is put aside or paused alone, finds what it
- * has missed in its queue (sb_queue.h). It is a laggard of its own, while what it reads goes on in
- * the first lane, and takes the queue there a chunk at a time. When a chunk has come to the queue's
- * end it is returned, and the first lane takes what has been queued since in its next bundle.
+ * QUEUES. A downstream pipeline that is put aside or paused alone finds what it has missed in its
+ * queue (sb_queue.h). It is a laggard of its own, while its upstream goes on in the first lane, and
+ * takes the queue here a chunk at a time. When a chunk has come to the queue's end it is returned,
+ * and the first lane takes what has been queued since in its next bundle.
  *
  * CRASHES. A server that starts has no laggards; the first runner then makes them anew. All that
  * counts is in the catalog, in the transaction of each bundle.
@@ -77,7 +77,7 @@ extern bool sb_lane_has_drained(SbDatabase *db, int32 pipeline, int64 *floor);
  * were still the second lane's when it looked.
  */
 extern void sb_lane_forget_returned(SbDatabase *db, const List *still);
-/* What the slot has to keep for them; invalid: there are none. */
+/* What the slot has to retain for them; invalid: there are none. */
 extern XLogRecPtr sb_lane_least(const SbDatabase *db);
 /* What it needs no longer is flushed. */
 extern void sb_lane_advance(SbDatabase *db, int32 pipeline, XLogRecPtr position);

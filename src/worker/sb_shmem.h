@@ -130,12 +130,12 @@ typedef struct SbLane
 	pg_atomic_uint64 decoded;   /* by the reader: read the WAL up to here */
 } SbLane;
 
-/* A pipeline that is behind, with all that read its result (sb_lane.h). */
+/* A pipeline that is behind, with all downstream of it (sb_lane.h). */
 typedef struct SbLaggard
 {
 	int32 pipeline;
 	/*
-	 * flushed: what the slot has to keep; invalid: it needs none of the WAL, but what is in its
+	 * flushed: what the slot has to retain; invalid: it needs none of the WAL, but what is in its
 	 * queue
 	 */
 	XLogRecPtr position;
@@ -173,7 +173,7 @@ typedef struct SbDatabase
 	XLogRecPtr pin_lsn; /* the least of them, while pins > 0 */
 
 	/*
-	 * the sources, written by creators (add) and the runner (set); readers take the lock and copy
+	 * the sources, written by creators (add) and the runner (set); others take the lock and copy
 	 */
 	int nsources;
 	Oid sources[SB_MAX_SOURCES];

@@ -1,4 +1,4 @@
-# Windows are computed anew while writers go on: the result is exact, readers see old or new rows, and a kill in the middle changes nothing.
+# Windows are computed anew while writers go on: the result is exact, queries see old or new rows, and a kill in the middle changes nothing.
 use strict;
 use warnings;
 use Test::More;
@@ -39,9 +39,9 @@ create_pipeline($node, 'b_hop', from_ev(q{beam.hop(e.ts, '1 hour', '15 minutes')
 create_pipeline($node, 'b_gap', from_ev(q{beam.session(e.ts, '30 seconds')}));
 create_pipeline($node, 'b_global', 'SELECT e.k, count(*) AS n, sum(e.v) AS s FROM ev e GROUP BY 1');
 create_pipeline($node, 'b_net', from_ev(q{beam.tumble(e.ts, '1 hour')}), q{allowed_lateness => '10000 days', accumulation => 'retracting'});
-create_pipeline($node, 'b_reader', q{SELECT w.window_start, w.window_end, sum(b.n) AS n, count(*) AS groups
+create_pipeline($node, 'b_downstream', q{SELECT w.window_start, w.window_end, sum(b.n) AS n, count(*) AS groups
 	FROM b_tumble b, beam.tumble(b.window_start, '3 hours') w GROUP BY 1, 2});
-my @pipelines = qw(b_tumble b_hop b_gap b_global b_net b_reader);
+my @pipelines = qw(b_tumble b_hop b_gap b_global b_net b_downstream);
 
 # Ends a load, and waits until nothing of it is on its way
 sub end_load
@@ -93,7 +93,7 @@ promise 'backfill_under_writers_is_exact' => sub {
 
 		for my $pipeline (@pipelines)
 		{
-			spoil($pipeline) if $round == 3 && $pipeline ne 'b_reader';
+			spoil($pipeline) if $round == 3 && $pipeline ne 'b_downstream';
 			backfill($pipeline, $round == 3 ? () : ($hour, sprintf('%02d:00', $round + 8)));
 		}
 	}
@@ -190,7 +190,7 @@ promise 'cancelled_backfill_is_withdrawn' => sub {
 	wait_until($node, "SELECT state = 'cancelled' FROM beam.stat_backfill WHERE pipeline = 'b_tumble' AND kind = 'backfill' AND started_at > '$since'");
 	isnt($node->safe_psql('postgres', q{SELECT count(*) FROM beam.verify('b_tumble')}), 0, 'it is not done');
 	# what reads the result has not seen what was done to it by hand
-	backfill($_) for qw(b_tumble b_reader);
+	backfill($_) for qw(b_tumble b_downstream);
 	verified('afterwards');
 };
 
@@ -510,9 +510,9 @@ promise 'discarding_windows_have_one_pane_each' => sub {
 	wait_for($node, 'w_few');
 	wait_until($node, q{SELECT output_watermark > '2026-01-01 12:00' FROM beam.watermarks WHERE name = 'w_few'});
 	is($node->safe_psql('postgres', q{SELECT string_agg(n::text, ' ') FROM w_few WHERE window_start < '2026-01-02'}), 4, 'is not said again when the window ends');
-	$node->safe_psql('postgres', q{SELECT beam.create_pipeline('w_parts_reader', 'SELECT count(*) AS n FROM w_parts p', source_mode => 'append_only')});
-	wait_for($node, 'w_parts_reader');
-	refuses($node, q{CALL beam.backfill('w_parts')}, qr/another pipeline reads its result.*HINT:  Drop the reader/s, 'whose result is read');
+	$node->safe_psql('postgres', q{SELECT beam.create_pipeline('w_parts_downstream', 'SELECT count(*) AS n FROM w_parts p', source_mode => 'append_only')});
+	wait_for($node, 'w_parts_downstream');
+	refuses($node, q{CALL beam.backfill('w_parts')}, qr/it has downstream pipelines.*HINT:  Drop these/s, 'whose result is read');
 };
 
 done_testing();

@@ -107,16 +107,16 @@ promise 'dropped_column_of_a_result_fails_and_the_column_and_a_resync_mend' => s
 	no_crash();
 };
 
-# The next row takes one back that stands in the result: its bytes are packed as the plan says. A reader gets them too.
+# The next row takes one back that stands in the result: its bytes are packed as the plan says. A downstream pipeline gets them too.
 promise 'columns_of_a_result_that_change_names_fail_and_do_not_crash' => sub {
 	pipeline('swapped', sums('swapped'));
-	pipeline('swapped_reader', 'SELECT count(*) AS c, sum(n) AS s FROM swapped', undef, 1);
+	pipeline('swapped_downstream', 'SELECT count(*) AS c, sum(n) AS s FROM swapped', undef, 1);
 	# with rows on either side, so that the runner may come to them before it has looked at the table
 	alice('BEGIN; ' . rows_into('swapped', 21) . 'ALTER TABLE swapped RENAME a TO x; ALTER TABLE swapped RENAME b TO a; ALTER TABLE swapped RENAME x TO b; '
 	  . rows_into('swapped', 41) . 'DELETE FROM s_swapped WHERE id = 3; COMMIT');
 	fails('swapped', qr/column "a" (of the result table "swapped" of pipeline "swapped" )?is of type double precision(, and the pipeline writes| but expression is of type) numeric/, 'resume_pipeline');
 	mended('swapped', q{ALTER TABLE swapped RENAME a TO x; ALTER TABLE swapped RENAME b TO a; ALTER TABLE swapped RENAME x TO b; SELECT beam.resume_pipeline('swapped')});
-	equal_to_batch($node, 'swapped_reader', 'its reader is right');
+	equal_to_batch($node, 'swapped_downstream', 'its downstream pipeline is right');
 	no_crash();
 };
 
@@ -148,7 +148,7 @@ promise 'retyped_column_of_a_result_is_made_the_querys_by_alter_pipeline' => sub
 	no_crash();
 };
 
-# A column that the reader does not use lies before one that it uses: no view holds its type
+# A column that the downstream pipeline does not use lies before one that it uses: no view holds its type
 promise 'rows_in_a_queue_are_read_with_the_types_they_were_written_with' => sub {
 	pipeline('up', 'SELECT k, max(f) AS b, sum(v) AS a FROM s_up GROUP BY k');
 	pipeline('down', 'SELECT k, sum(a) AS n, max(a::text) AS m FROM up GROUP BY k', undef, 1);
@@ -158,10 +158,10 @@ promise 'rows_in_a_queue_are_read_with_the_types_they_were_written_with' => sub 
 	alice(q{ALTER TABLE up ALTER b TYPE text; SELECT beam.resume_pipeline('down')});
 	alice(rows_into('up', 41));
 	fails('up', qr/column "b" of the result table "up" of pipeline "up" is of type text/, 'resume_pipeline');
-	is(admin(q{SELECT string_agg(n::text, ' ' ORDER BY k) FROM down WHERE n > 1e22 OR n < 0}), '', 'the reader has no numbers that nobody has written');
+	is(admin(q{SELECT string_agg(n::text, ' ' ORDER BY k) FROM down WHERE n > 1e22 OR n < 0}), '', 'the downstream pipeline has no numbers that nobody has written');
 	alice(q{ALTER TABLE up ALTER b TYPE float8 USING b::float8; SELECT beam.resume_pipeline('up')});
 	mended('up', q{SELECT 1});
-	equal_to_batch($node, 'down', 'the reader is right');
+	equal_to_batch($node, 'down', 'the downstream pipeline is right');
 	no_crash();
 };
 

@@ -65,7 +65,7 @@ promise 'chain_is_made_while_its_upstream_has_just_been_made_and_is_written' => 
 		finish_load($load);
 		equal_to_batch($node, "m_$round", "upstream in round $round");
 		like($err, qr/source table "m_$round" has rows already/, "round $round: refused, since rows were there already") if $rc != 0;
-		equal_to_batch($node, "h_$round", "reader in round $round") if $rc == 0;
+		equal_to_batch($node, "h_$round", "downstream pipeline in round $round") if $rc == 0;
 		run("SELECT beam.drop_pipeline('h_$round')") if $rc == 0;
 		run("SELECT beam.drop_pipeline('m_$round')");
 	}

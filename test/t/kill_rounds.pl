@@ -28,7 +28,7 @@ my %point = (
 	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,
 	before_confirmable => undef, after_confirmable => undef, before_confirm => undef, after_confirm => undef,
-	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_join => \&pause_and_resume, before_queue_commit => \&pause_and_resume_reader, after_queue_fill => \&resync_reader, launcher_turn => undef, decode_change => undef, after_spool => \&large_transaction,
+	before_reset => \&pause_and_resume, after_reset => \&pause_and_resume, reload => \&pause_and_resume, after_join => \&pause_and_resume, before_queue_commit => \&pause_and_resume_downstream, after_queue_fill => \&resync_downstream, launcher_turn => undef, decode_change => undef, after_spool => \&large_transaction,
 	stream_part => \&large_transaction, stream_commit => \&large_transaction,
 	before_swap => \&resync, in_swap => \&resync, after_swap => \&resync,
 	after_history_cut => \&resync, before_chunk_commit => \&resync, after_chunk_commit => \&resync,
@@ -158,8 +158,8 @@ sub set_kill_at
 # The server may die while they are at it
 sub failing_row { $load->try_sql('INSERT INTO ins (ts, k, v) VALUES (now(), 1, 0)') }
 sub pause_and_resume { $load->try_sql("SELECT beam.pause_pipeline('base'); SELECT beam.resume_pipeline('base')") }
-sub pause_and_resume_reader { $load->try_sql("SELECT beam.pause_pipeline('chained'); SELECT beam.resume_pipeline('chained')") }
-sub resync_reader { $load->try_sql("SELECT beam.resync_pipeline('chained')") }
+sub pause_and_resume_downstream { $load->try_sql("SELECT beam.pause_pipeline('chained'); SELECT beam.resume_pipeline('chained')") }
+sub resync_downstream { $load->try_sql("SELECT beam.resync_pipeline('chained')") }
 sub resync { $load->try_sql("SELECT beam.resync_pipeline('$_')") for 'chg_global', 'base' }
 # ... whose snapshot sees what the stream has not brought yet
 sub backfill { $load->try_sql("SET statement_timeout = '1s'; INSERT INTO chg (ts, k, v) SELECT '2026-03-29', i % 5, 1 FROM generate_series(1, 2000) i; CALL beam.backfill('base')") or eval { $load->settle } }

@@ -1,4 +1,4 @@
-# A pipeline that reads the result of another, and was put aside or paused alone, takes what was queued for it beside the others, which do not notice; whatever is done to it
+# A downstream pipeline that was put aside or paused alone takes what was queued for it beside the others, which do not notice; whatever is done to it
 # on the way, and whatever dies.
 use strict;
 use warnings;
@@ -26,7 +26,7 @@ sub write_rows
 	$written += $n;
 }
 
-# A test: a row of another table is in its result at once, again and again, until the condition is true; meanwhile what the reader reads goes on
+# A test: a row of another table is in its result at once, again and again, until the condition is true; meanwhile the upstream goes on
 sub others_are_fresh
 {
 	my ($condition, $most) = @_;
@@ -57,12 +57,12 @@ sub all_equal
 	is(run(q{SELECT string_agg(name || ' ' || state, ',') FROM beam.pipelines WHERE state <> 'running'}), '', "$name: all are running");
 }
 
-# The reader, and what was queued for it meanwhile
+# The downstream pipeline, and what was queued for it meanwhile
 sub pause_with_queue
 {
-	my ($n, @readers) = @_;
+	my ($n, @downstream) = @_;
 
-	run("SELECT beam.pause_pipeline('$_')") for @readers;
+	run("SELECT beam.pause_pipeline('$_')") for @downstream;
 	write_rows($n);
 	wait_for($node, $_) for qw(base calm_sum);
 }
@@ -156,7 +156,7 @@ promise 'row_that_fails_in_a_queue_is_a_dead_letter' => sub {
 	is(run(q{SELECT state FROM beam.pipelines WHERE name = 'base'}), 'running', 'what it reads goes on');
 };
 
-# The reader is in the middle of its queue
+# The downstream pipeline is in the middle of its queue
 sub in_the_middle
 {
 	my $before = rows_in('reader');
@@ -333,7 +333,7 @@ promise 'without_a_worker_for_the_second_lane_the_first_takes_it_in_steps' => su
 	all_equal('in the first');
 };
 
-# The late runner is in a chunk when there turns out to be no slot: whoever resumes the reader then has it opened by the first lane, before that chunk is committed
+# The late runner is in a chunk when there turns out to be no slot: whoever resumes the downstream pipeline then has it opened by the first lane, before that chunk is committed
 promise 'without_a_slot_for_the_second_lane_no_row_is_taken_twice' => sub {
 	run('ALTER SYSTEM RESET max_worker_processes; ALTER SYSTEM SET max_replication_slots = 1');
 	for my $round (1 .. 3)

@@ -13,7 +13,7 @@ my $node = new_node('main');
 $node->enable_archiving;
 $node->restart;
 
-# A pipeline over a table of its own, and one that reads its result
+# A pipeline over a table of its own, and one downstream of it
 sub setup
 {
 	my ($on, $name, $db) = @_;
@@ -82,7 +82,7 @@ promise 'promoted_standby_says_that_changes_may_be_missing' => sub {
 	state_is($standby, 'paused', 'needs_resync', qr/^the server has been promoted or restored from a backup \(timeline 2, was 1\)/);
 	is_void($standby, 'paused', qr/timeline/);
 	state_is($standby, 'totals', 'needs_resync', qr/timeline/);
-	refuses($standby, q{CALL beam.wait_for('of_totals')}, qr/reads from "totals", which needs a resync/, 'what reads its result says so');
+	refuses($standby, q{CALL beam.wait_for('of_totals')}, qr/is downstream of "totals", which needs a resync/, 'a downstream pipeline says so');
 	$standby->restart;
 	is($standby->safe_psql('postgres', q{SELECT state FROM beam.pipelines WHERE name = 'fresh'}), 'running', 'a restart later is none of that');
 	equal_to_batch($standby, 'fresh');

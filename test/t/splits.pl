@@ -137,7 +137,7 @@ promise 'what_cannot_split_is_refused' => sub {
 	refuses($node, $create->(tumble('n'), 'random()'), qr/volatile function random\(\)/, 'refused: a volatile function');
 	refuses($node, $create->(tumble('n'), 'nothing'), qr/column "nothing" does not exist/, 'refused: a column that is not there');
 	refuses($node, $create->('SELECT count(*) FROM n', 'v'), qr/means nothing for a pipeline without an event time/, 'refused: no event time');
-	refuses($node, $create->(q{SELECT w.window_start, w.window_end, sum(n) FROM split s, beam.tumble(s.window_start, '1 hour') w GROUP BY 1, 2}, 'k'), qr/that reads the result of another one/, 'refused: over a result');
+	refuses($node, $create->(q{SELECT w.window_start, w.window_end, sum(n) FROM split s, beam.tumble(s.window_start, '1 hour') w GROUP BY 1, 2}, 'k'), qr/means nothing for a downstream pipeline/, 'refused: over a result');
 	run(q{CREATE ROLE weak; GRANT CREATE, USAGE ON SCHEMA public TO weak; GRANT USAGE ON SCHEMA beam TO weak; GRANT EXECUTE ON FUNCTION beam.create_pipeline TO weak; GRANT SELECT (id, ts, k) ON n TO weak});
 	refuses($node, 'SET ROLE weak; ' . $create->(tumble('n'), 'v'), qr/permission denied for table n/, 'refused: a column that the role may not read');
 };

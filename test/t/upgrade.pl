@@ -77,7 +77,7 @@ promise 'pg_upgrade_takes_the_data_and_no_position' => sub {
 };
 
 promise 'one_call_makes_each_go_on' => sub {
-	# a reader of another's result goes with that
+	# a downstream pipeline goes with its upstream
 	for my $name (qw(totals inverse of_days paused altered))
 	{
 		on_new("SELECT beam.resync_pipeline('$name')");

@@ -1,5 +1,5 @@
 # Versions of a pipeline whose result others read: they get new versions with it, and all take their places in one transaction; under writers,
-# readers and kills.
+# queries and kills.
 use strict;
 use warnings;
 use PostgreSQL::Test::Utils;
@@ -169,7 +169,7 @@ promise 'nobody_sees_a_new_level_beside_an_old_one' => sub {
 			END IF;
 		END$$});
 	# the columns stay, so nobody who looks is in the way
-	my $readers = start_load($node, 'SELECT look();', undef, qw(-c 3 -T 600));
+	my $queries = start_load($node, 'SELECT look();', undef, qw(-c 3 -T 600));
 	for my $generation (2 .. 6)
 	{
 		alter('r', "SELECT k, $generation AS generation, count(*) AS n FROM e_r e GROUP BY k", $generation % 2 ? q{, keep => NULL} : '');
@@ -177,7 +177,7 @@ promise 'nobody_sees_a_new_level_beside_an_old_one' => sub {
 		altered('r');
 		is(run('SELECT least, most FROM r_2'), "$generation|$generation", "generation $generation is in place at the last level");
 	}
-	finish_load($readers);
+	finish_load($queries);
 	is(run('SELECT string_agg(DISTINCT what, $$; $$) FROM seen'), '', 'never a mixture, never nothing');
 	equal_to_batch($node, $_, 'the last one') for qw(r r_1 r_2);
 	run("SELECT beam.drop_pipeline('$_')") for qw(r_2 r_1 r);
@@ -217,9 +217,9 @@ promise 'trees_are_given_up_as_a_whole' => sub {
 	my $holder = hold('g');
 	alter('g', by_hour('g'));
 	is(run(q{SELECT string_agg(name, ' ' ORDER BY name) FROM beam.pipeline_versions WHERE stage = 'building'}), 'g g_all g_d g_h', 'a version of each is built');
-	refuses($node, "SELECT beam.$_->[0]('g_h')", $_->[1], "reader: $_->[0]")
+	refuses($node, "SELECT beam.$_->[0]('g_h')", $_->[1], "downstream pipeline: $_->[0]")
 		for [ 'alter_pipeline', qr/a new version of pipeline "g_h" is being built already/ ], [ 'resync_pipeline', qr/is being built already/ ],
-		[ 'rollback_pipeline', qr/is being built already/ ], [ 'cancel_alter', qr/belongs to that of pipeline "g", whose result it reads/ ];
+		[ 'rollback_pipeline', qr/is being built already/ ], [ 'cancel_alter', qr/belongs to that of pipeline "g", which is upstream of it/ ];
 	run(q{SELECT beam.cancel_alter('g')});
 	tree_is('g', '1 current', 'given up');
 	release($holder);
@@ -275,7 +275,7 @@ promise 'readers_come_and_go_while_a_tree_is_built' => sub {
 	all_equal('m', 'all in place');
 	equal_to_batch($node, 'm_more', 'the one that came in between');
 	run(q{SELECT beam.pause_pipeline('m_d')});
-	refuses($node, qq{SELECT beam.$_('m')}, qr/pipeline "m_d" is paused, and reads the result of pipeline "m_h"/, $_) for qw(alter_pipeline rollback_pipeline);
+	refuses($node, qq{SELECT beam.$_('m')}, qr/downstream pipeline "m_d" of pipeline "m_h" is paused/, $_) for qw(alter_pipeline rollback_pipeline);
 	run(q{SELECT beam.resync_pipeline('m')});
 	wait_for($node, 'm_d');
 	all_equal('m', 'made anew it runs');
@@ -288,7 +288,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	wait_for($node, 'a_d');
 	my $holder = hold('a_all');
 	alter('a_all', 'SELECT count(*) AS groups, sum(n) AS n, max(s) AS most FROM a');
-	refuses($node, q{SELECT beam.alter_pipeline('a')}, qr/a new version of pipeline "a_all" is being built already.*which reads the result/s, 'is in the way of an alteration');
+	refuses($node, q{SELECT beam.alter_pipeline('a')}, qr/a new version of pipeline "a_all" is being built already.*new version of downstream pipeline "a_all"/s, 'is in the way of an alteration');
 	run(q{SELECT beam.resync_pipeline('a')});
 	release($holder);
 	wait_for($node, 'a_all');
@@ -299,7 +299,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	altered('a_all');
 	run(q{SELECT beam.rollback_pipeline('a_all')});
 	altered('a_all');
-	is(run(q{SELECT count(most) FROM a_all}), 1, 'a reader is rolled back alone');
+	is(run(q{SELECT count(most) FROM a_all}), 1, 'a downstream pipeline is rolled back alone');
 	equal_to_batch($node, 'a_all', 'rolled back');
 	alter('a', by_hour('a'));
 	altered('a');
@@ -310,7 +310,7 @@ promise 'reader_that_is_altered_meanwhile' => sub {
 	run(q{SELECT beam.rollback_pipeline('a')});
 	altered('a');
 	run("INSERT INTO e_a VALUES (1, '2026-01-01', 1, '')");
-	like(run("SELECT query FROM beam.pipeline_versions WHERE name = 'a_all' AND stage = 'current'"), qr/\* /, 'a reader that was altered later stays as it is');
+	like(run("SELECT query FROM beam.pipeline_versions WHERE name = 'a_all' AND stage = 'current'"), qr/\* /, 'a downstream pipeline that was altered later stays as it is');
 	all_equal('a', 'rolled back under it');
 	equal_to_batch($node, 'a_new', 'one that was made later');
 	refuses($node, q{SELECT beam.alter_pipeline('a', 'SELECT list AS k, sum(n) AS n FROM a_d GROUP BY 1')}, qr/cannot read its own result.*made from it/s, 'no circles');
@@ -384,14 +384,14 @@ promise 'restored_levels_are_resynced_in_their_order' => sub {
 	command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
 	run('CREATE DATABASE restored');
 	command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
-	refuses($node, q{SELECT beam.resync_pipeline('o_h')}, qr/reads the result of pipeline "o", which needs a resync itself/, 'a reader first', 'restored');
+	refuses($node, q{SELECT beam.resync_pipeline('o_h')}, qr/is downstream of pipeline "o", which needs a resync itself/, 'a downstream pipeline first', 'restored');
 	# one that is a definition still is in nobody's way
 	$node->safe_psql('restored', q{SELECT beam.resync_pipeline('o')});
 	wait_for($node, 'o', 'restored');
 	my $holder = hold('o_all', 'restored');
 	$node->safe_psql('restored', q{SELECT beam.resync_pipeline('o_all')});
 	$node->safe_psql('restored', q{INSERT INTO e_o VALUES (1, '2026-01-01', 1, '')});
-	equal_to_batch($node, 'o', 'made anew while a reader is yet to be', 'restored');
+	equal_to_batch($node, 'o', 'rebuilt while a downstream pipeline is yet to be', 'restored');
 	release($holder);
 	# nobody waits in between
 	$node->safe_psql('restored', join('; ', map { "SELECT beam.resync_pipeline('$_')" } qw(o_h o_d)));

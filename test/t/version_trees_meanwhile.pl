@@ -74,13 +74,13 @@ sub commit
 
 sub reads_current
 {
-	my ($reader, $name) = @_;
+	my ($downstream, $name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is(run("SELECT u.name || ' ' || u.stage FROM beam.pipeline r JOIN beam.pipeline u ON u.id = r.upstream WHERE r.name = '$reader' AND r.stage = 'current'"),
-		"$name current", "$reader reads the current version of $name");
+	is(run("SELECT u.name || ' ' || u.stage FROM beam.pipeline r JOIN beam.pipeline u ON u.id = r.upstream WHERE r.name = '$downstream' AND r.stage = 'current'"),
+		"$name current", "$downstream reads the current version of $name");
 	run("INSERT INTO e_$name VALUES (1, '2026-01-01', 1, '')");
-	equal_to_batch($node, $_) for $name, $reader;
+	equal_to_batch($node, $_) for $name, $downstream;
 }
 
 promise 'one_that_is_altered_to_read_a_result_reads_its_next_version' => sub {
@@ -215,7 +215,7 @@ promise 'reader_of_another_role_is_not_run_in_its_alterer_s_session' => sub {
 		GRANT SELECT ON rates TO reader_owner;
 		SELECT beam.alter_pipeline('s', 'SELECT count(*) * 2 AS n FROM e_s')});
 	is($rc, 0, 'altered');
-	is($err, '', 'nothing of it is run as the owner of the reader');
+	is($err, '', 'nothing of it is run as the owner of the downstream pipeline');
 	altered('s');
 	run('INSERT INTO e_s VALUES (1)');
 	equal_to_batch($node, $_) for qw(s s_r);

@@ -1,4 +1,4 @@
-# Versions of a pipeline: built beside it, exchanged in one transaction, kept to go back to; under writers, readers and kills.
+# Versions of a pipeline: built beside it, exchanged in one transaction, kept to go back to; under writers, queries and kills.
 use strict;
 use warnings;
 use PostgreSQL::Test::Utils;
@@ -124,7 +124,7 @@ promise 'readers_see_old_rows_or_new_ones' => sub {
 				INSERT INTO seen VALUES (format('%s rows of generations %s to %s', rows, least, most));
 			END IF;
 		END$$});
-	my $readers = start_load($node, 'SELECT look();', undef, qw(-c 4 -T 600));
+	my $queries = start_load($node, 'SELECT look();', undef, qw(-c 4 -T 600));
 	my $old = $node->background_psql('postgres');
 
 	for my $generation (2 .. 6)
@@ -138,7 +138,7 @@ promise 'readers_see_old_rows_or_new_ones' => sub {
 		$old->query_safe('COMMIT');
 	}
 	$old->quit;
-	finish_load($readers);
+	finish_load($queries);
 	is(run('SELECT string_agg(DISTINCT what, $$; $$) FROM seen'), '', 'never a mixture, never nothing');
 	equal_to_batch($node, 'r', 'the last one');
 	run("SELECT beam.drop_pipeline('r')");

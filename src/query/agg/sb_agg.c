@@ -8,7 +8,7 @@
  *   transition  the catalog's transition function on a plain type
  *   serialized  the catalog's transition function on an internal state, serialized when the bundle
  *               ends
- *   bag         everything else: the inputs are kept and the executor aggregates them when a
+ *   bag         everything else: the inputs are retained and the executor aggregates them when a
  *               result is due
  *
  * A retractable query has methods of its own, all of which can take a row out again without a
@@ -18,9 +18,9 @@
  *   exact       sum and avg of floats: a sum without rounding
  *   inverse     sum, avg, variance of numeric and the variances of integers: the catalog's inverse
  *               transition function
- *   extreme     min, max and whatever has a sort operator: the inputs are kept, and looked through
- *               when a result is due
- *   multiset    everything else: the inputs are kept, and the executor aggregates them
+ *   extreme     min, max and whatever has a sort operator: the inputs are retained, and looked
+ *               through when a result is due
+ *   multiset    everything else: the inputs are retained, and the executor aggregates them
  *
  * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or
  * parked. All methods start at the same new form, so that the first add, a merge into a new one and

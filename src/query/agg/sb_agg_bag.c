@@ -1,5 +1,5 @@
 /*
- * sb_agg_bag.c: aggregates that keep their inputs: DISTINCT, ORDER BY, ordered-set ones, states
+ * sb_agg_bag.c: aggregates that retain their inputs: DISTINCT, ORDER BY, ordered-set ones, states
  * that cannot be serialized.
  *
  * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they

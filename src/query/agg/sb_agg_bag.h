@@ -1,5 +1,5 @@
 /*
- * sb_agg_bag.h: keeping inputs and running the executor over them: what sb_agg_bag.c and
+ * sb_agg_bag.h: retaining inputs and running the executor over them: what sb_agg_bag.c and
  * sb_agg_multiset.c share.
  */
 #ifndef SB_AGG_BAG_H

@@ -3,7 +3,7 @@
  *
  * Every finite double is an integer multiple of 2^-1074 below 2^1024. A state is the sum of such
  * multiples as one big two's complement number, so adding and taking out are exact in any order,
- * cost the same few words whatever the number of rows, and keep no inputs: nothing drifts. The
+ * cost the same few words whatever the number of rows, and retain no inputs: nothing drifts. The
  * result is rounded once, to the nearest, ties to even. PostgreSQL's own sum rounds after each row:
  * the two differ by its rounding errors, and where one of its partial sums overflows and the whole
  * does not. Infinities, NaNs and negative zeros are counted beside the number: inf - inf is NaN

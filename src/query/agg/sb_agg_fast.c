@@ -43,7 +43,7 @@ typedef struct SbIntSum
 	int64 count;
 } SbIntSum;
 
-/* what float8_accum keeps: avg needs sum and count, and fails where the squares overflow */
+/* what float8_accum retains: avg needs sum and count, and fails where the squares overflow */
 typedef struct SbFloatSum
 {
 	float8 count;
@@ -326,29 +326,29 @@ float_avg_result(const SbAcc *acc, bool *isnull)
 
 /* ---- min, max ---- */
 
-/* PostgreSQL's functions keep the state only where it is strictly better: seen with 0 and -0. */
+/* PostgreSQL's functions retain the state only where it is strictly better: seen with 0 and -0. */
 static inline void
 extreme_take(const SbFast *fast, SbAcc *acc, Datum value, bool max)
 {
 	if (acc->form != SB_ACC_NEW)
 	{
-		bool keep;
+		bool retain;
 
 		if (fast->arg >= SB_FAST_FLOAT4)
 		{
 			float8 state = fast_float(fast->arg, acc->value);
 			float8 other = fast_float(fast->arg, value);
 
-			keep = max ? float8_gt(state, other) : float8_lt(state, other);
+			retain = max ? float8_gt(state, other) : float8_lt(state, other);
 		}
 		else
 		{
 			int64 state = fast_int(fast->arg, acc->value);
 			int64 other = fast_int(fast->arg, value);
 
-			keep = max ? state >= other : state <= other;
+			retain = max ? state >= other : state <= other;
 		}
-		if (keep)
+		if (retain)
 			return;
 	}
 	fast_set(acc, value);

@@ -159,7 +159,7 @@ sb_agg_generic_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple)
 		                format_type_be(INTERNALOID))));
 }
 
-/* ---- keeping states ---- */
+/* ---- states that functions return ---- */
 
 static inline bool
 is_expanded(const SbTransition *t, Datum value)
@@ -193,21 +193,21 @@ transition_fits(const SbTransition *t, const SbAcc *acc, Datum value)
 
 /* The state that a function has returned becomes the accumulator's, as the Agg node does it. */
 static void
-transition_keep(SbQuery *query, SbTransition *t, SbAcc *acc, Datum value, bool isnull)
+transition_accept(SbQuery *query, SbTransition *t, SbAcc *acc, Datum value, bool isnull)
 {
-	SbAcc kept = {.value = value, .isnull = isnull, .form = SB_ACC_VALUE};
+	SbAcc accepted = {.value = value, .isnull = isnull, .form = SB_ACC_VALUE};
 
 	if (t->internal)
-		kept.form = SB_ACC_LIVE;
+		accepted.form = SB_ACC_LIVE;
 	else if (!t->type.byval)
 	{
 		if (!isnull && !acc->isnull && DatumGetPointer(value) == DatumGetPointer(acc->value))
 			return; /* changed in place */
 		if (isnull)
-			kept.value = (Datum) 0;
+			accepted.value = (Datum) 0;
 		else if (is_expanded(t, value) && DatumIsReadWriteExpandedObject(value, false, -1) &&
 		         MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) == *t->context)
-			kept.form = SB_ACC_LIVE;
+			accepted.form = SB_ACC_LIVE;
 		else if (transition_fits(t, acc, value))
 		{
 			memmove(DatumGetPointer(acc->value), DatumGetPointer(value),
@@ -215,15 +215,15 @@ transition_keep(SbQuery *query, SbTransition *t, SbAcc *acc, Datum value, bool i
 			return;
 		}
 		else
-			kept.value = sb_datum_copy(&t->type, value, query->cells);
+			accepted.value = sb_datum_copy(&t->type, value, query->cells);
 		transition_drop(t, acc);
 	}
-	*acc = kept;
+	*acc = accepted;
 }
 
 /*
- * Calls a function of two or more arguments of which the first is the state, and keeps what it
- * returns.
+ * Calls a function of two or more arguments of which the first is the state, and accepts what it
+ * returns as the next state.
  */
 static void
 transition_call(SbQuery *query, SbTransition *t, SbCall *call, SbAcc *acc)
@@ -236,7 +236,7 @@ transition_call(SbQuery *query, SbTransition *t, SbCall *call, SbAcc *acc)
 	fcinfo->args[0].isnull = acc->isnull;
 	fcinfo->isnull = false;
 	result = FunctionCallInvoke(fcinfo);
-	transition_keep(query, t, acc, result, fcinfo->isnull);
+	transition_accept(query, t, acc, result, fcinfo->isnull);
 }
 
 /* Bytes to a state that other functions of the aggregate may read, in the current context. */

@@ -8,7 +8,7 @@
  *
  * PARTS. numeric_accum_inv() does give up when the last input with the most digits behind the point
  * leaves the others alone, since the state cannot know what the next smaller number of digits is.
- * So a state is kept for each number of digits that the inputs have (a column numeric(12,2) has
+ * So a state is retained for each number of digits that the inputs have (a column numeric(12,2) has
  * one), in which that cannot happen: its last such input is its last input at all. The combine
  * function makes one of them when a result is due. A part counts its inputs and goes with the last.
  *

@@ -1,6 +1,6 @@
 /*
- * sb_agg_multiset.c: aggregates of retractable queries that keep their inputs: a bag from which one
- * equal row can be taken.
+ * sb_agg_multiset.c: aggregates of retractable queries that retain their inputs: a bag from which
+ * one equal row can be taken.
  *
  * The rows stand in the order in which they came, packed into one growing chunk as in sb_agg_bag.c,
  * behind a hash table over their bytes. Taking a row out finds the youngest with the same bytes.

@@ -4,8 +4,8 @@
  *
  * FORMAT. Bits: for each aggregate with a FILTER whether the row is left out, then for each value
  * whether it is null; then the values that are not null. A value is an argument of an aggregate
- * that does not leave the row out. Constants are not kept, and an argument that several aggregates
- * have is kept once. Rows with equal bytes are equal to the query; since expressions are not
+ * that does not leave the row out. Constants are left out, and an argument that several aggregates
+ * have is retained once. Rows with equal bytes are equal to the query; since expressions are not
  * volatile and values are written in one form only, a row has the same bytes whenever it comes, as
  * a new one and as an old one.
  */

@@ -122,7 +122,7 @@ sb_plan_is_bag(const SbPlan *plan)
  * 42809, 42501 (RLS), 42P20 and others as fits; 42P17 for volatile functions and those that read
  * clock or session. Positions by errposition() relative to the text the Query came from (locations
  * are -1 in a stored view's). Checks the current user's privileges. Locks the source
- * (AccessShareLock, kept).
+ * (AccessShareLock, retained).
  */
 extern SbPlan *sb_plan_build(Query *query);
 
