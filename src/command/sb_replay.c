@@ -198,9 +198,10 @@ replay_make_row(void *arg)
 	tuple = replay_form(replay, making->letter->data);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
-	replay->messages[replay->n++] =
+	replay->messages[replay->n] =
 	    sb_message_of_tuple(replay->pipeline->plan->source, replay->layout, tuple,
 	                        making->letter->taken_back ? -1 : 1);
+	replay->messages[replay->n++].again = true;
 }
 
 /* What is no row of the table any more stays a letter. */

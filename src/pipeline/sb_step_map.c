@@ -64,6 +64,7 @@ typedef struct SbMap
 	sb_net_hash *keys;
 	SbNet *nets; /* in the order in which they came */
 	int n, max;
+	Size bytes; /* of all rows so far: those that replace each other are not freed */
 } SbMap;
 
 static const SbPane map_pane = {.timing = SB_PANE_ON_TIME,
@@ -93,6 +94,7 @@ map_begin(SbPipeline *pipeline, SbMap *map)
 	map->max = 1024;
 	map->nets = MemoryContextAlloc(map->context, sizeof(SbNet) * map->max);
 	map->n = 0;
+	map->bytes = 0;
 }
 
 /* The net of a row with this key, which is a new one where there is none. */
@@ -122,7 +124,7 @@ map_is_outdated(SbPipeline *pipeline, const SbRow *row)
 	bool *nulls;
 	SbWindow window;
 
-	if (row->weight < 0 || pipeline->in_memory || !XLogRecPtrIsInvalid(row->position))
+	if (row->weight < 0 || !row->again || pipeline->in_memory)
 		return false;
 	keys = palloc(sizeof(Datum) * (pipeline->plan->nkeys + 1));
 	nulls = palloc(sizeof(bool) * (pipeline->plan->nkeys + 1));
@@ -149,6 +151,7 @@ map_note_by_key(SbPipeline *pipeline, SbMap *map, const SbRow *row)
 	if (map_is_outdated(pipeline, row))
 		return;
 	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
+	map->bytes += VARSIZE(packed);
 	net = map_net(map, sb_result_pack_identity(pipeline->result, pipeline->out_values,
 	                                           pipeline->out_nulls));
 	if (row->weight > 0)
@@ -165,6 +168,7 @@ map_note(SbPipeline *pipeline, SbMap *map, const SbRow *row)
 	bytea *packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 	SbNet *net = map_net(map, packed);
 
+	map->bytes += VARSIZE(packed);
 	if (net->after == NULL)
 		net->after = packed;
 	net->weight += row->weight;
@@ -203,11 +207,7 @@ map_after_row(SbPipeline *pipeline, int nrows)
 {
 	const SbMap *map = pipeline->step_state;
 
-	if (map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS)
-		return true;
-	/* asking costs more than a row */
-	return map->context && map->n % 256 == 0 &&
-	       MemoryContextMemAllocated(map->context, true) > SB_MAP_BYTES;
+	return map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS || map->bytes > SB_MAP_BYTES;
 }
 
 static void
@@ -260,6 +260,7 @@ map_forget(SbPipeline *pipeline)
 	/* its memory goes with the bundle's */
 	map->context = NULL;
 	map->n = 0;
+	map->bytes = 0;
 	map->put = 0;
 }
 
