@@ -97,6 +97,8 @@ ALTER TABLE part REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('quotient', $$SELECT id, 100 / divisor AS q FROM part$$);
 SELECT beam.create_pipeline('quotients', $$SELECT 100 / divisor AS q FROM part$$);
 \pset tuples_only off
+CALL beam.wait_for('quotient');
+CALL beam.wait_for('quotients');
 INSERT INTO part VALUES (1, 5), (2, 0), (3, 10);
 UPDATE part SET divisor = 0 WHERE id = 1;
 UPDATE part SET divisor = 20 WHERE id = 2;
@@ -129,7 +131,55 @@ INSERT INTO item VALUES (9, 'last', 90, '2026-01-01', NULL);
 CALL settle();
 SELECT * FROM differences();
 
+-- a result with a primary key is a source with one; rows that come through it replace each other
+CREATE TABLE reading (id int PRIMARY KEY, name text);
+ALTER TABLE reading REPLICA IDENTITY FULL;
+INSERT INTO reading VALUES (1, 'a'), (2, 'b');
+\pset tuples_only on
+SELECT beam.create_pipeline('first', 'SELECT id, name FROM reading');
+SELECT beam.create_pipeline('second', 'SELECT id, name FROM first');
+CALL beam.wait_for('second');
+ALTER TABLE first ADD PRIMARY KEY (id);
+SELECT beam.create_pipeline('third', 'SELECT id, upper(name) AS name FROM first');
+\pset tuples_only off
+CALL beam.wait_for('third');
+UPDATE reading SET name = 'c' WHERE id = 1;
+CALL beam.wait_for('first');
+CALL beam.wait_for('second');
+CALL beam.wait_for('third');
+SELECT * FROM third ORDER BY id;
+-- a primary key that comes later changes nothing
+SELECT name, state, error_message FROM beam.pipelines WHERE name = 'second';
+SELECT * FROM second ORDER BY id;
+SELECT beam.drop_pipeline('third'), beam.drop_pipeline('second'), beam.drop_pipeline('first');
+
+-- more columns than a function has arguments
+DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE wide (%s)', string_agg(format('c%s int', i), ', ')) FROM generate_series(1, 1200) i); END $$;
+ALTER TABLE wide REPLICA IDENTITY FULL;
+INSERT INTO wide (c1, c1200) VALUES (1, 1), (1, 1), (1, 2);
+SELECT beam.create_pipeline('wide_rows', format('SELECT %s FROM wide', string_agg('c' || i, ', '))) FROM generate_series(1, 1200) i;
+CALL beam.wait_for('wide_rows');
+DELETE FROM wide WHERE ctid = '(0,1)';
+UPDATE wide SET c1199 = 3 WHERE c1200 = 2;
+CALL beam.wait_for('wide_rows');
+SELECT c1, c1199, c1200 FROM wide_rows ORDER BY 1, 2, 3;
+SELECT beam.drop_pipeline('wide_rows');
+
+-- the same text for other bytes: an array that has had a null, and one that has not
+CREATE TABLE list (id int, a int[]);
+ALTER TABLE list REPLICA IDENTITY FULL;
+INSERT INTO list VALUES (1, '{1, NULL}'), (2, '{2, NULL}');
+SELECT beam.create_pipeline('lists', 'SELECT a[1:1] AS a FROM list');
+CALL beam.wait_for('lists');
+SELECT beam.alter_pipeline('lists', 'SELECT ARRAY[a[1]] AS a FROM list');
+CALL beam.wait_for_alter('lists');
+DELETE FROM list WHERE id = 2;
+CALL beam.wait_for('lists');
+SELECT * FROM lists;
+SELECT beam.drop_pipeline('lists');
+
 -- refused
+SELECT beam.create_pipeline('no', 'SELECT FROM item');
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, trigger => 'repeatedly(after_count(2))');
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, accumulation => 'discarding');
 SELECT beam.create_pipeline('no', $$SELECT id, beam.pane_index() FROM item$$);
@@ -149,6 +199,24 @@ INSERT INTO part VALUES (3, 25);
 SELECT beam.resync_pipeline('quotient');
 CALL beam.wait_for_alter('quotient');
 SELECT * FROM quotient ORDER BY id, q;
+-- it goes and comes back: there may have been rows between which it does not tell apart
+CREATE TABLE again (id int PRIMARY KEY, name text);
+ALTER TABLE again REPLICA IDENTITY FULL;
+INSERT INTO again VALUES (1, 'a');
+SELECT beam.create_pipeline('again_keyed', 'SELECT id, name FROM again');
+CALL beam.wait_for('again_keyed');
+BEGIN;
+ALTER TABLE again DROP CONSTRAINT again_pkey;
+INSERT INTO again VALUES (1, 'b');
+DELETE FROM again WHERE name = 'a';
+ALTER TABLE again ADD PRIMARY KEY (id);
+COMMIT;
+DO $$ BEGIN CALL beam.wait_for('again_keyed'); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLSTATE; END $$;
+SELECT name, state, error_code, error_message FROM beam.pipelines WHERE name = 'again_keyed';
+SELECT beam.resync_pipeline('again_keyed');
+CALL beam.wait_for_alter('again_keyed');
+SELECT * FROM again_keyed;
+SELECT beam.drop_pipeline('again_keyed');
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE result::text ~ '^(quotient|appended)' ORDER BY name;
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE source = 'item'::regclass ORDER BY name;
 SET client_min_messages = warning;
