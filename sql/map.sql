@@ -110,6 +110,39 @@ SELECT * FROM quotients ORDER BY q;
 SELECT pipeline, op, data, sqlstate FROM beam.dead_letters WHERE pipeline LIKE 'quotient%' ORDER BY pipeline, id;
 SELECT kind, result, batch FROM beam.verify('quotient');
 
+-- letters that come again, also where those who read the result cannot do with a row of it
+CREATE TABLE piece (id int PRIMARY KEY, n int);
+ALTER TABLE piece REPLICA IDENTITY FULL;
+CREATE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF n < 0 THEN RAISE EXCEPTION 'negative'; END IF; RETURN n; END $$;
+\pset tuples_only on
+SELECT beam.create_pipeline('pieces', 'SELECT id, checked(n) AS n FROM piece');
+SELECT beam.create_pipeline('piece_counts', 'SELECT 100 / (n + 3) AS part, count(*) AS n FROM pieces GROUP BY 100 / (n + 3)');
+CALL beam.wait_for('pieces');
+\pset tuples_only off
+INSERT INTO piece VALUES (1, -1), (2, -2), (3, 3), (4, 4), (8, 8);
+UPDATE piece SET n = 11 WHERE id = 1;
+UPDATE piece SET n = -3 WHERE id = 3;
+UPDATE piece SET n = -5 WHERE id = 4;
+UPDATE piece SET n = -6 WHERE id = 4;
+INSERT INTO piece VALUES (5, -50);
+DELETE FROM piece WHERE id = 5;
+CALL beam.wait_for('pieces');
+-- the row of the result stays where what takes it back fails
+CREATE OR REPLACE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nothing'; END $$;
+UPDATE piece SET n = 9 WHERE id = 8;
+CALL beam.wait_for('pieces');
+SELECT * FROM pieces ORDER BY id;
+SELECT op, data FROM beam.dead_letters WHERE pipeline = 'pieces' ORDER BY id;
+CREATE OR REPLACE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN n; END $$;
+SET client_min_messages = notice;
+CALL beam.replay_dead_letters('pieces');
+SET client_min_messages = warning;
+SELECT * FROM pieces ORDER BY id;
+SELECT pipeline, op, data, message FROM beam.dead_letters WHERE pipeline LIKE 'piece%' ORDER BY id;
+SELECT * FROM beam.verify('pieces');
+SELECT * FROM piece_counts ORDER BY part;
+SELECT beam.drop_pipeline('piece_counts'), beam.drop_pipeline('pieces');
+
 -- another definition: without the key, with groups, with other columns; rolled back
 SELECT beam.drop_pipeline('per_name'), beam.drop_pipeline('of_bag');
 INSERT INTO item SELECT i, 'n' || i % 2, i * 10, '2026-01-01', NULL FROM generate_series(1, 5) i;
