@@ -71,6 +71,13 @@ SELECT beam.resync_pipeline('keyed');
 CALL beam.wait_for_alter('keyed');
 SELECT * FROM differences();
 
+-- a row that was changed by hand goes with its source row all the same
+UPDATE keyed SET name = 'by hand' WHERE id = 21;
+DELETE FROM item WHERE id = 21;
+CALL settle();
+SELECT * FROM keyed WHERE id = 21;
+SELECT count(*) FROM differences() WHERE pipeline = 'keyed';
+
 -- a TRUNCATE empties them
 TRUNCATE item;
 CALL settle();
@@ -111,6 +118,39 @@ SELECT * FROM quotients ORDER BY q;
 SELECT pipeline, op, data, sqlstate FROM beam.dead_letters WHERE pipeline LIKE 'quotient%' ORDER BY pipeline, id;
 SELECT kind, result, batch FROM beam.verify('quotient');
 
+-- letters that come again, also where those who read the result cannot do with a row of it
+CREATE TABLE piece (id int PRIMARY KEY, n int);
+ALTER TABLE piece REPLICA IDENTITY FULL;
+CREATE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF n < 0 THEN RAISE EXCEPTION 'negative'; END IF; RETURN n; END $$;
+\pset tuples_only on
+SELECT beam.create_pipeline('pieces', 'SELECT id, checked(n) AS n FROM piece');
+SELECT beam.create_pipeline('piece_counts', 'SELECT 100 / (n + 3) AS part, count(*) AS n FROM pieces GROUP BY 100 / (n + 3)');
+CALL beam.wait_for('pieces');
+\pset tuples_only off
+INSERT INTO piece VALUES (1, -1), (2, -2), (3, 3), (4, 4), (8, 8);
+UPDATE piece SET n = 11 WHERE id = 1;
+UPDATE piece SET n = -3 WHERE id = 3;
+UPDATE piece SET n = -5 WHERE id = 4;
+UPDATE piece SET n = -6 WHERE id = 4;
+INSERT INTO piece VALUES (5, -50);
+DELETE FROM piece WHERE id = 5;
+CALL beam.wait_for('pieces');
+-- the row of the result stays where what takes it back fails
+CREATE OR REPLACE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nothing'; END $$;
+UPDATE piece SET n = 9 WHERE id = 8;
+CALL beam.wait_for('pieces');
+SELECT * FROM pieces ORDER BY id;
+SELECT op, data FROM beam.dead_letters WHERE pipeline = 'pieces' ORDER BY id;
+CREATE OR REPLACE FUNCTION checked(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN n; END $$;
+SET client_min_messages = notice;
+CALL beam.replay_dead_letters('pieces');
+SET client_min_messages = warning;
+SELECT * FROM pieces ORDER BY id;
+SELECT pipeline, op, data, message FROM beam.dead_letters WHERE pipeline LIKE 'piece%' ORDER BY id;
+SELECT * FROM beam.verify('pieces');
+SELECT * FROM piece_counts ORDER BY part;
+SELECT beam.drop_pipeline('piece_counts'), beam.drop_pipeline('pieces');
+
 -- another definition: without the key, with groups, with other columns; rolled back
 SELECT beam.drop_pipeline('per_name'), beam.drop_pipeline('of_bag');
 INSERT INTO item SELECT i, 'n' || i % 2, i * 10, '2026-01-01', NULL FROM generate_series(1, 5) i;
@@ -150,7 +190,55 @@ SELECT * FROM per_minute ORDER BY 1;
 SELECT * FROM last_per_minute ORDER BY 1;
 SELECT name, input_watermark FROM beam.watermarks WHERE name LIKE '%per_minute' ORDER BY name;
 
+-- a result with a primary key is a source with one; rows that come through it replace each other
+CREATE TABLE reading (id int PRIMARY KEY, name text);
+ALTER TABLE reading REPLICA IDENTITY FULL;
+INSERT INTO reading VALUES (1, 'a'), (2, 'b');
+\pset tuples_only on
+SELECT beam.create_pipeline('first', 'SELECT id, name FROM reading');
+SELECT beam.create_pipeline('second', 'SELECT id, name FROM first');
+CALL beam.wait_for('second');
+ALTER TABLE first ADD PRIMARY KEY (id);
+SELECT beam.create_pipeline('third', 'SELECT id, upper(name) AS name FROM first');
+\pset tuples_only off
+CALL beam.wait_for('third');
+UPDATE reading SET name = 'c' WHERE id = 1;
+CALL beam.wait_for('first');
+CALL beam.wait_for('second');
+CALL beam.wait_for('third');
+SELECT * FROM third ORDER BY id;
+-- a primary key that comes later changes nothing
+SELECT name, state, error_message FROM beam.pipelines WHERE name = 'second';
+SELECT * FROM second ORDER BY id;
+SELECT beam.drop_pipeline('third'), beam.drop_pipeline('second'), beam.drop_pipeline('first');
+
+-- more columns than a function has arguments
+DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE wide (%s)', string_agg(format('c%s int', i), ', ')) FROM generate_series(1, 1200) i); END $$;
+ALTER TABLE wide REPLICA IDENTITY FULL;
+INSERT INTO wide (c1, c1200) VALUES (1, 1), (1, 1), (1, 2);
+SELECT beam.create_pipeline('wide_rows', format('SELECT %s FROM wide', string_agg('c' || i, ', '))) FROM generate_series(1, 1200) i;
+CALL beam.wait_for('wide_rows');
+DELETE FROM wide WHERE ctid = '(0,1)';
+UPDATE wide SET c1199 = 3 WHERE c1200 = 2;
+CALL beam.wait_for('wide_rows');
+SELECT c1, c1199, c1200 FROM wide_rows ORDER BY 1, 2, 3;
+SELECT beam.drop_pipeline('wide_rows');
+
+-- the same text for other bytes: an array that has had a null, and one that has not
+CREATE TABLE list (id int, a int[]);
+ALTER TABLE list REPLICA IDENTITY FULL;
+INSERT INTO list VALUES (1, '{1, NULL}'), (2, '{2, NULL}');
+SELECT beam.create_pipeline('lists', 'SELECT a[1:1] AS a FROM list');
+CALL beam.wait_for('lists');
+SELECT beam.alter_pipeline('lists', 'SELECT ARRAY[a[1]] AS a FROM list');
+CALL beam.wait_for_alter('lists');
+DELETE FROM list WHERE id = 2;
+CALL beam.wait_for('lists');
+SELECT * FROM lists;
+SELECT beam.drop_pipeline('lists');
+
 -- refused
+SELECT beam.create_pipeline('no', 'SELECT FROM item');
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, trigger => 'repeatedly(after_count(2))');
 SELECT beam.create_pipeline('no', $$SELECT id FROM item$$, accumulation => 'discarding');
 SELECT beam.create_pipeline('no', $$SELECT id, beam.pane_index() FROM item$$);
@@ -171,6 +259,24 @@ SELECT beam.resync_pipeline('quotient');
 CALL beam.wait_for_alter('quotient');
 SELECT * FROM quotient ORDER BY id, q;
 SELECT beam.drop_pipeline(name) FROM (VALUES ('last_per_minute'), ('per_minute'), ('tick_maximum'), ('ticks')) v (name);
+-- it goes and comes back: there may have been rows between which it does not tell apart
+CREATE TABLE again (id int PRIMARY KEY, name text);
+ALTER TABLE again REPLICA IDENTITY FULL;
+INSERT INTO again VALUES (1, 'a');
+SELECT beam.create_pipeline('again_keyed', 'SELECT id, name FROM again');
+CALL beam.wait_for('again_keyed');
+BEGIN;
+ALTER TABLE again DROP CONSTRAINT again_pkey;
+INSERT INTO again VALUES (1, 'b');
+DELETE FROM again WHERE name = 'a';
+ALTER TABLE again ADD PRIMARY KEY (id);
+COMMIT;
+DO $$ BEGIN CALL beam.wait_for('again_keyed'); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLSTATE; END $$;
+SELECT name, state, error_code, error_message FROM beam.pipelines WHERE name = 'again_keyed';
+SELECT beam.resync_pipeline('again_keyed');
+CALL beam.wait_for_alter('again_keyed');
+SELECT * FROM again_keyed;
+SELECT beam.drop_pipeline('again_keyed');
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE result::text ~ '^(quotient|appended)' ORDER BY name;
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE source = 'item'::regclass ORDER BY name;
 SET client_min_messages = warning;

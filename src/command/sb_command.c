@@ -337,11 +337,20 @@ backfill_delete_late(const SbBackfillStep *step)
 	    lengthof(types), types, values, NULL, SPI_OK_DELETE);
 }
 
+/* A step of a backfill, and the command when it began: a bundle that fails is run again. */
+typedef struct SbBackfillArg
+{
+	SbCommand *command;
+	SbCommand before;
+} SbBackfillArg;
+
 static void
 backfill_done(SbBackfillStep *step)
 {
-	SbCommand *command = step->arg;
+	SbBackfillArg *arg = step->arg;
+	SbCommand *command = arg->command;
 
+	*command = arg->before;
 	if (strcmp(command->kind, SB_COMMAND_LATE) == 0)
 		command->events += backfill_delete_late(step);
 	command->lo = step->range.hi;
@@ -370,7 +379,8 @@ static SbBundleEnd
 command_backfill(SbCommandRun *run)
 {
 	SbCommand *command = run->command;
-	SbBackfillStep step = {.pipeline = run->pipeline, .done = backfill_done, .arg = command};
+	SbBackfillArg arg = {.command = command};
+	SbBackfillStep step = {.pipeline = run->pipeline, .done = backfill_done, .arg = &arg};
 	TimestampTz started = sb_clock_now();
 	SbBundleEnd end;
 	SbRowSource row_source;
@@ -389,6 +399,7 @@ command_backfill(SbCommandRun *run)
 		if (command->hi - command->lo > steps.step_length)
 			step.range.hi = command->lo + steps.step_length;
 	}
+	arg.before = *command;
 	row_source = sb_backfill_rows(&step);
 	end = command_run_rows(run, &row_source);
 	sb_backfill_end(&step, end == SB_BUNDLE_DONE || end == SB_BUNDLE_RELOAD);

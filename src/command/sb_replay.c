@@ -50,6 +50,7 @@ typedef struct SbReplay
 	MemoryContext context;
 	SbPipeline *pipeline;
 	SbCommand *command;
+	SbCommand before; /* it, when the step began: a bundle that fails is run again */
 	void (*done)(SbCommand *command);
 	int64 last_id; /* of this step */
 	int64 dead;    /* letters of the pipeline before it */
@@ -198,9 +199,10 @@ replay_make_row(void *arg)
 	tuple = replay_form(replay, making->letter->data);
 	sb_bracket_leave(&saved);
 	MemoryContextSwitchTo(old);
-	replay->messages[replay->n++] =
+	replay->messages[replay->n] =
 	    sb_message_of_tuple(replay->pipeline->plan->source, replay->layout, tuple,
 	                        making->letter->taken_back ? -1 : 1);
+	replay->messages[replay->n++].again = true;
 }
 
 /* What is no row of the table any more stays a letter. */
@@ -236,6 +238,7 @@ replay_open(SbRowSource *row_source)
 	SbReplay *replay = row_source->arg;
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
 
+	*replay->command = replay->before;
 	replay->n = 0;
 	replay->given = false;
 	replay->dead = replay->pipeline->progress.dead;
@@ -285,6 +288,7 @@ sb_replay_rows(SbPipeline *pipeline, SbCommand *command, void (*done)(SbCommand 
 	replay->context = CurrentMemoryContext;
 	replay->pipeline = pipeline;
 	replay->command = command;
+	replay->before = *command;
 	replay->done = done;
 	return (SbRowSource){.pipeline = pipeline,
 	                     .asked_for = true,

@@ -114,12 +114,13 @@ pipeline_set_progress(SbPipeline *pipeline)
 	pipeline->accepted_clocks = pipeline->clocks;
 }
 
+/* Rows are told apart as they were when the state was made, whose signature it is. */
 static SbPlan *
-pipeline_plan(const SbPipelineRow *row)
+pipeline_plan(const SbPipelineRow *row, int nsignature, char *const *signature)
 {
 	SbPlan *plan = sb_plan_build(sb_view_definition(row, NULL));
 
-	sb_signature_fix_identity(plan, row->nsignature, row->signature);
+	sb_signature_fix_identity(plan, nsignature, signature);
 	return plan;
 }
 
@@ -152,7 +153,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
-	pipeline->plan = pipeline_plan(row);
+	pipeline->plan = pipeline_plan(row, row->nsignature, row->signature);
 	pipeline->inputs = sb_input_create(pipeline);
 	pipeline->ninputs = 1;
 	pipeline->query =
@@ -191,19 +192,19 @@ void
 sb_pipeline_verify(SbPipeline *pipeline)
 {
 	const SbPipelineRow *row = pipeline->row;
+	const SbSignature *signature = pipeline->signature;
 	SbBracket saved;
-	SbQuery *query;
 	SbPlan *plan;
+	SbQuery *query;
 
 	(void) pipeline_relation_name(row, row->result, "result table");
 	(void) pipeline_relation_name(row, row->state_table, "state table");
 	sb_owner_check(row);
 	sb_pipeline_as_owner(pipeline, &saved);
+	plan = pipeline_plan(row, signature->n, signature->texts);
 	/* compiling them asks for the rights to the functions */
-	plan = pipeline_plan(row);
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, pipeline->retractable);
-	sb_signature_check(query, sb_signature_of(query), pipeline->signature->n,
-	                   pipeline->signature->texts, row->name);
+	sb_signature_check(query, sb_signature_of(query), signature->n, signature->texts, row->name);
 	sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
 	if (sb_input(pipeline)->splits)
 		(void) sb_plan_split(plan, row->watermark_by);

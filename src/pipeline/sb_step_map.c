@@ -10,7 +10,7 @@
  * LATENESS. No row is late: nothing is retained for a window, and none of them ends.
  *
  * LETTERS. A row that was a dead letter and comes again is older than what has come since: with its
- * key in the result it does not take that row's place.
+ * key in the result it does not take that row's place, nor does it take back another row with it.
  *
  * MEMORY. Netted rows are in a context of their own within the bundle's, until the flush.
  */
@@ -64,7 +64,7 @@ typedef struct SbMap
 	sb_net_hash *keys;
 	SbNet *nets; /* in the order in which they came */
 	int n, max;
-	Size bytes; /* of the rows noted */
+	Size bytes; /* of all rows so far: those that replace each other are not freed */
 } SbMap;
 
 static const SbPane map_pane = {.timing = SB_PANE_ON_TIME,
@@ -94,6 +94,7 @@ map_begin(SbPipeline *pipeline, SbMap *map)
 	map->max = 1024;
 	map->nets = MemoryContextAlloc(map->context, sizeof(SbNet) * map->max);
 	map->n = 0;
+	map->bytes = 0;
 }
 
 /* The net of a row with this key, which is a new one where there is none. */
@@ -115,18 +116,20 @@ map_net(SbMap *map, bytea *key)
 	return &map->nets[map->n++];
 }
 
-/* What comes again may have been replaced since. */
 static bool
-map_is_outdated(SbPipeline *pipeline, const SbRow *row)
+map_same(bytea *a, bytea *b)
 {
-	Datum *keys;
-	bool *nulls;
+	return VARSIZE(a) == VARSIZE(b) && memcmp(VARDATA(a), VARDATA(b), VARSIZE(a) - VARHDRSZ) == 0;
+}
+
+/* The row of the result with the key of this one, which is the query's current one; NULL: none. */
+static bytea *
+map_find(SbPipeline *pipeline)
+{
+	Datum *keys = palloc(sizeof(Datum) * (pipeline->plan->nkeys + 1));
+	bool *nulls = palloc(sizeof(bool) * (pipeline->plan->nkeys + 1));
 	SbWindow window;
 
-	if (row->weight < 0 || pipeline->in_memory || !XLogRecPtrIsInvalid(row->position))
-		return false;
-	keys = palloc(sizeof(Datum) * (pipeline->plan->nkeys + 1));
-	nulls = palloc(sizeof(bool) * (pipeline->plan->nkeys + 1));
 	for (int i = 0; i < pipeline->plan->ncolumns; i++)
 	{
 		const SbColumn *column = &pipeline->plan->columns_out[i];
@@ -138,21 +141,34 @@ map_is_outdated(SbPipeline *pipeline, const SbRow *row)
 	}
 	window = sb_plan_row_window(pipeline->plan, pipeline->out_values,
 	                            (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
-	return sb_result_find(pipeline->result, window, keys, nulls) != NULL;
+	return sb_result_find(pipeline->result, window, keys, nulls);
+}
+
+/*
+ * What comes again may have been replaced since: then its key has another row. One that is taken
+ * back has to be there, since those who read the result are told.
+ */
+static bool
+map_is_outdated(SbPipeline *pipeline, const SbRow *row, const SbNet *net, bytea *packed)
+{
+	bytea *there;
+
+	if (!row->again || pipeline->in_memory)
+		return false;
+	there = net->before || net->after ? net->after : map_find(pipeline);
+	return row->weight > 0 ? there != NULL : there == NULL || !map_same(there, packed);
 }
 
 static void
 map_note_by_key(SbPipeline *pipeline, SbMap *map, const SbRow *row)
 {
-	bytea *packed;
-	SbNet *net;
+	bytea *packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
+	SbNet *net = map_net(map, sb_result_pack_identity(pipeline->result, pipeline->out_values,
+	                                                  pipeline->out_nulls));
 
-	if (map_is_outdated(pipeline, row))
-		return;
-	packed = sb_result_pack(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 	map->bytes += VARSIZE(packed);
-	net = map_net(map, sb_result_pack_identity(pipeline->result, pipeline->out_values,
-	                                           pipeline->out_nulls));
+	if (map_is_outdated(pipeline, row, net, packed))
+		return;
 	if (row->weight > 0)
 		net->after = packed;
 	else if (net->after)
@@ -206,7 +222,7 @@ map_after_row(SbPipeline *pipeline, int nrows)
 {
 	const SbMap *map = pipeline->step_state;
 
-	return map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS || map->bytes >= SB_MAP_BYTES;
+	return map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS || map->bytes > SB_MAP_BYTES;
 }
 
 static void
@@ -242,8 +258,7 @@ map_put_net(SbPipeline *pipeline, const SbMap *map, const SbNet *net)
 			map_put(pipeline, net->after, net->weight, false);
 		return;
 	}
-	if (net->before && net->after && VARSIZE(net->before) == VARSIZE(net->after) &&
-	    memcmp(net->before, net->after, VARSIZE(net->before)) == 0)
+	if (net->before && net->after && map_same(net->before, net->after))
 		return;
 	if (net->before)
 		map_put(pipeline, net->before, -1, net->after != NULL);
@@ -259,8 +274,8 @@ map_forget(SbPipeline *pipeline)
 	/* its memory goes with the bundle's */
 	map->context = NULL;
 	map->n = 0;
-	map->put = 0;
 	map->bytes = 0;
+	map->put = 0;
 }
 
 /* The net goes to the sinks, in the order in which rows first came. */

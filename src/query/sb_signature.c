@@ -130,11 +130,16 @@ signature_add_aggregate(SbSignature *signature, StringInfo out, const SbAgg *agg
 
 #define SB_SIGNATURE_IDENTITY "identity"
 
-/* Of a query that maps: which columns identify a row, or that none do. */
+/*
+ * Of a query that maps: which columns identify a row, or that none do. And by which constraint:
+ * between one and another on the same columns rows may have been equal in them.
+ */
 static void
 signature_add_identity(SbSignature *signature, StringInfo out, const SbPlan *plan)
 {
 	appendStringInfoString(out, SB_SIGNATURE_IDENTITY);
+	if (plan->keyed)
+		appendStringInfo(out, "(%u)", plan->key_constraint);
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		if (plan->columns_out[i].kind == SB_COLUMN_KEY)

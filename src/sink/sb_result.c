@@ -30,8 +30,7 @@ struct SbResult
 	SbStatement *remove_nulls; /* the others */
 	SbStatement *find;         /* the same for reading them */
 	SbStatement *find_nulls;
-	/* of a query that maps: one row of an identity, or n equal ones; the row is all there is */
-	SbStatement *take_out;
+	SbStatement *take_out; /* n equal rows that nothing identifies; NULL: rows have an identity */
 	SbStatement *clear_all;
 	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
 	SbStatement *clear_outside; /* of all others */
@@ -150,7 +149,7 @@ result_take_out_desc(const SbPlan *plan)
 static void
 result_open_take_out(SbResult *result, const char *table)
 {
-	if (!result->plan->maps || result->accumulation != SB_ACCUMULATING)
+	if (!sb_plan_is_bag(result->plan) || result->accumulation != SB_ACCUMULATING)
 		return;
 	result->take_out = sb_statement_create(sb_result_take_out_sql(result->plan, table),
 	                                       result_take_out_desc(result->plan), 0, NULL);
@@ -393,15 +392,14 @@ sb_result_pending(const SbResult *result)
 	       (result->take_out && sb_statement_rows(result->take_out) > 0);
 }
 
-/* Of rows without an identity all have to be there; one with an identity may have been replaced. */
+/* All have to be there. */
 static void
 result_take_out(SbResult *result)
 {
 	int64 wanted = result->taken_out;
 
 	result->taken_out = 0;
-	if ((int64) sb_statement_run(result->take_out, NULL, NULL) < wanted &&
-	    sb_plan_is_bag(result->plan))
+	if ((int64) sb_statement_run(result->take_out, NULL, NULL) < wanted)
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_DATA_EXCEPTION),
@@ -427,6 +425,25 @@ sb_result_write(SbResult *result)
 
 /* ---- the sink ---- */
 
+/* The row with the identity of this one is to vanish. */
+static void
+result_remove_row(SbResult *result, const Datum *row, const bool *row_nulls)
+{
+	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
+	bool *nulls = palloc(sizeof(bool) * (result->nidentity + 1));
+	bool any_null = false;
+
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		values[i] = row[result->identity[i]];
+		nulls[i] = row_nulls[result->identity[i]];
+		any_null = any_null || nulls[i];
+	}
+	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, nulls);
+	pfree(values);
+	pfree(nulls);
+}
+
 /* An accumulating result has the new row in the old one's place. */
 static void
 result_sink_put(void *sink, const SbSinkRow *row)
@@ -435,8 +452,10 @@ result_sink_put(void *sink, const SbSinkRow *row)
 
 	if (row->op < 0 && result->accumulation == SB_ACCUMULATING)
 	{
-		if (result->take_out && !row->replaced)
+		if (result->take_out)
 			sb_result_take_out(result, row->values, row->nulls, -row->op);
+		else if (result->plan->maps && !row->replaced)
+			result_remove_row(result, row->values, row->nulls);
 		return;
 	}
 	if (row->op < 0 && result->accumulation == SB_DISCARDING)

@@ -52,8 +52,8 @@ extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumul
 /* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */
 extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op);
 /*
- * Of a query without groups, accumulating: the row is to vanish, if it is still the one with its
- * identity; without an identity, n equal ones, which must be there: error 22000 at the write.
+ * Of an accumulating result whose rows nothing identifies: n equal rows are to vanish, which must
+ * be there: error 22000 at the write.
  */
 extern void sb_result_take_out(SbResult *result, const Datum *values, const bool *nulls, int64 n);
 /*

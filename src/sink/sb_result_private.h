@@ -18,9 +18,8 @@ extern char *sb_result_insert_sql(const SbPlan *plan, const char *table,
 /* A statement about the rows t of a given identity. `rows` has its columns as c1, c2 ... */
 extern char *sb_result_match_sql(const SbPlan *plan, const char *what, bool with_nulls);
 /*
- * Takes rows out that a query without groups has made: of each in `rows`, with the columns c1, c2
- * ..., n. Where they have an identity, the one that has it and is the same still; else n equal
- * ones.
+ * Takes rows out that nothing identifies: of each in `rows`, with the columns c1, c2 ..., as many
+ * equal ones as its n says.
  */
 extern char *sb_result_take_out_sql(const SbPlan *plan, const char *table);
 /*

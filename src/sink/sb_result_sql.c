@@ -70,6 +70,22 @@ result_append_columns(StringInfo sql, const SbPlan *plan, SbAccumulation accumul
 	appendStringInfoString(sql, accumulation == SB_RETRACTING ? ", op" : "");
 }
 
+/*
+ * beam._row_hash() of a row's columns, each as `prefix` and its name, or (`numbered`) its number. A
+ * function takes 100 arguments: further columns are not hashed, and a row is looked at as a whole
+ * when it has been found by its hash.
+ */
+static void
+result_append_hash(StringInfo sql, const SbPlan *plan, const char *prefix, bool numbered)
+{
+	appendStringInfoString(sql, "beam._row_hash(");
+	for (int i = 0; i < Min(plan->ncolumns, FUNC_MAX_ARGS); i++)
+		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "", prefix,
+		                 numbered ? psprintf("%d", i + 1)
+		                          : quote_identifier(plan->columns_out[i].name));
+	appendStringInfoChar(sql, ')');
+}
+
 /* ... of table `alias`. */
 static void
 result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
@@ -90,9 +106,9 @@ sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		return NULL;
 	if (sb_plan_is_bag(plan))
 	{
-		appendStringInfo(&sql, "CREATE INDEX ON %s (beam._row_hash(", table);
-		result_append_columns(&sql, plan, accumulation);
-		appendStringInfoString(&sql, "))");
+		appendStringInfo(&sql, "CREATE INDEX ON %s (", table);
+		result_append_hash(&sql, plan, "", false);
+		appendStringInfoChar(&sql, ')');
 		return sql.data;
 	}
 	appendStringInfo(&sql, "CREATE %s ON %s (",
@@ -197,32 +213,38 @@ result_equality(Oid type)
 	return result;
 }
 
+/* Rows of `of`, with numbers among those that are equal, beyond how many of them `than` has. */
+static char *
+result_bag_surplus(const SbPlan *plan, const char *of, const char *than)
+{
+	StringInfoData same;
+
+	initStringInfo(&same);
+	appendStringInfoString(&same, "ROW(");
+	result_append_row(&same, plan, "t");
+	appendStringInfoString(&same, ")::pg_catalog.text, ");
+	result_append_hash(&same, plan, "t.", false);
+	return psprintf(
+	    "ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.at FROM"
+	    " (SELECT t.ctid, %s, pg_catalog.row_number() OVER (PARTITION BY %s) FROM %s t) r (at, x, h, k)"
+	    " LEFT JOIN (SELECT %s, pg_catalog.count(*) FROM %s t GROUP BY 1, 2) s (x, h, n)"
+	    " ON s.x OPERATOR(pg_catalog.=) r.x AND s.h OPERATOR(pg_catalog.=) r.h"
+	    " WHERE r.k OPERATOR(pg_catalog.>) COALESCE(s.n, 0)))",
+	    same.data, same.data, of, same.data, than);
+}
+
 /*
- * The same for rows without an identity: of equal ones, as text since not every type has an
- * equality, as many stay as there are to be.
+ * The same for rows without an identity: of equal ones as many stay as there are to be. Not every
+ * type has an equality: rows are equal that have the same text and the same hash, since one text
+ * can stand for different bytes, and it is by its bytes that a row is taken out later.
  */
 static void
 result_replace_bag_sql(const SbPlan *plan, const char *from, const char *into, char **remove,
                        char **add)
 {
-	StringInfoData columns;
-
-	initStringInfo(&columns);
-	result_append_row(&columns, plan, "t");
-	*remove = psprintf(
-	    "DELETE FROM %s d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.at FROM (SELECT t.ctid AS at, ROW(%s)::pg_catalog.text AS x,"
-	    " pg_catalog.row_number() OVER (PARTITION BY ROW(%s)::pg_catalog.text) AS k FROM %s t) r"
-	    " LEFT JOIN (SELECT ROW(%s)::pg_catalog.text AS x, pg_catalog.count(*) AS n FROM %s t GROUP BY 1) s"
-	    " ON s.x OPERATOR(pg_catalog.=) r.x"
-	    " WHERE r.k OPERATOR(pg_catalog.>) COALESCE(s.n, 0)))",
-	    into, columns.data, columns.data, into, columns.data, from);
-	*add = psprintf(
-	    "%s t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.at FROM (SELECT t.ctid AS at, ROW(%s)::pg_catalog.text AS x,"
-	    " pg_catalog.row_number() OVER (PARTITION BY ROW(%s)::pg_catalog.text) AS k FROM %s t) s"
-	    " LEFT JOIN (SELECT ROW(%s)::pg_catalog.text AS x, pg_catalog.count(*) AS n FROM %s t GROUP BY 1) r"
-	    " ON s.x OPERATOR(pg_catalog.=) r.x WHERE s.k OPERATOR(pg_catalog.>) COALESCE(r.n, 0)))",
-	    sb_result_copy_sql(plan, from, into, SB_ACCUMULATING), columns.data, columns.data, from,
-	    columns.data, into);
+	*remove = psprintf("DELETE FROM %s t WHERE t.%s", into, result_bag_surplus(plan, into, from));
+	*add = psprintf("%s t WHERE t.%s", sb_result_copy_sql(plan, from, into, SB_ACCUMULATING),
+	                result_bag_surplus(plan, from, into));
 }
 
 void
@@ -292,12 +314,11 @@ sb_result_match_sql(const SbPlan *plan, const char *what, bool with_nulls)
 char *
 sb_result_take_out_sql(const SbPlan *plan, const char *table)
 {
-	StringInfoData sql, of_table, row, same;
+	StringInfoData sql, of_table, row;
 
 	initStringInfo(&sql);
 	initStringInfo(&of_table);
 	initStringInfo(&row);
-	initStringInfo(&same);
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		const SbColumn *column = &plan->columns_out[i];
@@ -308,26 +329,16 @@ sb_result_take_out_sql(const SbPlan *plan, const char *table)
 		                                      FORMAT_TYPE_TYPEMOD_GIVEN |
 		                                          FORMAT_TYPE_FORCE_QUALIFY));
 		appendStringInfo(&row, "%sr.c%d", i > 0 ? ", " : "", i + 1);
-		if (sb_result_identifies(column))
-			appendStringInfo(&same, " AND t.%s %s r.c%d", quote_identifier(column->name),
-			                 result_equality(column->type), i + 1);
 	}
-	if (plan->keyed)
-		appendStringInfo(
-		    &sql,
-		    "DELETE FROM %s t USING rows r WHERE pg_catalog.record_image_eq(ROW(%s), ROW(%s))%s",
-		    table, of_table.data, row.data, same.data);
-	else
-	{
-		resetStringInfo(&same);
-		result_append_row(&same, plan, "t");
-		appendStringInfo(
-		    &sql,
-		    "DELETE FROM %s d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT x.at FROM rows r, LATERAL (SELECT t.ctid AS at FROM %s t"
-		    " WHERE beam._row_hash(%s) OPERATOR(pg_catalog.=) beam._row_hash(%s)"
-		    " AND pg_catalog.record_image_eq(ROW(%s), ROW(%s)) LIMIT r.n) x))",
-		    table, table, same.data, row.data, of_table.data, row.data);
-	}
+	appendStringInfo(
+	    &sql,
+	    "DELETE FROM %s d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT x.at FROM rows r, LATERAL (SELECT t.ctid AS at FROM %s t WHERE ",
+	    table, table);
+	result_append_hash(&sql, plan, "t.", false);
+	appendStringInfoString(&sql, " OPERATOR(pg_catalog.=) ");
+	result_append_hash(&sql, plan, "r.c", true);
+	appendStringInfo(&sql, " AND pg_catalog.record_image_eq(ROW(%s), ROW(%s)) LIMIT r.n) x))",
+	                 of_table.data, row.data);
 	return sql.data;
 }
 

@@ -84,6 +84,7 @@ typedef struct SbMessage
 	/* the top transaction's; invalid: it has not come through the ring */
 	TransactionId xid;
 	XLogRecPtr position;      /* of the transaction; invalid: it has none of its own */
+	bool again;               /* it was a dead letter, and is older than what has come since */
 	const SbControl *control; /* NULL: it is a change */
 	SbChange change;
 } SbMessage;
@@ -97,6 +98,7 @@ typedef struct SbRow
 	const SbLayout *layout;
 	/* of its message */
 	XLogRecPtr position;
+	bool again;
 	TransactionId xid;
 	SbChangeOp op;
 } SbRow;
@@ -109,6 +111,7 @@ sb_message_old_row(const SbMessage *message)
 	               .weight = -1,
 	               .layout = message->change.layout,
 	               .position = message->position,
+	               .again = message->again,
 	               .xid = message->xid,
 	               .op = message->change.op};
 }
@@ -121,6 +124,7 @@ sb_message_new_row(const SbMessage *message)
 	               .weight = 1,
 	               .layout = message->change.layout,
 	               .position = message->position,
+	               .again = message->again,
 	               .xid = message->xid,
 	               .op = message->change.op};
 }

@@ -139,10 +139,9 @@ maps_selects(const SbPlanBuild *build, AttrNumber attno)
 
 /* The source's primary key, where the select list has all of it; NULL: it has not. */
 static Bitmapset *
-maps_identity(const SbPlanBuild *build)
+maps_identity(const SbPlanBuild *build, Oid *constraint)
 {
-	Oid constraint;
-	Bitmapset *offset = get_primary_key_attnos(build->plan->source, false, &constraint);
+	Bitmapset *offset = get_primary_key_attnos(build->plan->source, false, constraint);
 	Bitmapset *identity = NULL;
 	int member = -1;
 
@@ -168,6 +167,8 @@ build_maps(SbPlanBuild *build)
 		sb_plan_refuse(build, plan->window_call->location,
 		               "a session window in a query without aggregates and GROUP BY",
 		               "A session is made of the rows of a group: add GROUP BY.");
+	if (build->query->targetList == NIL)
+		sb_plan_refuse(build, -1, "an empty select list", "Name the columns that are wanted.");
 	foreach (cell, pull_var_clause((Node *) build->query->targetList, 0))
 	{
 		const Var *var = lfirst(cell);
@@ -176,7 +177,7 @@ build_maps(SbPlanBuild *build)
 			build->key_exprs = list_append_unique(build->key_exprs, lfirst(cell));
 	}
 	plan_keys(build);
-	build->identity = maps_identity(build);
+	build->identity = maps_identity(build, &plan->key_constraint);
 	plan->keyed = build->identity != NULL;
 	/* none of its rows stands for no input */
 	plan->grouped = true;

@@ -94,6 +94,7 @@ typedef struct SbPlan
 	 * as the query has them
 	 */
 	bool keyed;
+	Oid key_constraint; /* the source's primary key; 0: there is none */
 } SbPlan;
 
 /* Are its windows sessions, which merge? */
