@@ -93,7 +93,7 @@ chain_add_waiting(SbChain *chain, int32 downstream)
 static void
 chain_sink_put(void *sink, const SbSinkRow *row)
 {
-	for (int64 n = 0; n < Abs(row->op); n++)
+	for (int64 n = 0; n < sb_sink_row_count(row); n++)
 		sb_chain_put(sink, row->values, row->nulls, row->op > 0 ? 1 : -1);
 }
 

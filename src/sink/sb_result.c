@@ -460,7 +460,7 @@ result_sink_put(void *sink, const SbSinkRow *row)
 	}
 	if (row->op < 0 && result->accumulation == SB_DISCARDING)
 		return;
-	for (int64 n = 0; n < Abs(row->op); n++)
+	for (int64 n = 0; n < sb_sink_row_count(row); n++)
 		sb_result_put(result, row->values, row->nulls, row->op > 0 ? 1 : -1);
 }
 

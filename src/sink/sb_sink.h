@@ -28,6 +28,13 @@ typedef struct SbSinkRow
 	bool replaced;
 } SbSinkRow;
 
+/* How many equal rows are meant. */
+static inline int64
+sb_sink_row_count(const SbSinkRow *row)
+{
+	return row->op < 0 ? -row->op : row->op;
+}
+
 /* Any function but put may be missing. */
 typedef struct SbSinkKind
 {
