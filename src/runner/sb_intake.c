@@ -143,6 +143,7 @@ intake_add(SbIntake *intake, Oid source)
 	message->source = source;
 	message->xid = intake->xid;
 	message->position = intake->transaction;
+	message->again = false;
 	message->control = NULL;
 	intake->total++;
 	return message;
