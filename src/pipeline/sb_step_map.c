@@ -93,8 +93,6 @@ map_begin(SbPipeline *pipeline, SbMap *map)
 	map->keys = sb_net_create(map->context, 1024, NULL);
 	map->max = 1024;
 	map->nets = MemoryContextAlloc(map->context, sizeof(SbNet) * map->max);
-	map->n = 0;
-	map->bytes = 0;
 }
 
 /* The net of a row with this key, which is a new one where there is none. */
@@ -122,28 +120,6 @@ map_same(bytea *a, bytea *b)
 	return VARSIZE(a) == VARSIZE(b) && memcmp(VARDATA(a), VARDATA(b), VARSIZE(a) - VARHDRSZ) == 0;
 }
 
-/* The row of the result with the key of this one, which is the query's current one; NULL: none. */
-static bytea *
-map_find(SbPipeline *pipeline)
-{
-	Datum *keys = palloc(sizeof(Datum) * (pipeline->plan->nkeys + 1));
-	bool *nulls = palloc(sizeof(bool) * (pipeline->plan->nkeys + 1));
-	SbWindow window;
-
-	for (int i = 0; i < pipeline->plan->ncolumns; i++)
-	{
-		const SbColumn *column = &pipeline->plan->columns_out[i];
-
-		if (column->kind != SB_COLUMN_KEY)
-			continue;
-		keys[column->key] = pipeline->out_values[i];
-		nulls[column->key] = pipeline->out_nulls[i];
-	}
-	window = sb_plan_row_window(pipeline->plan, pipeline->out_values,
-	                            (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
-	return sb_result_find(pipeline->result, window, keys, nulls);
-}
-
 /*
  * What comes again may have been replaced since: then its key has another row. One that is taken
  * back has to be there, since those who read the result are told.
@@ -155,7 +131,10 @@ map_is_outdated(SbPipeline *pipeline, const SbRow *row, const SbNet *net, bytea 
 
 	if (!row->again || pipeline->in_memory)
 		return false;
-	there = net->before || net->after ? net->after : map_find(pipeline);
+	if (net->before || net->after)
+		there = net->after;
+	else
+		there = sb_result_find_row(pipeline->result, pipeline->out_values, pipeline->out_nulls);
 	return row->weight > 0 ? there != NULL : there == NULL || !map_same(there, packed);
 }
 
@@ -223,12 +202,6 @@ map_after_row(SbPipeline *pipeline, int nrows)
 	const SbMap *map = pipeline->step_state;
 
 	return map->put >= SB_MAP_ROWS || map->n >= SB_MAP_ROWS || map->bytes > SB_MAP_BYTES;
-}
-
-static void
-map_make_room(SbPipeline *pipeline)
-{
-	sb_pipeline_flush(pipeline);
 }
 
 /* ---- the flush ---- */
@@ -308,7 +281,7 @@ const SbStepKind sb_step_map = {.name = "map",
                                 .open = map_open,
                                 .add = map_add,
                                 .after_row = map_after_row,
-                                .make_room = map_make_room,
+                                .make_room = sb_pipeline_flush,
                                 .flush = map_flush,
                                 .accept = map_forget,
                                 .rollback = map_forget};

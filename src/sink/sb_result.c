@@ -23,7 +23,7 @@ struct SbResult
 	const SbPlan *plan;
 	SbAccumulation accumulation;
 	TupleDesc desc; /* of the plan's columns */
-	Datum *values;  /* scratch: of one row, with op */
+	Datum *values;  /* scratch: of one row, with op or n */
 	bool *nulls;
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
@@ -35,7 +35,9 @@ struct SbResult
 	SbStatement *clear_inside;  /* of windows in a range; NULL where there are no windows */
 	SbStatement *clear_outside; /* of all others */
 	int nidentity;
-	int *identity; /* columns of the plan that identify a row */
+	int *identity;          /* columns of the plan that identify a row */
+	Datum *identity_values; /* scratch: of one row */
+	bool *identity_nulls;
 	TupleDesc identity_desc;
 	int64 taken_out; /* how many rows take_out is to find */
 };
@@ -97,52 +99,26 @@ result_check_read(const SbResult *result, TupleDesc desc)
 	}
 }
 
+/*
+ * Of these of the plan's columns (NULL: of the first n) by their names or, `numbered`, as c1, c2
+ * ..., and of one more behind them (NULL: there is none).
+ */
 static TupleDesc
-result_row_desc(const SbPlan *plan, bool with_op)
+result_desc(const SbPlan *plan, const int *columns, int n, bool numbered, const char *more,
+            Oid more_type)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns + (with_op ? 1 : 0));
+	TupleDesc desc = CreateTemplateTupleDesc(n + (more ? 1 : 0));
 
-	for (int i = 0; i < plan->ncolumns; i++)
+	for (int i = 0; i < n; i++)
 	{
-		const SbColumn *column = &plan->columns_out[i];
+		const SbColumn *column = &plan->columns_out[columns ? columns[i] : i];
 
-		TupleDescInitEntry(desc, i + 1, column->name, column->type, column->typmod, 0);
+		TupleDescInitEntry(desc, i + 1, numbered ? psprintf("c%d", i + 1) : column->name,
+		                   column->type, column->typmod, 0);
 		TupleDescInitEntryCollation(desc, i + 1, column->collation);
 	}
-	if (with_op)
-		TupleDescInitEntry(desc, plan->ncolumns + 1, "op", INT2OID, -1, 0);
-	return desc;
-}
-
-static TupleDesc
-result_identity_desc(const SbResult *result)
-{
-	TupleDesc desc = CreateTemplateTupleDesc(result->nidentity);
-
-	for (int i = 0; i < result->nidentity; i++)
-	{
-		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
-
-		TupleDescInitEntry(desc, i + 1, psprintf("c%d", i + 1), column->type, column->typmod, 0);
-		TupleDescInitEntryCollation(desc, i + 1, column->collation);
-	}
-	return desc;
-}
-
-/* A row's columns as c1, c2 ..., and how many are meant. */
-static TupleDesc
-result_take_out_desc(const SbPlan *plan)
-{
-	TupleDesc desc = CreateTemplateTupleDesc(plan->ncolumns + 1);
-
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const SbColumn *column = &plan->columns_out[i];
-
-		TupleDescInitEntry(desc, i + 1, psprintf("c%d", i + 1), column->type, column->typmod, 0);
-		TupleDescInitEntryCollation(desc, i + 1, column->collation);
-	}
-	TupleDescInitEntry(desc, plan->ncolumns + 1, "n", INT8OID, -1, 0);
+	if (more)
+		TupleDescInitEntry(desc, n + 1, more, more_type, -1, 0);
 	return desc;
 }
 
@@ -152,7 +128,9 @@ result_open_take_out(SbResult *result, const char *table)
 	if (!sb_plan_is_bag(result->plan) || result->accumulation != SB_ACCUMULATING)
 		return;
 	result->take_out = sb_statement_create(sb_result_take_out_sql(result->plan, table),
-	                                       result_take_out_desc(result->plan), 0, NULL);
+	                                       result_desc(result->plan, NULL, result->plan->ncolumns,
+	                                                   true, "n", INT8OID),
+	                                       0, NULL);
 	sb_statement_by_index(result->take_out);
 }
 
@@ -185,7 +163,7 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 
 	result->plan = plan;
 	result->accumulation = accumulation;
-	result->desc = result_row_desc(plan, false);
+	result->desc = result_desc(plan, NULL, plan->ncolumns, false, NULL, InvalidOid);
 	result->values = palloc(sizeof(Datum) * (plan->ncolumns + 1));
 	result->nulls = palloc(sizeof(bool) * (plan->ncolumns + 1));
 	result->identity = palloc(sizeof(int) * (plan->ncolumns + 1));
@@ -194,10 +172,15 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 		if (sb_result_identifies(&plan->columns_out[i]))
 			result->identity[result->nidentity++] = i;
 	}
-	result->identity_desc = result_identity_desc(result);
+	result->identity_values = palloc(sizeof(Datum) * (result->nidentity + 1));
+	result->identity_nulls = palloc(sizeof(bool) * (result->nidentity + 1));
+	result->identity_desc =
+	    result_desc(plan, result->identity, result->nidentity, true, NULL, InvalidOid);
 	result->insert =
 	    sb_statement_create(sb_result_insert_sql(plan, table, accumulation),
-	                        result_row_desc(plan, accumulation == SB_RETRACTING), 0, NULL);
+	                        result_desc(plan, NULL, plan->ncolumns, false,
+	                                    accumulation == SB_RETRACTING ? "op" : NULL, INT2OID),
+	                        0, NULL);
 	result->remove =
 	    sb_statement_create(sb_result_match_sql(plan, psprintf("DELETE FROM %s t USING", table),
 	                                            false),
@@ -221,36 +204,40 @@ sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulatio
 	return result;
 }
 
-void
-sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
+/* A row with one more value behind it. */
+static void
+result_put_more(SbResult *result, SbStatement *statement, const Datum *values, const bool *nulls,
+                Datum more)
 {
 	int n = result->plan->ncolumns;
 
-	if (result->accumulation != SB_RETRACTING)
-	{
-		sb_statement_put(result->insert, values, nulls);
-		return;
-	}
 	memcpy(result->values, values, sizeof(Datum) * n);
 	memcpy(result->nulls, nulls, sizeof(bool) * n);
-	result->values[n] = Int16GetDatum(op);
+	result->values[n] = more;
 	result->nulls[n] = false;
-	sb_statement_put(result->insert, result->values, result->nulls);
+	sb_statement_put(statement, result->values, result->nulls);
 }
 
 void
-sb_result_take_out(SbResult *result, const Datum *values, const bool *nulls, int64 n)
+sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
 {
-	int ncolumns = result->plan->ncolumns;
+	if (result->accumulation == SB_RETRACTING)
+		result_put_more(result, result->insert, values, nulls, Int16GetDatum(op));
+	else
+		sb_statement_put(result->insert, values, nulls);
+}
 
+/*
+ * Of an accumulating result whose rows nothing identifies: n equal rows are to vanish, which must
+ * be there: error 22000 at the write.
+ */
+static void
+result_put_taken_out(SbResult *result, const Datum *values, const bool *nulls, int64 n)
+{
 	/* those put before may be gone with an aborted transaction */
 	if (sb_statement_rows(result->take_out) == 0)
 		result->taken_out = 0;
-	memcpy(result->values, values, sizeof(Datum) * ncolumns);
-	memcpy(result->nulls, nulls, sizeof(bool) * ncolumns);
-	result->values[ncolumns] = Int64GetDatum(n);
-	result->nulls[ncolumns] = false;
-	sb_statement_put(result->take_out, result->values, result->nulls);
+	result_put_more(result, result->take_out, values, nulls, Int64GetDatum(n));
 	result->taken_out += n;
 }
 
@@ -309,63 +296,95 @@ sb_result_unpack(const SbResult *result, bytea *packed, Datum *values, bool *nul
 	heap_deform_tuple(&head, result->desc, values, nulls);
 }
 
-/*
- * The identity of a row, to the one statement or, where it has a null, to the other; returns which.
- */
-static SbStatement *
-result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls, SbWindow window,
-                    const Datum *keys, const bool *nulls)
-{
-	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
-	bool *isnull = palloc0(sizeof(bool) * (result->nidentity + 1));
-	bool any_null = false;
+/* ---- rows by their identity ---- */
 
+static void
+result_set_identity(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
 	for (int i = 0; i < result->nidentity; i++)
 	{
 		const SbColumn *column = &result->plan->columns_out[result->identity[i]];
 
+		result->identity_nulls[i] = false;
 		if (column->kind == SB_COLUMN_WINDOW_START)
-			values[i] = TimestampTzGetDatum(window.start);
+			result->identity_values[i] = TimestampTzGetDatum(window.start);
 		else if (column->kind == SB_COLUMN_WINDOW_END)
-			values[i] = TimestampTzGetDatum(window.end);
+			result->identity_values[i] = TimestampTzGetDatum(window.end);
 		else
 		{
-			values[i] = keys[column->key];
-			isnull[i] = nulls[column->key];
-			any_null = any_null || isnull[i];
+			result->identity_values[i] = keys[column->key];
+			result->identity_nulls[i] = nulls[column->key];
 		}
 	}
-	sb_statement_put(any_null ? with_nulls : plain, values, isnull);
-	pfree(values);
-	pfree(isnull);
-	return any_null ? with_nulls : plain;
+}
+
+/* That of a row with these values. */
+static void
+result_set_identity_of_row(SbResult *result, const Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		result->identity_values[i] = values[result->identity[i]];
+		result->identity_nulls[i] = nulls[result->identity[i]];
+	}
+}
+
+/* What has been set goes to the one statement or, where it has a null, to the other: to which? */
+static SbStatement *
+result_put_identity(SbResult *result, SbStatement *plain, SbStatement *with_nulls)
+{
+	SbStatement *statement = plain;
+
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		if (result->identity_nulls[i])
+			statement = with_nulls;
+	}
+	sb_statement_put(statement, result->identity_values, result->identity_nulls);
+	return statement;
 }
 
 void
 sb_result_remove(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
 {
-	(void) result_put_identity(result, result->remove, result->remove_nulls, window, keys, nulls);
+	result_set_identity(result, window, keys, nulls);
+	(void) result_put_identity(result, result->remove, result->remove_nulls);
 }
 
-bytea *
-sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+/* The row with the identity that has been set; NULL: there is none. */
+static bytea *
+result_find(SbResult *result)
 {
-	SbStatement *statement =
-	    result_put_identity(result, result->find, result->find_nulls, window, keys, nulls);
+	SbStatement *statement = result_put_identity(result, result->find, result->find_nulls);
 	uint64 n = sb_statement_run(statement, NULL, NULL);
-	Datum *values = palloc(sizeof(Datum) * result->plan->ncolumns);
-	bool *isnull = palloc(sizeof(bool) * result->plan->ncolumns);
 	bytea *packed = NULL;
 
 	result_check_read(result, SPI_tuptable->tupdesc);
 	if (n > 0)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
-		packed = sb_result_pack(result, values, isnull);
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, result->values,
+		                  result->nulls);
+		packed = sb_result_pack(result, result->values, result->nulls);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return packed;
 }
+
+bytea *
+sb_result_find(SbResult *result, SbWindow window, const Datum *keys, const bool *nulls)
+{
+	result_set_identity(result, window, keys, nulls);
+	return result_find(result);
+}
+
+bytea *
+sb_result_find_row(SbResult *result, const Datum *values, const bool *nulls)
+{
+	result_set_identity_of_row(result, values, nulls);
+	return result_find(result);
+}
+
+/* ---- all rows, and the write ---- */
 
 uint64
 sb_result_clear(SbResult *result, const SbWindowRange *range, bool inside)
@@ -425,25 +444,6 @@ sb_result_write(SbResult *result)
 
 /* ---- the sink ---- */
 
-/* The row with the identity of this one is to vanish. */
-static void
-result_remove_row(SbResult *result, const Datum *row, const bool *row_nulls)
-{
-	Datum *values = palloc(sizeof(Datum) * (result->nidentity + 1));
-	bool *nulls = palloc(sizeof(bool) * (result->nidentity + 1));
-	bool any_null = false;
-
-	for (int i = 0; i < result->nidentity; i++)
-	{
-		values[i] = row[result->identity[i]];
-		nulls[i] = row_nulls[result->identity[i]];
-		any_null = any_null || nulls[i];
-	}
-	sb_statement_put(any_null ? result->remove_nulls : result->remove, values, nulls);
-	pfree(values);
-	pfree(nulls);
-}
-
 /* An accumulating result has the new row in the old one's place. */
 static void
 result_sink_put(void *sink, const SbSinkRow *row)
@@ -453,9 +453,12 @@ result_sink_put(void *sink, const SbSinkRow *row)
 	if (row->op < 0 && result->accumulation == SB_ACCUMULATING)
 	{
 		if (result->take_out)
-			sb_result_take_out(result, row->values, row->nulls, -row->op);
+			result_put_taken_out(result, row->values, row->nulls, -row->op);
 		else if (result->plan->maps && !row->replaced)
-			result_remove_row(result, row->values, row->nulls);
+		{
+			result_set_identity_of_row(result, row->values, row->nulls);
+			(void) result_put_identity(result, result->remove, result->remove_nulls);
+		}
 		return;
 	}
 	if (row->op < 0 && result->accumulation == SB_DISCARDING)

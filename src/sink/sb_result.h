@@ -52,11 +52,6 @@ extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumul
 /* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */
 extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op);
 /*
- * Of an accumulating result whose rows nothing identifies: n equal rows are to vanish, which must
- * be there: error 22000 at the write.
- */
-extern void sb_result_take_out(SbResult *result, const Datum *values, const bool *nulls, int64 n);
-/*
  * A row as self-contained bytes in the current context, to be retracted later; and a row made of
  * such bytes.
  */
@@ -81,6 +76,8 @@ extern uint64 sb_result_clear(SbResult *result, const SbWindowRange *range, bool
  */
 extern bytea *sb_result_find(SbResult *result, SbWindow window, const Datum *keys,
                              const bool *nulls);
+/* Likewise the row with the identity of a row with these values. */
+extern bytea *sb_result_find_row(SbResult *result, const Datum *values, const bool *nulls);
 extern bool sb_result_pending(const SbResult *result);
 /* Writes removals, then rows (SPI connected). */
 extern void sb_result_write(SbResult *result);
