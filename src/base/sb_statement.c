@@ -3,8 +3,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "base/sb_bracket.h"
 #include "base/sb_statement.h"
+#include "catalog/pg_operator.h"
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
@@ -13,6 +15,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 /* Rows beyond this go to a temporary file. */
@@ -75,6 +78,22 @@ sb_sql_relation(Oid relation)
 		        (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table of the pipeline is gone"),
 		         errhint("Drop the pipeline with beam.drop_pipeline() and create it again.")));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
+}
+
+char *
+sb_sql_operator(Oid operator)
+{
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+	char *sql;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	sql = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+	               NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return sql;
 }
 
 static void

@@ -33,6 +33,9 @@ extern Datum sb_sql_error_text(const char *text);
 /* A relation's name as it stands in SQL: qualified and quoted. Error 42P01: it is gone. */
 extern char *sb_sql_relation(Oid relation);
 
+/* An operator as `OPERATOR(schema.name)`: not what a search path would find. It exists. */
+extern char *sb_sql_operator(Oid operator);
+
 /* ---- one that is retained ---- */
 
 typedef struct SbStatement SbStatement;

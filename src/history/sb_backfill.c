@@ -400,7 +400,7 @@ backfill_open(SbRowSource *row_source)
 		MemoryContextSwitchTo(old);
 		return false;
 	}
-	if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
+	if (sb_input_has_rows(sb_input(pipeline)))
 		sb_queue_take(pipeline);
 	step->rows = 0;
 	step->recompute =

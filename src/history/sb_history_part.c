@@ -8,9 +8,9 @@
 #include "access/table.h"
 #include "base/sb_compat.h"
 #include "base/sb_partition.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_operator.h"
 #include "commands/defrem.h"
 #include "history/sb_history_part.h"
 #include "nodes/makefuncs.h"
@@ -21,7 +21,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-#include "utils/syscache.h"
 
 Expr *
 sb_part_expr(const SbPlan *plan, AttrNumber part)
@@ -53,17 +52,10 @@ sb_part_operator_sql(Oid type, int strategy)
 	Oid opclass = GetDefaultOpClass(type, BTREE_AM_OID);
 	Oid input = get_opclass_input_type(opclass);
 	Oid operator= get_opfamily_member(get_opclass_family(opclass), input, input, strategy);
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
-	char *sql;
 
-	if (!HeapTupleIsValid(tuple))
+	if (!OidIsValid(operator))
 		elog(ERROR, "type %u has no order", type);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	sql = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-	               NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return sql;
+	return sb_sql_operator(operator);
 }
 
 static Expr *

@@ -92,6 +92,12 @@ sb_input_create(SbPipeline *pipeline)
 	return input;
 }
 
+bool
+sb_input_has_rows(const SbInput *input)
+{
+	return input->kind->has_rows && input->kind->has_rows(input);
+}
+
 TimestampTz
 sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay)
 {

@@ -74,6 +74,8 @@ extern SbInput *sb_input_create(struct SbPipeline *pipeline);
  * rows may be out of order.
  */
 extern TimestampTz sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay);
+/* Do rows wait to be taken, though nothing comes? */
+extern bool sb_input_has_rows(const SbInput *input);
 /* The parts of a pipeline in a transaction (sb_txn_part.h). */
 extern void sb_input_write(struct SbPipeline *pipeline);
 extern void sb_input_accept(struct SbPipeline *pipeline);

@@ -155,7 +155,6 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = pipeline_plan(row, row->nsignature, row->signature);
 	pipeline->inputs = sb_input_create(pipeline);
-	pipeline->ninputs = 1;
 	pipeline->query =
 	    sb_query_open(pipeline->plan,
 	                  AllocSetContextCreate(context, "stream_beam cells", ALLOCSET_DEFAULT_SIZES),
@@ -407,6 +406,7 @@ void
 sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi)
 {
 	const SbStepKind *step = pipeline->step;
+	Oid source = sb_input(pipeline)->source;
 	SbBracket saved;
 
 	sb_limit_rows(hi - lo);
@@ -417,7 +417,7 @@ sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi
 	{
 		const SbMessage *message = &messages[i];
 
-		if (message->source != pipeline->plan->source)
+		if (message->source != source)
 			continue;
 		/* of the stream, and it has had it */
 		if (TransactionIdIsValid(message->xid) &&
@@ -585,7 +585,7 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	const SbInput *input = sb_input(pipeline);
 
 	/* no row need come for what waits already */
-	if (input->kind->has_rows && input->kind->has_rows(input))
+	if (sb_input_has_rows(input))
 		return pipeline->clocks.processing_time;
 	/* the watermark stands still */
 	if (!sb_gates_are_open(pipeline))

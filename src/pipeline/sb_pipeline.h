@@ -51,8 +51,7 @@ typedef struct SbPipeline
 	SbQuery *query;
 	SbStrategy strategy;
 	SbClocks clocks;
-	SbClocks accepted_clocks; /* as of the last accept */
-	int ninputs;
+	SbClocks accepted_clocks;      /* as of the last accept */
 	SbInput *inputs;               /* in the order of the plan's sources; one */
 	const struct SbStepKind *step; /* sb_step.h */
 	void *step_state;

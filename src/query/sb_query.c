@@ -198,13 +198,20 @@ sb_query_close(SbQuery *query)
 	MemoryContextDelete(query->memory);
 }
 
-void
-sb_query_set_part(SbQuery *query, Expr *expr)
+/* An expression that comes after the query has been opened. */
+static void
+query_open_late(SbQuery *query, SbExpr *into, Expr *expr)
 {
 	MemoryContext old = MemoryContextSwitchTo(query->memory);
 
-	sb_expr_open(query, &query->part, expr);
+	sb_expr_open(query, into, expr);
 	MemoryContextSwitchTo(old);
+}
+
+void
+sb_query_set_part(SbQuery *query, Expr *expr)
+{
+	query_open_late(query, &query->part, expr);
 }
 
 Datum
@@ -219,10 +226,7 @@ sb_query_part(SbQuery *query, bool *isnull)
 void
 sb_query_set_split(SbQuery *query, Expr *expr)
 {
-	MemoryContext old = MemoryContextSwitchTo(query->memory);
-
-	sb_expr_open(query, &query->split, expr);
-	MemoryContextSwitchTo(old);
+	query_open_late(query, &query->split, expr);
 }
 
 Datum

@@ -198,7 +198,7 @@ bundle_run_plainly(SbBundleRun *run)
 
 		/* what was fed to it is in its cells, and comes to an end here */
 		sb_pipeline_at_work(pipeline, run->row_source && run->row_source->pipeline == pipeline);
-		if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
+		if (sb_input_has_rows(sb_input(pipeline)))
 			sb_queue_take(pipeline);
 		sb_pipeline_end_bundle(pipeline, intake->position,
 		                       run->row_source ? pipeline->progress.commit_time

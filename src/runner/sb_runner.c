@@ -147,7 +147,7 @@ sb_runner_publish_applied(void)
 	{
 		const SbPipeline *pipeline = lfirst(lc);
 
-		if (sb_input(pipeline)->queue_pending && sb_input(pipeline)->upstream)
+		if (sb_input_has_rows(sb_input(pipeline)))
 			applied = InvalidXLogRecPtr;
 	}
 	pg_atomic_write_u64(&runner->lane->applied, applied);

@@ -7,8 +7,8 @@
 
 #include "access/htup_details.h"
 #include "base/sb_compat.h"
+#include "base/sb_statement.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "sink/sb_result_private.h"
@@ -199,18 +199,11 @@ sb_result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accum
 static char *
 result_equality(Oid type)
 {
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
-	Form_pg_operator form;
-	char *result;
+	Oid equality = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
 
-	if (!HeapTupleIsValid(tuple))
+	if (!OidIsValid(equality))
 		elog(ERROR, "type %s has no equality", format_type_be(type));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-	                  NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return result;
+	return sb_sql_operator(equality);
 }
 
 /* Rows of `of`, with numbers among those that are equal, beyond how many of them `than` has. */
