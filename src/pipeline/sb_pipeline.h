@@ -65,10 +65,7 @@ typedef struct SbPipeline
 	bool retractable;
 	List *sinks;                  /* of SbSink */
 	bool wants_panes;             /* one of them does */
-	List *downstream;             /* of SbPipeline: those running that read its result */
-	SbChain *chain;               /* rows for those downstream; NULL: there are none */
-	bool chain_held;              /* they are not handed on as they come: a careful run */
-	bool misses_downstream;       /* one that is being built to read its result does not run */
+	SbChain *chain;               /* those downstream, and rows for them; NULL: there are none */
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;

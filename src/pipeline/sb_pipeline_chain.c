@@ -18,6 +18,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "base/sb_compat.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -48,9 +49,12 @@ struct SbChain
 	SbLayout *layout; /* of it */
 	/* of each of the plan's columns in it; of op behind them; none where it has no such column */
 	AttrNumber *attno;
+	List *running;  /* of SbPipeline */
 	int32 *waiting; /* ids of the downstream pipelines that do not run */
 	int nwaiting;
 	SbQueueTable **queue; /* for each of them */
+	bool misses_one;
+	bool held; /* rows are not handed on as they come: a careful run */
 };
 
 /* False: it is gone, which is seen at the next look at the pipelines. */
@@ -100,7 +104,7 @@ chain_sink_put(void *sink, const SbSinkRow *row)
 static const SbSinkKind chain_sink = {.name = "chain", .put = chain_sink_put};
 
 void
-sb_chain_set_downstream(SbPipeline *pipeline, Oid source, List *running, List *waiting)
+sb_chain_set_downstream(SbPipeline *pipeline, const SbDownstream *downstream)
 {
 	MemoryContext context =
 	    AllocSetContextCreate(pipeline->context, "stream_beam chain", ALLOCSET_DEFAULT_SIZES);
@@ -111,24 +115,26 @@ sb_chain_set_downstream(SbPipeline *pipeline, Oid source, List *running, List *w
 	if (pipeline->chain)
 		MemoryContextDelete(MemoryContextGetParent(pipeline->chain->rows_context));
 	pipeline->chain = NULL;
-	if (running != NIL || waiting != NIL)
+	if (downstream->running != NIL || downstream->waiting != NIL)
 	{
 		chain = palloc0(sizeof(SbChain));
 		chain->rows_context =
 		    AllocSetContextCreate(context, "stream_beam chain rows", ALLOCSET_DEFAULT_SIZES);
-		if (!chain_lay_out(pipeline, chain, source))
+		if (!chain_lay_out(pipeline, chain, downstream->source))
 			chain = NULL;
 	}
-	pipeline->downstream = chain ? list_copy(running) : NIL;
 	pipeline->chain = chain;
 	sb_pipeline_remove_sink(pipeline, &chain_sink);
 	if (chain)
-		sb_pipeline_add_sink(pipeline, &chain_sink, pipeline);
-	if (chain)
 	{
-		chain->waiting = palloc(sizeof(int32) * (list_length(waiting) + 1));
-		chain->queue = palloc(sizeof(SbQueueTable *) * (list_length(waiting) + 1));
-		foreach (lc, waiting)
+		int nwaiting = list_length(downstream->waiting);
+
+		sb_pipeline_add_sink(pipeline, &chain_sink, pipeline);
+		chain->running = list_copy(downstream->running);
+		chain->misses_one = downstream->misses_one;
+		chain->waiting = palloc(sizeof(int32) * (nwaiting + 1));
+		chain->queue = palloc(sizeof(SbQueueTable *) * (nwaiting + 1));
+		foreach (lc, downstream->waiting)
 			chain_add_waiting(chain, lfirst_int(lc));
 	}
 	MemoryContextSwitchTo(old);
@@ -225,10 +231,9 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	SbChain *chain = pipeline->chain;
 	ListCell *lc;
 
-	if (chain == NULL || chain->n == 0 || pipeline->chain_held ||
-	    (!all && chain->n < SB_CHAIN_ROWS))
+	if (chain == NULL || chain->n == 0 || chain->held || (!all && chain->n < SB_CHAIN_ROWS))
 		return;
-	foreach (lc, pipeline->downstream)
+	foreach (lc, chain->running)
 	{
 		SbPipeline *downstream = lfirst(lc);
 
@@ -240,6 +245,19 @@ sb_chain_hand_on(SbPipeline *pipeline, bool all)
 	sb_pipeline_at_work(pipeline, false);
 	chain_queue_rows(chain);
 	chain_forget_rows(chain);
+}
+
+void
+sb_chain_hold(SbPipeline *pipeline)
+{
+	if (pipeline->chain)
+		pipeline->chain->held = true;
+}
+
+bool
+sb_chain_misses_one(const SbPipeline *pipeline)
+{
+	return pipeline->chain && pipeline->chain->misses_one;
 }
 
 void
@@ -256,6 +274,7 @@ sb_chain_finish_held(SbPipeline *pipeline)
 		return;
 	chain_queue_rows(pipeline->chain);
 	chain_forget_rows(pipeline->chain);
+	pipeline->chain->held = false;
 }
 
 void
@@ -275,8 +294,11 @@ sb_chain_rollback(SbPipeline *pipeline)
 void
 sb_chain_forget(SbPipeline *pipeline)
 {
-	if (pipeline->chain)
-		chain_forget_rows(pipeline->chain);
+	if (pipeline->chain == NULL)
+		return;
+	chain_forget_rows(pipeline->chain);
+	foreach_ptr(SbPipeline, downstream, pipeline->chain->running) sb_input(downstream)->upstream =
+	    NULL;
 }
 
 void
@@ -295,15 +317,16 @@ TimestampTz
 sb_chain_next_event(const SbPipeline *pipeline, TimestampTz watermark)
 {
 	TimestampTz event = sb_step_next_event(unconstify(SbPipeline *, pipeline));
-	ListCell *lc;
 
-	foreach (lc, pipeline->downstream)
+	if (pipeline->chain == NULL)
+		return event;
+	foreach_ptr(SbPipeline, downstream, pipeline->chain->running)
 	{
-		TimestampTz downstream = sb_chain_next_event(lfirst(lc), watermark);
+		TimestampTz next = sb_chain_next_event(downstream, watermark);
 
 		/* behind it, it waits for something that is held, not for the clock */
-		if (downstream >= watermark)
-			event = Min(event, downstream);
+		if (next >= watermark)
+			event = Min(event, next);
 	}
 	return event;
 }

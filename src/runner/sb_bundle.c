@@ -467,14 +467,14 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_beam careful bundle",
 	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
-	ListCell *lc, *lc2;
+	ListCell *lc;
 
 	if (!careful_take_rest(run->intake, &run->stop))
 		return false;
 	sb_transaction_begin();
 	old = MemoryContextSwitchTo(context);
 	foreach (lc, run->pipelines)
-		((SbPipeline *) lfirst(lc))->chain_held = true;
+		sb_chain_hold(lfirst(lc));
 	foreach (lc, run->pipelines)
 	{
 		SbPipeline *pipeline = lfirst(lc);
@@ -506,19 +506,13 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		/* it is closed at the reload that this asks for; its memory is void */
 		careful_leave_out(pipeline, error, run->intake);
 		sb_chain_forget(pipeline);
-		/* nor have those downstream anything from it, its watermark included */
-		foreach (lc2, pipeline->downstream)
-			sb_input(lfirst(lc2))->upstream = NULL;
 		if (sb_input(pipeline)->upstream)
 			sb_chain_downstream_failed(sb_input(pipeline)->upstream, pipeline->row->id);
 		*failed = true;
 	}
 	sb_pipeline_rests();
 	foreach (lc, run->pipelines)
-	{
 		sb_chain_finish_held(lfirst(lc));
-		((SbPipeline *) lfirst(lc))->chain_held = false;
-	}
 	run->wrote = true;
 	MemoryContextSwitchTo(old);
 	SB_KILL_POINT("before_careful_commit");

@@ -238,13 +238,76 @@ sb_intake_has_frames(const SbIntake *intake)
 	return written != intake->read && !intake_must_wait(intake);
 }
 
+/* What is no row, and is to come to the pipelines in its place among them. */
+static void
+intake_take_control(SbIntake *intake, const SbFrame *frame)
+{
+	const SbTruncateFrame *truncate = (const SbTruncateFrame *) frame;
+	const SbRebuildFrame *rebuild = (const SbRebuildFrame *) frame;
+	const SbUnreadableFrame *unreadable = (const SbUnreadableFrame *) frame;
+
+	switch (frame->type)
+	{
+		case SB_FRAME_TRUNCATE:
+			intake_add_control(intake, truncate->relation, SB_CONTROL_TRUNCATE, 0, NULL);
+			break;
+		case SB_FRAME_REBUILD:
+			intake_add_control(intake, rebuild->relation, SB_CONTROL_REBUILD, rebuild->cause,
+			                   NameStr(rebuild->name));
+			break;
+		case SB_FRAME_UNREADABLE:
+			intake_add_control(intake, unreadable->relation, SB_CONTROL_UNREADABLE, 0,
+			                   unreadable->text);
+			break;
+		default:
+			elog(ERROR, "unknown frame type %d in the ring", frame->type);
+	}
+}
+
+static void
+intake_take_frame(SbIntake *intake, const SbFrame *frame)
+{
+	const SbBeginFrame *begin = (const SbBeginFrame *) frame;
+	const SbHeartbeatFrame *heartbeat = (const SbHeartbeatFrame *) frame;
+
+	intake->caught_up = false;
+	switch (frame->type)
+	{
+		case SB_FRAME_BEGIN:
+			intake->in_transaction = true;
+			intake->transaction = begin->position;
+			intake->commit_time = begin->commit_time;
+			intake->xid = begin->xid;
+			break;
+		case SB_FRAME_SCHEMA:
+			intake_learn_layout(intake, (const SbSchemaFrame *) frame);
+			break;
+		case SB_FRAME_ROW:
+			if (intake->split || (frame->flags & SB_FRAME_MORE))
+				intake_add_part(intake, frame);
+			else
+				intake_add_row(intake, (const SbRowFrame *) (frame + 1));
+			break;
+		case SB_FRAME_COMMIT:
+			intake->in_transaction = false;
+			intake->position = Max(intake->position, ((const SbCommitFrame *) frame)->position);
+			intake->last_commit_time = intake->commit_time;
+			break;
+		case SB_FRAME_HEARTBEAT:
+			intake->position = Max(intake->position, heartbeat->position);
+			intake->caught_up = heartbeat->caught_up;
+			break;
+		default:
+			intake_take_control(intake, frame);
+	}
+	intake->read += frame->length;
+}
+
 SbIntakeStop
 sb_intake_take(SbIntake *intake)
 {
 	uint64 end = pg_atomic_read_u64(&intake->ring->written);
 	int start = intake->n;
-	const SbRebuildFrame *rebuild;
-	const SbUnreadableFrame *unreadable;
 	const SbFrame *frame;
 
 	pg_read_barrier();
@@ -258,52 +321,7 @@ sb_intake_take(SbIntake *intake)
 			return SB_INTAKE_EMPTY;
 		if (!intake->in_transaction && sb_intake_is_stale(intake))
 			return SB_INTAKE_RELOAD;
-		intake->caught_up = false;
-		switch (frame->type)
-		{
-			case SB_FRAME_BEGIN:
-				intake->in_transaction = true;
-				intake->transaction = ((const SbBeginFrame *) frame)->position;
-				intake->commit_time = ((const SbBeginFrame *) frame)->commit_time;
-				intake->xid = ((const SbBeginFrame *) frame)->xid;
-				break;
-			case SB_FRAME_SCHEMA:
-				intake_learn_layout(intake, (const SbSchemaFrame *) frame);
-				break;
-			case SB_FRAME_ROW:
-				if (intake->split || (frame->flags & SB_FRAME_MORE))
-					intake_add_part(intake, frame);
-				else
-					intake_add_row(intake, (const SbRowFrame *) (frame + 1));
-				break;
-			case SB_FRAME_TRUNCATE:
-				intake_add_control(intake, ((const SbTruncateFrame *) frame)->relation,
-				                   SB_CONTROL_TRUNCATE, 0, NULL);
-				break;
-			case SB_FRAME_REBUILD:
-				rebuild = (const SbRebuildFrame *) frame;
-				intake_add_control(intake, rebuild->relation, SB_CONTROL_REBUILD, rebuild->cause,
-				                   NameStr(rebuild->name));
-				break;
-			case SB_FRAME_UNREADABLE:
-				unreadable = (const SbUnreadableFrame *) frame;
-				intake_add_control(intake, unreadable->relation, SB_CONTROL_UNREADABLE, 0,
-				                   unreadable->text);
-				break;
-			case SB_FRAME_COMMIT:
-				intake->in_transaction = false;
-				intake->position = Max(intake->position, ((const SbCommitFrame *) frame)->position);
-				intake->last_commit_time = intake->commit_time;
-				break;
-			case SB_FRAME_HEARTBEAT:
-				intake->position =
-				    Max(intake->position, ((const SbHeartbeatFrame *) frame)->position);
-				intake->caught_up = ((const SbHeartbeatFrame *) frame)->caught_up;
-				break;
-			default:
-				elog(ERROR, "unknown frame type %d in the ring", frame->type);
-		}
-		intake->read += frame->length;
+		intake_take_frame(intake, frame);
 		/* asked for between transactions, so that a bundle can end on time */
 		if (frame->type == SB_FRAME_COMMIT && sb_intake_is_large(intake))
 			return SB_INTAKE_COMMIT;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_transaction.h"
 #include "commands/extension.h"
@@ -249,9 +250,7 @@ runner_compare(const ListCell *a, const ListCell *b)
 typedef struct SbLink
 {
 	SbPipeline *pipeline;
-	Oid source;
-	List *running;
-	List *waiting;
+	SbDownstream downstream;
 } SbLink;
 
 static void
@@ -259,60 +258,74 @@ runner_link_downstream(void *arg)
 {
 	const SbLink *link = arg;
 
-	sb_chain_set_downstream(link->pipeline, link->source, link->running, link->waiting);
+	sb_chain_set_downstream(link->pipeline, &link->downstream);
+}
+
+/* Who is downstream of this pipeline, and does it run? */
+static void
+runner_find_downstream(const List *rows, SbLink *link)
+{
+	SbDownstream *downstream = &link->downstream;
+
+	foreach_ptr(SbPipelineRow, row, unconstify(List *, rows))
+	{
+		SbPipeline *pipeline;
+
+		if (row->upstream != link->pipeline->row->id)
+			continue;
+		downstream->source = row->source;
+		pipeline = sb_pipeline_find(runner->pipelines, row->id);
+		if (pipeline && !sb_input(pipeline)->draining)
+		{
+			downstream->running = lappend(downstream->running, pipeline);
+			continue;
+		}
+		/* one that has to be rebuilt never asks for what it has missed */
+		if (row->state != SB_PIPELINE_NEEDS_RESYNC)
+			downstream->waiting = lappend_int(downstream->waiting, row->id);
+		/* a kept one that has failed is not waited for */
+		if (row->stage == SB_STAGE_BUILDING)
+			downstream->misses_one = true;
+	}
+}
+
+/* Those upstream of it have been linked. */
+static void
+runner_link_upstream(SbPipeline *pipeline)
+{
+	SbInput *input = sb_input(pipeline);
+
+	input->upstream =
+	    input->draining ? NULL : sb_pipeline_find(runner->pipelines, pipeline->row->upstream);
+	/* its result has been dropped by hand */
+	if (input->upstream && input->upstream->chain == NULL)
+		input->upstream = NULL;
 }
 
 /* False: one has been closed, which those before it are linked to. */
 static bool
-runner_link_all(List *rows)
+runner_link_all(const List *rows)
 {
-	ListCell *lc, *lc2;
-	bool linked;
+	ListCell *lc;
 
 	foreach (lc, runner->pipelines)
 	{
-		SbPipeline *pipeline = lfirst(lc);
-		SbLink link = {.pipeline = pipeline};
+		SbLink link = {.pipeline = lfirst(lc)};
+		bool linked;
 
-		pipeline->misses_downstream = false;
-		foreach (lc2, rows)
-		{
-			SbPipelineRow *row = lfirst(lc2);
-			SbPipeline *downstream = row->upstream == pipeline->row->id
-			                             ? sb_pipeline_find(runner->pipelines, row->id)
-			                             : NULL;
-
-			if (downstream && sb_input(downstream)->draining)
-				downstream = NULL;
-			if (downstream)
-				link.running = lappend(link.running, downstream);
-			/* one that has to be rebuilt never asks for what it has missed */
-			else if (row->upstream == pipeline->row->id && row->state != SB_PIPELINE_NEEDS_RESYNC)
-				link.waiting = lappend_int(link.waiting, row->id);
-			if (row->upstream == pipeline->row->id)
-				link.source = row->source;
-			/* a kept one that has failed is not waited for */
-			if (row->upstream == pipeline->row->id && downstream == NULL &&
-			    row->stage == SB_STAGE_BUILDING)
-				pipeline->misses_downstream = true;
-		}
+		runner_find_downstream(rows, &link);
 		/* its result, which those downstream are planned over, may be locked for now */
-		linked = sb_postponed_try_or_add(runner_link_downstream, &link, pipeline->row->id, true);
-		list_free(link.running);
-		list_free(link.waiting);
+		linked =
+		    sb_postponed_try_or_add(runner_link_downstream, &link, link.pipeline->row->id, true);
+		list_free(link.downstream.running);
+		list_free(link.downstream.waiting);
 		if (!linked)
 		{
 			runner->pipelines = foreach_delete_current(runner->pipelines, lc);
-			sb_pipeline_close(pipeline);
+			sb_pipeline_close(link.pipeline);
 			return false;
 		}
-		sb_input(pipeline)->upstream =
-		    pipeline->row->upstream && !sb_input(pipeline)->draining
-		        ? sb_pipeline_find(runner->pipelines, pipeline->row->upstream)
-		        : NULL;
-		/* its result has been dropped by hand */
-		if (sb_input(pipeline)->upstream && sb_input(pipeline)->upstream->chain == NULL)
-			sb_input(pipeline)->upstream = NULL;
+		runner_link_upstream(link.pipeline);
 	}
 	return true;
 }
@@ -322,7 +335,7 @@ runner_link_all(List *rows)
  * order of the ids is that of the work.
  */
 static void
-runner_link(List *rows)
+runner_link(const List *rows)
 {
 	list_sort(runner->pipelines, runner_compare);
 	while (!runner_link_all(rows))
@@ -475,32 +488,79 @@ runner_follow_owners(void)
 	sb_postponed_add(0, false);
 }
 
-void
-sb_runner_reload(void)
+/* The extension is gone: no return; or it has been made again: this process starts anew. */
+static void
+runner_check_extension(void)
 {
-	uint32 generation = pg_atomic_read_u32(&runner->db->generation);
-	MemoryContext scratch =
-	    AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old;
-	Oid now;
-	bool rewind = false;
-	List *rows;
-	List *suspects;
-	ListCell *lc;
+	Oid now = get_extension_oid("stream_beam", true);
 
-	sb_transaction_begin();
-	now = get_extension_oid("stream_beam", true);
-	if (!OidIsValid(now) || (OidIsValid(runner->extension) && now != runner->extension))
+	if (OidIsValid(now) && (!OidIsValid(runner->extension) || now == runner->extension))
 	{
-		sb_transaction_commit();
-		if (OidIsValid(now))
-			proc_exit(1); /* dropped and made again: start anew */
-		sb_runner_leave();
+		runner->extension = now;
+		return;
 	}
-	runner->extension = now;
-	old = MemoryContextSwitchTo(scratch);
+	sb_transaction_commit();
+	if (OidIsValid(now))
+		proc_exit(1);
+	sb_runner_leave();
+}
+
+/* True: the reader's session begins too late for it. */
+static bool
+runner_open(const List *rows, const SbPipelineRow *row)
+{
+	bool needs_rewind = runner_needs_rewind(row);
+	SbPipeline *pipeline = sb_opening_open(row, runner->context);
+
+	if (pipeline == NULL)
+		return false;
+	runner->pipelines = lappend(runner->pipelines, pipeline);
+	pipeline->stays_until = sb_lane_stays_until(runner->db, row->id);
+	runner_begin_queue(rows, pipeline);
+	(void) sb_aside_try(row->id);
+	runner->given = list_delete_int(runner->given, row->id);
+	if (row->revision == 1 && !needs_rewind && runner->lane_kind == SB_LANE_MAIN)
+		sb_pipeline_start_at(pipeline, runner->intake->position);
+	return needs_rewind;
+}
+
+/* True: the reader's session begins too late for one of those opened. */
+static bool
+runner_open_all(const List *rows)
+{
+	bool rewind = false;
+
+	runner->detached_least = InvalidXLogRecPtr;
+	foreach_ptr(SbPipelineRow, row, unconstify(List *, rows))
+	{
+		bool runs = row->state == SB_PIPELINE_RUNNING;
+
+		if (!runner_is_mine(rows, row))
+			continue;
+		if (runs && sb_pipeline_find(runner->pipelines, row->id) == NULL)
+			rewind = runner_open(rows, row) || rewind;
+		if (!(runs && sb_pipeline_find(runner->pipelines, row->id)) && sb_void_holds(row))
+			runner->detached_least = runner->detached_least == InvalidXLogRecPtr
+			                             ? row->progress.position
+			                             : Min(runner->detached_least, row->progress.position);
+	}
+	/* whatever was current while they were opened */
+	Assert(runner->pipelines == NIL || GetMemoryChunkContext(runner->pipelines) == runner->context);
+	return rewind;
+}
+
+/*
+ * Within the transaction; in the memory of the reading. True: the reader's session begins too late.
+ */
+static bool
+runner_read(MemoryContext scratch, uint32 generation, List **suspects)
+{
+	bool is_main = runner->lane_kind == SB_LANE_MAIN;
+	bool rewind;
+	List *rows;
+
 	sb_postponed_begin(&runner->db->generation);
-	if (runner->lane_kind == SB_LANE_MAIN)
+	if (is_main)
 		runner_follow_owners();
 	/* first: who has joined meanwhile has written its position */
 	MemoryContextSwitchTo(runner->context);
@@ -508,63 +568,34 @@ sb_runner_reload(void)
 	runner->laggards = sb_lane_laggards(runner->db);
 	MemoryContextSwitchTo(scratch);
 	rows = sb_catalog_pipelines();
-	suspects = runner->lane_kind == SB_LANE_MAIN ? sb_suspects_fail(runner->db->dbid, &rows) : NIL;
+	*suspects = is_main ? sb_suspects_fail(runner->db->dbid, &rows) : NIL;
 	MemoryContextSwitchTo(runner->context);
 	runner_read_laggards(rows);
 	runner_read_asides(rows);
 	runner_give_all(rows);
 	runner_close_stale(rows);
-	runner->detached_least = InvalidXLogRecPtr;
-	foreach (lc, rows)
-	{
-		SbPipelineRow *row = lfirst(lc);
-		SbPipeline *pipeline =
-		    row->state == SB_PIPELINE_RUNNING ? sb_pipeline_find(runner->pipelines, row->id) : NULL;
-
-		if (row->state == SB_PIPELINE_RUNNING && pipeline == NULL && runner_is_mine(rows, row))
-		{
-			bool needs_rewind = runner_needs_rewind(row);
-
-			pipeline = sb_opening_open(row, runner->context);
-			if (pipeline)
-			{
-				runner->pipelines = lappend(runner->pipelines, pipeline);
-				pipeline->stays_until = sb_lane_stays_until(runner->db, row->id);
-				runner_begin_queue(rows, pipeline);
-				(void) sb_aside_try(row->id);
-				runner->given = list_delete_int(runner->given, row->id);
-				rewind = rewind || needs_rewind;
-				if (row->revision == 1 && !needs_rewind && runner->lane_kind == SB_LANE_MAIN)
-					sb_pipeline_start_at(pipeline, runner->intake->position);
-			}
-		}
-		if (pipeline == NULL && sb_void_holds(row) && runner_is_mine(rows, row))
-			runner->detached_least = runner->detached_least == InvalidXLogRecPtr
-			                             ? row->progress.position
-			                             : Min(runner->detached_least, row->progress.position);
-	}
-	/* whatever was current while they were opened */
-	Assert(runner->pipelines == NIL || GetMemoryChunkContext(runner->pipelines) == runner->context);
+	rewind = runner_open_all(rows);
 	SB_KILL_POINT("reload");
 	runner_link(rows);
-	if (runner->lane_kind == SB_LANE_MAIN)
-	{
-		runner_publish_sources(rows, generation);
-		runner_publish_results(rows);
-		runner_publish_queues();
-		MemoryContextSwitchTo(scratch);
-		sb_version_rebuild_marked(rows);
-		sb_version_complete_trees();
-		/* one that is being read still has its turn again */
-		(void) sb_postponed_try_or_add(sb_version_drop_queues, NULL, 0, false);
-	}
-	MemoryContextSwitchTo(old);
-	sb_transaction_commit();
-	sb_suspects_forgive(runner->db->dbid, suspects);
-	/* what ends the next one is no matter of theirs */
-	if (suspects != NIL)
-		sb_work_goes_well();
-	MemoryContextDelete(scratch);
+	if (!is_main)
+		return rewind;
+	runner_publish_sources(rows, generation);
+	runner_publish_results(rows);
+	runner_publish_queues();
+	MemoryContextSwitchTo(scratch);
+	sb_version_rebuild_marked(rows);
+	sb_version_complete_trees();
+	/* one that is being read still has its turn again */
+	(void) sb_postponed_try_or_add(sb_version_drop_queues, NULL, 0, false);
+	return rewind;
+}
+
+/* The reading is committed. */
+static void
+runner_has_read(uint32 generation, bool rewind)
+{
+	bool is_main = runner->lane_kind == SB_LANE_MAIN;
+
 	runner->intake->seen_generation = generation;
 	/* what was to be confirmed knew nothing of those that are new */
 	if (runner->pending_position != InvalidXLogRecPtr)
@@ -581,7 +612,31 @@ sb_runner_reload(void)
 		sb_tell_runner(runner->db);
 	runner->gave = false;
 	/* who waits for one that is opened has to see first that nothing is known to be applied */
-	sb_postponed_end(runner->lane_kind == SB_LANE_MAIN ? runner->db : NULL);
-	if (runner->lane_kind == SB_LANE_MAIN)
+	sb_postponed_end(is_main ? runner->db : NULL);
+	if (is_main)
 		sb_lane_forget_returned(runner->db, runner->laggards);
+}
+
+void
+sb_runner_reload(void)
+{
+	uint32 generation = pg_atomic_read_u32(&runner->db->generation);
+	MemoryContext scratch =
+	    AllocSetContextCreate(TopMemoryContext, "stream_beam reload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	bool rewind;
+	List *suspects;
+
+	sb_transaction_begin();
+	runner_check_extension();
+	old = MemoryContextSwitchTo(scratch);
+	rewind = runner_read(scratch, generation, &suspects);
+	MemoryContextSwitchTo(old);
+	sb_transaction_commit();
+	sb_suspects_forgive(runner->db->dbid, suspects);
+	/* what ends the next one is no matter of theirs */
+	if (suspects != NIL)
+		sb_work_goes_well();
+	MemoryContextDelete(scratch);
+	runner_has_read(generation, rewind);
 }

@@ -33,6 +33,7 @@
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "history/sb_history.h"
+#include "pipeline/sb_chain.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -672,7 +673,7 @@ swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
 	return (building->row->upstream == 0 || sb_input(building)->upstream) &&
 	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
-	       !building->misses_downstream &&
+	       !sb_chain_misses_one(building) &&
 	       (current == NULL || building->progress.position == current->progress.position);
 }
 
