@@ -62,8 +62,6 @@ alter_define(SbCreation *creation, const SbPipelineRow *current)
 		sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
 		                             row->retractable));
 	}
-	row->source = creation->plan->source;
-	row->upstream = 0;
 	sb_creation_check_source(creation);
 	sb_api_enter(&saved);
 	sb_version_check_cycle(current->name, row->upstream);

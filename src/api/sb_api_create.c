@@ -39,6 +39,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "pgstat.h"
+#include "pipeline/sb_source.h"
 #include "query/plan/sb_plan.h"
 #include "query/sb_query.h"
 #include "rewrite/rewriteHandler.h"
@@ -248,80 +249,6 @@ sb_creation_check_trigger(SbCreation *creation)
 /* ---- the source ---- */
 
 /*
- * An ordinary table, the source or a partition of it: error where its old tuples lack a column that
- * the query uses.
- */
-static void
-create_check_old_values_of(const SbCreation *creation, Relation rel)
-{
-	const char *name = RelationGetRelationName(rel);
-	int attno = -1;
-
-	while ((attno = bms_next_member(creation->plan->columns, attno)) >= 0)
-	{
-		const char *column = get_attname(creation->plan->source, attno, false);
-
-		if (sb_partition_old_has(rel, column))
-			continue;
-		ereport(
-		    ERROR,
-		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		     errmsg("the WAL does not have the old values of changed rows of table \"%s\"", name),
-		     errdetail(
-		         "The query uses column \"%s\", which is not of the table's replica identity: an UPDATE or DELETE could not be taken out of the result.",
-		         column),
-		     errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.",
-		             quote_identifier(name))));
-	}
-}
-
-/*
- * Rows can be taken back only if the WAL has their old values. Of a partitioned table, each
- * partition has an identity of its own.
- */
-static void
-create_check_old_values(const SbCreation *creation)
-{
-	ListCell *lc;
-
-	foreach (lc, sb_partition_tree(creation->plan->source, AccessShareLock))
-	{
-		Relation rel = table_open(lfirst_oid(lc), NoLock);
-
-		if (rel->rd_rel->relkind == RELKIND_RELATION)
-			create_check_old_values_of(creation, rel);
-		table_close(rel, NoLock);
-	}
-}
-
-/*
- * If the source is the result of a pipeline, that is the upstream, and its result is read as a
- * stream, in its bundles.
- */
-static void
-create_find_upstream(SbCreation *creation)
-{
-	SbPipelineRow *upstream;
-	SbBracket saved;
-
-	sb_api_enter(&saved);
-	upstream = sb_catalog_find_by_result(creation->plan->source);
-	if (upstream && upstream->stage != SB_STAGE_CURRENT)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline",
-		                upstream->name),
-		         errhint("Read the pipeline's result table.")));
-	if (upstream)
-	{
-		creation->row.upstream = upstream->id;
-		creation->row.retractable =
-		    sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
-	}
-	sb_api_leave(&saved);
-}
-
-/*
  * Without the rows from before, a change of one of them would take out of the result what was never
  * put in.
  */
@@ -346,35 +273,25 @@ create_check_split(const SbCreation *creation)
 {
 	if (creation->row.watermark_by == NULL)
 		return;
-	if (creation->row.upstream != 0 || creation->plan->event_time == NULL)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         creation->row.upstream != 0
-		             ? errmsg("watermark_by means nothing for a downstream pipeline")
-		             : errmsg("watermark_by means nothing for a pipeline without an event time"),
-		         creation->row.upstream != 0
-		             ? errdetail("Its watermark is that of its upstream.")
-		             : errdetail("The event time is the first argument of a window function.")));
+	if (creation->plan->event_time == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		                errmsg("watermark_by means nothing for a pipeline without an event time"),
+		                errdetail("The event time is the first argument of a window function.")));
 	(void) sb_plan_split(creation->plan, creation->row.watermark_by);
 }
 
 void
 sb_creation_check_source(SbCreation *creation)
 {
+	const SbSourceKind *kind;
 	SbBracket saved;
 
-	create_find_upstream(creation);
-	if (creation->row.upstream != 0)
-	{
-		/* looked at again: it may have been dropped, its result kept, until we have the lock */
-		creation->row.upstream = 0;
-		sb_api_enter(&saved);
-		sb_lock_relation(creation->plan->source, SB_LOCK_READ);
-		sb_api_leave(&saved);
-		create_find_upstream(creation);
-	}
-	if (creation->row.upstream == 0 && creation->row.retractable)
-		create_check_old_values(creation);
+	creation->row.source = creation->plan->source;
+	sb_api_enter(&saved);
+	kind = sb_source_find(&creation->row, true);
+	sb_api_leave(&saved);
+	if (kind->check)
+		kind->check(&creation->row, creation->plan);
 	sb_version_check_accumulation(&creation->row, creation->plan);
 	if (creation->plan->maps)
 		sb_options_refuse_panes(&creation->row);
@@ -382,15 +299,16 @@ sb_creation_check_source(SbCreation *creation)
 }
 
 static void
-create_fix_start(SbCreation *creation, SbDatabase *db)
+create_fix_start(SbCreation *creation)
 {
-	Oid source = creation->plan->source;
+	SbBracket saved;
 
 	sb_creation_check_source(creation);
 	create_check_from_now(creation);
 	(void) sb_pin_until_end();
-	if (creation->row.upstream == 0)
-		sb_source_add(db, source);
+	sb_api_enter(&saved);
+	sb_source_of(&creation->row)->begin(&creation->row);
+	sb_api_leave(&saved);
 	creation->row.progress.position = sb_pin_until_end();
 }
 
@@ -453,7 +371,6 @@ create_catalog_rows(SbCreation *creation)
 
 	row->name = creation->name;
 	row->owner = GetUserId();
-	row->source = creation->plan->source;
 	sb_creation_record_settings(row);
 	row->progress.input_watermark = row->progress.output_watermark = row->progress.max_event_time =
 	    SB_TIME_MIN;
@@ -484,7 +401,7 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	create_check_free(&creation);
 	sb_creation_plan(&creation);
 	sb_creation_await_slot(db);
-	create_fix_start(&creation, db);
+	create_fix_start(&creation);
 	sb_creation_view(&creation, psprintf("%s%s", creation.name, SB_BATCH_SUFFIX));
 	create_result(&creation);
 	create_catalog_rows(&creation);

@@ -345,7 +345,7 @@ wait_check(const char *name, Oid user, bool altered)
 		seen.history_done = seen.history_done && wait_history_is_done(needed) &&
 		                    !sb_database_has_postponed(sb_my_database(), needed->id) &&
 		                    !sb_catalog_is_retried(needed->id);
-		if (needed->upstream == 0)
+		if (sb_catalog_reads_wal(needed))
 			break;
 	}
 	sb_api_leave(&saved);

@@ -11,6 +11,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/sb_definition.h"
 #include "catalog/sb_lock.h"
+#include "pipeline/sb_source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -83,8 +84,10 @@ restore_check_columns(const SbDefinition *definition, const SbPlan *plan)
 static int32
 restore_upstream(const SbDefinition *definition, Oid source)
 {
-	SbPipelineRow *upstream = sb_catalog_find_by_result(source);
-	SbDefinition *restored = upstream ? NULL : sb_definition_find_restored_by_result(source);
+	SbPipelineRow row = {.source = source};
+	SbDefinition *restored = sb_source_find(&row, false) == &sb_table_source
+	                             ? sb_definition_find_restored_by_result(source)
+	                             : NULL;
 
 	if (restored)
 		ereport(ERROR,
@@ -92,7 +95,7 @@ restore_upstream(const SbDefinition *definition, Oid source)
 		         errmsg("pipeline \"%s\" is downstream of pipeline \"%s\", which needs a resync itself",
 		                definition->name, restored->name),
 		         errhint("Call beam.resync_pipeline() for that one first.")));
-	return upstream ? upstream->id : 0;
+	return row.upstream;
 }
 
 bool

@@ -423,7 +423,7 @@ sb_options_same(const SbPipelineRow *a, const SbPipelineRow *b)
 	for (const SbOption *option = sb_options; option->name; option++)
 	{
 		if (option->kept != SB_KEPT_DEFINITION ||
-		    (option->of_table && a->upstream != 0 && b->upstream != 0))
+		    (option->of_table && !sb_catalog_reads_wal(a) && !sb_catalog_reads_wal(b)))
 			continue;
 		if (!is_same(option, a, b))
 			return false;
@@ -508,7 +508,7 @@ sb_options_explain(const SbPipelineRow *row)
 		const char *before = option->explain;
 		const char *value = NULL;
 
-		if (option->of_table && row->upstream != 0)
+		if (option->of_table && !sb_catalog_reads_wal(row))
 		{
 			before = option->explain_upstream;
 			value = before ? get_rel_name(row->source) : NULL;

@@ -95,6 +95,16 @@ sb_catalog_is_of_backfill(const SbPipelineRow *row)
 	return row->reason != NULL && strcmp(row->reason, SB_REASON_BACKFILL) == 0;
 }
 
+/*
+ * Does it read the WAL, from a position of its own? Else its rows come from its upstream, whose
+ * position it has.
+ */
+static inline bool
+sb_catalog_reads_wal(const SbPipelineRow *row)
+{
+	return row->upstream == 0;
+}
+
 /* Paused since it has changed hands. */
 static inline bool
 sb_catalog_is_held(const SbPipelineRow *row)

@@ -235,7 +235,7 @@ command_choose(const SbCommands *commands, List *pipelines, XLogRecPtr position)
 		SbCommand *command = lfirst(lc);
 		SbPipeline *pipeline = sb_pipeline_find(pipelines, command->pipeline);
 
-		if (pipeline && (pipeline->row->upstream == 0 || sb_input(pipeline)->upstream) &&
+		if (pipeline && (sb_catalog_reads_wal(pipeline->row) || sb_input(pipeline)->upstream) &&
 		    !command_is_behind(commands, command) &&
 		    sb_backfill_may_step(pipeline, Max(position, pipeline->progress.position)))
 			return command;

@@ -325,7 +325,7 @@ backfill_take_snapshot(SbBackfillStep *step)
 
 	if (!ConditionalLockRelationOid(pipeline->plan->source, AccessShareLock))
 		return false;
-	if (pipeline->row->upstream != 0)
+	if (!sb_catalog_reads_wal(pipeline->row))
 	{
 		step->snapshot = RegisterSnapshot(GetLatestSnapshot());
 		return true;

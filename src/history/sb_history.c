@@ -457,7 +457,8 @@ sb_history_attach(SbPipeline *pipeline)
 {
 	MemoryContext context;
 	MemoryContext old;
-	SbHistoryRow *row = pipeline->row->upstream == 0 ? sb_catalog_history(pipeline->row->id) : NULL;
+	SbHistoryRow *row =
+	    sb_catalog_reads_wal(pipeline->row) ? sb_catalog_history(pipeline->row->id) : NULL;
 	SbBracket saved;
 	SbHistory *history;
 

@@ -24,8 +24,8 @@ extern void sb_chain_put(SbPipeline *pipeline, const Datum *values, const bool *
 /* Gives the rows so far to the downstream pipelines, or (`all` false) only when there are many. */
 extern void sb_chain_hand_on(SbPipeline *pipeline, bool all);
 /*
- * In a careful run, until sb_chain_finish_held(): rows are held. The downstream pipelines take them one by one; what is not taken
- * then is queued.
+ * In a careful run, until sb_chain_finish_held(): rows are held. The downstream pipelines take them
+ * one by one; what is not taken then is queued.
  */
 extern void sb_chain_hold(SbPipeline *pipeline);
 extern void sb_chain_messages(SbPipeline *pipeline, SbMessage **messages, int *n);

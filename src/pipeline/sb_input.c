@@ -3,77 +3,31 @@
  */
 #include "postgres.h"
 
-#include "pipeline/sb_gate.h"
 #include "pipeline/sb_input.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_split.h"
-#include "worker/sb_worker.h"
 
-/* ---- the WAL of a table ---- */
+/* ---- kinds of sources ---- */
 
-static bool
-table_timed_by_rows(const SbInput *input)
+/* In the order in which they are asked. */
+static const SbSourceKind *const sb_source_kinds[] = {&sb_result_source, &sb_table_source};
+
+const SbSourceKind *
+sb_source_find(SbPipelineRow *row, bool hold)
 {
-	return true;
+	for (int i = 0; i < lengthof(sb_source_kinds); i++)
+	{
+		if (sb_source_kinds[i]->accepts(row, hold))
+			return sb_source_kinds[i];
+	}
+	elog(ERROR, "relation %u is of no kind of source", row->source);
 }
 
-static bool
-table_has_begun(SbPipeline *pipeline, SbInput *input, XLogRecPtr position)
+const SbSourceKind *
+sb_source_of(const SbPipelineRow *row)
 {
-	if (sb_gates_are_open(pipeline))
-		return false;
-	sb_gates_reached(pipeline, position);
-	return sb_gates_are_open(pipeline);
+	return sb_catalog_reads_wal(row) ? &sb_table_source : &sb_result_source;
 }
-
-const SbSourceKind sb_table_source = {.name = "table",
-                                      .timed_by_rows = table_timed_by_rows,
-                                      .has_begun = table_has_begun};
-
-/* ---- the result of an upstream ---- */
-
-/* Has the output watermark of a pipeline anything to follow? */
-static bool
-result_has_time(const SbPipeline *pipeline)
-{
-	const SbInput *input = sb_input(pipeline);
-
-	if (pipeline->plan->event_time == NULL && input->kind->timed_by_rows(input))
-		return false;
-	return pipeline->plan->event_time != NULL || input->upstream == NULL ||
-	       result_has_time(input->upstream);
-}
-
-/* What has no event time says nothing of the time: then the rows do, as those of a table. */
-static bool
-result_timed_by_rows(const SbInput *input)
-{
-	return input->upstream && !result_has_time(input->upstream);
-}
-
-static TimestampTz
-result_watermark(const SbInput *input)
-{
-	return input->upstream ? input->upstream->clocks.output_watermark : input->queue_watermark;
-}
-
-static bool
-result_has_rows(const SbInput *input)
-{
-	return input->queue_pending && input->upstream;
-}
-
-static bool
-result_has_begun(SbPipeline *pipeline, SbInput *input, XLogRecPtr position)
-{
-	return pipeline->progress.bundles == 0 && (!input->queue_pending || input->draining);
-}
-
-const SbSourceKind sb_result_source = {.name = "result",
-                                       .timed_by_rows = result_timed_by_rows,
-                                       .watermark = result_watermark,
-                                       .has_rows = result_has_rows,
-                                       .has_begun = result_has_begun};
 
 /* ---- the input ---- */
 
@@ -81,13 +35,13 @@ SbInput *
 sb_input_create(SbPipeline *pipeline)
 {
 	SbInput *input = palloc0(sizeof(SbInput));
-	bool chained = pipeline->row->upstream != 0;
 
-	input->kind = chained ? &sb_result_source : &sb_table_source;
+	input->kind = sb_source_of(pipeline->row);
 	input->source = pipeline->plan->source;
 	input->max_event_time = pipeline->progress.max_event_time;
 	input->last_row_at = pipeline->clocks.processing_time;
-	input->queue_pending = input->accepted_queue_pending = chained && !pipeline->in_memory;
+	input->queue_pending = input->accepted_queue_pending =
+	    input->kind == &sb_result_source && !pipeline->in_memory;
 	input->queue_watermark = SB_TIME_MIN;
 	return input;
 }

@@ -1,5 +1,5 @@
 /*
- * sb_input.h: what a pipeline reads: its inputs, one for each source, and the kinds of sources.
+ * sb_input.h: what a pipeline reads: its inputs, one for each source (sb_source.h).
  *
  * An input knows how far the time of its source has come, what of its rows is left out for now
  * (sb_gate.h), and, of a downstream pipeline, where its rows come from. A pipeline has
@@ -15,28 +15,11 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "pipeline/sb_source.h"
 #include "source/sb_change.h"
 
-struct SbInput;
 struct SbPipeline;
 struct SbSplits;
-
-/* Any function may be missing. */
-typedef struct SbSourceKind
-{
-	const char *name;
-	/* Does its watermark follow from its rows, and from the clock while it is at rest? */
-	bool (*timed_by_rows)(const struct SbInput *input);
-	/* Else: the watermark that it has; SB_TIME_MIN: it is not known. */
-	TimestampTz (*watermark)(const struct SbInput *input);
-	/* Rows wait to be taken, though nothing comes. */
-	bool (*has_rows)(const struct SbInput *input);
-	/* In the bundle that ends at `position`: have all rows that were there before come in? */
-	bool (*has_begun)(struct SbPipeline *pipeline, struct SbInput *input, XLogRecPtr position);
-} SbSourceKind;
-
-extern const SbSourceKind sb_table_source;  /* the WAL of a table */
-extern const SbSourceKind sb_result_source; /* the result of an upstream */
 
 typedef struct SbInput
 {

@@ -50,20 +50,6 @@ pipeline_relation_name(const SbPipelineRow *row, Oid relation, const char *what)
 	return sb_sql_relation(relation);
 }
 
-static TransactionId
-pipeline_result_xmin(const SbPipelineRow *row)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->result));
-	TransactionId xmin = InvalidTransactionId;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-		ReleaseSysCache(tuple);
-	}
-	return xmin;
-}
-
 /*
  * A copy in the current context, which lives as long as the pipeline is open. Error and signature
  * are left out: they are taken from the catalog's row.
@@ -141,8 +127,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	    AllocSetContextCreate(context, "stream_beam element", ALLOCSET_DEFAULT_SIZES);
 	pipeline->row = pipeline_copy_row(row);
 	sb_owner_check(row);
-	pipeline->result_xmin = pipeline_result_xmin(row);
-	pipeline->result_name = pipeline_relation_name(row, row->result, "result table");
+	(void) pipeline_relation_name(row, row->result, "result table");
 	state_name = instead ? NULL : pipeline_relation_name(row, row->state_table, "state table");
 	pipeline->in_memory = instead != NULL;
 	if (instead == NULL)
@@ -168,8 +153,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	}
 	pipeline->step = pipeline->plan->maps ? &sb_step_map : &sb_step_aggregate;
 	pipeline->step_state = pipeline->step->open(pipeline, state_name);
-	pipeline->result =
-	    sb_result_open(pipeline->plan, pipeline->result_name, pipeline->strategy.accumulation);
+	pipeline->result = sb_result_open(pipeline->plan, row->result, pipeline->strategy.accumulation);
 	if (instead)
 		sb_pipeline_add_sink(pipeline, instead, sink);
 	else
@@ -214,27 +198,13 @@ sb_pipeline_verify(SbPipeline *pipeline)
 bool
 sb_pipeline_result_moved(const SbPipeline *pipeline)
 {
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(pipeline->row->result));
-	Form_pg_class form;
-	bool moved;
-
-	if (!HeapTupleIsValid(tuple))
-		return false; /* gone, which is another thing */
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	moved = form->relowner != pipeline->row->owner ||
-	        strcmp(pipeline->result_name,
-	               quote_qualified_identifier(get_namespace_name(form->relnamespace),
-	                                          NameStr(form->relname))) != 0;
-	ReleaseSysCache(tuple);
-	return moved;
+	return sb_result_has_moved(pipeline->result, pipeline->row->owner);
 }
 
 bool
 sb_pipeline_result_altered(const SbPipeline *pipeline)
 {
-	TransactionId xmin = pipeline_result_xmin(pipeline->row);
-
-	return TransactionIdIsValid(xmin) && xmin != pipeline->result_xmin;
+	return sb_result_is_altered(pipeline->result);
 }
 
 void

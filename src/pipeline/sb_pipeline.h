@@ -56,9 +56,7 @@ typedef struct SbPipeline
 	const struct SbStepKind *step; /* sb_step.h */
 	void *step_state;
 	SbResult *result;
-	SbSignature *signature;    /* as it was opened */
-	char *result_name;         /* qualified, as it was opened */
-	TransactionId result_xmin; /* who had last written its row of pg_class then */
+	SbSignature *signature; /* as it was opened */
 	/* it has no tables: its cells are in memory only, and nothing is written */
 	bool in_memory;
 	/* its rows may be taken back; false: what is no INSERT is a dead letter */

@@ -257,7 +257,7 @@ aside_has_come_further(const SbAside *aside, const SbPipeline *pipeline)
 	 */
 	if (sb_input(pipeline)->draining)
 		return pipeline->row->progress.rows_in >= aside->rows_in;
-	if (pipeline->row->upstream != 0)
+	if (!sb_catalog_reads_wal(pipeline->row))
 		return pipeline->row->progress.bundles > aside->bundles &&
 		       !sb_input(pipeline)->queue_pending;
 	return pipeline->progress.position >= aside->position;

@@ -264,6 +264,7 @@ intake_take_control(SbIntake *intake, const SbFrame *frame)
 	}
 }
 
+/* A frame of the stream: the transaction that it begins or ends, or what it brings. */
 static void
 intake_take_frame(SbIntake *intake, const SbFrame *frame)
 {

@@ -74,7 +74,7 @@ sb_runner_least_open(void)
 	{
 		SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->row->upstream == 0)
+		if (sb_catalog_reads_wal(pipeline->row))
 			least = Min(least, pipeline->persisted);
 	}
 	return least;

@@ -127,7 +127,7 @@ sb_runner_join(void)
 		SbPipeline *pipeline = lfirst(lc);
 		XLogRecPtr at;
 
-		if (pipeline->row->upstream != 0 || sb_aside_has(pipeline->row->id) ||
+		if (!sb_catalog_reads_wal(pipeline->row) || sb_aside_has(pipeline->row->id) ||
 		    pipeline->progress.position == InvalidXLogRecPtr || pipeline->stays_until > now)
 			continue;
 		near = near || there == InvalidXLogRecPtr ||

@@ -102,7 +102,8 @@ runner_foremost(const List *rows)
 	{
 		const SbPipelineRow *row = lfirst(lc);
 
-		if (row->upstream == 0 && row->state == SB_PIPELINE_RUNNING && runner_is_mine(rows, row))
+		if (sb_catalog_reads_wal(row) && row->state == SB_PIPELINE_RUNNING &&
+		    runner_is_mine(rows, row))
 			most = Max(most, row->progress.position);
 	}
 	return most;
@@ -124,7 +125,7 @@ runner_was_away(const SbPipelineRow *row)
 static bool
 runner_needs_rewind(const SbPipelineRow *row)
 {
-	if (row->upstream != 0)
+	if (!sb_catalog_reads_wal(row))
 		return false;
 	if (runner->lane_kind == SB_LANE_LATE)
 		return true;
@@ -141,7 +142,7 @@ runner_needs_rewind(const SbPipelineRow *row)
 static bool
 runner_has_queue(const List *rows, const SbPipelineRow *row)
 {
-	return row->upstream != 0 && !list_member_int(runner->exchanged, row->id) &&
+	return !sb_catalog_reads_wal(row) && !list_member_int(runner->exchanged, row->id) &&
 	       sb_queue_is_long(row, sb_catalog_row_of_id(rows, row->upstream));
 }
 
@@ -151,10 +152,10 @@ runner_is_behind(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost
 	bool begins = runner->intake->position == InvalidXLogRecPtr && !runner->awaiting_reset;
 	int64 floor;
 
-	if (row->upstream != 0 && sb_lane_has_drained(runner->db, row->id, &floor))
+	if (!sb_catalog_reads_wal(row) && sb_lane_has_drained(runner->db, row->id, &floor))
 		return false;
 	/* also one with little, that may fail again, or have others wait for a lock */
-	if (row->upstream != 0)
+	if (!sb_catalog_reads_wal(row))
 		return (begins ? sb_aside_until(row->id) != 0 : runner_was_away(row)) ||
 		       runner_has_queue(rows, row);
 	if (row->progress.position == InvalidXLogRecPtr)
@@ -185,7 +186,7 @@ runner_give(const List *rows, const SbPipelineRow *row, XLogRecPtr foremost)
 
 	if (runner->lane_kind == SB_LANE_LATE || !(slow || runner_is_behind(rows, row, foremost)) ||
 	    !sb_lane_give(runner->db, row->id,
-	                  row->upstream == 0 ? row->progress.position : InvalidXLogRecPtr,
+	                  sb_catalog_reads_wal(row) ? row->progress.position : InvalidXLogRecPtr,
 	                  sb_limit_stays_until(row->id)))
 		return;
 	if (slow)
@@ -353,7 +354,7 @@ runner_publish_sources(const List *rows, uint32 generation)
 	{
 		const SbPipelineRow *row = lfirst(lc);
 
-		if (row->upstream == 0 && list_member_int(runner->laggards, row->id))
+		if (sb_catalog_reads_wal(row) && list_member_int(runner->laggards, row->id))
 			sources = list_append_unique_oid(sources, row->source);
 	}
 
@@ -361,7 +362,7 @@ runner_publish_sources(const List *rows, uint32 generation)
 	{
 		const SbPipeline *pipeline = lfirst(lc);
 
-		if (pipeline->row->upstream == 0)
+		if (sb_catalog_reads_wal(pipeline->row))
 			sources = list_append_unique_oid(sources, pipeline->plan->source);
 	}
 	sb_sources_set(runner->db, generation, sources);
@@ -410,7 +411,7 @@ runner_begin_queue(const List *rows, SbPipeline *downstream)
 	ErrorData *error;
 	bool filled;
 
-	if (row->upstream == 0 ||
+	if (sb_catalog_reads_wal(row) ||
 	    (runner->lane_kind == SB_LANE_MAIN &&
 	     sb_lane_has_drained(runner->db, row->id, &sb_input(downstream)->queue_floor)))
 		return;

@@ -31,7 +31,7 @@ bool
 sb_void_holds(const SbPipelineRow *row)
 {
 	/* a downstream pipeline needs nothing of the WAL */
-	return row->upstream == 0 && row->state != SB_PIPELINE_NEEDS_RESYNC;
+	return sb_catalog_reads_wal(row) && row->state != SB_PIPELINE_NEEDS_RESYNC;
 }
 
 void

@@ -5,6 +5,7 @@
 
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
+#include "catalog/pg_class.h"
 #include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_statement.h"
@@ -16,10 +17,14 @@
 #include "sink/sb_result_private.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 struct SbResult
 {
+	Oid table;
+	char *name;         /* qualified, as it was opened */
+	TransactionId xmin; /* who had last written its row of pg_class then */
 	const SbPlan *plan;
 	SbAccumulation accumulation;
 	TupleDesc desc; /* of the plan's columns */
@@ -156,11 +161,55 @@ result_open_clear(SbResult *result, const char *table)
 	                        NULL, lengthof(types), types);
 }
 
+static TransactionId
+result_xmin(Oid table)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	TransactionId xmin = InvalidTransactionId;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xmin;
+}
+
+bool
+sb_result_has_moved(const SbResult *result, Oid owner)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(result->table));
+	Form_pg_class form;
+	bool moved;
+
+	if (!HeapTupleIsValid(tuple))
+		return false; /* gone, which is another thing */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	moved = form->relowner != owner ||
+	        strcmp(result->name, quote_qualified_identifier(get_namespace_name(form->relnamespace),
+	                                                        NameStr(form->relname))) != 0;
+	ReleaseSysCache(tuple);
+	return moved;
+}
+
+bool
+sb_result_is_altered(const SbResult *result)
+{
+	TransactionId xmin = result_xmin(result->table);
+
+	return TransactionIdIsValid(xmin) && xmin != result->xmin;
+}
+
 SbResult *
-sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+sb_result_open(const SbPlan *plan, Oid relation, SbAccumulation accumulation)
 {
 	SbResult *result = palloc0(sizeof(SbResult));
+	const char *table;
 
+	result->table = relation;
+	/* first: what is altered from here on is seen */
+	result->xmin = result_xmin(relation);
+	table = result->name = sb_sql_relation(relation);
 	result->plan = plan;
 	result->accumulation = accumulation;
 	result->desc = result_desc(plan, NULL, plan->ncolumns, false, NULL, InvalidOid);

@@ -47,8 +47,12 @@ extern void sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumu
 /* An SbResult as a sink; what is late goes to beam.late_event. */
 extern const SbSinkKind sb_result_sink;
 
-/* Lives in the current context. `table`: qualified name. */
-extern SbResult *sb_result_open(const SbPlan *plan, const char *table, SbAccumulation accumulation);
+/* Lives in the current context. */
+extern SbResult *sb_result_open(const SbPlan *plan, Oid table, SbAccumulation accumulation);
+/* Has the table been renamed since, or given to another role than this one? */
+extern bool sb_result_has_moved(const SbResult *result, Oid owner);
+/* ... or anything else that is in its row of pg_class, be it back and forth? */
+extern bool sb_result_is_altered(const SbResult *result);
 /* values of the plan's columns; op: +1, or -1 for a retraction (retracting only) */
 extern void sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op);
 /*

@@ -27,8 +27,8 @@ bool
 sb_backfill_wants_version(const SbPipeline *pipeline)
 {
 	return !sb_backfill_has_parts(pipeline->plan) &&
-	       pipeline->strategy.accumulation == SB_ACCUMULATING && pipeline->row->upstream == 0 &&
-	       pipeline->chain == NULL;
+	       pipeline->strategy.accumulation == SB_ACCUMULATING &&
+	       sb_catalog_reads_wal(pipeline->row) && pipeline->chain == NULL;
 }
 
 static int

@@ -12,6 +12,7 @@
 #include "catalog/sb_owner.h"
 #include "catalog/sb_pipeline_names.h"
 #include "executor/spi.h"
+#include "pipeline/sb_source.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -46,7 +47,7 @@ void
 sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
 {
 	if (row->retractable && sb_accumulation_of_name(row->accumulation) == SB_DISCARDING &&
-	    (row->upstream == 0 || sb_plan_merges(plan) || plan->maps))
+	    (sb_catalog_reads_wal(row) || sb_plan_merges(plan) || plan->maps))
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -72,10 +73,7 @@ static void
 version_fix_start(SbPipelineRow *row)
 {
 	(void) sb_pin_until_end();
-	if (row->upstream == 0)
-		sb_source_add(sb_my_database(), row->source);
-	else
-		sb_lock_relation(sb_catalog_find_by_id(row->upstream)->result, SB_LOCK_READ);
+	sb_source_of(row)->begin(row);
 	row->progress = (SbProgress){.input_watermark = SB_TIME_MIN,
 	                             .output_watermark = SB_TIME_MIN,
 	                             .max_event_time = SB_TIME_MIN};
@@ -106,7 +104,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 
 	if (sb_catalog_building(versions))
 		sb_version_refuse_second(row->name);
-	if (row->upstream != 0)
+	if (!sb_catalog_reads_wal(row))
 		version_join(row);
 	sb_version_check_cycle(row->name, row->upstream);
 	sb_version_check_result(current);
@@ -118,23 +116,6 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	sb_version_make_state(row, plan, true);
 	sb_version_begin_downstream(current, row, row->reason);
 	sb_at_commit_tell_runner();
-}
-
-/* Whose result it reads follows from its source: the view may have been replaced. */
-static void
-version_find_upstream(SbPipelineRow *row)
-{
-	SbPipelineRow *upstream = sb_catalog_find_by_result(row->source);
-
-	if (upstream && upstream->stage != SB_STAGE_CURRENT)
-		ereport(ERROR,
-		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		         errmsg("the result of a version of pipeline \"%s\" that is not the current one cannot be read by a pipeline",
-		                upstream->name),
-		         errhint("Read the pipeline's result table.")));
-	row->upstream = upstream ? upstream->id : 0;
-	if (upstream)
-		row->retractable = sb_accumulation_of_name(upstream->accumulation) == SB_ACCUMULATING;
 }
 
 SbPipelineRow *
@@ -149,7 +130,8 @@ sb_version_same(const SbPipelineRow *current, const char *reason, SbPlan **plan)
 	row->rebuild = NULL;
 	*plan = sb_version_plan(row, &row->fingerprint);
 	row->source = (*plan)->source;
-	version_find_upstream(row);
+	/* whose result it reads follows from its source: the view may have been replaced */
+	(void) sb_source_find(row, false);
 	return row;
 }
 

@@ -73,7 +73,7 @@ relations_make_member(const char *name, const char *sql)
 
 /* An aggregate over nothing. */
 static void
-relations_put_empty(const SbPlan *plan, const char *table)
+relations_put_empty(const SbPlan *plan, Oid table)
 {
 	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
 	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
@@ -93,11 +93,13 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
                        const char *name)
 {
 	char *table = quote_qualified_identifier(get_namespace_name(namespace), name);
+	Oid made;
 
 	sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
+	made = get_relname_relid(name, namespace);
 	if (sb_plan_stands_empty(plan) && accumulation == SB_ACCUMULATING)
-		relations_put_empty(plan, table);
-	return get_relname_relid(name, namespace);
+		relations_put_empty(plan, made);
+	return made;
 }
 
 /*
@@ -186,7 +188,7 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 	                                             merging));
 	sb_catalog_set_state_table(row->id, row->state_table);
 	name = sb_queue_table_name(row->id);
-	if (row->upstream != 0)
+	if (!sb_catalog_reads_wal(row))
 	{
 		(void) relations_make_member(name,
 		                             sb_queue_table_sql(quote_qualified_identifier("beam_state",

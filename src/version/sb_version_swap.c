@@ -671,7 +671,7 @@ swap_follows(const SbPipeline *building)
 static bool
 swap_is_ready(const SbPipeline *building, const SbPipeline *current)
 {
-	return (building->row->upstream == 0 || sb_input(building)->upstream) &&
+	return (sb_catalog_reads_wal(building->row) || sb_input(building)->upstream) &&
 	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
 	       !sb_chain_misses_one(building) &&
 	       (current == NULL || building->progress.position == current->progress.position);
