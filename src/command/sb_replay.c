@@ -42,7 +42,8 @@
 typedef struct SbLetter
 {
 	bool taken_back;
-	Datum data; /* jsonb */
+	Datum data;      /* jsonb */
+	uint64 left_out; /* 0: it is not known to be */
 } SbLetter;
 
 typedef struct SbReplay
@@ -96,8 +97,10 @@ replay_read(SbReplay *replay)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	n = replay_run(replay,
-	               psprintf("SELECT id, op, data FROM beam.dead_letter" SB_REPLAY_WHICH
+	               psprintf("SELECT id, op, data, %s FROM beam.dead_letter" SB_REPLAY_WHICH
 	                        " ORDER BY id LIMIT %d",
+	                        /* the extension may be yet to be updated */
+	                        replay->pipeline->left_out ? "left_out" : "NULL::pg_catalog.int8",
 	                        Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters))),
 	               command->max_id, SPI_OK_SELECT);
 	replay->letters = MemoryContextAlloc(replay->context, sizeof(SbLetter) * (n + 1));
@@ -109,9 +112,11 @@ replay_read(SbReplay *replay)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		char *op = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2);
 		Datum data = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull);
+		Datum left_out = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 4, &isnull);
 
 		replay->letters[i] = (SbLetter){.taken_back = strcmp(op, "delete") == 0,
-		                                .data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data))};
+		                                .data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data)),
+		                                .left_out = isnull ? 0 : (uint64) DatumGetInt64(left_out)};
 		if (i == n - 1 && n == Max(1, Min(SB_REPLAY_LETTERS, sb_guc_max_dead_letters)))
 			replay->last_id =
 			    DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
@@ -202,6 +207,7 @@ replay_make_row(void *arg)
 	replay->messages[replay->n] =
 	    sb_message_of_tuple(replay->pipeline->plan->source, replay->layout, tuple,
 	                        making->letter->taken_back ? -1 : 1);
+	replay->messages[replay->n].left_out = making->letter->left_out;
 	replay->messages[replay->n++].again = true;
 }
 
@@ -225,7 +231,7 @@ replay_make_rows(SbReplay *replay)
 		                    letter->taken_back ? "delete" : "insert",
 		                    JsonbToCString(NULL, &DatumGetJsonbP(letter->data)->root,
 		                                   VARSIZE(DatumGetPointer(letter->data))),
-		                    error);
+		                    letter->left_out, error);
 		/* at once: the next one that fails takes back what has not been written */
 		sb_letters_write();
 		pipeline->progress.dead++;

@@ -113,9 +113,20 @@ CREATE TABLE beam.dead_letter (
     sqlstate pg_catalog.text NOT NULL,
     message  pg_catalog.text NOT NULL,
     context  pg_catalog.text,
-    at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+    at       pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    left_out pg_catalog.int8                            -- of a row that was not added: its hash in beam.left_out
 );
 CREATE INDEX ON beam.dead_letter (pipeline, id);
+
+-- Which rows a pipeline has left out of which windows, and how often (pipeline/sb_left_out.h). Both bounds -infinity: of all.
+CREATE TABLE beam.left_out (
+    pipeline     pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    hash         pg_catalog.int8 NOT NULL,              -- of the columns that the query uses
+    window_start pg_catalog.timestamptz NOT NULL,
+    window_end   pg_catalog.timestamptz NOT NULL,
+    n            pg_catalog.int8 NOT NULL,
+    PRIMARY KEY (pipeline, hash, window_start, window_end)
+);
 
 -- Of a pipeline whose watermark is split (watermark_by): the values that are not at rest, and the highest event time of each.
 CREATE TABLE beam.input (
@@ -158,7 +169,7 @@ CREATE TABLE beam.retry (
 
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.input, beam.retry FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.

@@ -197,6 +197,19 @@ CREATE TABLE beam.input (
 
 REVOKE ALL ON beam.input FROM PUBLIC;
 
+ALTER TABLE beam.dead_letter ADD COLUMN left_out pg_catalog.int8;
+
+CREATE TABLE beam.left_out (
+    pipeline     pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    hash         pg_catalog.int8 NOT NULL,
+    window_start pg_catalog.timestamptz NOT NULL,
+    window_end   pg_catalog.timestamptz NOT NULL,
+    n            pg_catalog.int8 NOT NULL,
+    PRIMARY KEY (pipeline, hash, window_start, window_end)
+);
+
+REVOKE ALL ON beam.left_out FROM PUBLIC;
+
 CREATE VIEW beam.inputs WITH (security_barrier) AS
 SELECT p.name AS pipeline, i.split, i.max_event_time,
        i.max_event_time OPERATOR(pg_catalog.-) (p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval) AS watermark

@@ -178,7 +178,7 @@ defer_add(SbPipeline *pipeline, SbDeferredRow *deferred, SbWindow window, const 
 		entry =
 		    sb_cells_insert(sb_aggregate_cells(pipeline), deferred->key_hash, keys, nulls, window);
 	if (sb_reduce_closed(sb_cells_cell(sb_aggregate_cells(pipeline), entry)))
-		sb_pipeline_late(pipeline, &deferred->row, deferred->event_time, window, true);
+		sb_pipeline_late(pipeline, &deferred->row, deferred->event_time, window, window, true);
 	else
 		sb_aggregate_add(pipeline, entry, &deferred->row, deferred->event_time);
 }

@@ -216,7 +216,8 @@ merge_into_one(SbMerge *merge, const SbMergeParts *parts)
 static void
 merge_late(SbMerge *merge, SbDeferredRow *deferred, SbWindow window)
 {
-	sb_pipeline_late(merge->pipeline, &deferred->row, deferred->event_time, window, true);
+	sb_pipeline_late(merge->pipeline, &deferred->row, deferred->event_time, deferred->window,
+	                 window, true);
 }
 
 /* ---- adding ---- */

@@ -6,9 +6,11 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "base/sb_compat.h"
+#include "base/sb_error.h"
 #include "base/sb_guc.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "catalog/sb_option.h"
@@ -19,6 +21,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pipeline/sb_chain.h"
+#include "pipeline/sb_left_out.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_split.h"
@@ -136,6 +139,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	pipeline_set_strategy(pipeline);
 	pipeline_set_progress(pipeline);
 
+	sb_left_out_attach(pipeline);
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = pipeline_plan(row, row->nsignature, row->signature);
@@ -275,13 +279,22 @@ pipeline_leaves_out(const SbPipeline *pipeline, const SbRow *row, SbWindow windo
 	       sb_gates_leave_out_of(pipeline, row, window);
 }
 
+/*
+ * `left_out`: what the row may be known by, of those left out; 0: it is not asked for. What was
+ * left out of a window is not taken out of it, and, out of a letter, is added to no other.
+ */
 static void
-pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place)
+pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, uint64 left_out)
 {
 	for (int i = 0; i < place->nwindows; i++)
 	{
-		if (!pipeline_leaves_out(pipeline, row, place->windows[i]))
-			pipeline->step->add(pipeline, row, place, place->windows[i]);
+		SbWindow window = place->windows[i];
+
+		if (pipeline_leaves_out(pipeline, row, window))
+			continue;
+		if (likely(left_out == 0) ||
+		    sb_left_out_take(pipeline, left_out, window) == (row->weight > 0))
+			pipeline->step->add(pipeline, row, place, window);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -316,16 +329,80 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 	return true;
 }
 
+/* What the row may be known by, of those left out; 0: that need not be asked. */
+static inline uint64
+pipeline_left_out(const SbPipeline *pipeline, const SbRow *row)
+{
+	if (row->weight > 0 || likely(!sb_left_out_any(pipeline)))
+		return row->left_out;
+	return sb_left_out_hash(pipeline, row);
+}
+
 static void
 pipeline_row(SbPipeline *pipeline, const SbRow *row)
 {
+	uint64 left_out = pipeline_left_out(pipeline, row);
 	SbPlace place;
 
 	sb_query_set_row(pipeline->query, row->tuple, row->layout->desc);
 	if (sb_input(pipeline)->gates != NIL && sb_gates_leave_out(pipeline, row))
 		return;
+	if (unlikely(left_out != 0) && sb_left_out_take(pipeline, left_out, SB_NO_WINDOW))
+	{
+		if (row->weight < 0)
+			return;
+		left_out = 0;
+	}
 	if (pipeline_place(pipeline, row, &place))
-		pipeline_add_windows(pipeline, row, &place);
+		pipeline_add_windows(pipeline, row, &place, left_out);
+}
+
+typedef struct SbLeaving
+{
+	SbPipeline *pipeline;
+	const SbRow *row;
+	int nwindows;
+	SbWindow *windows;
+} SbLeaving;
+
+static void
+pipeline_find_windows(void *arg)
+{
+	SbLeaving *leaving = arg;
+	SbPipeline *pipeline = leaving->pipeline;
+	TimestampTz event_time;
+	SbBracket saved;
+
+	sb_pipeline_as_owner(pipeline, &saved);
+	sb_query_set_row(pipeline->query, leaving->row->tuple, leaving->row->layout->desc);
+	if (sb_query_filter(pipeline->query))
+		leaving->nwindows = sb_query_windows(pipeline->query, &event_time, &leaving->windows);
+	sb_bracket_leave(&saved);
+}
+
+void
+sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row)
+{
+	SbLeaving leaving = {.pipeline = pipeline, .row = row};
+	uint64 hash = sb_left_out_hash(pipeline, row);
+	ErrorData *error;
+
+	if (!sb_try(pipeline_find_windows, &leaving, &error))
+	{
+		if (sb_error_is_of_server(error) || sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		FreeErrorData(error);
+		leaving.nwindows = 0;
+	}
+	for (int i = 0; i < leaving.nwindows; i++)
+	{
+		if (!pipeline_leaves_out(pipeline, row, leaving.windows[i]))
+			sb_left_out_put(pipeline, hash, leaving.windows[i]);
+	}
+	/* windows that are computed anew are some of its windows: of the others it has been left out */
+	if (leaving.nwindows == 0 &&
+	    (pipeline->recompute == NULL || sb_window_range_is_all(&pipeline->recompute->range)))
+		sb_left_out_put(pipeline, hash, SB_NO_WINDOW);
 }
 
 /* Both rows of an UPDATE that leaves the row in its groups: they are found once. */
@@ -340,9 +417,9 @@ pipeline_rows_in_place(SbPipeline *pipeline, const SbMessage *update)
 	if (!pipeline_place(pipeline, &new, &place))
 		return;
 	sb_query_exchange_row(pipeline->query, old.tuple);
-	pipeline_add_windows(pipeline, &old, &place);
+	pipeline_add_windows(pipeline, &old, &place, 0);
 	sb_query_exchange_row(pipeline->query, new.tuple);
-	pipeline_add_windows(pipeline, &new, &place);
+	pipeline_add_windows(pipeline, &new, &place, 0);
 }
 
 /* Takes a change apart into rows; what is no INSERT may not be for the groups at all. */
@@ -355,7 +432,7 @@ pipeline_message(SbPipeline *pipeline, const SbMessage *message)
 	if (unlikely(message->change.op != SB_CHANGE_INSERT) &&
 	    !sb_pipeline_change_counts(pipeline, message, &stays))
 		return;
-	if (stays)
+	if (stays && likely(!sb_left_out_any(pipeline)))
 	{
 		pipeline_rows_in_place(pipeline, message);
 		return;
@@ -380,6 +457,7 @@ sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi
 	SbBracket saved;
 
 	sb_limit_rows(hi - lo);
+	sb_left_out_read(pipeline, messages, lo, hi);
 	if (step->begin_rows)
 		step->begin_rows(pipeline);
 	sb_pipeline_as_owner(pipeline, &saved);

@@ -27,6 +27,7 @@
 #include "worker/sb_limit.h"
 
 typedef struct SbChain SbChain;
+typedef struct SbLeftOut SbLeftOut;
 
 /*
  * While windows are computed anew from the table (sb_backfill.h): the rows that come are those of
@@ -64,6 +65,7 @@ typedef struct SbPipeline
 	List *sinks;                  /* of SbSink */
 	bool wants_panes;             /* one of them does */
 	SbChain *chain;               /* those downstream, and rows for them; NULL: there are none */
+	SbLeftOut *left_out;          /* rows that were never added (sb_left_out.h); NULL: not kept */
 	const SbRecompute *recompute; /* NULL: nothing is computed anew */
 	Datum *out_values;            /* of one result row */
 	bool *out_nulls;

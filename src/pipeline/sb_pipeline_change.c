@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "executor/spi.h"
 #include "pipeline/sb_chain.h"
+#include "pipeline/sb_left_out.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_step.h"
@@ -43,6 +44,23 @@ change_position(const SbPipeline *pipeline, XLogRecPtr position)
 	return XLogRecPtrIsInvalid(position) ? pipeline->progress.position : position;
 }
 
+/* Of a row that was to be added: what it is known by from now on, or has been before. */
+static uint64
+change_leave_out(SbPipeline *pipeline, const SbMessage *message)
+{
+	SbRow row;
+
+	if (pipeline->left_out == NULL || message->change.op != SB_CHANGE_INSERT)
+		return 0;
+	/* it has failed again: what has been taken out for it is undone */
+	if (message->left_out != 0)
+		return message->left_out;
+	row = sb_message_new_row(message);
+	sb_pipeline_leave_out(pipeline, &row);
+	sb_left_out_write(pipeline);
+	return sb_left_out_hash(pipeline, &row);
+}
+
 void
 sb_pipeline_put_dead(SbPipeline *pipeline, const SbMessage *message, const ErrorData *error)
 {
@@ -53,13 +71,13 @@ sb_pipeline_put_dead(SbPipeline *pipeline, const SbMessage *message, const Error
 	                 : change_json(pipeline, change->new, change->new_length, change->layout);
 
 	sb_letters_put_dead(pipeline->row->id, change_position(pipeline, message->position),
-	                    names[change->op], json, error);
+	                    names[change->op], json, change_leave_out(pipeline, message), error);
 	pipeline->progress.dead++;
 }
 
 void
-sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow window,
-                 bool closed)
+sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time, SbWindow own,
+                 SbWindow window, bool closed)
 {
 	SbLateEvent event = {.pipeline = pipeline->row->id,
 	                     .position = change_position(pipeline, row->position),
@@ -72,6 +90,8 @@ sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
 	char *json = change_json(pipeline, row->tuple, row->length, row->layout);
 
 	sb_pipeline_put_late(pipeline, &event, json);
+	if (row->weight > 0 && pipeline->left_out)
+		sb_left_out_put(pipeline, sb_left_out_hash(pipeline, row), own);
 	pipeline->progress.late++;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
@@ -281,6 +301,7 @@ sb_pipeline_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside,
 	sb_pipeline_write_state(pipeline);
 	if (pipeline->step->clear)
 		pipeline->step->clear(pipeline, range, inside);
+	sb_left_out_clear(pipeline, range, inside);
 	if (pipeline->in_memory)
 		return 0;
 	sb_pipeline_as_owner(pipeline, &saved);

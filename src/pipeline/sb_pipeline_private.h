@@ -14,8 +14,14 @@
  * with. *stays: both rows are in the same groups.
  */
 extern bool sb_pipeline_change_counts(SbPipeline *pipeline, const SbMessage *message, bool *stays);
+/* The row is too late for its window, which is in `window`. */
 extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz event_time,
-                             SbWindow window, bool closed);
+                             SbWindow own, SbWindow window, bool closed);
+
+/* ---- rows (sb_pipeline.c) ---- */
+
+/* The row has failed: it is in none of its windows. */
+extern void sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row);
 
 /* ---- sinks (sb_pipeline_sink.c) ---- */
 

@@ -5,6 +5,7 @@
 
 #include "base/sb_kill_point.h"
 #include "pipeline/sb_chain.h"
+#include "pipeline/sb_left_out.h"
 #include "pipeline/sb_pipeline.h"
 #include "pipeline/sb_pipeline_private.h"
 #include "pipeline/sb_step.h"
@@ -17,6 +18,7 @@ sb_pipeline_write_state(SbPipeline *pipeline)
 	SB_KILL_POINT("before_state");
 	if (pipeline->step->write)
 		pipeline->step->write(pipeline);
+	sb_left_out_write(pipeline);
 	SB_KILL_POINT("after_state");
 }
 
@@ -102,6 +104,7 @@ static const SbTxnPart parts[] = {
      .write = sb_input_write,
      .accept = sb_input_accept,
      .rollback = sb_input_rollback},
+    {.name = "left out", .accept = sb_left_out_forget, .rollback = sb_left_out_forget},
     {.name = "chain", .accept = sb_chain_accept, .rollback = sb_chain_rollback},
     {.name = "bundle", .accept = bundle_forget, .rollback = bundle_forget},
     {.name = "progress",

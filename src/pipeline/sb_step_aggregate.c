@@ -164,7 +164,7 @@ aggregate_add(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, SbWi
 	if (sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, window) &&
 	    pipeline->recompute == NULL)
 	{
-		sb_pipeline_late(pipeline, row, place->event_time, window, false);
+		sb_pipeline_late(pipeline, row, place->event_time, window, window, false);
 		return;
 	}
 	entry = aggregate->merging
@@ -180,7 +180,7 @@ aggregate_add(SbPipeline *pipeline, const SbRow *row, const SbPlace *place, SbWi
 		entry = sb_cells_insert(aggregate->cells, place->hash, place->keys, place->nulls, window);
 	}
 	if (sb_reduce_closed(sb_cells_cell(aggregate->cells, entry)))
-		sb_pipeline_late(pipeline, row, place->event_time, window, true);
+		sb_pipeline_late(pipeline, row, place->event_time, window, window, true);
 	else
 		sb_aggregate_add(pipeline, entry, row, place->event_time);
 }

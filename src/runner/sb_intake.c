@@ -144,6 +144,7 @@ intake_add(SbIntake *intake, Oid source)
 	message->xid = intake->xid;
 	message->position = intake->transaction;
 	message->again = false;
+	message->left_out = 0;
 	message->control = NULL;
 	intake->total++;
 	return message;

@@ -18,6 +18,7 @@
 
 static SbStatement *late;
 static SbStatement *dead;
+static SbStatement *dead_left_out; /* with what it is known by */
 
 char *
 sb_row_to_json(const SbPlan *plan, HeapTupleHeader tuple, uint32 length, TupleDesc layout)
@@ -79,11 +80,12 @@ sb_letters_put_late(const SbLateEvent *event, const char *json)
 
 void
 sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const char *json,
-                    const ErrorData *error)
+                    uint64 left_out, const ErrorData *error)
 {
-	static const char *const names[] = {"pipeline", "position", "op",     "data",
-	                                    "sqlstate", "message",  "context"};
-	static const Oid types[] = {INT4OID, PG_LSNOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	static const char *const names[] = {"pipeline", "position", "op",      "data",
+	                                    "sqlstate", "message",  "context", "left_out"};
+	static const Oid types[] = {INT4OID, PG_LSNOID, TEXTOID, TEXTOID,
+	                            TEXTOID, TEXTOID,   TEXTOID, INT8OID};
 	bool nulls[lengthof(names)] = {false};
 	Datum values[] = {Int32GetDatum(pipeline),
 	                  LSNGetDatum(position),
@@ -91,7 +93,8 @@ sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const c
 	                  CStringGetTextDatum(json ? json : ""),
 	                  CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
 	                  sb_sql_error_text(error->message),
-	                  sb_sql_error_text(error->context)};
+	                  sb_sql_error_text(error->context),
+	                  Int64GetDatum((int64) left_out)};
 
 	nulls[3] = json == NULL;
 	nulls[6] = error->context == NULL;
@@ -99,8 +102,13 @@ sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op, const c
 		dead = letters_statement(
 		    "INSERT INTO beam.dead_letter (pipeline, position, op, data, sqlstate, message, context)"
 		    " SELECT pipeline, position, op, data::pg_catalog.jsonb, sqlstate, message, context FROM rows",
+		    lengthof(names) - 1, names, types);
+	if (left_out != 0 && dead_left_out == NULL)
+		dead_left_out = letters_statement(
+		    "INSERT INTO beam.dead_letter (pipeline, position, op, data, sqlstate, message, context, left_out)"
+		    " SELECT pipeline, position, op, data::pg_catalog.jsonb, sqlstate, message, context, left_out FROM rows",
 		    lengthof(names), names, types);
-	sb_statement_put(dead, values, nulls);
+	sb_statement_put(left_out != 0 ? dead_left_out : dead, values, nulls);
 }
 
 static void
@@ -118,4 +126,5 @@ sb_letters_write(void)
 {
 	letters_run(late);
 	letters_run(dead);
+	letters_run(dead_left_out);
 }

@@ -32,9 +32,12 @@ extern char *sb_row_to_json(const SbPlan *plan, HeapTupleHeader tuple, uint32 le
 
 /* Collected; written by sb_letters_write() (SPI connected). */
 extern void sb_letters_put_late(const SbLateEvent *event, const char *json);
-/* `json` NULL: the row is not known. `op`: insert, delete, update, truncate. */
+/*
+ * `json` NULL: the row is not known. `op`: insert, delete, update, truncate. `left_out`: what it is
+ * known by, of the rows left out; 0: it is not among them.
+ */
 extern void sb_letters_put_dead(int32 pipeline, XLogRecPtr position, const char *op,
-                                const char *json, const ErrorData *error);
+                                const char *json, uint64 left_out, const ErrorData *error);
 extern void sb_letters_write(void);
 
 #endif

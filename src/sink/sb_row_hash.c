@@ -10,6 +10,7 @@
 #include "base/sb_compat.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "sink/sb_row_hash.h"
 #include "utils/lsyscache.h"
 
 /* How the arguments of one call are laid out. */
@@ -45,9 +46,9 @@ hash_types(FunctionCallInfo fcinfo)
 	return types;
 }
 
-/* The bytes that record_image_eq() compares. */
-static uint64
-hash_value(Datum value, int16 len, bool byval, uint64 seed)
+/* By the bytes that record_image_eq() compares. */
+uint64
+sb_row_hash_value(Datum value, int16 len, bool byval, uint64 seed)
 {
 	struct varlena *packed;
 	uint64 hash;
@@ -87,8 +88,8 @@ stream_beam_row_hash(PG_FUNCTION_ARGS)
 		if (PG_ARGISNULL(i))
 			hash = hash_combine64(hash, 1);
 		else
-			hash =
-			    hash_value(PG_GETARG_DATUM(i), types->type[i].len, types->type[i].byval, hash + 2);
+			hash = sb_row_hash_value(PG_GETARG_DATUM(i), types->type[i].len, types->type[i].byval,
+			                         hash + 2);
 	}
 	PG_RETURN_INT64((int64) hash);
 }

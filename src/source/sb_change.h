@@ -85,6 +85,7 @@ typedef struct SbMessage
 	TransactionId xid;
 	XLogRecPtr position;      /* of the transaction; invalid: it has none of its own */
 	bool again;               /* it was a dead letter, and is older than what has come since */
+	uint64 left_out;          /* what it is known by, of those left out; 0: it is not among them */
 	const SbControl *control; /* NULL: it is a change */
 	SbChange change;
 } SbMessage;
@@ -99,6 +100,7 @@ typedef struct SbRow
 	/* of its message */
 	XLogRecPtr position;
 	bool again;
+	uint64 left_out;
 	TransactionId xid;
 	SbChangeOp op;
 } SbRow;
@@ -125,6 +127,7 @@ sb_message_new_row(const SbMessage *message)
 	               .layout = message->change.layout,
 	               .position = message->position,
 	               .again = message->again,
+	               .left_out = message->left_out,
 	               .xid = message->xid,
 	               .op = message->change.op};
 }
