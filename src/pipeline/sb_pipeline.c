@@ -143,6 +143,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = pipeline_plan(row, row->nsignature, row->signature);
+	pipeline->strategy.merging = sb_plan_merges(pipeline->plan);
 	pipeline->inputs = sb_input_create(pipeline);
 	pipeline->query =
 	    sb_query_open(pipeline->plan,

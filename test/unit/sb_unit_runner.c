@@ -23,6 +23,7 @@ unit_runner_open(UnitRunner *runner, const char *trigger, SbWindowKind kind, int
 	runner->strategy.on_time_always = true;
 	runner->clocks = unit_clocks_at_start();
 	runner->kind = kind;
+	runner->strategy.merging = kind == SB_WINDOW_SESSION;
 	runner->size = runner->slide = size;
 }
 
@@ -307,7 +308,8 @@ unit_merge_windows(UnitRunner *runner, SbWindow *windows, int n)
 	memcpy(all, windows, sizeof(SbWindow) * n);
 	for (int i = 0; i < runner->ncells; i++)
 	{
-		if (!sb_reduce_closed(runner->cells[i].cell))
+		if (!sb_reduce_closed(runner->cells[i].cell) &&
+		    !sb_reduce_expired(&runner->strategy, &runner->clocks, runner->cells[i].cell->window))
 			all[nall++] = runner->cells[i].cell->window;
 	}
 	nall = sb_window_merge(all, nall);
