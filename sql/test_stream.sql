@@ -70,6 +70,24 @@ SELECT * FROM run('once', script(rows('00:01 1'), rows('00:02 2'), wm('05:00'), 
 -- no window, no event time: the watermark means nothing before the end
 SELECT beam.create_pipeline('glob', 'SELECT k, count(*) AS c FROM ev GROUP BY k');
 SELECT * FROM beam.test_stream('glob', script(rows('00:01 1', '00:02 1'), wm('10:00'), rows('00:03 1'), '"end"'));
+-- with the end of the input all comes out: what a trigger has not let out, whatever lateness is allowed
+SELECT beam.create_pipeline('rest', 'SELECT k, array_agg(n ORDER BY n) AS ns FROM ev GROUP BY k', trigger => beam.repeatedly(beam.after_count(3)));
+SELECT * FROM run('rest', script(rows('00:01 1', '00:02 2', '00:03 3'), rows('00:04 4'), wm('10:00'), '"end"', rows('00:05 5')));
+SELECT beam.create_pipeline('none', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.tumble(ts, ''10 min'') w GROUP BY 1, 2', trigger => beam.never(),
+	allowed_lateness => '100000000 days');
+SELECT * FROM run('none', script(rows('00:01 1'), wm('10:00'), '"end"'));
+-- nothing fires at the end, and nothing waits: one jump of the watermark or many, no empty pane
+SELECT beam.create_pipeline('each', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.tumble(ts, ''10 min'') w GROUP BY 1, 2', trigger => beam.repeatedly(beam.after_count(1)),
+	allowed_lateness => '10 min');
+SELECT * FROM run('each', script(rows('00:01 1'), '"end"'));
+SELECT * FROM run('each', script(rows('00:01 1'), wm('00:10'), wm('00:15'), '"end"'));
+-- a session that has expired is gone: what would have met it begins another, also where its window was taken apart
+-- in the same bundle (the rows of which are many, since one is large)
+SELECT beam.create_pipeline('gone', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.session(ts, ''10 s'') w GROUP BY 1, 2', allowed_lateness => '0',
+	trigger => beam.default_trigger());
+SELECT * FROM run('gone', script(rows('00:00:00 1'), wm('00:00:12'), rows('00:00:09 2'), '"end"'));
+SELECT * FROM run('gone', script(rows('00:00:00 1', '00:00:08 2', '00:00:17 4'), wm('00:00:12'), jsonb_build_object('update', jsonb_build_object(
+	'old', rows('00:00:08 2 ' || repeat('x', 34000000), '01:00:00 8') -> 'rows', 'new', rows('01:00:00 8', '00:00:09 16') -> 'rows')), '"end"'));
 
 -- ---- errors ----
 SELECT * FROM run('moon', '[]'); \echo :SQLSTATE
@@ -227,7 +245,7 @@ SELECT beam.panes_are('ret', NULL, '[]'); \echo :SQLSTATE
 SELECT beam.no_state_left('ret', NULL); \echo :SQLSTATE
 SELECT beam.dropped_are(NULL, '[]', '[]'); \echo :SQLSTATE
 
-SELECT beam.drop_pipeline(p) FROM unnest(ARRAY['acc', 'dis', 'ret', 'hav', 'proc', 'once', 'glob', 'div', 'broken']) p;
+SELECT beam.drop_pipeline(p) FROM unnest(ARRAY['acc', 'dis', 'ret', 'hav', 'proc', 'once', 'glob', 'rest', 'none', 'each', 'gone', 'div', 'broken']) p;
 REVOKE USAGE ON SCHEMA streams FROM streams_stranger;
 DROP ROLE streams_stranger;
 DROP SCHEMA streams CASCADE;

@@ -165,6 +165,36 @@ SELECT window_start::time, sum(count) AS count, sum(sum) AS sum FROM parts GROUP
 SELECT name, rows_in, late_events, cells FROM beam.stat_pipelines ORDER BY name;
 
 DO $$DECLARE name text; BEGIN FOR name IN SELECT p.name FROM beam.pipelines p LOOP PERFORM beam.drop_pipeline(name); END LOOP; END$$;
-DROP SCHEMA windows_stream CASCADE;
 SELECT name, state FROM beam.pipelines;
 SELECT count(*) FROM beam.late_events;
+
+-- ---- a row without an event time: of ours it is in no window, a window function of one's own is asked ----
+CREATE TABLE lot (at timestamptz, n int);
+ALTER TABLE lot REPLICA IDENTITY FULL;
+CREATE FUNCTION bins(at timestamptz, n int) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN n <> 0 THEN date_bin('1 hour', coalesce(at, '2000-01-01 00:30+00'), '2024-01-01+00') END,
+       date_bin('1 hour', coalesce(at, '2000-01-01 00:30+00'), '2024-01-01+00') + CASE WHEN n > 0 THEN interval '1 hour' ELSE interval '0' END $$;
+CREATE FUNCTION strict_bins(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql IMMUTABLE STRICT AS $$
+SELECT at, at + interval '1 hour' $$;
+SELECT beam.create_pipeline('binned', $$SELECT count(*), sum(n), beam.pane_timestamp() = w.window_end - interval '1 microsecond' AS at_end FROM lot, bins(at, n) w GROUP BY w.window_start, w.window_end$$,
+    watermark => '0', allowed_lateness => '1000000 days', timestamp_combiner => 'earliest', idle_timeout => NULL);
+SELECT beam.create_pipeline('strictly', $$SELECT count(*) FROM lot, strict_bins(at) w GROUP BY w.window_start, w.window_end$$);
+SELECT beam.create_pipeline('ours', $$SELECT count(*) FROM lot, beam.tumble(at, '1 hour') w GROUP BY w.window_start, w.window_end$$);
+INSERT INTO lot VALUES (NULL, 1), (NULL, 2), ('2024-01-01 10:10+00', 4), ('infinity', NULL);
+CALL beam.wait_for('binned'); CALL beam.wait_for('strictly'); CALL beam.wait_for('ours');
+SELECT window_start, count, sum, at_end FROM binned ORDER BY 1;
+SELECT window_start, count FROM strictly ORDER BY 1;
+SELECT window_start, count FROM ours ORDER BY 1;
+SELECT pipeline, sqlstate, message FROM beam.dead_letters ORDER BY 1, 2;
+-- bounds that are null, or not in order, are the row's error
+INSERT INTO lot VALUES (NULL, 0), ('2024-01-01 10:10+00', 0), (NULL, -1), (NULL, 8);
+CALL beam.wait_for('binned');
+SELECT window_start, count, sum FROM binned ORDER BY 1;
+SELECT sqlstate, message, count(*) FROM beam.dead_letters WHERE pipeline = 'binned' GROUP BY 1, 2 ORDER BY 2;
+SELECT input_watermark FROM beam.watermarks WHERE name = 'binned';
+-- and it is taken back
+DELETE FROM lot WHERE n IN (1, 0, -1);
+CALL beam.wait_for('binned');
+SELECT window_start, count, sum FROM binned ORDER BY 1;
+DO $$DECLARE name text; BEGIN FOR name IN SELECT p.name FROM beam.pipelines p LOOP PERFORM beam.drop_pipeline(name); END LOOP; END$$;
+DROP SCHEMA windows_stream CASCADE;

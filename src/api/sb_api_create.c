@@ -280,6 +280,23 @@ create_check_split(const SbCreation *creation)
 	(void) sb_plan_split(creation->plan, creation->row.watermark_by);
 }
 
+static void
+create_check_combiner(const SbCreation *creation)
+{
+	const char *combiner = creation->row.timestamp_combiner;
+
+	if (creation->plan->event_time != NULL ||
+	    sb_combiner_of_name(combiner) == SB_COMBINE_END_OF_WINDOW)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("timestamp_combiner \"%s\" means nothing for a pipeline without an event time",
+	                combiner),
+	         errdetail("The event time is the first argument of a window function."),
+	         errhint(
+	             "Leave timestamp_combiner out, or group by the windows of a window function.")));
+}
+
 void
 sb_creation_check_source(SbCreation *creation)
 {
@@ -295,6 +312,7 @@ sb_creation_check_source(SbCreation *creation)
 	sb_version_check_accumulation(&creation->row, creation->plan);
 	if (creation->plan->maps)
 		sb_options_refuse_panes(&creation->row);
+	create_check_combiner(creation);
 	create_check_split(creation);
 }
 

@@ -35,14 +35,14 @@ sb_hold_add_gc(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell)
 
 /*
  * A hold where the output watermark has been already, or for a window that has ended, could hold
- * nothing.
+ * nothing; nor does an element without an event time (SB_TIME_MIN).
  */
 void
 sb_hold_add(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, TimestampTz timestamp)
 {
 	TimestampTz hold = sb_hold_of_element(strategy, cell, timestamp);
 
-	if (hold < clocks->output_watermark || sb_cell_end_reached(clocks, cell))
+	if (hold == SB_TIME_MIN || hold < clocks->output_watermark || sb_cell_end_reached(clocks, cell))
 		sb_hold_add_gc(strategy, clocks, cell);
 	else
 		cell->hold = sb_hold_combine(strategy, cell->hold, hold);

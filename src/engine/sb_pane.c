@@ -8,7 +8,7 @@
 #include "engine/sb_pane.h"
 
 static SbPaneTiming
-sb_pane_timing(const SbClocks *clocks, const SbCell *cell)
+sb_pane_timing(const SbClocks *clocks, const SbCell *cell, bool past_end)
 {
 	/*
 	 * Downstream the pane is late if the output watermark has passed all timestamps that it could
@@ -17,15 +17,15 @@ sb_pane_timing(const SbClocks *clocks, const SbCell *cell)
 	bool late_downstream = clocks->output_watermark > sb_window_max_timestamp(cell->window);
 	bool only_early_so_far = cell->last_ns_index < 0;
 
-	if (late_downstream || !only_early_so_far)
+	if (late_downstream || !only_early_so_far || past_end)
 		return SB_PANE_LATE;
 	return sb_cell_end_reached(clocks, cell) ? SB_PANE_ON_TIME : SB_PANE_EARLY;
 }
 
 void
-sb_pane_next(const SbClocks *clocks, const SbCell *cell, bool is_last, SbPane *pane)
+sb_pane_next(const SbClocks *clocks, const SbCell *cell, bool is_last, bool past_end, SbPane *pane)
 {
-	pane->timing = sb_pane_timing(clocks, cell);
+	pane->timing = sb_pane_timing(clocks, cell, past_end);
 	pane->index = cell->last_index + 1;
 	pane->nonspeculative_index = pane->timing == SB_PANE_EARLY ? -1 : cell->last_ns_index + 1;
 	pane->is_first = cell->last_index < 0;

@@ -7,8 +7,12 @@
 #include "postgres.h"
 #include "engine/sb_cell.h"
 
-/* Describes the pane the cell would emit now, but for its timestamp. */
-extern void sb_pane_next(const SbClocks *clocks, const SbCell *cell, bool is_last, SbPane *pane);
+/*
+ * Describes the pane the cell would emit now, but for its timestamp. `past_end`: it comes too late
+ * to be ON_TIME.
+ */
+extern void sb_pane_next(const SbClocks *clocks, const SbCell *cell, bool is_last, bool past_end,
+                         SbPane *pane);
 extern bool sb_pane_is_emitted(const SbStrategy *strategy, const SbPane *pane);
 
 #endif

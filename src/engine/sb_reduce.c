@@ -18,6 +18,7 @@ sb_reduce_run(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell)
 	return (SbTriggerRun){
 	    .trigger = strategy->trigger,
 	    .state = &cell->trigger,
+	    .merging = strategy->merging,
 	    .end_reached = sb_cell_end_reached(clocks, cell),
 	    .now = clocks->processing_time,
 	};
@@ -73,7 +74,9 @@ sb_reduce_close(const SbTriggerRun *run, SbCell *cell)
 
 /*
  * The pane is over: describes it in *pane and starts the next one. True: it is to be emitted.
- * `collecting`: the window has expired; this is its last pane, and the trigger is not asked.
+ * `collecting`: the window has expired; this is its last pane, and the trigger does not fire. Where
+ * nothing waits and nothing fires at the end, however far the watermark has moved at once, the end
+ * has passed without an ON_TIME pane, and this one is LATE.
  */
 static bool
 sb_reduce_emit(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell, bool collecting,
@@ -82,13 +85,15 @@ sb_reduce_emit(const SbStrategy *strategy, const SbClocks *clocks, SbCell *cell,
 	SbTriggerRun run = sb_reduce_run(strategy, clocks, cell);
 	bool emitted;
 	bool is_last = collecting;
+	/* the end of the window has passed without a pane, or does so with this one */
+	bool past_end = collecting && cell->pane_elements == 0 && !sb_trigger_ready(&run, 0);
 
 	if (!collecting)
 	{
 		sb_trigger_fire(&run, 0);
 		is_last = sb_trigger_is_finished(run.state, 0);
 	}
-	sb_pane_next(clocks, cell, is_last, pane);
+	sb_pane_next(clocks, cell, is_last, past_end, pane);
 	pane->timestamp = sb_hold_release(strategy, cell);
 	cell->pane_elements = 0;
 	emitted = sb_pane_is_emitted(strategy, pane);

@@ -51,6 +51,7 @@ typedef enum SbPaneTiming
 typedef struct SbStrategy
 {
 	const SbTrigger *trigger;
+	bool merging;              /* its windows merge */
 	int64 allowed_lateness_us; /* >= 0 */
 	SbAccumulation accumulation;
 	SbTimestampCombiner combiner;

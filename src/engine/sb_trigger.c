@@ -99,7 +99,7 @@ sb_trigger_state_init(const SbTrigger *trigger, SbTriggerState *state)
 	const SbTriggerRun run = {.trigger = trigger, .state = state};
 
 	state->finished = 0;
-	sb_trigger_clear(&run, 0);
+	sb_trigger_reset(&run, 0);
 }
 
 void
@@ -107,17 +107,24 @@ sb_trigger_clear(const SbTriggerRun *run, int node)
 {
 	for (int i = node; i < (int) run->trigger->nodes[node].end; i++)
 	{
-		if (run->trigger->nodes[i].slot >= 0)
-			*sb_trigger_slot(run, i) = sb_trigger_node_ops(run->trigger, i)->slot_initial;
+		const SbTriggerOps *ops = sb_trigger_node_ops(run->trigger, i);
+
+		if (ops->has_slot && !ops->slot_is_bit)
+			*sb_trigger_slot(run, i) = ops->slot_initial;
 	}
 }
 
 void
 sb_trigger_reset(const SbTriggerRun *run, int node)
 {
-	sb_trigger_clear(run, node);
 	for (int i = node; i < (int) run->trigger->nodes[node].end; i++)
+	{
+		const SbTriggerOps *ops = sb_trigger_node_ops(run->trigger, i);
+
 		run->state->finished &= ~(UINT64CONST(1) << i);
+		if (ops->has_slot)
+			*sb_trigger_slot(run, i) = ops->slot_initial;
+	}
 }
 
 void

@@ -5,7 +5,13 @@
 #include "engine/sb_trigger_node.h"
 
 static void
-sb_group_on_element(const SbTriggerRun *run, int node)
+sb_after_any_on_element(const SbTriggerRun *run, int node)
+{
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node) { sb_trigger_on_element(run, child); }
+}
+
+static void
+sb_after_all_on_element(const SbTriggerRun *run, int node)
 {
 	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node)
 	{
@@ -44,7 +50,7 @@ sb_after_any_fire(const SbTriggerRun *run, int node)
 }
 
 const SbTriggerOps sb_trigger_after_any_ops = {
-    .on_element = sb_group_on_element,
+    .on_element = sb_after_any_on_element,
     .ready = sb_after_any_ready,
     .fire = sb_after_any_fire,
     .merge = sb_trigger_merge_any,
@@ -90,7 +96,7 @@ sb_after_all_when(const SbTrigger *trigger, int node)
 }
 
 const SbTriggerOps sb_trigger_after_all_ops = {
-    .on_element = sb_group_on_element,
+    .on_element = sb_after_all_on_element,
     .ready = sb_after_all_ready,
     .fire = sb_after_all_fire,
     .merge = sb_after_all_merge,

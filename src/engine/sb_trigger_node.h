@@ -6,9 +6,10 @@
  * text form is a line in sb_trigger_text.c. Nothing else knows kinds. Private to engine/.
  *
  * RULES. A node's private state is one slot, or none. `clear` gives the slots of a subtree their
- * initial values, `reset` also takes back its finished bits. Since nodes and slots are numbered in
- * preorder, a subtree is one range of either. A parent never passes elements to, or fires, a
- * finished child.
+ * initial values, but for those that stand for a finished bit (slot_is_bit); `reset` takes back
+ * these and the finished bits too. Since nodes and slots are numbered in preorder, a subtree is one
+ * range of either. A parent never fires a finished child, and passes elements to one only where a
+ * merge may take back that it has finished (after_each).
  */
 #ifndef SB_TRIGGER_NODE_H
 #define SB_TRIGGER_NODE_H
@@ -57,6 +58,7 @@ typedef struct SbTriggerRun
 {
 	const SbTrigger *trigger;
 	SbTriggerState *state;
+	bool merging;     /* the window may merge with others */
 	bool end_reached; /* the input watermark is past the window's max_timestamp */
 	TimestampTz now;  /* processing time */
 } SbTriggerRun;
@@ -72,6 +74,7 @@ typedef enum SbTriggerWhen
 typedef struct SbTriggerOps
 {
 	bool has_slot;
+	bool slot_is_bit; /* the slot says what a finished bit would: clear leaves it */
 	int64 slot_initial;
 	void (*on_element)(const SbTriggerRun *run, int node); /* NULL: nothing to do */
 	bool (*ready)(const SbTriggerRun *run, int node);
@@ -171,7 +174,7 @@ sb_trigger_may_finish(const SbTrigger *trigger, int node)
 }
 
 extern void sb_trigger_state_init(const SbTrigger *trigger, SbTriggerState *state);
-/* Gives the slots of the subtree their initial values; finished bits stay. */
+/* Gives the slots of the subtree their initial values; finished bits, and what is one, stay. */
 extern void sb_trigger_clear(const SbTriggerRun *run, int node);
 /* Lets the subtree start over. */
 extern void sb_trigger_reset(const SbTriggerRun *run, int node);

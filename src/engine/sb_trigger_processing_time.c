@@ -3,17 +3,18 @@
  * SB_TIME_MAX while there is none.
  *
  * The target is the processing time of the first element plus the delay, moved up to the next
- * multiple of `align` (counted from 2000-01-01 00:00 UTC, PostgreSQL's epoch) where one is given. A
+ * multiple of `align` (counted from 1970-01-01 00:00 UTC, as windows are) where one is given. A
  * target that is a multiple already stays.
  */
 #include "postgres.h"
 #include "engine/sb_trigger_node.h"
+#include "engine/sb_window_assign.h"
 
 /* When it fires after an element that comes now; SB_TIME_MAX: never. */
 static TimestampTz
 sb_processing_time_target(const SbTriggerNode *node, TimestampTz now)
 {
-	int64 past;
+	SbWindow aligned;
 	TimestampTz target;
 
 	/* Never is what SB_TIME_MAX says; a clock that near to the end of time cannot come. */
@@ -22,14 +23,9 @@ sb_processing_time_target(const SbTriggerNode *node, TimestampTz now)
 	target = now + node->arg;
 	if (node->align_us == 0)
 		return target;
-	past = target % node->align_us;
-	if (past == 0)
-		return target;
-	/*
-	 * C's remainder has the sign of the dividend: before the epoch the next multiple is towards
-	 * zero.
-	 */
-	return past > 0 ? target - past + node->align_us : target - past;
+	if (!sb_window_tumble(target, node->align_us, SB_UNIX_EPOCH_US, &aligned))
+		return SB_TIME_MAX;
+	return aligned.start == target ? target : aligned.end;
 }
 
 static void

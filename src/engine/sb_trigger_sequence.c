@@ -28,10 +28,16 @@ sb_after_each_current(const SbTriggerRun *run, int node)
 	elog(ERROR, "after_each has finished already");
 }
 
+/* Where windows merge, all wait in parallel: a merge may take back that a child has finished. */
 static void
 sb_after_each_on_element(const SbTriggerRun *run, int node)
 {
-	sb_trigger_on_element(run, sb_after_each_current(run, node));
+	if (!run->merging)
+	{
+		sb_trigger_on_element(run, sb_after_each_current(run, node));
+		return;
+	}
+	SB_TRIGGER_FOREACH_CHILD(child, run->trigger, node) { sb_trigger_on_element(run, child); }
 }
 
 static bool
@@ -44,6 +50,9 @@ static void
 sb_after_each_fire(const SbTriggerRun *run, int node)
 {
 	sb_trigger_fire(run, sb_after_each_current(run, node));
+	/* what they have waited for together is in the pane that goes: they begin anew, together */
+	if (run->merging)
+		sb_trigger_clear(run, node);
 	if (sb_trigger_all_children_finished(run, node))
 		sb_trigger_finish(run, node);
 }

@@ -31,9 +31,10 @@ const SbTriggerOps sb_trigger_after_watermark_ops = {
 };
 
 /*
- * after_watermark(early => E, late => L). The slot holds the phase. E is reset when the phase
- * changes, and L is untouched until then, so that a merge which goes back to the early phase adds
- * nothing stale to E.
+ * after_watermark(early => E, late => L). The slot holds the phase, which is whether the end of the
+ * window has been dealt with: clear leaves it, as it leaves finished bits. E is reset when the
+ * phase changes, and L is untouched until then, so that a merge which goes back to the early phase
+ * adds nothing stale to E.
  */
 #define SB_PHASE_EARLY 0
 #define SB_PHASE_LATE 1
@@ -146,6 +147,7 @@ sb_early_late_may_finish(const SbTrigger *trigger, int node)
 
 const SbTriggerOps sb_trigger_early_late_ops = {
     .has_slot = true,
+    .slot_is_bit = true,
     .slot_initial = SB_PHASE_EARLY,
     .on_element = sb_early_late_on_element,
     .ready = sb_early_late_ready,

@@ -66,13 +66,17 @@ sb_window_range_is_all(const SbWindowRange *range)
 	return range->lo == SB_TIME_MIN && range->hi == SB_TIME_MAX && range->from == SB_TIME_MIN;
 }
 
-/* min(max_timestamp + allowed_lateness, MAX), without overflow */
+/*
+ * min(max_timestamp + allowed_lateness, MAX - 1), without overflow: with the watermark at the end
+ * of time every window has expired.
+ */
 static inline TimestampTz
 sb_window_gc_time(SbWindow window, int64 allowed_lateness_us)
 {
 	TimestampTz max = sb_window_max_timestamp(window);
 
-	return max > SB_TIME_MAX - allowed_lateness_us ? SB_TIME_MAX : max + allowed_lateness_us;
+	return max > SB_TIME_MAX - 1 - allowed_lateness_us ? SB_TIME_MAX - 1
+	                                                   : max + allowed_lateness_us;
 }
 
 #endif

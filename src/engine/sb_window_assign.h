@@ -10,6 +10,9 @@
 
 #include "engine/sb_window.h"
 
+/* 1970-01-01 00:00 UTC: what has no origin of its own is counted from there, as in Beam. */
+#define SB_UNIX_EPOCH_US (-(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
 /* [start, start + size) with start <= timestamp. False: not representable. */
 extern bool sb_window_tumble(TimestampTz timestamp, int64 size_us, int64 origin, SbWindow *window);
 

@@ -495,9 +495,21 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 /* ---- a key ---- */
 
 /*
- * The key's active cells, by window, that windows within [from, to) may overlap. Closed ones take
- * no part.
+ * Closed cells take no part, nor do those that have expired when a window was taken apart and wait
+ * for their last pane; but for windows that are computed anew, which may all have expired.
  */
+static bool
+merge_is_active(const SbMerge *merge, SbEntry *entry)
+{
+	const SbPipeline *pipeline = merge->pipeline;
+	const SbCell *cell = merge_cell(merge, entry);
+
+	return !sb_reduce_closed(cell) &&
+	       (pipeline->recompute != NULL ||
+	        !sb_reduce_expired(&pipeline->strategy, &pipeline->clocks, cell->window));
+}
+
+/* The key's active cells, by window, that windows within [from, to) may overlap. */
 static int
 merge_active(SbMerge *merge, SbWindow range, SbEntry ***active)
 {
@@ -514,7 +526,7 @@ merge_active(SbMerge *merge, SbWindow range, SbEntry ***active)
 	*active = palloc(sizeof(SbEntry *) * max);
 	for (; entry && merge_cell(merge, entry)->window.start < range.end; entry = entry->next_of_key)
 	{
-		if (sb_reduce_closed(merge_cell(merge, entry)))
+		if (!merge_is_active(merge, entry))
 			continue;
 		if (n == max)
 			*active = repalloc(*active, sizeof(SbEntry *) * (max *= 2));

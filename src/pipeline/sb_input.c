@@ -38,8 +38,8 @@ sb_input_create(SbPipeline *pipeline)
 
 	input->kind = sb_source_of(pipeline->row);
 	input->source = pipeline->plan->source;
-	input->max_event_time = pipeline->progress.max_event_time;
-	input->last_row_at = pipeline->clocks.processing_time;
+	input->max_event_time = input->accepted_max_event_time = pipeline->progress.max_event_time;
+	input->clock_at = pipeline->clocks.processing_time;
 	input->queue_pending = input->accepted_queue_pending =
 	    input->kind == &sb_result_source && !pipeline->in_memory;
 	input->queue_watermark = SB_TIME_MIN;
@@ -64,6 +64,53 @@ sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay)
 	return time == SB_TIME_MIN ? watermark : Max(watermark, time - delay);
 }
 
+/* ---- at rest ---- */
+
+void
+sb_input_pass(SbInput *input, TimestampTz now, bool had_rows, bool has_read_all, int64 idle_timeout)
+{
+	if (input->has_read_all)
+		input->clock += Max(0, now - input->clock_at);
+	input->clock_at = now;
+	input->has_read_all = has_read_all;
+	if (had_rows)
+		input->last_row = input->clock;
+	if (input->splits)
+		sb_splits_pass(input->splits, input->clock, idle_timeout);
+}
+
+/* By its clock: when what it has rested began, or begins if no row comes. */
+static int64
+input_rest_begins(const SbInput *input, int64 idle_timeout)
+{
+	return Max(input->rested, input->last_row + idle_timeout);
+}
+
+int64
+sb_input_rest(const SbInput *input, int64 idle_timeout)
+{
+	if (idle_timeout < 0 || !input->has_read_all)
+		return 0;
+	return Max(0, input->clock - input_rest_begins(input, idle_timeout));
+}
+
+void
+sb_input_rested(SbInput *input)
+{
+	input->rested = input->clock;
+}
+
+TimestampTz
+sb_input_rests_at(const SbInput *input, int64 idle_timeout, int64 rest)
+{
+	/* the clock begins with a bundle that ends when all is read */
+	if (!input->has_read_all)
+		return input->clock_at + USECS_PER_SEC;
+	return input->clock_at + (input_rest_begins(input, idle_timeout) - input->clock) + rest;
+}
+
+/* ---- transactions ---- */
+
 void
 sb_input_write(SbPipeline *pipeline)
 {
@@ -79,6 +126,8 @@ sb_input_accept(SbPipeline *pipeline)
 	if (input->splits)
 		sb_splits_accept(input->splits);
 	input->accepted_queue_pending = input->queue_pending;
+	input->accepted_max_event_time = input->max_event_time;
+	input->accepted_rested = input->rested;
 }
 
 void
@@ -88,7 +137,8 @@ sb_input_rollback(SbPipeline *pipeline)
 
 	if (input->splits)
 		sb_splits_rollback(input->splits);
-	input->max_event_time = pipeline->row->progress.max_event_time;
+	input->max_event_time = input->accepted_max_event_time;
 	input->queue_pending = input->accepted_queue_pending;
 	input->queue_watermark = SB_TIME_MIN;
+	input->rested = input->accepted_rested;
 }

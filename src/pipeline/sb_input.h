@@ -24,10 +24,20 @@ struct SbSplits;
 typedef struct SbInput
 {
 	const SbSourceKind *kind;
-	Oid source;                 /* the relation */
-	TimestampTz max_event_time; /* SB_TIME_MIN: it has had no row */
-	TimestampTz last_row_at;    /* processing time: when it last had a row */
-	struct SbSplits *splits;    /* NULL: its watermark is not split (sb_split.h) */
+	Oid source;                          /* the relation */
+	TimestampTz max_event_time;          /* SB_TIME_MIN: it has had no row */
+	TimestampTz accepted_max_event_time; /* as of the last accept */
+	struct SbSplits *splits;             /* NULL: its watermark is not split (sb_split.h) */
+
+	/* ---- at rest ---- */
+	/* microseconds that have passed since it was opened while all that is committed was read */
+	int64 clock;
+	TimestampTz clock_at; /* processing time: the end of the last bundle ... */
+	bool has_read_all;    /* ... and whether all was read then: the clock goes on */
+	int64 last_row;       /* by that clock: when it last had a row */
+	/* by that clock: up to here its watermark has gone on while it was at rest */
+	int64 rested;
+	int64 accepted_rested; /* as of the last accept */
 
 	List *gates; /* of SbGate */
 
@@ -57,6 +67,24 @@ extern SbInput *sb_input_create(struct SbPipeline *pipeline);
  * rows may be out of order.
  */
 extern TimestampTz sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay);
+/*
+ * A bundle ends at this processing time, which had rows or not; is all that is committed read by
+ * now? Splits that have come to rest are forgotten.
+ */
+extern void sb_input_pass(SbInput *input, TimestampTz now, bool had_rows, bool has_read_all,
+                          int64 idle_timeout);
+/*
+ * It is at rest when it has had no row for the idle timeout, counted while all was read. Then its
+ * watermark goes on by so much, counted in the same way; 0: it is not at rest. `rested`: that the
+ * watermark has.
+ */
+extern int64 sb_input_rest(const SbInput *input, int64 idle_timeout);
+extern void sb_input_rested(SbInput *input);
+/*
+ * The processing time at which sb_input_rest() will be `rest`, if nothing comes; there is an idle
+ * timeout.
+ */
+extern TimestampTz sb_input_rests_at(const SbInput *input, int64 idle_timeout, int64 rest);
 /* Do rows wait to be taken, though nothing comes? */
 extern bool sb_input_has_rows(const SbInput *input);
 /* The parts of a pipeline in a transaction (sb_txn_part.h). */

@@ -143,6 +143,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	/* expressions are folded at planning */
 	sb_pipeline_as_owner(pipeline, &saved);
 	pipeline->plan = pipeline_plan(row, row->nsignature, row->signature);
+	pipeline->strategy.merging = sb_plan_merges(pipeline->plan);
 	pipeline->inputs = sb_input_create(pipeline);
 	pipeline->query =
 	    sb_query_open(pipeline->plan,
@@ -299,11 +300,17 @@ pipeline_add_windows(SbPipeline *pipeline, const SbRow *row, const SbPlace *plac
 	}
 }
 
-/* A row has come whose event time this is; SB_TIME_MIN: it has none. */
+/*
+ * A row has come whose event time this is; SB_TIME_MIN: it has none. That of a user's window
+ * function may be infinite, which says nothing of the time.
+ */
 static inline void
 pipeline_tell_time(SbPipeline *pipeline, TimestampTz event_time)
 {
 	SbInput *input = sb_input(pipeline);
+
+	if (unlikely(event_time == SB_TIME_MAX))
+		return;
 
 	input->max_event_time = Max(input->max_event_time, event_time);
 	if (unlikely(input->splits != NULL) && event_time != SB_TIME_MIN)
@@ -532,15 +539,36 @@ pipeline_timers(SbPipeline *pipeline)
 	sb_bracket_leave(&saved);
 }
 
-/* How finely the watermark of a resting source follows the clock. */
+/* How finely the watermark of a resting source goes on: each step is a write. */
 #define SB_IDLE_STEP_US USECS_PER_SEC
 
 /*
- * The input watermark never goes back, and stands still until the rows from before are in. `idle`:
- * the source is at rest, so the watermark follows the clock.
+ * Where the watermark of a source at rest, which is `watermark` by its rows, has come: it goes on
+ * as the wall clock does, but not beyond that, since events have their times from wall clocks. A
+ * source that has never had a row has none.
  */
+static TimestampTz
+pipeline_rest(SbPipeline *pipeline, TimestampTz watermark)
+{
+	SbInput *input = sb_input(pipeline);
+	int64 rest = sb_input_rest(input, pipeline->row->idle_timeout_us);
+	TimestampTz wall =
+	    pipeline->clocks.processing_time - sb_clock_ahead() - pipeline->row->watermark_delay_us;
+
+	if (rest == 0 || watermark == SB_TIME_MIN || watermark >= wall)
+		return watermark;
+	wall = Min(wall, watermark + rest);
+	/* in steps, but for a timer that waits for it */
+	if (wall - watermark < SB_IDLE_STEP_US &&
+	    wall <= sb_chain_next_event(pipeline, pipeline->clocks.input_watermark))
+		return watermark;
+	sb_input_rested(input);
+	return wall;
+}
+
+/* The input watermark never goes back, and stands still until the rows from before are in. */
 static void
-pipeline_advance(SbPipeline *pipeline, bool idle)
+pipeline_advance(SbPipeline *pipeline)
 {
 	const SbInput *input = sb_input(pipeline);
 	int64 delay = pipeline->row->watermark_delay_us;
@@ -554,16 +582,8 @@ pipeline_advance(SbPipeline *pipeline, bool idle)
 	if (input->kind->timed_by_rows(input) && pipeline->plan->event_time == NULL)
 		return;
 	watermark = sb_input_watermark(input, watermark, delay);
-	if (idle && input->kind->timed_by_rows(input))
-	{
-		/* events have their times from wall clocks */
-		TimestampTz clock = pipeline->clocks.processing_time - sb_clock_ahead() - delay;
-
-		/* in steps, but for a timer that waits for it: each step is a write */
-		if (clock > sb_chain_next_event(pipeline, pipeline->clocks.input_watermark) ||
-		    clock - watermark >= SB_IDLE_STEP_US)
-			watermark = Max(watermark, clock);
-	}
+	if (input->kind->timed_by_rows(input))
+		watermark = pipeline_rest(pipeline, watermark);
 	if (watermark > pipeline->clocks.input_watermark)
 	{
 		pipeline->clocks.input_watermark = watermark;
@@ -600,19 +620,14 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	bool had_rows = pipeline->changed;
 	SbProgress *progress = &pipeline->progress;
 	SbInput *input = sb_input(pipeline);
-	TimestampTz now = pipeline->clocks.processing_time;
-	int64 idle_timeout = pipeline->row->idle_timeout_us;
-	bool idle = caught_up && idle_timeout >= 0 && now - input->last_row_at >= idle_timeout;
 
-	if (input->splits)
-		sb_splits_pass(input->splits, now, caught_up, idle_timeout);
-	if (had_rows)
-		input->last_row_at = now;
+	sb_input_pass(input, pipeline->clocks.processing_time, had_rows, caught_up,
+	              pipeline->row->idle_timeout_us);
 	sb_pipeline_flush(pipeline);
 	if (input->kind->has_begun(pipeline, input, Max(position, progress->position)) &&
 	    pipeline->step->begin_empty)
 		pipeline->step->begin_empty(pipeline);
-	pipeline_advance(pipeline, idle);
+	pipeline_advance(pipeline);
 	pipeline_timers(pipeline);
 	pipeline_advance_output(pipeline);
 	/* it is not there while rows from before are in its queue */
@@ -625,11 +640,51 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	sb_pipeline_write(pipeline);
 }
 
+/* No clock shows a time beyond this, and differences of times below it do not overflow. */
+#define CLOCK_MOST (PG_INT64_MAX / 2)
+/* At rest, the way to the next timer is gone in so many steps: a restart loses no more than one. */
+#define SB_IDLE_STEPS 16
+
+/* The next time that the watermark of a source at rest is to come to; SB_TIME_MAX: none. */
+static TimestampTz
+pipeline_rest_target(SbPipeline *pipeline, bool awaited)
+{
+	TimestampTz watermark = pipeline->clocks.input_watermark;
+	TimestampTz event = sb_chain_next_event(pipeline, watermark);
+	int64 way = event >= CLOCK_MOST ? SB_TIME_MAX : event > watermark ? event - watermark : 0;
+	int64 step = awaited ? SB_IDLE_STEP_US : Max(SB_IDLE_STEP_US, way / SB_IDLE_STEPS);
+
+	if (watermark == SB_TIME_MIN || (way == SB_TIME_MAX && !awaited))
+		return SB_TIME_MAX;
+	return watermark + Min(way, step);
+}
+
+/* When it is past that: processing time, if nothing comes; SB_TIME_MAX: it will not be. */
+static TimestampTz
+pipeline_rest_wake(SbPipeline *pipeline, bool awaited)
+{
+	const SbInput *input = sb_input(pipeline);
+	TimestampTz target = pipeline_rest_target(pipeline, awaited);
+	TimestampTz by_rest, by_wall, wake;
+	int64 left;
+
+	if (target == SB_TIME_MAX)
+		return SB_TIME_MAX;
+	by_rest = sb_input_rests_at(input, pipeline->row->idle_timeout_us,
+	                            target - pipeline->clocks.input_watermark + 1);
+	by_wall = target + pipeline->row->watermark_delay_us + sb_clock_ahead() + 1;
+	wake = Max(by_rest, by_wall);
+	if (input->splits == NULL)
+		return wake;
+	/* the one that holds it comes to rest, and lets it go */
+	left = sb_splits_next_rest(input->splits, pipeline->row->idle_timeout_us);
+	return left == PG_INT64_MAX ? wake : Min(wake, input->clock_at + left);
+}
+
 TimestampTz
 sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 {
 	TimestampTz wake = sb_step_next_processing(pipeline);
-	TimestampTz event = sb_chain_next_event(pipeline, pipeline->clocks.input_watermark);
 	const SbInput *input = sb_input(pipeline);
 
 	/* no row need come for what waits already */
@@ -638,19 +693,8 @@ sb_pipeline_next_wake(SbPipeline *pipeline, bool caught_up, bool awaited)
 	/* the watermark stands still */
 	if (!sb_gates_are_open(pipeline))
 		return wake;
-	if (awaited && input->kind->timed_by_rows(input))
-		event = Min(event, pipeline->clocks.input_watermark + SB_IDLE_STEP_US);
-	if (caught_up && pipeline->row->idle_timeout_us >= 0 && event != SB_TIME_MAX &&
-	    pipeline->plan->event_time != NULL && input->kind->timed_by_rows(input))
-	{
-		TimestampTz idle_at = input->last_row_at + pipeline->row->idle_timeout_us;
-		TimestampTz due = event > SB_TIME_MAX - pipeline->row->watermark_delay_us - 1
-		                      ? SB_TIME_MAX
-		                      : event + pipeline->row->watermark_delay_us + 1;
-
-		wake = Min(wake, Max(idle_at, due == SB_TIME_MAX ? due : due + sb_clock_ahead()));
-		if (input->splits)
-			wake = Min(wake, sb_splits_next_rest(input->splits, pipeline->row->idle_timeout_us));
-	}
-	return wake;
+	if (pipeline->plan->event_time == NULL || !input->kind->timed_by_rows(input) || !caught_up ||
+	    pipeline->row->idle_timeout_us < 0)
+		return wake;
+	return Min(wake, pipeline_rest_wake(pipeline, awaited));
 }

@@ -27,7 +27,7 @@ typedef struct SbSplit
 	TimestampTz time;     /* SB_TIME_MIN: it is at rest, and is to be forgotten */
 	TimestampTz accepted; /* as of the last accept; SB_TIME_MIN: it was not there */
 	TimestampTz saved;    /* as the catalog has it; SB_TIME_MIN: it has not */
-	int64 last_row;       /* by the clock that counts */
+	int64 last_row;       /* by the clock of the input */
 } SbSplit;
 
 #define SH_PREFIX sb_split
@@ -47,10 +47,9 @@ struct SbSplits
 {
 	MemoryContext context;
 	sb_split_hash *hash;
-	int64 clock;              /* time that has passed while all had been read, in microseconds */
-	TimestampTz caught_up_at; /* the last bundle's end, if all had been read by then; else 0 */
-	bool dirty;               /* one is not as it was accepted, or is not saved */
-	bool wrote;               /* all are, with this transaction */
+	int64 clock; /* that of the input, at the end of the last bundle */
+	bool dirty;  /* one is not as it was accepted, or is not saved */
+	bool wrote;  /* all are, with this transaction */
 };
 
 static SbSplit *
@@ -122,14 +121,12 @@ sb_splits_row(SbPipeline *pipeline, SbSplits *splits, TimestampTz event_time)
 }
 
 void
-sb_splits_pass(SbSplits *splits, TimestampTz now, bool caught_up, int64 idle_timeout)
+sb_splits_pass(SbSplits *splits, int64 clock, int64 idle_timeout)
 {
 	sb_split_iterator iterator;
 	SbSplit *split;
 
-	if (caught_up && splits->caught_up_at != 0)
-		splits->clock += Max(0, now - splits->caught_up_at);
-	splits->caught_up_at = caught_up ? now : 0;
+	splits->clock = clock;
 	if (idle_timeout < 0)
 		return;
 	sb_split_start_iterate(splits->hash, &iterator);
@@ -167,14 +164,12 @@ sb_splits_time(const SbSplits *splits, TimestampTz highest)
 	return slowest ? slowest->time : highest;
 }
 
-TimestampTz
+int64
 sb_splits_next_rest(const SbSplits *splits, int64 idle_timeout)
 {
 	const SbSplit *slowest = splits_slowest(splits);
 
-	if (slowest == NULL || idle_timeout < 0 || splits->caught_up_at == 0)
-		return SB_TIME_MAX;
-	return splits->caught_up_at + idle_timeout - (splits->clock - slowest->last_row);
+	return slowest ? slowest->last_row + idle_timeout - splits->clock : PG_INT64_MAX;
 }
 
 /* ---- transactions ---- */

@@ -27,15 +27,15 @@ typedef struct SbSplits SbSplits;
 extern void sb_splits_attach(struct SbPipeline *pipeline);
 /* The query's current row has this event time. Error 54000: there are too many splits. */
 extern void sb_splits_row(struct SbPipeline *pipeline, SbSplits *splits, TimestampTz event_time);
-/*
- * A bundle ends at this processing time; had all that is committed been read by then? Splits that
- * are at rest now are forgotten.
- */
-extern void sb_splits_pass(SbSplits *splits, TimestampTz now, bool caught_up, int64 idle_timeout);
+/* A bundle ends at this time of the input's clock: splits that are at rest now are forgotten. */
+extern void sb_splits_pass(SbSplits *splits, int64 clock, int64 idle_timeout);
 /* The time of the input; `highest`: that of all rows that it has ever had. */
 extern TimestampTz sb_splits_time(const SbSplits *splits, TimestampTz highest);
-/* When the one that holds the watermark comes to rest, if nothing comes; SB_TIME_MAX: never. */
-extern TimestampTz sb_splits_next_rest(const SbSplits *splits, int64 idle_timeout);
+/*
+ * How long it takes, by the input's clock, until the one that holds the watermark comes to rest, if
+ * nothing comes; PG_INT64_MAX: all are at rest.
+ */
+extern int64 sb_splits_next_rest(const SbSplits *splits, int64 idle_timeout);
 
 /* Their part in a transaction (sb_txn_part.h). */
 extern void sb_splits_write(struct SbPipeline *pipeline, SbSplits *splits);

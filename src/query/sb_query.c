@@ -312,11 +312,10 @@ sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows)
 	*windows = NULL;
 	*event_time = DatumGetTimestampTz(sb_expr_eval(query, &query->event_time, &isnull));
 	if (isnull)
-	{
 		*event_time = SB_TIME_MIN;
-		return 0;
-	}
 	if (query->custom != NULL)
 		return query_custom_windows(query, windows);
+	if (isnull)
+		return 0;
 	return sb_window_fn_assign(query->plan->window_fn, *event_time, windows);
 }

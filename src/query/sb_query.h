@@ -68,7 +68,10 @@ extern void sb_query_exchange_row(SbQuery *query, HeapTupleHeader tuple);
 extern SbSame sb_query_compare(const SbQuery *query, HeapTupleHeader a, HeapTupleHeader b,
                                TupleDesc layout);
 extern bool sb_query_filter(SbQuery *query);
-/* Windows of the current row, 0 when the event time is null. *windows good until the next row. */
+/*
+ * Windows of the current row; 0: it is in none, as where a window function of ours has a null event
+ * time. *windows good until the next row; *event_time: SB_TIME_MIN: null.
+ */
 extern int sb_query_windows(SbQuery *query, TimestampTz *event_time, SbWindow **windows);
 /*
  * A further expression over the source's row: the part value by which a history is read. It is null

@@ -53,10 +53,20 @@ promise 'row_of_a_finished_window_is_closed_not_lost' => sub {
 	is(run('SELECT count(*) || $$ $$ || max(n) FROM of_fin'), '2 1', 'the window was written once');
 };
 
+# Windows of a second over $source: a source at rest ends one within a second
+sub seconds
+{
+	my ($source) = @_;
+
+	return tumble($source) =~ s/1 minute/1 second/r;
+}
+
+my $at_end = q{watermark => '0', trigger => beam.after_watermark(late => beam.after_count(1))};
+
 promise 'source_at_rest_closes_its_last_window' => sub {
 	make_source($node, 'idle');
-	create_pipeline($node, 'of_idle', tumble('idle'), q{idle_timeout => '300 ms', trigger => beam.after_watermark(late => beam.after_count(1))});
-	create_pipeline($node, 'never_idle', tumble('idle'), q{idle_timeout => NULL, trigger => beam.after_watermark(late => beam.after_count(1))});
+	create_pipeline($node, 'of_idle', seconds('idle'), "idle_timeout => '300 ms', $at_end");
+	create_pipeline($node, 'never_idle', seconds('idle'), "idle_timeout => NULL, $at_end");
 	at_minute('idle', 'of_idle', 0);
 	wait_until($node, 'SELECT count(*) = 1 FROM of_idle');
 	pass('its pane comes without another row');
@@ -67,17 +77,101 @@ promise 'source_at_rest_closes_its_last_window' => sub {
 
 promise 'source_at_rest_closes_its_last_window_after_a_restart' => sub {
 	make_source($node, 'rest');
-	create_pipeline($node, 'of_rest', tumble('rest'), q{idle_timeout => '2 s', trigger => beam.after_watermark(late => beam.after_count(1))});
+	create_pipeline($node, 'of_rest', seconds('rest'), "idle_timeout => '2 s', $at_end");
 	at_minute('rest', 'of_rest', 0);
 	$node->restart;
 	wait_until($node, 'SELECT count(*) = 1 FROM of_rest');
 	pass('its pane comes without another row');
 };
 
+# How far the watermark has come since 2026-01-01, in seconds; -1: there is none
+sub watermark_at
+{
+	return run("SELECT CASE WHEN isfinite(input_watermark) THEN extract(epoch FROM input_watermark - '2026-01-01') ELSE -1 END FROM beam.watermarks WHERE name = '$_[0]'");
+}
+
+promise 'old_rows_typed_by_hand_are_not_late_since_time_has_passed' => sub {
+	make_source($node, 'hand');
+	create_pipeline($node, 'of_hand', tumble('hand'), q{watermark => '0', allowed_lateness => '0', idle_timeout => '100 ms'});
+	create_pipeline($node, 'of_none', tumble('hand'), q{watermark => '0', allowed_lateness => '0', idle_timeout => '100 ms'});
+	run(q{INSERT INTO hand VALUES (1, '2026-01-01 00:00:05', 1, '')});
+	my $from = time;
+	wait_until($node, q{SELECT input_watermark >= '2026-01-01 00:00:08' FROM beam.watermarks WHERE name = 'of_hand'});
+	run(q{INSERT INTO hand VALUES (2, '2026-01-01 00:00:06', 1, '')});
+	wait_for($node, 'of_hand');
+	cmp_ok(watermark_at('of_hand'), '<=', 5 + time - $from, 'at rest the watermark goes on no faster than the clock');
+	is(run('SELECT count(*) FROM beam.late_events WHERE pipeline = $$of_hand$$'), 0, 'nothing is late');
+	equal_to_batch($node, 'of_hand');
+};
+
+promise 'source_that_never_had_a_row_has_no_watermark' => sub {
+	make_source($node, 'empty');
+	create_pipeline($node, 'of_empty', seconds('empty'), "idle_timeout => '100 ms', allowed_lateness => '0', $at_end");
+	# another one comes to rest, and its window ends, meanwhile
+	make_source($node, 'clocked');
+	create_pipeline($node, 'of_clocked', seconds('clocked'), "idle_timeout => '300 ms', $at_end");
+	at_minute('clocked', 'of_clocked', 0);
+	wait_until($node, 'SELECT count(*) = 1 FROM of_clocked');
+	is(watermark_at('of_empty'), -1, 'however long it has been at rest');
+	at_minute('empty', 'of_empty', 0);
+	wait_until($node, 'SELECT count(*) = 1 FROM of_empty');
+	is(run('SELECT count(*) FROM beam.late_events WHERE pipeline = $$of_empty$$'), 0, 'so its first row is not late');
+};
+
+promise 'last_window_of_a_history_closes_without_a_writer' => sub {
+	make_source($node, 'hist');
+	run(q{INSERT INTO hist SELECT i, '2026-01-01'::timestamptz + i * interval '100 ms', 1, '' FROM generate_series(0, 99) i});
+	my $from = time;
+	create_pipeline($node, 'of_hist', tumble('hist') =~ s/1 minute/4 seconds/r, "idle_timeout => '100 ms', $at_end");
+	wait_until($node, 'SELECT count(*) = 3 FROM of_hist');
+	cmp_ok(time - $from, '>=', 2.1, 'the last one after what was left of it');
+	is(run('SELECT count(*) FROM beam.late_events WHERE pipeline = $$of_hist$$'), 0, 'and no row of the history is late');
+};
+
+promise 'rows_of_now_end_with_the_clock_and_not_before' => sub {
+	make_source($node, 'ahead');
+	create_pipeline($node, 'of_ahead', seconds('ahead'), "idle_timeout => '100 ms', $at_end");
+	run(q{INSERT INTO ahead VALUES (1, clock_timestamp() + interval '3 s', 1, '')});
+	wait_until($node, 'SELECT count(*) = 1 FROM of_ahead');
+	is(run('SELECT window_end <= clock_timestamp() FROM of_ahead'), 't', 'at rest the watermark does not pass the clock');
+};
+
+promise 'what_a_source_at_rest_has_come_to_survives_whatever_dies' => sub {
+	make_source($node, 'often');
+	create_pipeline($node, 'of_often', tumble('often') =~ s/1 minute/12 seconds/r, "idle_timeout => '100 ms', $at_end");
+	at_minute('often', 'of_often', 0);
+	my $from = time;
+	# with a crash the last commit may be gone, which is a step of a second
+	for ([ 2, 0, sub { $node->restart } ], [ 4, 1.5, sub { kill9($node, 'runner') } ], [ 8, 1.5, sub { crash_and_start($node) } ])
+	{
+		my ($reached, $less, $end) = @$_;
+
+		wait_until($node, "SELECT input_watermark >= '2026-01-01'::timestamptz + $reached * interval '1 s' FROM beam.watermarks WHERE name = 'of_often'");
+		$end->();
+		cmp_ok(watermark_at('of_often'), '>=', $reached - $less, 'the watermark stands where it stood');
+	}
+	wait_until($node, 'SELECT count(*) = 1 FROM of_often');
+	cmp_ok(time - $from, '>=', 12, 'its window ends, and not before its time');
+};
+
+promise 'time_in_which_the_server_is_down_does_not_count' => sub {
+	make_source($node, 'off');
+	create_pipeline($node, 'of_off', tumble('off') =~ s/1 minute/1 hour/r, "idle_timeout => '100 ms', allowed_lateness => '0', $at_end");
+	at_minute('off', 'of_off', 0);
+	my $from = time;
+	$node->stop('immediate');
+	my $stopped = time;
+	usleep(4000000); # sleeps: the server has to be down for a time
+	my $down = time - $stopped;
+	$node->start;
+	wait_until($node, q{SELECT input_watermark >= '2026-01-01 00:00:02' FROM beam.watermarks WHERE name = 'of_off'});
+	cmp_ok(watermark_at('of_off'), '<', 1 + time - $from - $down, 'the watermark has only gone on while it ran');
+};
+
 promise 'watermark_of_one_source_at_rest_moves_while_another_is_busy' => sub {
 	make_source($node, 'quiet');
 	make_source($node, 'busy');
-	create_pipeline($node, 'of_quiet', tumble('quiet'), q{idle_timeout => '300 ms', trigger => beam.after_watermark(late => beam.after_count(1))});
+	create_pipeline($node, 'of_quiet', seconds('quiet'), "idle_timeout => '300 ms', $at_end");
 	create_pipeline($node, 'of_busy', tumble('busy'), $late);
 	at_minute('quiet', 'of_quiet', 0);
 	my $load = start_load($node, q{INSERT INTO busy VALUES (1, now(), 1, '')});

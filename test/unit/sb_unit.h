@@ -21,6 +21,8 @@ extern void unit_note(const char *fmt, ...) pg_attribute_printf(1, 2);
  * fails.
  */
 extern void unit_must(bool ok, const char *fmt, ...) pg_attribute_printf(2, 3);
+/* What it says then besides: how to see it again. */
+extern const char *unit_again;
 extern void unit_same_text(const char *got, const char *expected, const char *name);
 
 /* ---- errors that ereport() raised ---- */
@@ -68,7 +70,13 @@ typedef struct UnitElement
 typedef struct UnitCell
 {
 	SbCell *cell;
-	UnitValues values;       /* the accumulator */
+	UnitValues values; /* the accumulator */
+	/*
+	 * of its last pane, of discarding ones of all, and of those of the windows merged into it: what
+	 * stands for it in the result
+	 */
+	UnitValues stands;
+	int pending;             /* elements that no pane has had yet */
 	TimestampTz event_timer; /* as of the last time the cell was touched */
 } UnitCell;
 
@@ -78,6 +86,13 @@ typedef struct UnitPane
 	SbPane pane;
 	UnitValues values; /* sorted */
 } UnitPane;
+
+/* What stands in the end for a window. */
+typedef struct UnitResult
+{
+	SbWindow window;
+	UnitValues values; /* sorted */
+} UnitResult;
 
 typedef struct UnitRunner
 {
@@ -91,6 +106,14 @@ typedef struct UnitRunner
 	int ncells;
 	UnitPane *panes; /* all that was emitted */
 	int npanes;
+	UnitResult *results; /* of the windows that are over */
+	int nresults;
+	/*
+	 * Sums over values, each once for each window: of the elements taken; and of all that was
+	 * emitted, what was retracted taken away.
+	 */
+	int64 taken;
+	int64 emitted;
 	int late_expired;
 	int late_closed;
 } UnitRunner;
@@ -98,6 +121,9 @@ typedef struct UnitRunner
 extern void unit_runner_open(UnitRunner *runner, const char *trigger, SbWindowKind kind,
                              int64 size);
 extern void unit_runner_close(UnitRunner *runner);
+/* Those of an element, earliest start first; there is room for UNIT_WINDOWS. */
+#define UNIT_WINDOWS 16
+extern int unit_assign(const UnitRunner *runner, TimestampTz timestamp, SbWindow *windows);
 extern void unit_bundle(UnitRunner *runner, const UnitElement *elements, int n);
 extern void unit_watermark(UnitRunner *runner, TimestampTz watermark);
 extern void unit_clock(UnitRunner *runner, TimestampTz processing_time);

@@ -12,6 +12,8 @@
 static int tests = 0;
 static int failures = 0;
 
+const char *unit_again = NULL;
+
 static void
 print_line(const char *prefix, const char *fmt, va_list args)
 {
@@ -53,6 +55,8 @@ unit_must(bool ok, const char *fmt, ...)
 	va_start(args, fmt);
 	print_line("Bail out! ", fmt, args);
 	va_end(args);
+	if (unit_again)
+		unit_note("%s", unit_again);
 	exit(1);
 }
 
@@ -72,7 +76,7 @@ main(int argc, char **argv)
 {
 	const char *directory = argc > 1 ? argv[1] : "conformance";
 	uint64 seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 20260101;
-	int rounds = argc > 3 ? atoi(argv[3]) : 3000;
+	int rounds = argc > 3 ? atoi(argv[3]) : 20000;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	unit_test_text();

@@ -18,10 +18,10 @@ unit_test_windows(void)
 	windows[1] = (SbWindow){5, 9};
 	unit_ok(sb_window_merge(windows, 2) == 2, "windows that touch stay apart");
 	unit_ok(sb_window_merge(windows, 0) == 0 && sb_window_merge(windows, 1) == 1, "none and one");
-	unit_ok(sb_window_gc_time(far, 100) == SB_TIME_MAX &&
+	unit_ok(sb_window_gc_time(far, 100) == SB_TIME_MAX - 1 &&
 	            sb_window_gc_time(far, 0) == SB_TIME_MAX - 1,
-	        "gc_time does not overflow");
-	unit_ok(sb_window_gc_time(windows[0], PG_INT64_MAX) == SB_TIME_MAX &&
+	        "gc_time does not overflow, and with the end of time all has expired");
+	unit_ok(sb_window_gc_time(windows[0], PG_INT64_MAX) == SB_TIME_MAX - 1 &&
 	            sb_window_gc_time(windows[0], 7) == 11,
 	        "gc_time");
 }
@@ -185,6 +185,29 @@ test_global(void)
 	            runner.panes[1].pane.is_last,
 	        "it ends at infinity");
 	unit_ok(runner.ncells == 0, "and is collected there");
+	unit_runner_close(&runner);
+
+	unit_runner_open(&runner, "repeatedly(after_count(3))", SB_WINDOW_GLOBAL, SECOND);
+	runner.strategy.allowed_lateness_us = 3600 * SECOND;
+	unit_seconds(&runner, 4, 1, 2, 3, 4);
+	unit_seconds(&runner, 1, 5);
+	unit_watermark(&runner, SB_TIME_MAX);
+	unit_ok(runner.npanes == 2 && runner.panes[1].values.n == 5 &&
+	            runner.panes[1].pane.timing == SB_PANE_ON_TIME && runner.panes[1].pane.is_last,
+	        "what waits there comes out, whatever lateness is allowed");
+	unit_ok(runner.ncells == 0, "and nothing is left");
+	unit_seconds(&runner, 1, 6);
+	unit_ok(runner.late_expired == 1, "after the end of the input all is late");
+	unit_runner_close(&runner);
+
+	unit_runner_open(&runner, "never", SB_WINDOW_TUMBLE, 10 * SECOND);
+	runner.strategy.allowed_lateness_us = PG_INT64_MAX;
+	unit_seconds(&runner, 1, 1);
+	unit_watermark(&runner, SB_TIME_MAX - 1);
+	unit_ok(runner.npanes == 0, "without a limit of lateness no window expires");
+	unit_watermark(&runner, SB_TIME_MAX);
+	unit_ok(runner.npanes == 1 && runner.panes[0].pane.is_last && runner.ncells == 0,
+	        "but with the end of the input");
 	unit_runner_close(&runner);
 }
 

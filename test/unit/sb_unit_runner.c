@@ -2,7 +2,7 @@
  * sb_unit_runner.c: a pipeline for one key in memory: the accumulator is the list of values.
  *
  * At every step it also checks what must hold always: panes in order and numbered without gaps,
- * holds respected, the codec true.
+ * holds respected, the codec true, and that what was emitted and what waits are what was taken.
  */
 #include "postgres.h"
 #include "sb_unit.h"
@@ -23,6 +23,7 @@ unit_runner_open(UnitRunner *runner, const char *trigger, SbWindowKind kind, int
 	runner->strategy.on_time_always = true;
 	runner->clocks = unit_clocks_at_start();
 	runner->kind = kind;
+	runner->strategy.merging = kind == SB_WINDOW_SESSION;
 	runner->size = runner->slide = size;
 }
 
@@ -31,6 +32,7 @@ unit_cell_free(UnitCell *cell)
 {
 	pfree(cell->cell);
 	free(cell->values.items);
+	free(cell->stands.items);
 }
 
 void
@@ -40,6 +42,9 @@ unit_runner_close(UnitRunner *runner)
 		unit_cell_free(&runner->cells[i]);
 	for (int i = 0; i < runner->npanes; i++)
 		free(runner->panes[i].values.items);
+	for (int i = 0; i < runner->nresults; i++)
+		free(runner->results[i].values.items);
+	free(runner->results);
 	free(runner->cells);
 	free(runner->panes);
 	pfree((void *) runner->strategy.trigger);
@@ -52,6 +57,17 @@ unit_values_add(UnitValues *values, const int64 *items, int n)
 	if (n > 0)
 		memcpy(values->items + values->n, items, sizeof(int64) * n);
 	values->n += n;
+}
+
+/* Of these values a sum; values that differ hardly have the same. */
+static int64
+unit_values_sum(const UnitValues *values)
+{
+	uint64 sum = 0;
+
+	for (int i = 0; i < values->n; i++)
+		sum += ((uint64) values->items[i] + 1) * UINT64CONST(0x9E3779B97F4A7C15);
+	return (int64) sum;
 }
 
 static int
@@ -148,6 +164,16 @@ unit_emit(UnitRunner *runner, UnitCell *cell, const SbPane *pane)
 	runner->panes = realloc(runner->panes, sizeof(UnitPane) * (runner->npanes + 1));
 	out = &runner->panes[runner->npanes++];
 	*out = next;
+	unit_must(pane->elements == cell->pending, "a pane counts what has come since the last");
+	cell->pending = 0;
+	runner->emitted += unit_values_sum(&cell->values);
+	if (runner->strategy.accumulation != SB_DISCARDING)
+	{
+		/* the row of an accumulating pipeline takes the place of the one before, as if retracted */
+		runner->emitted -= unit_values_sum(&cell->stands);
+		cell->stands.n = 0;
+	}
+	unit_values_add(&cell->stands, cell->values.items, cell->values.n);
 	if (runner->strategy.accumulation == SB_DISCARDING)
 		cell->values.n = 0;
 }
@@ -206,6 +232,27 @@ unit_restart_cell(UnitRunner *runner, UnitCell *cell)
 	pfree(second.data);
 }
 
+/* What was taken is emitted, or waits in a cell that is open. */
+static void
+unit_check_sums(const UnitRunner *runner)
+{
+	int64 waits = 0;
+
+	for (int i = 0; i < runner->ncells; i++)
+	{
+		const UnitCell *cell = &runner->cells[i];
+
+		unit_must(cell->pending == 0 || !sb_reduce_closed(cell->cell),
+		          "nothing waits in a window that has closed");
+		waits += unit_values_sum(&cell->values);
+		if (runner->strategy.accumulation != SB_DISCARDING)
+			waits -= unit_values_sum(&cell->stands);
+		unit_must(cell->pending == cell->cell->pane_elements, "elements are counted");
+	}
+	unit_must(runner->emitted + waits == runner->taken,
+	          "what was emitted, less what was retracted, and what waits are what was taken");
+}
+
 static void
 unit_end_step(UnitRunner *runner)
 {
@@ -226,6 +273,7 @@ unit_end_step(UnitRunner *runner)
 		              runner->clocks.processing_time,
 		          "no processing timer is due");
 	}
+	unit_check_sums(runner);
 	sb_clocks_advance_output(&runner->clocks, hold);
 	unit_must(runner->clocks.output_watermark >= before, "the output watermark never goes back");
 	unit_must(runner->clocks.output_watermark <= runner->clocks.input_watermark,
@@ -236,20 +284,39 @@ unit_end_step(UnitRunner *runner)
 
 /* ---- bundles ---- */
 
-static int
+static TimestampTz
+unit_floor(TimestampTz timestamp, int64 grid)
+{
+	return timestamp - ((timestamp % grid) + grid) % grid;
+}
+
+/* Cumulating ones grow by `slide` up to `size`; those of a user are up to two, of uneven lengths. */
+int
 unit_assign(const UnitRunner *runner, TimestampTz timestamp, SbWindow *windows)
 {
-	TimestampTz start = timestamp - ((timestamp % runner->slide) + runner->slide) % runner->slide;
+	TimestampTz start = unit_floor(timestamp, runner->slide);
 	int n = 0;
 
-	if (runner->kind == SB_WINDOW_GLOBAL)
-		windows[n++] = (SbWindow){SB_TIME_MIN, SB_TIME_MAX};
-	else if (runner->kind == SB_WINDOW_SESSION)
-		windows[n++] = (SbWindow){timestamp, timestamp + runner->size};
-	else
+	switch (runner->kind)
 	{
-		for (; start + runner->size > timestamp; start -= runner->slide)
-			windows[n++] = (SbWindow){start, start + runner->size};
+		case SB_WINDOW_GLOBAL:
+			windows[n++] = (SbWindow){SB_TIME_MIN, SB_TIME_MAX};
+			break;
+		case SB_WINDOW_SESSION:
+			windows[n++] = (SbWindow){timestamp, timestamp + runner->size};
+			break;
+		case SB_WINDOW_CUMULATE:
+			for (TimestampTz end = start + runner->slide;
+			     end <= unit_floor(timestamp, runner->size) + runner->size; end += runner->slide)
+				windows[n++] = (SbWindow){unit_floor(timestamp, runner->size), end};
+			break;
+		case SB_WINDOW_CUSTOM:
+			for (int64 i = (start / SECOND & 1); i < 2; i++)
+				windows[n++] = (SbWindow){start - i * SECOND, start + (2 + 5 * i) * SECOND};
+			break;
+		default:
+			for (; start + runner->size > timestamp; start -= runner->slide)
+				windows[n++] = (SbWindow){start, start + runner->size};
 	}
 	return n;
 }
@@ -267,6 +334,8 @@ unit_merge_cells(UnitRunner *runner, SbWindow window)
 	SbCell **from = palloc(sizeof(SbCell *) * (runner->ncells + 1));
 	SbCell *into = palloc(sb_cell_size(&runner->strategy));
 	UnitValues values = {0};
+	UnitValues stands = {0};
+	int pending = 0;
 	int n = 0;
 
 	for (int i = 0; i < runner->ncells; i++)
@@ -277,6 +346,8 @@ unit_merge_cells(UnitRunner *runner, SbWindow window)
 			continue;
 		from[n++] = cell->cell;
 		unit_values_add(&values, cell->values.items, cell->values.n);
+		unit_values_add(&stands, cell->stands.items, cell->stands.n);
+		pending += cell->pending;
 	}
 	if (n > 0)
 	{
@@ -292,6 +363,8 @@ unit_merge_cells(UnitRunner *runner, SbWindow window)
 		}
 		memcpy(unit_new_cell(runner, window)->cell, into, sb_cell_size(&runner->strategy));
 		runner->cells[runner->ncells - 1].values = values;
+		runner->cells[runner->ncells - 1].stands = stands;
+		runner->cells[runner->ncells - 1].pending = pending;
 	}
 	pfree(from);
 	pfree(into);
@@ -307,7 +380,8 @@ unit_merge_windows(UnitRunner *runner, SbWindow *windows, int n)
 	memcpy(all, windows, sizeof(SbWindow) * n);
 	for (int i = 0; i < runner->ncells; i++)
 	{
-		if (!sb_reduce_closed(runner->cells[i].cell))
+		if (!sb_reduce_closed(runner->cells[i].cell) &&
+		    !sb_reduce_expired(&runner->strategy, &runner->clocks, runner->cells[i].cell->window))
 			all[nall++] = runner->cells[i].cell->window;
 	}
 	nall = sb_window_merge(all, nall);
@@ -341,6 +415,8 @@ unit_add(UnitRunner *runner, SbWindow window, const UnitElement *element)
 	}
 	sb_reduce_add(&runner->strategy, &runner->clocks, cell->cell, element->timestamp);
 	unit_values_add(&cell->values, &element->value, 1);
+	cell->pending++;
+	runner->taken += unit_values_sum(&(UnitValues){.n = 1, .items = (int64 *) &element->value});
 }
 
 static SbWindow
@@ -370,8 +446,8 @@ unit_fire(UnitRunner *runner, SbWindow window)
 void
 unit_bundle(UnitRunner *runner, const UnitElement *elements, int n)
 {
-	SbWindow assigned[16];
-	SbWindow *windows = palloc(sizeof(SbWindow) * (16 * n + 1));
+	SbWindow assigned[UNIT_WINDOWS];
+	SbWindow *windows = palloc(sizeof(SbWindow) * (UNIT_WINDOWS * n + 1));
 	int nwindows = 0;
 
 	for (int i = 0; i < n; i++)
@@ -434,6 +510,20 @@ unit_seconds(UnitRunner *runner, int n, ...)
 /* ---- timers ---- */
 
 static void
+unit_is_over(UnitRunner *runner, const UnitCell *cell)
+{
+	UnitResult *result;
+
+	if (cell->stands.n == 0)
+		return;
+	runner->results = realloc(runner->results, sizeof(UnitResult) * (runner->nresults + 1));
+	result = &runner->results[runner->nresults++];
+	*result = (UnitResult){.window = cell->cell->window};
+	unit_values_add(&result->values, cell->stands.items, cell->stands.n);
+	unit_values_sort(&result->values);
+}
+
+static void
 unit_timer(UnitRunner *runner, UnitCell *cell)
 {
 	SbPane pane;
@@ -442,7 +532,10 @@ unit_timer(UnitRunner *runner, UnitCell *cell)
 	if (what & SB_TIMER_EMIT)
 		unit_emit(runner, cell, &pane);
 	if (what & SB_TIMER_COLLECT)
+	{
+		unit_is_over(runner, cell);
 		unit_forget(runner, cell);
+	}
 	else
 		cell->event_timer = sb_reduce_event_timer(&runner->strategy, &runner->clocks, cell->cell);
 }

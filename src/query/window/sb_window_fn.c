@@ -20,7 +20,6 @@
 #define SB_WINDOW_MOST_ARGS 3
 /* Each window of an element is a cell to update; a query beyond this is a mistake in its units. */
 #define SB_WINDOW_MOST_WINDOWS 10000
-#define UNIX_EPOCH_US (-(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 typedef enum ArgType
 {
@@ -81,7 +80,7 @@ static void
 bind_tumble(SbWindowFn *fn, const WindowValue *values)
 {
 	fn->size_us = values[0].us;
-	fn->origin = UNIX_EPOCH_US + values[1].us % fn->size_us;
+	fn->origin = SB_UNIX_EPOCH_US + values[1].us % fn->size_us;
 	allocate_windows(fn, 1, "");
 }
 
@@ -96,7 +95,7 @@ bind_hop(SbWindowFn *fn, const WindowValue *values)
 {
 	fn->size_us = values[0].us;
 	fn->step_us = values[1].us;
-	fn->origin = UNIX_EPOCH_US + values[2].us % fn->step_us;
+	fn->origin = SB_UNIX_EPOCH_US + values[2].us % fn->step_us;
 	allocate_windows(fn, sb_window_hop_most(fn->size_us, fn->step_us),
 	                 "Use a longer slide or a smaller size.");
 }
@@ -116,7 +115,7 @@ bind_cumulate(SbWindowFn *fn, const WindowValue *values)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		                errmsg("the step of beam.cumulate must divide its max_size"),
 		                errhint("For example, beam.cumulate(ts, '1 day', '1 hour').")));
-	fn->origin = UNIX_EPOCH_US + values[2].us % fn->size_us;
+	fn->origin = SB_UNIX_EPOCH_US + values[2].us % fn->size_us;
 	allocate_windows(fn, fn->size_us / fn->step_us, "Use a longer step or a smaller max_size.");
 }
 
