@@ -58,6 +58,43 @@ SELECT * FROM beam.verify('verified_one', '2024-05-01', '2024-05-02');
 DELETE FROM verified_one;
 SELECT * FROM beam.verify('verified_one');
 
+-- what real rounds away while it adds is no difference; a row too few is one, and so is another number
+CREATE TABLE vs5 (k int, r real, d float8);
+ALTER TABLE vs5 REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('verified_reals', 'SELECT k, sum(r) AS s, avg(r) AS a, sum(d) AS sd, sum(d) / count(*) AS q FROM vs5 GROUP BY k');
+SELECT beam.create_pipeline('verified_appended', 'SELECT k, sum(r) AS s, sum(d) AS sd FROM vs5 GROUP BY k', source_mode => 'append_only');
+INSERT INTO vs5 SELECT 1, 0.1, 1 / 3.0 FROM generate_series(1, 100000);
+INSERT INTO vs5 SELECT 2, i / 7.0, i / 7.0 FROM generate_series(-20000, 20000) i;
+CALL beam.wait_for('verified_reals');
+SELECT k, s FROM verified_reals ORDER BY k;
+SELECT kind, key FROM beam.verify('verified_reals');
+SELECT kind, key FROM beam.verify('verified_appended');
+UPDATE verified_reals SET s = s - 0.1::real WHERE k = 1;
+UPDATE verified_reals SET sd = sd + 0.01 WHERE k = 2;
+SELECT kind, key, result -> 's' AS result, batch -> 's' AS batch FROM beam.verify('verified_reals');
+
+-- with the settings of the pipeline, whatever those of the caller are
+SET timezone = 'Asia/Tokyo';
+SET datestyle = 'German';
+SELECT beam.create_pipeline('verified_days', 'SELECT ts::date AS d, ts::text AS t, count(*) AS n FROM vs GROUP BY 1, 2');
+RESET datestyle;
+SET timezone = 'UTC';
+CALL beam.wait_for('verified_days');
+SELECT * FROM beam.verify('verified_days');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SET LOCAL extra_float_digits = 0;
+SELECT * FROM beam.verify('verified_days');
+COMMIT;
+
+-- equal keys may be written in different ways
+CREATE TABLE vs6 (k numeric);
+ALTER TABLE vs6 REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('verified_keys', 'SELECT k, count(*) AS n FROM vs6 GROUP BY k', source_mode => 'append_only');
+INSERT INTO vs6 VALUES (1.0), (2);
+CALL beam.wait_for('verified_keys');
+UPDATE verified_keys SET k = 1.00 WHERE k = 1;
+SELECT * FROM beam.verify('verified_keys');
+
 -- errors
 SELECT beam.create_pipeline('verified_parts', 'SELECT sum(v) AS s FROM vs4', accumulation => 'discarding', source_mode => 'append_only');
 SELECT * FROM beam.verify('verified_parts');
@@ -81,5 +118,5 @@ SELECT kind FROM beam.verify('verified_one');
 RESET ROLE;
 
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'verified%' ORDER BY name;
-DROP TABLE vs, vs2, vs3, vs4;
+DROP TABLE vs, vs2, vs3, vs4, vs5, vs6;
 DROP ROLE sb_verifier;

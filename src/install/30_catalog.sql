@@ -43,7 +43,7 @@ CREATE UNIQUE INDEX ON beam.pipeline (name) WHERE stage OPERATOR(pg_catalog.=) '
 
 -- Whom the positions belong to, one row: those of a copied, restored or promoted database are void (runner/sb_void.c).
 CREATE TABLE beam.home (
-    system           pg_catalog.int8 NOT NULL,          -- system identifier of the server
+    system           pg_catalog.int8 PRIMARY KEY,       -- system identifier of the server
     timeline         pg_catalog.int4 NOT NULL,
     database         pg_catalog.oid NOT NULL
 );

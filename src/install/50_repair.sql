@@ -10,7 +10,7 @@ CREATE FUNCTION beam.verify(
 RETURNS SETOF pg_catalog.record LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'stream_beam_verify';
 COMMENT ON FUNCTION beam.verify(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
-'compares the result of a pipeline with its batch view, in one snapshot, for the windows that overlap from..to (null: no bound), and lists the differences: kind is missing (the batch view has the row, the result has not), unexpected (the other way round) or different. Call beam.wait_for() first, else what has just been committed counts as missing; so do windows that the trigger has not let out yet. Needs the right to read both. Errors: 42704, 42501, 22023 empty range, 0A000 for a discarding pipeline. Example: SELECT * FROM beam.verify(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
+'compares the result of a pipeline with its batch view, in one snapshot and with the settings of the pipeline, for the windows that overlap from..to (null: no bound), and lists the differences: kind is missing (the batch view has the row, the result has not), unexpected (the other way round) or different. Rounding errors of floating-point sums are no differences. A NOTICE says what was compared and what was left out. Call beam.wait_for() first, else what has just been committed counts as missing; so do windows that the trigger has not let out yet. Needs the right to read both. Errors: 42704, 42501, 22023 empty range, 0A000 for a discarding pipeline. Example: SELECT * FROM beam.verify(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 
 -- What is asked of the runner (sb_command.h): a row lives as long as who asked waits for it; a pipeline's last backfill until the next one.
 CREATE TABLE beam.command (

@@ -155,6 +155,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 		sb_signature_check(pipeline->query, pipeline->signature, row->nsignature, row->signature,
 		                   row->name);
 		sb_result_check(pipeline->plan, row->result, pipeline->strategy.accumulation, row->name);
+		sb_result_identify_if_free(row->result, row->owner);
 	}
 	pipeline->step = pipeline->plan->maps ? &sb_step_map : &sb_step_aggregate;
 	pipeline->step_state = pipeline->step->open(pipeline, state_name);

@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "parser/parse_coerce.h"
 #include "query/expr/sb_bytes.h"
 #include "sink/sb_result_private.h"
@@ -45,6 +46,8 @@ struct SbResult
 	bool *identity_nulls;
 	TupleDesc identity_desc;
 	int64 taken_out; /* how many rows take_out is to find */
+	bool strict;     /* it takes no null in its identity; see sb_result_identity.c */
+	bool has_null;   /* a row was put that has one; until the write */
 };
 
 /* Are bytes of the one type those of the other? */
@@ -246,11 +249,24 @@ sb_result_open(const SbPlan *plan, Oid relation, SbAccumulation accumulation)
 	                        result->identity_desc, 0, NULL);
 	result_open_clear(result, table);
 	result_open_take_out(result, table);
+	result->strict = sb_result_is_strict(relation);
 	sb_statement_by_index(result->remove);
 	sb_statement_by_index(result->remove_nulls);
 	sb_statement_by_index(result->find);
 	sb_statement_by_index(result->find_nulls);
 	return result;
+}
+
+/* Has it a null in what identifies it? */
+static bool
+result_identity_has_null(const SbResult *result, const bool *nulls)
+{
+	for (int i = 0; i < result->nidentity; i++)
+	{
+		if (nulls[result->identity[i]])
+			return true;
+	}
+	return false;
 }
 
 /* A row with one more value behind it. */
@@ -270,6 +286,8 @@ result_put_more(SbResult *result, SbStatement *statement, const Datum *values, c
 void
 sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
 {
+	if (result->strict && unlikely(result_identity_has_null(result, nulls)))
+		result->has_null = true;
 	if (result->accumulation == SB_RETRACTING)
 		result_put_more(result, result->insert, values, nulls, Int16GetDatum(op));
 	else
@@ -476,10 +494,20 @@ result_take_out(SbResult *result)
 		         "When it was new it was a dead letter, or older than the pipeline, or the result was changed by hand.")));
 }
 
+/* The first null since the column of the source may have one. It may be done already. */
+static void
+result_take_nulls(SbResult *result)
+{
+	result->has_null = false;
+	sb_result_loosen(result->table, GetUserId());
+}
+
 void
 sb_result_write(SbResult *result)
 {
 	SB_KILL_POINT("before_result");
+	if (unlikely(result->has_null))
+		result_take_nulls(result);
 	if (sb_statement_rows(result->remove) > 0)
 		sb_statement_run(result->remove, NULL, NULL);
 	if (sb_statement_rows(result->remove_nulls) > 0)

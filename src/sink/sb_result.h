@@ -44,6 +44,23 @@ extern void sb_result_replace_sql(const SbPlan *plan, const char *from, const ch
 extern void sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation,
                             const char *pipeline);
 
+/*
+ * The replica identity of a result (sb_result_identity.c). Could a new table with the
+ * plan's columns have the index on those that identify a row, which would be NOT NULL; and has it?
+ */
+extern bool sb_result_may_be_strict(const SbPlan *plan, SbAccumulation accumulation);
+extern bool sb_result_is_strict(Oid table);
+/* One that has been made gets its replica identity; another one if nobody uses it now. */
+extern void sb_result_identify(const SbPlan *plan, Oid table, SbAccumulation accumulation,
+                               Oid owner);
+extern void sb_result_identify_if_free(Oid table, Oid owner);
+/*
+ * One that is strict is no longer: error 55P03 where somebody uses the table; and one whose rows
+ * have no nulls there becomes strict.
+ */
+extern void sb_result_loosen(Oid table, Oid owner);
+extern void sb_result_make_strict(const SbPlan *plan, Oid table, Oid owner);
+
 /* An SbResult as a sink; what is late goes to beam.late_event. */
 extern const SbSinkKind sb_result_sink;
 

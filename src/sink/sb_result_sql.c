@@ -127,6 +127,7 @@ sb_result_is_updated(const SbPlan *plan, SbAccumulation accumulation)
 char *
 sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
 {
+	bool strict = sb_result_may_be_strict(plan, accumulation);
 	StringInfoData sql;
 	char *index;
 
@@ -139,6 +140,8 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		appendStringInfoString(&sql, i > 0 ? ", " : "");
 		sb_result_append_column(&sql, column->name, column->type, column->typmod,
 		                        column->collation);
+		if (strict && sb_result_identifies(column))
+			appendStringInfoString(&sql, " NOT NULL");
 	}
 	appendStringInfoString(&sql,
 	                       accumulation == SB_RETRACTING ? ", op pg_catalog.int2 NOT NULL)" : ")");

@@ -97,6 +97,7 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
 
 	sb_version_run(sb_result_table_sql(plan, table, accumulation), 0, NULL, NULL);
 	made = get_relname_relid(name, namespace);
+	sb_result_identify(plan, made, accumulation, GetUserId());
 	if (sb_plan_stands_empty(plan) && accumulation == SB_ACCUMULATING)
 		relations_put_empty(plan, made);
 	return made;

@@ -159,7 +159,10 @@ swap_reshape(const SbSwap *swap)
 	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
 	bool updated = sb_result_is_updated(swap->next_plan, accumulation);
 	char *index = sb_result_index_sql(swap->next_plan, swap->table, accumulation);
+	bool strict = sb_result_is_strict(swap->result);
 
+	if (swap->index && strict)
+		sb_result_loosen(swap->result, swap->next->owner);
 	if (swap->index && swap->before_plan)
 	{
 		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
@@ -177,6 +180,11 @@ swap_reshape(const SbSwap *swap)
 	/* it may have gone with a column */
 	if (index && !OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
 		swap_run_as_owner(swap, index);
+	/* what a user has chosen for its replica identity stays */
+	if (swap->index && strict && sb_result_is_strict(swap->next->result))
+		sb_result_make_strict(swap->next_plan, swap->result, swap->next->owner);
+	else if (swap->index)
+		sb_result_identify(swap->next_plan, swap->result, accumulation, swap->next->owner);
 }
 
 /* The rows of the version that goes, to a side table of its own. */
@@ -191,6 +199,7 @@ swap_put_aside(SbSwap *swap)
 	swap_run_as_owner(swap, sb_result_table_sql(swap->before_plan, side, accumulation));
 	swap_move(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
 	swap->before->result = get_relname_relid(name, namespace);
+	sb_result_identify(swap->before_plan, swap->before->result, accumulation, swap->next->owner);
 }
 
 static void
@@ -495,9 +504,11 @@ swap_plan_work(SbSwap *swap)
 	swap->result = swap->before->result;
 	swap->table = sb_sql_relation(swap->result);
 	swap->alter = sb_version_alter_sql(swap->before, swap->next);
-	swap->index =
-	    swap->before_plan == NULL || strcmp(swap_index_sql(swap->before_plan, swap->before),
-	                                        swap_index_sql(swap->next_plan, swap->next)) != 0;
+	/* nulls may come that the table does not take */
+	swap->index = (sb_result_is_strict(swap->result) && !sb_result_is_strict(swap->next->result)) ||
+	              swap->before_plan == NULL ||
+	              strcmp(swap_index_sql(swap->before_plan, swap->before),
+	                     swap_index_sql(swap->next_plan, swap->next)) != 0;
 }
 
 static SbSwap *
