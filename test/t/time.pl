@@ -117,7 +117,7 @@ promise 'rows_that_wait_to_be_read_are_not_late' => sub {
 	my $launcher = wait_for_worker($node, 'launcher');
 
 	make_source($node, 'unread');
-	create_pipeline($node, 'of_unread', tumble('unread') =~ s/1 minute/4 seconds/r, "idle_timeout => '100 ms', allowed_lateness => '0', $at_end");
+	create_pipeline($node, 'of_unread', tumble('unread') =~ s/1 minute/6 seconds/r, "idle_timeout => '100 ms', allowed_lateness => '0', $at_end");
 	at_minute('unread', 'of_unread', 0);
 	wait_until($node, q{SELECT input_watermark >= '2026-01-01 00:00:01' FROM beam.watermarks WHERE name = 'of_unread'});
 	# no reader: it is not started again
@@ -125,7 +125,7 @@ promise 'rows_that_wait_to_be_read_are_not_late' => sub {
 	run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'});
 	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'});
 	run(q{INSERT INTO unread VALUES (2, '2026-01-01 00:00:03', 1, '')});
-	let_pass(5);
+	let_pass(7);
 	is(run('SELECT count(*) FROM of_unread'), 0, 'its window does not end meanwhile');
 	kill CONT => $launcher;
 	wait_until($node, 'SELECT count(*) = 1 FROM of_unread');
