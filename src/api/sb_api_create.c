@@ -288,13 +288,14 @@ create_check_combiner(const SbCreation *creation)
 	if (creation->plan->event_time != NULL ||
 	    sb_combiner_of_name(combiner) == SB_COMBINE_END_OF_WINDOW)
 		return;
-	ereport(ERROR,
-	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-	         errmsg("timestamp_combiner \"%s\" means nothing for a pipeline without an event time",
-	                combiner),
-	         errdetail("The event time is the first argument of a window function."),
-	         errhint(
-	             "Leave timestamp_combiner out, or group by the windows of a window function.")));
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	     errmsg("timestamp_combiner \"%s\" means nothing for a pipeline without an event time",
+	            combiner),
+	     errdetail("The event time is the first argument of a window function."),
+	     errhint(
+	         "Say timestamp_combiner => 'end_of_window', or group by the windows of a window function.")));
 }
 
 void

@@ -67,16 +67,21 @@ sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay)
 /* ---- at rest ---- */
 
 void
-sb_input_pass(SbInput *input, TimestampTz now, bool had_rows, bool has_read_all, int64 idle_timeout)
+sb_input_begin_bundle(SbInput *input, TimestampTz now)
 {
 	if (input->has_read_all)
 		input->clock += Max(0, now - input->clock_at);
 	input->clock_at = now;
+}
+
+void
+sb_input_end_bundle(SbInput *input, bool had_rows, bool has_read_all, int64 idle_timeout)
+{
 	input->has_read_all = has_read_all;
 	if (had_rows)
 		input->last_row = input->clock;
 	if (input->splits)
-		sb_splits_pass(input->splits, input->clock, idle_timeout);
+		sb_splits_end_bundle(input->splits, input->clock, idle_timeout);
 }
 
 /* By its clock: when what it has rested began, or begins if no row comes. */

@@ -32,8 +32,8 @@ typedef struct SbInput
 	/* ---- at rest ---- */
 	/* microseconds that have passed since it was opened while all that is committed was read */
 	int64 clock;
-	TimestampTz clock_at; /* processing time: the end of the last bundle ... */
-	bool has_read_all;    /* ... and whether all was read then: the clock goes on */
+	TimestampTz clock_at; /* processing time: the beginning of the last bundle ... */
+	bool has_read_all;    /* ... and whether all was read at its end: the clock goes on */
 	int64 last_row;       /* by that clock: when it last had a row */
 	/* by that clock: up to here its watermark has gone on while it was at rest */
 	int64 rested;
@@ -67,12 +67,14 @@ extern SbInput *sb_input_create(struct SbPipeline *pipeline);
  * rows may be out of order.
  */
 extern TimestampTz sb_input_watermark(const SbInput *input, TimestampTz watermark, int64 delay);
+/* A bundle begins at this processing time: what has passed since the last one may be rest. */
+extern void sb_input_begin_bundle(SbInput *input, TimestampTz now);
 /*
- * A bundle ends at this processing time, which had rows or not; is all that is committed read by
- * now? Splits that have come to rest are forgotten.
+ * It ends, had rows or not; is all that is committed read by now? Splits that have come to rest are
+ * forgotten.
  */
-extern void sb_input_pass(SbInput *input, TimestampTz now, bool had_rows, bool has_read_all,
-                          int64 idle_timeout);
+extern void sb_input_end_bundle(SbInput *input, bool had_rows, bool has_read_all,
+                                int64 idle_timeout);
 /*
  * It is at rest when it has had no row for the idle timeout, counted while all was read. Then its
  * watermark goes on by so much, counted in the same way; 0: it is not at rest. `rested`: that the

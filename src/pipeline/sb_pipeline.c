@@ -266,6 +266,7 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 {
 	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, now);
 	pipeline->changed = pipeline->locked = false;
+	sb_input_begin_bundle(sb_input(pipeline), pipeline->clocks.processing_time);
 }
 
 /*
@@ -622,8 +623,7 @@ sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position, TimestampTz co
 	SbProgress *progress = &pipeline->progress;
 	SbInput *input = sb_input(pipeline);
 
-	sb_input_pass(input, pipeline->clocks.processing_time, had_rows, caught_up,
-	              pipeline->row->idle_timeout_us);
+	sb_input_end_bundle(input, had_rows, caught_up, pipeline->row->idle_timeout_us);
 	sb_pipeline_flush(pipeline);
 	if (input->kind->has_begun(pipeline, input, Max(position, progress->position)) &&
 	    pipeline->step->begin_empty)

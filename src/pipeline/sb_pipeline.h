@@ -138,7 +138,7 @@ extern void sb_pipeline_take(SbPipeline *pipeline, const SbMessage *messages, in
 extern void sb_pipeline_flush(SbPipeline *pipeline);
 /*
  * Flush; watermark; timers; results; state; progress. `caught_up`: all that is committed has been
- * read: a source that is at rest then has its watermark follow the clock.
+ * read: the watermark of a source that is at rest then goes on with the clock.
  */
 extern void sb_pipeline_end_bundle(SbPipeline *pipeline, XLogRecPtr position,
                                    TimestampTz commit_time, bool caught_up);

@@ -111,7 +111,7 @@ sb_splits_row(SbPipeline *pipeline, SbSplits *splits, TimestampTz event_time)
 		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 		                errmsg("a value of watermark_by is longer than %d bytes", SB_SPLIT_BYTES)));
 	split = splits_find(splits, name);
-	split->last_row = splits->clock;
+	split->last_row = sb_input(pipeline)->clock;
 	if (!isnull)
 		pfree(name);
 	if (event_time <= split->time)
@@ -121,7 +121,7 @@ sb_splits_row(SbPipeline *pipeline, SbSplits *splits, TimestampTz event_time)
 }
 
 void
-sb_splits_pass(SbSplits *splits, int64 clock, int64 idle_timeout)
+sb_splits_end_bundle(SbSplits *splits, int64 clock, int64 idle_timeout)
 {
 	sb_split_iterator iterator;
 	SbSplit *split;

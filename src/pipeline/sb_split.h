@@ -28,7 +28,7 @@ extern void sb_splits_attach(struct SbPipeline *pipeline);
 /* The query's current row has this event time. Error 54000: there are too many splits. */
 extern void sb_splits_row(struct SbPipeline *pipeline, SbSplits *splits, TimestampTz event_time);
 /* A bundle ends at this time of the input's clock: splits that are at rest now are forgotten. */
-extern void sb_splits_pass(SbSplits *splits, int64 clock, int64 idle_timeout);
+extern void sb_splits_end_bundle(SbSplits *splits, int64 clock, int64 idle_timeout);
 /* The time of the input; `highest`: that of all rows that it has ever had. */
 extern TimestampTz sb_splits_time(const SbSplits *splits, TimestampTz highest);
 /*

@@ -203,7 +203,7 @@ bundle_run_plainly(SbBundleRun *run)
 		sb_pipeline_end_bundle(pipeline, intake->position,
 		                       run->row_source ? pipeline->progress.commit_time
 		                                       : intake->last_commit_time,
-		                       intake->caught_up);
+		                       sb_intake_has_read_all(intake));
 		/* those downstream come later in the list */
 		sb_chain_hand_on(pipeline, true);
 	}
@@ -400,7 +400,7 @@ careful_pipeline(void *arg)
 	sb_pipeline_end_bundle(pipeline, intake->position,
 	                       careful->row_source ? pipeline->progress.commit_time
 	                                           : intake->last_commit_time,
-	                       intake->caught_up);
+	                       sb_intake_has_read_all(intake));
 	sb_letters_write();
 }
 

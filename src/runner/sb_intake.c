@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "catalog/pg_type.h"
@@ -53,17 +54,18 @@ typedef struct SbSpooled
 } SbSpooled;
 
 SbIntake *
-sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations,
+sb_intake_create(SbLane *lane, pg_atomic_uint32 *generation, pg_atomic_uint32 *creations,
                  MemoryContext retained)
 {
 	MemoryContext old = MemoryContextSwitchTo(retained);
 	SbIntake *intake = palloc0(sizeof(SbIntake));
 	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SbKnownLayout), .hcxt = retained};
 
-	intake->ring = ring;
+	intake->ring = sb_ring_attach(lane, true);
+	intake->lane = lane;
 	intake->generation = generation;
 	intake->creations = creations;
-	intake->read = pg_atomic_read_u64(&ring->freed);
+	intake->read = pg_atomic_read_u64(&intake->ring->freed);
 	intake->retained = retained;
 	intake->context = AllocSetContextCreate(retained, "stream_beam intake", ALLOCSET_DEFAULT_SIZES);
 	intake->part =
@@ -75,6 +77,24 @@ sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation, pg_atomic_uint32 *c
 	intake->messages = palloc(sizeof(SbMessage) * intake->max);
 	MemoryContextSwitchTo(old);
 	return intake;
+}
+
+/* A reader that is at work is behind with more than this. */
+#define SB_BEHIND_BYTES (16 * 1024 * 1024)
+
+bool
+sb_intake_has_read_all(SbIntake *intake)
+{
+	XLogRecPtr decoded = pg_atomic_read_u64(&intake->lane->decoded);
+
+	/* what its heartbeat has said is over with the reader */
+	if (pg_atomic_read_u32(&intake->lane->slot_ready) == 0)
+		intake->caught_up = false;
+	if (!intake->caught_up)
+		return false;
+	/* commits would wake one that sleeps: what it has not read is of others */
+	return pg_atomic_read_u32(&intake->lane->reader_sleeping) != 0 ||
+	       GetFlushRecPtr(NULL) <= decoded + SB_BEHIND_BYTES;
 }
 
 static const SbLayout *
@@ -318,7 +338,10 @@ sb_intake_take(SbIntake *intake)
 		if (intake->n - start == SB_CHUNK_MESSAGES)
 			return intake->in_transaction ? SB_INTAKE_CHUNK : SB_INTAKE_COMMIT;
 		if (frame->type == SB_FRAME_RESET)
+		{
+			intake->caught_up = false;
 			return SB_INTAKE_RESET;
+		}
 		if (!intake->in_transaction && intake_must_wait(intake))
 			return SB_INTAKE_EMPTY;
 		if (!intake->in_transaction && sb_intake_is_stale(intake))

@@ -11,6 +11,7 @@
 #include "postgres.h"
 #include "source/sb_change.h"
 #include "source/sb_ring.h"
+#include "worker/sb_shmem.h"
 
 typedef enum SbIntakeStop
 {
@@ -26,6 +27,7 @@ typedef enum SbIntakeStop
 typedef struct SbIntake
 {
 	SbRing *ring;
+	SbLane *lane; /* whose reader writes into it */
 	pg_atomic_uint32 *generation;
 	pg_atomic_uint32 *creations;
 	uint32 seen_generation; /* the one that the pipelines in memory are of */
@@ -54,8 +56,13 @@ typedef struct SbIntake
 } SbIntake;
 
 /* The two words: of the database's entry in the registry. */
-extern SbIntake *sb_intake_create(SbRing *ring, pg_atomic_uint32 *generation,
+extern SbIntake *sb_intake_create(SbLane *lane, pg_atomic_uint32 *generation,
                                   pg_atomic_uint32 *creations, MemoryContext retained);
+/*
+ * Is all that is committed read, as far as one can tell? False, too, while there is no reader, or
+ * it has much to read.
+ */
+extern bool sb_intake_has_read_all(SbIntake *intake);
 /* The catalog has changed since the pipelines in memory were opened. */
 extern bool sb_intake_is_stale(const SbIntake *intake);
 

@@ -315,10 +315,11 @@ runner_next_wake(void)
 {
 	TimestampTz wake = DT_NOEND;
 	bool awaited = pg_atomic_read_u32(&runner->db->watermark_waiters) > 0;
+	bool has_read_all = sb_intake_has_read_all(runner->intake);
 	ListCell *lc;
 
 	foreach (lc, runner->pipelines)
-		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), runner->intake->caught_up, awaited));
+		wake = Min(wake, sb_pipeline_next_wake(lfirst(lc), has_read_all, awaited));
 	return wake;
 }
 
@@ -775,8 +776,8 @@ stream_beam_runner_main(Datum arg)
 	/* before there is a reader */
 	if (runner->lane_kind == SB_LANE_MAIN)
 		sb_void_check_home(runner->db);
-	runner->intake = sb_intake_create(sb_ring_attach(runner->lane, true), &runner->db->generation,
-	                                  &runner->db->creations, runner->context);
+	runner->intake = sb_intake_create(runner->lane, &runner->db->generation, &runner->db->creations,
+	                                  runner->context);
 	if (runner->lane_kind == SB_LANE_MAIN)
 		sb_database_event(runner->db, SB_EVENT_FOUND);
 	else

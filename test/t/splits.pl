@@ -93,6 +93,20 @@ promise 'device_at_rest_lets_go' => sub {
 	equal_to_batch($node, 'of_r', 'one that comes back');
 };
 
+promise 'device_that_comes_back_counts_from_its_first_row' => sub {
+	make_source($node, 'b');
+	create_pipeline($node, 'of_b', tumble('b') =~ s/1 minute/1 hour/r, q{watermark => '0', allowed_lateness => '10000 days', idle_timeout => '3 s', watermark_by => 'v'});
+	row('b', 'of_b', 'fast', 0);
+	wait_until($node, q{SELECT count(*) = 0 FROM beam.inputs WHERE pipeline = 'of_b'});
+	# longer than the idle timeout, in which nothing is to be done
+	my $later = run(q{SELECT clock_timestamp() + interval '4 s'});
+	wait_until($node, "SELECT clock_timestamp() > '$later'");
+	run(q{INSERT INTO b VALUES (1, '2026-01-01 00:10Z', 2, 'fast'), (2, '2026-01-01 00:02Z', 2, 'slow')});
+	wait_for($node, 'of_b');
+	is(run(q{SELECT string_agg(split, ' ' ORDER BY split) FROM beam.inputs WHERE pipeline = 'of_b'}), 'fast slow', 'time without any row is not counted against them');
+	is(watermark('of_b'), '2026-01-01 00:02:00', 'the slow one holds the watermark');
+};
+
 promise 'rows_that_fail_leave_the_splits_right' => sub {
 	make_source($node, 'f');
 	create_pipeline($node, 'of_f', tumble('f'), "$strict, idle_timeout => NULL, watermark_by => '10 / length(v)'");

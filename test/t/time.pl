@@ -53,6 +53,15 @@ promise 'row_of_a_finished_window_is_closed_not_lost' => sub {
 	is(run('SELECT count(*) || $$ $$ || max(n) FROM of_fin'), '2 1', 'the window was written once');
 };
 
+# Is waited for: the clock goes on so far
+sub let_pass
+{
+	my ($seconds) = @_;
+	my $later = run("SELECT clock_timestamp() + interval '$seconds s'");
+
+	wait_until($node, "SELECT clock_timestamp() > '$later'");
+}
+
 # Windows of a second over $source: a source at rest ends one within a second
 sub seconds
 {
@@ -102,6 +111,26 @@ promise 'old_rows_typed_by_hand_are_not_late_since_time_has_passed' => sub {
 	cmp_ok(watermark_at('of_hand'), '<=', 5 + time - $from, 'at rest the watermark goes on no faster than the clock');
 	is(run('SELECT count(*) FROM beam.late_events WHERE pipeline = $$of_hand$$'), 0, 'nothing is late');
 	equal_to_batch($node, 'of_hand');
+};
+
+promise 'rows_that_wait_to_be_read_are_not_late' => sub {
+	my $launcher = wait_for_worker($node, 'launcher');
+
+	make_source($node, 'unread');
+	create_pipeline($node, 'of_unread', tumble('unread') =~ s/1 minute/6 seconds/r, "idle_timeout => '100 ms', allowed_lateness => '0', $at_end");
+	at_minute('unread', 'of_unread', 0);
+	wait_until($node, q{SELECT input_watermark >= '2026-01-01 00:00:01' FROM beam.watermarks WHERE name = 'of_unread'});
+	# no reader: it is not started again
+	kill STOP => $launcher;
+	run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'});
+	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'stream_beam reader'});
+	run(q{INSERT INTO unread VALUES (2, '2026-01-01 00:00:03', 1, '')});
+	let_pass(7);
+	is(run('SELECT count(*) FROM of_unread'), 0, 'its window does not end meanwhile');
+	kill CONT => $launcher;
+	wait_until($node, 'SELECT count(*) = 1 FROM of_unread');
+	is(run('SELECT n FROM of_unread'), 2, 'it is counted');
+	is(run('SELECT count(*) FROM beam.late_events WHERE pipeline = $$of_unread$$'), 0, 'nothing is late');
 };
 
 promise 'source_that_never_had_a_row_has_no_watermark' => sub {

@@ -79,6 +79,14 @@ test_empty_panes(void)
 	unit_ok(runner.npanes == 2 && runner.ncells == 0, "and only one");
 	unit_runner_close(&runner);
 
+	unit_runner_open(&runner, "repeatedly(after_count(1))", SB_WINDOW_TUMBLE, 10 * SECOND);
+	runner.strategy.closing_always = true;
+	unit_seconds(&runner, 1, 1);
+	unit_watermark(&runner, SB_TIME_MAX);
+	unit_same_text(unit_last_pane(&runner), "[0,10) LATE 1/0 last @9999999 {1}",
+	               "where nothing fires at the end, the last pane that is wanted is late");
+	unit_runner_close(&runner);
+
 	unit_runner_open(&runner, "default", SB_WINDOW_TUMBLE, 10 * SECOND);
 	unit_seconds(&runner, 1, 1);
 	unit_watermark(&runner, SB_TIME_MAX);
