@@ -4,7 +4,9 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -71,21 +73,42 @@ relations_make_member(const char *name, const char *sql)
 	return relation;
 }
 
-/* An aggregate over nothing. */
+/* The row of an aggregate over nothing. */
+typedef struct SbEmptyRow
+{
+	SbQuery *query;
+	Datum *values;
+	bool *nulls;
+	bool there;
+} SbEmptyRow;
+
+static void
+relations_compute_empty(void *arg)
+{
+	SbEmptyRow *row = arg;
+
+	row->there = sb_query_output_empty(row->query, row->values, row->nulls);
+}
+
+/* Where it cannot be computed there is none, until there are rows with which it can. */
 static void
 relations_put_empty(const SbPlan *plan, Oid table)
 {
-	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
 	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
-	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
-	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+	SbEmptyRow row = {.query =
+	                      sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false),
+	                  .values = palloc(sizeof(Datum) * plan->ncolumns),
+	                  .nulls = palloc(sizeof(bool) * plan->ncolumns)};
+	ErrorData *error;
 
-	if (sb_query_output_empty(query, values, nulls))
+	if (!sb_try_part(relations_compute_empty, &row, &error) && !sb_error_is_of_data(error, false))
+		ReThrowError(error);
+	if (row.there)
 	{
-		sb_result_put(result, values, nulls, 1);
+		sb_result_put(result, row.values, row.nulls, 1);
 		sb_result_write(result);
 	}
-	sb_query_close(query);
+	sb_query_close(row.query);
 }
 
 Oid
