@@ -497,9 +497,9 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 /* ---- a key ---- */
 
 /*
- * Closed cells take no part, nor do those that have expired: when a window was taken apart, and wait
- * for their last pane, or when that has failed; but for windows that are computed anew, which may
- * all have expired.
+ * Closed cells take no part, nor do those that have expired, and wait for their last pane since
+ * they were taken apart or it has failed; but for windows that are computed anew, which may all
+ * have expired.
  */
 static bool
 merge_is_active(const SbMerge *merge, SbEntry *entry)
