@@ -179,6 +179,38 @@ SELECT window_start::time, q, n, op FROM taken_back ORDER BY 1, ctid;
 SELECT window_start::time, window_end::time, q, n FROM visit ORDER BY 1;
 SELECT * FROM failures WHERE pipeline IN ('early', 'taken_back', 'visit');
 
-DO $$ DECLARE one text; BEGIN FOREACH one IN ARRAY '{total,overall,chosen,narrow,ratio,amounts,early,taken_back,visit}'::text[] LOOP PERFORM beam.drop_pipeline(one); END LOOP; END $$;
+-- ---- the one group of a query without GROUP BY ----
+CREATE TABLE lone (id int PRIMARY KEY, v int);
+ALTER TABLE lone REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('mean', 'SELECT 12 / count(*) AS q, count(*) AS n FROM lone');
+SELECT beam.create_pipeline('mean_log', 'SELECT 12 / count(*) AS q, count(*) AS n FROM lone', accumulation => 'retracting');
+CALL beam.wait_for('mean_log');
+TABLE mean;
+SELECT * FROM failures WHERE pipeline LIKE 'mean%';
+INSERT INTO lone VALUES (1, 4), (2, 6);
+CALL beam.wait_for('mean_log');
+TABLE mean;
+DELETE FROM lone;
+CALL beam.wait_for('mean_log');
+TABLE mean;
+SELECT q, n, sum(op) FROM mean_log GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM failures WHERE pipeline LIKE 'mean%';
+INSERT INTO lone VALUES (3, 5);
+CALL beam.wait_for('mean_log');
+TABLE mean;
+-- what is known of it is in its table
+SELECT beam.pause_pipeline('mean_log');
+SELECT beam.resume_pipeline('mean_log');
+TRUNCATE lone;
+CALL beam.wait_for('mean_log');
+TABLE mean;
+SELECT * FROM failures WHERE pipeline LIKE 'mean%';
+INSERT INTO lone VALUES (4, 3);
+CALL beam.wait_for('mean_log');
+TABLE mean;
+SELECT q, n, sum(op) FROM mean_log GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT count(*) FROM beam.failed_groups WHERE pipeline LIKE 'mean%';
+
+DO $$ DECLARE one text; BEGIN FOREACH one IN ARRAY '{mean,mean_log,total,overall,chosen,narrow,ratio,amounts,early,taken_back,visit}'::text[] LOOP PERFORM beam.drop_pipeline(one); END LOOP; END $$;
 SELECT count(*) FROM beam.failed_groups;
 DROP SCHEMA failing CASCADE;

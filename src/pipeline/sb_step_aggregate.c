@@ -237,7 +237,6 @@ sb_pipeline_put_empty(SbPipeline *pipeline)
 	sb_pipeline_as_owner(pipeline, &saved);
 	entry =
 	    sb_cells_insert(cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
-	sb_cells_touch(cells, entry);
 	sb_firings_add(&firings, entry, sb_firings_copy(&firings, entry), &pane, 0);
 	sb_firings_run(&firings);
 	sb_bracket_leave(&saved);

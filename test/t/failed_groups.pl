@@ -180,4 +180,26 @@ promise 'versions_and_backfills_have_failed_groups_too' => sub {
 	is(failed('redo_sum'), '', 'none fails');
 };
 
+promise 'versions_refuse_what_the_result_refuses' => sub {
+	source('keep');
+	create_pipeline($node, 'keep_sum', 'SELECT k, sum(a) AS s FROM keep GROUP BY k');
+	create_pipeline($node, 'keep_all', 'SELECT sum(s) AS s, count(*) AS n FROM keep_sum');
+	run('ALTER TABLE keep_sum ADD CHECK (s < 100), ALTER s SET NOT NULL, ADD UNIQUE (s)');
+	run('INSERT INTO keep (id, k, a) VALUES (1, 1, 8), (2, 2, 800), (3, 3, NULL)');
+	wait_for($node, 'keep_all');
+	is(failed('keep_sum'), '2 3', 'two are refused');
+	for my $how (q{SELECT beam.resync_pipeline('keep_sum'); CALL beam.wait_for_alter('keep_sum')}, q{CALL beam.backfill('keep_sum')},
+		q{SELECT beam.alter_pipeline('keep_sum', 'SELECT k, sum(a) AS s, count(*) AS n FROM keep GROUP BY k'); CALL beam.wait_for_alter('keep_sum')})
+	{
+		run($_) for split /; /, $how;
+		wait_for($node, 'keep_all');
+		is(failed('keep_sum'), '2 3', "they still are: $how");
+		is(run('SELECT k, s FROM keep_sum') . ' ' . run('TABLE keep_all'), '1|8 8|1', 'and those downstream know');
+	}
+	run('UPDATE keep SET a = k');
+	wait_for($node, 'keep_all');
+	is(run('SELECT k, s FROM keep_sum ORDER BY k'), "1|1\n2|2\n3|3", 'they come');
+	is(run('TABLE keep_all'), '6|3', 'downstream too');
+};
+
 done_testing;
