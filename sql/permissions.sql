@@ -301,15 +301,17 @@ RESET search_path;
 SET search_path = alice;
 DROP TABLE rows;
 TRUNCATE ev;
-SELECT beam.create_pipeline('checked', 'SELECT n, count(*) FROM ev GROUP BY n');
+SELECT beam.create_pipeline('checked', 'SELECT n, count(*), max(1 / (n - 14)) FROM ev GROUP BY n');
 ALTER TABLE checked ADD CHECK (n OPERATOR(pg_catalog.<>) 13);
 INSERT INTO ev SELECT * FROM generate_series(1, 20);
 CALL beam.wait_for('checked');
 SELECT count(*), min(n), max(n) FROM checked;
 SELECT pipeline, data, sqlstate, message FROM beam.dead_letters;
+SELECT pipeline, key, sqlstate, message FROM beam.failed_groups;
 -- others do not see them
 SET ROLE beam_bob;
 SELECT count(*) FROM beam.dead_letters;
+SELECT count(*) FROM beam.failed_groups;
 SET ROLE beam_alice;
 SELECT beam.drop_pipeline('checked');
 

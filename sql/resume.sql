@@ -12,12 +12,12 @@ SELECT beam.resume_pipeline('resume');
 CALL beam.wait_for('resume');
 SELECT * FROM resume ORDER BY k;
 
--- What the result table refuses is a dead letter; the next bundle is none the worse for it.
+-- What the result table refuses is a failed group; the next bundle is none the worse for it.
 ALTER TABLE resume ADD CHECK (v < 100);
 INSERT INTO resume_source VALUES (2, 1000), (2, 20);
 CALL beam.wait_for('resume');
 SELECT * FROM resume ORDER BY k;
-SELECT data, sqlstate FROM beam.dead_letters WHERE pipeline = 'resume';
+SELECT key, sqlstate FROM beam.failed_groups WHERE pipeline = 'resume';
 INSERT INTO resume_source VALUES (3, 30);
 CALL beam.wait_for('resume');
 SELECT * FROM resume ORDER BY k;

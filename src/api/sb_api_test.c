@@ -136,6 +136,23 @@ script_late(void *sink, const SbLateEvent *event, const char *json)
 	script_put(script, "late", event->window, out, isnull);
 }
 
+/* A group whose pane cannot be computed: its key, and why. */
+static void
+script_failed(void *sink, const SbFailedGroup *group, const ErrorData *error)
+{
+	SbScript *script = sink;
+	Datum out[OUT_NCOLUMNS] = {0};
+	bool isnull[OUT_NCOLUMNS];
+
+	if (script->result == NULL || error == NULL)
+		return;
+	memset(isnull, true, sizeof(isnull));
+	out[OUT_DATA] = DirectFunctionCall1(jsonb_in, CStringGetDatum(group->key));
+	out[OUT_REASON] = CStringGetTextDatum(error->message);
+	isnull[OUT_DATA] = isnull[OUT_REASON] = false;
+	script_put(script, "failed", group->window, out, isnull);
+}
+
 static void
 script_remove(void *sink, SbWindow window, const Datum *keys, const bool *nulls)
 {
@@ -420,6 +437,7 @@ static const SbSinkKind script_sink = {.name = "script",
                                        .wants_panes = true,
                                        .put = script_emit,
                                        .remove = script_remove,
+                                       .failed = script_failed,
                                        .late = script_late};
 
 /*

@@ -50,3 +50,26 @@ sb_error_is_transient(int sqlerrcode)
 			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 }
+
+bool
+sb_error_is_of_data(const ErrorData *error, bool strict)
+{
+	if (sb_error_is_raised(error))
+		return true;
+	if (sb_error_is_of_server(error) || sb_error_is_of_machine(error))
+		return false;
+	if (sb_error_is_transient(error->sqlerrcode))
+		return strict;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
+			return false;
+		default:
+			return true;
+	}
+}

@@ -20,5 +20,11 @@ extern bool sb_error_is_of_server(const ErrorData *error);
  * pipeline is given up for it.
  */
 extern bool sb_error_is_of_machine(const ErrorData *error);
+/*
+ * Is it the data's fault? Otherwise the next row or group would fail in the same way (a missing
+ * function, a right that was taken away), or this one may not fail again; `strict`: it has failed
+ * again and again.
+ */
+extern bool sb_error_is_of_data(const ErrorData *error, bool strict);
 
 #endif

@@ -272,6 +272,15 @@ sb_statements_are_empty(void)
 }
 
 void
+sb_statement_forget(SbStatement *statement)
+{
+	if (statement->store)
+		tuplestore_end(statement->store);
+	statement->store = NULL;
+	statement->nrows = 0;
+}
+
+void
 sb_statements_abort(void)
 {
 	dlist_iter iter;

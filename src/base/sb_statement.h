@@ -64,6 +64,8 @@ extern int64 sb_statement_rows(const SbStatement *statement);
  * SPI_tuptable.
  */
 extern uint64 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls);
+/* Its run has failed, in a subtransaction that began after the first row was put: they are gone. */
+extern void sb_statement_forget(SbStatement *statement);
 /*
  * After an aborted (sub)transaction: rows put and not run are gone, whichever transaction they were
  * put in. So a subtransaction that may fail begins when there are none.

@@ -29,14 +29,12 @@ sb_transaction_commit(void)
 }
 
 bool
-sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
+sb_try_part(void (*fn)(void *arg), void *arg, ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
-	/* a rollback forgets them all */
-	Assert(sb_statements_are_empty());
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -51,10 +49,20 @@ sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
 		*error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		sb_statements_abort();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return done;
+}
+
+bool
+sb_try(void (*fn)(void *arg), void *arg, ErrorData **error)
+{
+	/* a rollback forgets them all */
+	Assert(sb_statements_are_empty());
+	if (sb_try_part(fn, arg, error))
+		return true;
+	sb_statements_abort();
+	return false;
 }

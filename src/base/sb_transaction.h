@@ -14,5 +14,7 @@ extern void sb_transaction_commit(void);
  * current context.
  */
 extern bool sb_try(void (*fn)(void *arg), void *arg, ErrorData **error);
+/* The same in the midst of other work: rows put into statements before stay, fn puts none. */
+extern bool sb_try_part(void (*fn)(void *arg), void *arg, ErrorData **error);
 
 #endif

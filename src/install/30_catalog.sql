@@ -128,6 +128,21 @@ CREATE TABLE beam.left_out (
     PRIMARY KEY (pipeline, hash, window_start, window_end)
 );
 
+-- Groups that count rows and cannot say what they count: select list or HAVING cannot be computed, or the result refuses the row. One for each cell
+-- that is marked so in the state.
+CREATE TABLE beam.failed_group (
+    pipeline     pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    window_end   pg_catalog.timestamptz NOT NULL,
+    window_start pg_catalog.timestamptz NOT NULL,
+    key_hash     pg_catalog.int8 NOT NULL,
+    key_seq      pg_catalog.int2 NOT NULL,
+    key          pg_catalog.jsonb NOT NULL,
+    sqlstate     pg_catalog.text NOT NULL,
+    message      pg_catalog.text NOT NULL,
+    since        pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (pipeline, window_end, window_start, key_hash, key_seq)
+);
+
 -- Of a pipeline whose watermark is split (watermark_by): the values that are not at rest, and the highest event time of each.
 CREATE TABLE beam.input (
     pipeline         pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
@@ -169,7 +184,7 @@ CREATE TABLE beam.retry (
 
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.failed_group, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.
@@ -326,6 +341,20 @@ SELECT d.id, p.name AS pipeline, d.position, d.op,
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.dead_letters IS 'source rows that raised an error: row, sqlstate, message, context';
 
+CREATE VIEW beam.failed_groups WITH (security_barrier) AS
+SELECT p.name AS pipeline, p.version,
+       CASE WHEN pg_catalog.isfinite(f.window_start) THEN f.window_start END AS window_start,
+       CASE WHEN pg_catalog.isfinite(f.window_end) THEN f.window_end END AS window_end,
+       CASE WHEN r.may THEN f.key END AS key,
+       f.sqlstate,
+       CASE WHEN r.may THEN f.message END AS message,
+       f.since
+  FROM beam.failed_group f
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) f.pipeline
+ CROSS JOIN LATERAL (SELECT beam._may_read(p.owner, p.source, p.source_columns) AS may) r
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.failed_groups IS 'groups whose row is not in the result, since it cannot be computed or the result refuses it: their source rows stay counted, and it comes by itself when that is mended';
+
 CREATE VIEW beam.pipeline_versions WITH (security_barrier) AS
 SELECT p.name,
        p.version,
@@ -347,5 +376,5 @@ SELECT p.name,
  WHERE beam._may_see(p.owner, p.result);
 COMMENT ON VIEW beam.pipeline_versions IS 'all versions of each pipeline: the current one, one that is being built to take its place, those kept to go back to; with query, result table, progress and last error';
 
-GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.inputs, beam.late_events, beam.dead_letters TO PUBLIC;
+GRANT SELECT ON beam.pipelines, beam.pipeline_versions, beam.stat_pipelines, beam.watermarks, beam.inputs, beam.late_events, beam.dead_letters, beam.failed_groups TO PUBLIC;
 

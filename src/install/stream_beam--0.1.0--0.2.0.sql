@@ -298,3 +298,34 @@ COMMENT ON FUNCTION beam.verify(pg_catalog.text, pg_catalog.timestamptz, pg_cata
 
 -- Each table whose rows are updated or deleted has a replica identity: a publication may have them all.
 ALTER TABLE beam.home ADD PRIMARY KEY (system);
+
+-- Groups that count rows and cannot say what they count: select list or HAVING cannot be computed, or the result refuses the row. One for each cell
+-- that is marked so in the state.
+CREATE TABLE beam.failed_group (
+    pipeline     pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    window_end   pg_catalog.timestamptz NOT NULL,
+    window_start pg_catalog.timestamptz NOT NULL,
+    key_hash     pg_catalog.int8 NOT NULL,
+    key_seq      pg_catalog.int2 NOT NULL,
+    key          pg_catalog.jsonb NOT NULL,
+    sqlstate     pg_catalog.text NOT NULL,
+    message      pg_catalog.text NOT NULL,
+    since        pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (pipeline, window_end, window_start, key_hash, key_seq)
+);
+REVOKE ALL ON beam.failed_group FROM PUBLIC;
+
+CREATE VIEW beam.failed_groups WITH (security_barrier) AS
+SELECT p.name AS pipeline, p.version,
+       CASE WHEN pg_catalog.isfinite(f.window_start) THEN f.window_start END AS window_start,
+       CASE WHEN pg_catalog.isfinite(f.window_end) THEN f.window_end END AS window_end,
+       CASE WHEN r.may THEN f.key END AS key,
+       f.sqlstate,
+       CASE WHEN r.may THEN f.message END AS message,
+       f.since
+  FROM beam.failed_group f
+  JOIN beam.pipeline p ON p.id OPERATOR(pg_catalog.=) f.pipeline
+ CROSS JOIN LATERAL (SELECT beam._may_read(p.owner, p.source, p.source_columns) AS may) r
+ WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW beam.failed_groups IS 'groups whose row is not in the result, since it cannot be computed or the result refuses it: their source rows stay counted, and it comes by itself when that is mended';
+GRANT SELECT ON beam.failed_groups TO PUBLIC;

@@ -24,8 +24,8 @@
 
 #include "base/sb_compat.h"
 #include "miscadmin.h"
+#include "pipeline/sb_aggregate_firing.h"
 #include "pipeline/sb_aggregate_merge.h"
-#include "pipeline/sb_aggregate_private.h"
 #include "state/sb_elements.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -189,6 +189,7 @@ merge_cells(SbMerge *merge, const SbMergeParts *parts)
 		sb_query_acc_merge(pipeline->query, sb_cells_accs(sb_aggregate_cells(pipeline), into),
 		                   sb_cells_accs(sb_aggregate_cells(pipeline), source));
 		merge_replace_rows(merge, source, &into, 1);
+		sb_aggregate_forget_failed(pipeline, source);
 		sb_cells_remove(sb_aggregate_cells(pipeline), source);
 	}
 	pfree(from);
@@ -430,6 +431,7 @@ merge_take_apart(SbMerge *merge, const SbMergeParts *parts, const SbElementList 
 			continue;
 		sb_cells_change(cells, source);
 		merge_replace_rows(merge, source, remain, nremain);
+		sb_aggregate_forget_failed(merge->pipeline, source);
 		sb_cells_remove(cells, source);
 	}
 }
@@ -495,8 +497,9 @@ merge_change(SbMerge *merge, const SbMergeParts *parts)
 /* ---- a key ---- */
 
 /*
- * Closed cells take no part, nor do those that have expired when a window was taken apart and wait
- * for their last pane; but for windows that are computed anew, which may all have expired.
+ * Closed cells take no part, nor do those that have expired, and wait for their last pane since
+ * they were taken apart or it has failed; but for windows that are computed anew, which may all
+ * have expired.
  */
 static bool
 merge_is_active(const SbMerge *merge, SbEntry *entry)
@@ -520,8 +523,7 @@ merge_active(SbMerge *merge, SbWindow range, SbEntry ***active)
 
 	/* those before an active one that ends early enough end earlier still */
 	while (entry && entry->prev_of_key &&
-	       (sb_reduce_closed(merge_cell(merge, entry)) ||
-	        merge_cell(merge, entry)->window.end > range.start))
+	       (!merge_is_active(merge, entry) || merge_cell(merge, entry)->window.end > range.start))
 		entry = entry->prev_of_key;
 	*active = palloc(sizeof(SbEntry *) * max);
 	for (; entry && merge_cell(merge, entry)->window.start < range.end; entry = entry->next_of_key)

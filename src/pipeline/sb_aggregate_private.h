@@ -20,6 +20,10 @@ typedef struct SbAggregate
 	/* when there are so many they are resolved, though the bundle goes on */
 	int defer_rows;
 	Size budget; /* that cells may use while rows come */
+	/* failed groups, as beam.failed_group has them; as of the last accept */
+	int64 nfailed, accepted_failed;
+	TimestampTz retry_at; /* they are asked again, not before; DT_NOBEGIN: at once */
+	bool retried;         /* in this transaction */
 } SbAggregate;
 
 static inline SbAggregate *
@@ -69,8 +73,17 @@ extern void sb_aggregate_forget_deferred(SbPipeline *pipeline);
 
 /* ---- panes (sb_aggregate_pane.c) ---- */
 
-/* A pane of the cell with the row in out_values. Runs as the owner. */
-extern void sb_aggregate_emit_row(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
+/* All run as the owner. The pane's row goes into out_values. False: it has none. */
+extern bool sb_aggregate_output(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane);
+/* Does the pane say anything that does not stand already? */
+extern bool sb_aggregate_says_anew(const SbPipeline *pipeline, const SbPane *pane);
+/* Does a row of the group's own window stand in the result, which is accumulating? */
+extern bool sb_aggregate_stands(const SbPipeline *pipeline, const SbEntry *entry);
+/* The cell's row, packed, has been put. */
+extern void sb_aggregate_note_emitted(SbPipeline *pipeline, SbEntry *entry, const bytea *packed);
+extern void sb_aggregate_forget_accumulators(SbPipeline *pipeline, SbEntry *entry);
+/* After its pane, or without one; `action`: SB_TIMER_*, with SB_TIMER_COLLECT the cell goes. */
+extern void sb_aggregate_finish(SbPipeline *pipeline, SbEntry *entry, int action);
 extern void sb_aggregate_flush(SbPipeline *pipeline);
 /* Asks the cells whose timers are due, in their order, and writes what they say. */
 extern void sb_aggregate_timers(SbPipeline *pipeline);

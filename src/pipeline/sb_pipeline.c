@@ -253,6 +253,27 @@ sb_pipeline_find(List *pipelines, int32 id)
 }
 
 void
+sb_pipeline_attach(SbPipeline *pipeline)
+{
+	if (pipeline->step->attach)
+		pipeline->step->attach(pipeline);
+}
+
+void
+sb_pipeline_retry_failed(SbPipeline *pipeline)
+{
+	if (pipeline->step->retry_failed)
+		pipeline->step->retry_failed(pipeline);
+}
+
+bool
+sb_pipeline_may_bear(const SbPipeline *pipeline, const ErrorData *error)
+{
+	return sb_error_is_of_data(error, false) ||
+	       (pipeline->strict && sb_error_is_of_data(error, true) && !sb_limit_is_cause(error));
+}
+
+void
 sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position)
 {
 	pipeline->progress.position = pipeline->row->progress.position =
@@ -267,6 +288,7 @@ sb_pipeline_begin_bundle(SbPipeline *pipeline, TimestampTz now)
 	pipeline->clocks.processing_time = Max(pipeline->clocks.processing_time, now);
 	pipeline->changed = pipeline->locked = false;
 	sb_input_begin_bundle(sb_input(pipeline), pipeline->clocks.processing_time);
+	pipeline->guard = Max(pipeline->guard - 1, 0);
 }
 
 /*

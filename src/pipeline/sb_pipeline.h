@@ -79,6 +79,8 @@ typedef struct SbPipeline
 	bool slow;          /* the last bundle has stalled the others for it, again */
 	/* it has been put aside again and again: what fails is its row's fault */
 	bool strict;
+	/* so many bundles expect panes to fail, this one among them (sb_aggregate_firing.c) */
+	int guard;
 	/* in the second lane: it does not come back before; DT_NOBEGIN: it may */
 	TimestampTz stays_until;
 } SbPipeline;
@@ -123,6 +125,13 @@ extern void sb_pipeline_at_work(SbPipeline *pipeline, bool fed);
 extern void sb_pipeline_rests(void);
 /* Of the open pipelines, the one with this id, or NULL. */
 extern SbPipeline *sb_pipeline_find(List *pipelines, int32 id);
+
+/* It is to run: what it needs of the catalog. SPI connected. */
+extern void sb_pipeline_attach(SbPipeline *pipeline);
+/* Groups that have failed are tried again with the next bundle: something was altered. */
+extern void sb_pipeline_retry_failed(SbPipeline *pipeline);
+/* Is it the fault of a row, or of a group, that may go without the others? */
+extern bool sb_pipeline_may_bear(const SbPipeline *pipeline, const ErrorData *error);
 
 /* It has had nothing yet: its stream may start at this position instead of an earlier one. */
 extern void sb_pipeline_start_at(SbPipeline *pipeline, XLogRecPtr position);

@@ -34,6 +34,10 @@ typedef struct SbStepKind
 	 * there is none, all is to stay in memory.
 	 */
 	void *(*open)(SbPipeline *pipeline, const char *state_table);
+	/* The pipeline is to run: what it needs of the catalog. SPI connected. */
+	void (*attach)(SbPipeline *pipeline);
+	/* What has failed may be well now: it is tried again with the next bundle. */
+	void (*retry_failed)(SbPipeline *pipeline);
 	/* Rows come. SPI connected. */
 	void (*begin_rows)(SbPipeline *pipeline);
 	/*

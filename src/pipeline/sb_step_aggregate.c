@@ -12,8 +12,10 @@
 #include "postgres.h"
 
 #include "base/sb_guc.h"
-#include "pipeline/sb_aggregate_private.h"
+#include "pipeline/sb_aggregate_firing.h"
+#include "sink/sb_failed_groups.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* ---- opening ---- */
 
@@ -214,26 +216,29 @@ aggregate_end_rows(SbPipeline *pipeline)
 
 /* ---- an aggregate over nothing ---- */
 
-/* Its cell knows that the row stands, and takes it back with the next pane. */
+/*
+ * Its cell knows that the row stands, and takes it back with the next pane. What was put before is
+ * written with it.
+ */
 void
 sb_pipeline_put_empty(SbPipeline *pipeline)
 {
 	SbCells *cells = sb_aggregate_cells(pipeline);
+	SbFirings firings = {.pipeline = pipeline};
 	SbWindow global = {.start = SB_TIME_MIN, .end = SB_TIME_MAX};
 	SbPane pane = {.timing = SB_PANE_ON_TIME,
 	               .is_last = true,
 	               .is_first = true,
-	               .timestamp = SB_TIME_MAX};
+	               .timestamp = SB_TIME_MAX,
+	               .elements = 1};
 	SbBracket saved;
 	SbEntry *entry;
 
 	sb_pipeline_as_owner(pipeline, &saved);
 	entry =
 	    sb_cells_insert(cells, sb_query_keys_hash(pipeline->query, NULL, NULL), NULL, NULL, global);
-	sb_cells_touch(cells, entry);
-	if (sb_query_output(pipeline->query, global, &pane, NULL, NULL, sb_cells_accs(cells, entry),
-	                    pipeline->out_values, pipeline->out_nulls))
-		sb_aggregate_emit_row(pipeline, entry, &pane);
+	sb_firings_add(&firings, entry, sb_firings_copy(&firings, entry), &pane, 0);
+	sb_firings_run(&firings);
 	sb_bracket_leave(&saved);
 }
 
@@ -262,7 +267,13 @@ aggregate_begin_empty(SbPipeline *pipeline)
 static void
 aggregate_clear(SbPipeline *pipeline, const SbWindowRange *range, bool inside)
 {
-	sb_cells_clear(sb_aggregate_cells(pipeline), range, inside);
+	SbAggregate *aggregate = sb_aggregate(pipeline);
+
+	sb_cells_clear(aggregate->cells, range, inside);
+	if (aggregate->nfailed == 0 || pipeline->in_memory)
+		return;
+	sb_failed_groups_clear(pipeline->row->id, range, inside);
+	aggregate->nfailed = sb_failed_groups_count(pipeline->row->id);
 }
 
 static void
@@ -286,7 +297,25 @@ aggregate_next_event(SbPipeline *pipeline)
 static TimestampTz
 aggregate_next_processing(SbPipeline *pipeline)
 {
-	return sb_cells_next_processing(sb_aggregate_cells(pipeline));
+	const SbAggregate *aggregate = sb_aggregate(pipeline);
+	TimestampTz next = sb_cells_next_processing(aggregate->cells);
+
+	return aggregate->nfailed > 0 ? Min(next, aggregate->retry_at) : next;
+}
+
+static void
+aggregate_attach(SbPipeline *pipeline)
+{
+	SbAggregate *aggregate = sb_aggregate(pipeline);
+
+	aggregate->nfailed = aggregate->accepted_failed = sb_failed_groups_count(pipeline->row->id);
+	aggregate->retry_at = DT_NOBEGIN;
+}
+
+static void
+aggregate_retry_failed(SbPipeline *pipeline)
+{
+	sb_aggregate(pipeline)->retry_at = DT_NOBEGIN;
 }
 
 /* Aggregates serialize their states: as the owner. */
@@ -298,20 +327,31 @@ aggregate_write(SbPipeline *pipeline)
 	sb_pipeline_as_owner(pipeline, &saved);
 	sb_cells_write(sb_aggregate_cells(pipeline));
 	sb_bracket_leave(&saved);
+	sb_failed_groups_write();
 }
 
 static void
 aggregate_accept(SbPipeline *pipeline)
 {
-	sb_cells_accept(sb_aggregate_cells(pipeline));
+	SbAggregate *aggregate = sb_aggregate(pipeline);
+
+	sb_cells_accept(aggregate->cells);
 	sb_aggregate_forget_deferred(pipeline);
+	aggregate->accepted_failed = aggregate->nfailed;
+	aggregate->retried = false;
 }
 
 static void
 aggregate_rollback(SbPipeline *pipeline)
 {
-	sb_cells_rollback(sb_aggregate_cells(pipeline));
+	SbAggregate *aggregate = sb_aggregate(pipeline);
+
+	sb_cells_rollback(aggregate->cells);
 	sb_aggregate_forget_deferred(pipeline);
+	aggregate->nfailed = aggregate->accepted_failed;
+	if (aggregate->retried)
+		aggregate->retry_at = DT_NOBEGIN;
+	aggregate->retried = false;
 }
 
 static int64
@@ -322,6 +362,8 @@ aggregate_count(SbPipeline *pipeline)
 
 const SbStepKind sb_step_aggregate = {.name = "aggregate",
                                       .open = aggregate_open,
+                                      .attach = aggregate_attach,
+                                      .retry_failed = aggregate_retry_failed,
                                       .begin_rows = aggregate_begin_rows,
                                       .add = aggregate_add,
                                       .after_row = aggregate_after_row,

@@ -30,34 +30,6 @@
 #include "worker/sb_work.h"
 #include "worker/sb_worker.h"
 
-/*
- * Is it the row's fault? Otherwise the next row would fail in the same way (a missing function, a
- * right that was taken away), or this one may not fail again; `strict`: it has failed again and
- * again.
- */
-static bool
-bundle_error_is_of_row(const ErrorData *error, bool strict)
-{
-	if (sb_error_is_raised(error))
-		return true;
-	if (sb_limit_is_cause(error) || sb_error_is_of_server(error) || sb_error_is_of_machine(error))
-		return false;
-	if (sb_error_is_transient(error->sqlerrcode))
-		return strict;
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
-		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
-		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
-		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
-		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
-			return false;
-		default:
-			return true;
-	}
-}
-
 /* ---- the plain run ---- */
 
 static bool
@@ -296,7 +268,7 @@ careful_halves(SbCareful *careful, int lo, int hi, ErrorData *error)
 {
 	int middle = lo + (hi - lo) / 2;
 
-	if (!bundle_error_is_of_row(error, careful->pipeline->strict))
+	if (!sb_pipeline_may_bear(careful->pipeline, error))
 		ReThrowError(error);
 	if (hi - lo == 1 && careful->messages[lo].change.op == SB_CHANGE_UPDATE)
 	{
@@ -486,6 +458,7 @@ bundle_run_carefully(SbBundleRun *run, bool *failed)
 		ErrorData *error;
 
 		sb_pipeline_begin_bundle(pipeline, run->started);
+		pipeline->guard = Max(pipeline->guard, 1);
 		sb_limit_again(&pipeline->limit);
 		sb_pipeline_at_work(pipeline, careful.row_source != NULL);
 		if (pipeline->row->id == run->culprit)

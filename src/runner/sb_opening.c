@@ -24,6 +24,7 @@ typedef struct SbOpening
 	SbLimitShare limit;
 } SbOpening;
 
+/* Opens it, with all that is attached to it. */
 static void
 opening_run(void *arg)
 {
@@ -39,6 +40,7 @@ opening_run(void *arg)
 	sb_backfill_attach(opening->pipeline);
 	sb_history_attach(opening->pipeline);
 	sb_splits_attach(opening->pipeline);
+	sb_pipeline_attach(opening->pipeline);
 	sb_pipeline_retain(opening->pipeline, opening->context);
 	opening->pipeline->strict = sb_aside_is_strict(opening->row->id);
 	MemoryContextSwitchTo(old);

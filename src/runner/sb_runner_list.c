@@ -233,7 +233,10 @@ runner_close_stale(List *rows)
 		if (row)
 			pipeline->row->stage = row->stage;
 		if (runs_on && !sb_pipeline_result_moved(pipeline) && sb_opening_verify(pipeline))
+		{
+			sb_pipeline_retry_failed(pipeline);
 			remaining = lappend(remaining, pipeline);
+		}
 		else
 			sb_pipeline_close(pipeline);
 	}

@@ -21,6 +21,8 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "catalog/sb_pipeline_row.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -32,6 +34,7 @@
 #include "server/sb_hooks_partition.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -238,6 +241,48 @@ hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
 	return replaces;
 }
 
+/* The constraint is one of a result, or of a domain, which a result may have. */
+static bool
+hooks_constrains_result(Oid constraint)
+{
+	HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+	bool does;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	does = OidIsValid(form->contypid) ||
+	       (OidIsValid(form->conrelid) && hooks_is_result(form->conrelid));
+	ReleaseSysCache(tuple);
+	return does;
+}
+
+/* A function for triggers that is replaced. */
+static bool
+hooks_is_trigger_function(Oid function)
+{
+	return get_func_rettype(function) == TRIGGEROID;
+}
+
+/*
+ * May a result take from now on what it has refused? Groups that have failed for it are tried
+ * again. Which table a trigger is of is not looked for.
+ */
+static bool
+hooks_may_mend(ObjectAccessType access, Oid class, Oid object)
+{
+	if (hooks_watching() == NULL)
+		return false;
+	if (class == ConstraintRelationId)
+		return access == OAT_DROP && hooks_constrains_result(object);
+	if (class == TriggerRelationId)
+		return access == OAT_DROP || access == OAT_POST_ALTER;
+	return class == ProcedureRelationId && access == OAT_POST_CREATE &&
+	       SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(object)) &&
+	       hooks_is_trigger_function(object);
+}
+
 /*
  * What DDL does to objects comes through here. What it means for pipelines is only noted, and the
  * runner looks after the commit; moves of partitions leave their note in the WAL now.
@@ -269,7 +314,8 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 				sb_partition_note_attached(object);
 		}
 		/* state may have been written with the one of before */
-		if (hooks_replaces_aggregate(access, class, object))
+		if (hooks_replaces_aggregate(access, class, object) ||
+		    hooks_may_mend(access, class, object))
 			transaction.catalog_changed = true;
 		sb_partition_object_access(access, class, object, sub, arg);
 	}

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
 #include "query/expr/sb_bytes.h"
+#include "sink/sb_failed_groups.h"
 #include "sink/sb_result_private.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -562,6 +563,31 @@ result_sink_write(void *sink)
 	sb_result_write(sink);
 }
 
+/* What does not exist has no rows. */
+static void
+result_forget(SbStatement *statement)
+{
+	if (statement)
+		sb_statement_forget(statement);
+}
+
+static void
+result_sink_forget(void *sink)
+{
+	SbResult *result = sink;
+
+	result_forget(result->insert);
+	result_forget(result->remove);
+	result_forget(result->remove_nulls);
+	result_forget(result->take_out);
+}
+
+static void
+result_sink_failed(void *sink, const SbFailedGroup *group, const ErrorData *error)
+{
+	sb_failed_groups_put(group, error);
+}
+
 static void
 result_sink_late(void *sink, const SbLateEvent *event, const char *json)
 {
@@ -569,8 +595,11 @@ result_sink_late(void *sink, const SbLateEvent *event, const char *json)
 }
 
 const SbSinkKind sb_result_sink = {.name = "table",
+                                   .may_refuse = true,
                                    .put = result_sink_put,
                                    .remove = result_sink_remove,
                                    .is_pending = result_sink_is_pending,
                                    .write = result_sink_write,
+                                   .forget = result_sink_forget,
+                                   .failed = result_sink_failed,
                                    .late = result_sink_late};

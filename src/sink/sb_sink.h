@@ -35,10 +35,25 @@ sb_sink_row_count(const SbSinkRow *row)
 	return row->op < 0 ? -row->op : row->op;
 }
 
+/* A group whose last pane could not be computed, or written. */
+typedef struct SbFailedGroup
+{
+	int32 pipeline;
+	SbWindow window;
+	uint64 key_hash; /* with a number: its cell, as the state table knows it */
+	int16 key_seq;
+	const char *key; /* JSON; NULL where it does not matter */
+} SbFailedGroup;
+
 /* Any function but put may be missing. */
 typedef struct SbSinkKind
 {
 	const char *name;
+	/*
+	 * Its write may fail for what is put: where that is to be found out it is asked first, in a
+	 * subtransaction, and the others are told what it has taken. Then it has `forget`.
+	 */
+	bool may_refuse;
 	/* It tells panes apart: each is put, also one that says nothing new, or has no row. */
 	bool wants_panes;
 	void (*put)(void *sink, const SbSinkRow *row);
@@ -50,6 +65,10 @@ typedef struct SbSinkKind
 	/* Within the transaction, as the owner, where something is pending. */
 	bool (*is_pending)(const void *sink);
 	void (*write)(void *sink);
+	/* What is pending was put in a subtransaction that has been rolled back. */
+	void (*forget)(void *sink);
+	/* A pane has failed; `error` NULL: the group had failed before, and is well again. */
+	void (*failed)(void *sink, const SbFailedGroup *group, const ErrorData *error);
 	/* A row is too late for a window. In a short-lived context. */
 	void (*late)(void *sink, const SbLateEvent *event, const char *json);
 } SbSinkKind;

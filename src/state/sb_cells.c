@@ -334,8 +334,8 @@ entry_place(pairingheap *heap, pairingheap_node *node, TimestampTz *at, Timestam
 		pairingheap_add(heap, node);
 }
 
-static void
-entry_unset_timers(SbCells *cells, SbEntry *entry)
+void
+sb_cells_unset_timers(SbCells *cells, SbEntry *entry)
 {
 	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, SB_TIME_MAX);
 	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer,
@@ -351,7 +351,7 @@ sb_entry_unlink(SbCells *cells, SbEntry *entry)
 	Datum *keys = sb_cells_keys(cells, entry, &nulls);
 
 	Assert(!entry->touched);
-	entry_unset_timers(cells, entry);
+	sb_cells_unset_timers(cells, entry);
 	entry_unlink_from_hash(cells, entry);
 	dlist_delete(&entry->lru_node);
 	if (entry->changed)
@@ -437,6 +437,13 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 
 	if (decided && processing < cells->clocks->processing_time)
 		processing = SB_TIME_MAX;
+	/* nobody waits for one that cannot speak, and what it is asked again for is no timer */
+	if (entry->failed)
+	{
+		hold = SB_TIME_MAX;
+		if (event < cells->clocks->input_watermark)
+			event = SB_TIME_MAX;
+	}
 	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event);
 	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer,
 	            processing);
@@ -469,6 +476,25 @@ sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer)
 {
 	if (event_timer < entry->event_timer)
 		entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event_timer);
+}
+
+void
+sb_cells_retry_failed(SbCells *cells)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (!entry->failed)
+			continue;
+		/* what has expired is collected with its pane */
+		if (sb_reduce_expired(cells->strategy, cells->clocks, sb_cells_cell(cells, entry)->window))
+			sb_entry_hasten(cells, entry, SB_TIME_MIN);
+		else
+			sb_cells_touch(cells, entry);
+	}
 }
 
 static void

@@ -44,6 +44,11 @@ typedef struct SbEntry
 	bool touched; /* got elements since the last fire; on the list `touched` */
 	/* its row is in the result table (accumulating); stored with the cell */
 	bool emitted;
+	/*
+	 * its last pane could not be computed or written: it counts as if it had not fired, and stays
+	 * when it has expired; stored with the cell. A merge leaves it behind
+	 */
+	bool failed;
 	bool changed; /* on the list `changed`: a rollback forgets it */
 	int64 rows;   /* added and not taken back */
 	/*
@@ -143,6 +148,10 @@ extern SbEntry *sb_cells_take_touched(SbCells *cells);
  * these clocks, so a timer that they have passed has had its say.
  */
 extern void sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided);
+/* It is being asked: its timers are set anew afterwards. */
+extern void sb_cells_unset_timers(SbCells *cells, SbEntry *entry);
+/* Those that have failed and are in memory are asked with the next flush, or when timers are. */
+extern void sb_cells_retry_failed(SbCells *cells);
 /* The cell is over: leaves memory now and the table at the next write. */
 extern void sb_cells_remove(SbCells *cells, SbEntry *entry);
 

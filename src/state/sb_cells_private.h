@@ -50,7 +50,8 @@ typedef struct SbProbe
 #define SB_STATE_EMITTED_ROWS 2
 #define SB_STATE_REMOVED 4
 #define SB_STATE_ELEMENTS 8
-#define SB_STATE_ALL_FLAGS 15
+#define SB_STATE_FAILED 16
+#define SB_STATE_ALL_FLAGS 31
 
 /* Cells of a window that are in the table and not in memory. */
 typedef struct SbStoredWindow

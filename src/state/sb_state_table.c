@@ -208,10 +208,15 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, const char *data, 
 {
 	int flags = (uint8) *sb_bytes_take(&data, end, 1);
 
-	if (flags & ~(cells->merging ? SB_STATE_ALL_FLAGS : SB_STATE_EMITTED | SB_STATE_EMITTED_ROWS))
+	int known = SB_STATE_ALL_FLAGS;
+
+	if (!cells->merging)
+		known &= ~(SB_STATE_REMOVED | SB_STATE_ELEMENTS);
+	if (flags & ~known)
 		sb_bytes_corrupted("The state of a cell has unknown parts.");
 	memcpy(&entry->rows, sb_bytes_take(&data, end, sizeof(entry->rows)), sizeof(entry->rows));
 	entry->emitted = (flags & SB_STATE_EMITTED) != 0;
+	entry->failed = (flags & SB_STATE_FAILED) != 0;
 	if (flags & SB_STATE_EMITTED_ROWS)
 	{
 		uint32 size;
@@ -393,6 +398,7 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	initStringInfo(&state);
 	appendStringInfoSpaces(&state, VARHDRSZ);
 	appendStringInfoChar(&state, (entry->emitted ? SB_STATE_EMITTED : 0) |
+	                                 (entry->failed ? SB_STATE_FAILED : 0) |
 	                                 (entry->emitted_rows ? SB_STATE_EMITTED_ROWS : 0) |
 	                                 (session ? sb_session_flags(session) : 0));
 	appendBinaryStringInfo(&state, (char *) &entry->rows, sizeof(entry->rows));

@@ -57,15 +57,17 @@ sb_version_check_accumulation(const SbPipelineRow *row, const SbPlan *plan)
 		         "Use accumulation => 'retracting', or, over a table, source_mode => 'append_only'.")));
 }
 
-/* The result table beside the current version's, owned alike. */
+/* The result table beside the current version's, owned alike, that refuses the same rows. */
 static void
-version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid namespace)
+version_make_result(SbPipelineRow *row, const SbPlan *plan, Oid current)
 {
+	Oid namespace = get_rel_namespace(current);
 	SbBracket saved;
 
 	sb_owner_enter(row, &saved);
 	row->result = sb_version_make_result(plan, sb_accumulation_of_name(row->accumulation),
 	                                     namespace, sb_version_table_name(row, namespace));
+	sb_version_copy_constraints(plan, current, row->result);
 	sb_bracket_leave(&saved);
 }
 
@@ -110,7 +112,7 @@ sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 	sb_version_check_result(current);
 	row->version = ((SbPipelineRow *) llast(versions))->version + 1;
 	row->stage = SB_STAGE_BUILDING;
-	version_make_result(row, plan, get_rel_namespace(current->result));
+	version_make_result(row, plan, current->result);
 	version_fix_start(row);
 	sb_catalog_insert(row);
 	sb_version_make_state(row, plan, true);

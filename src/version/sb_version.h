@@ -23,6 +23,11 @@ extern char *sb_version_view_name(const SbPipelineRow *row, Oid namespace);
 extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid namespace,
                                   const char *name);
 /*
+ * The constraints that a user has given one result table, to another, as the current user: what a
+ * version computes beside the current one is to be refused before the two are exchanged.
+ */
+extern void sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to);
+/*
  * The state table, the queue of a downstream pipeline, and (`history`) what says that the rows that
  * its source has are to be taken in. The row must be in the catalog.
  */

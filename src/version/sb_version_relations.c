@@ -4,7 +4,9 @@
  */
 #include "postgres.h"
 
+#include "base/sb_error.h"
 #include "base/sb_statement.h"
+#include "base/sb_transaction.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -23,6 +25,7 @@
 #include "sink/sb_queue_table.h"
 #include "source/sb_cut.h"
 #include "state/sb_cells.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -71,21 +74,42 @@ relations_make_member(const char *name, const char *sql)
 	return relation;
 }
 
-/* An aggregate over nothing. */
+/* The row of an aggregate over nothing. */
+typedef struct SbEmptyRow
+{
+	SbQuery *query;
+	Datum *values;
+	bool *nulls;
+	bool there;
+} SbEmptyRow;
+
+static void
+relations_compute_empty(void *arg)
+{
+	SbEmptyRow *row = arg;
+
+	row->there = sb_query_output_empty(row->query, row->values, row->nulls);
+}
+
+/* Where it cannot be computed there is none, until there are rows with which it can. */
 static void
 relations_put_empty(const SbPlan *plan, Oid table)
 {
-	SbQuery *query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false);
 	SbResult *result = sb_result_open(plan, table, SB_ACCUMULATING);
-	Datum *values = palloc(sizeof(Datum) * plan->ncolumns);
-	bool *nulls = palloc(sizeof(bool) * plan->ncolumns);
+	SbEmptyRow row = {.query =
+	                      sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, false),
+	                  .values = palloc(sizeof(Datum) * plan->ncolumns),
+	                  .nulls = palloc(sizeof(bool) * plan->ncolumns)};
+	ErrorData *error;
 
-	if (sb_query_output_empty(query, values, nulls))
+	if (!sb_try_part(relations_compute_empty, &row, &error) && !sb_error_is_of_data(error, false))
+		ReThrowError(error);
+	if (row.there)
 	{
-		sb_result_put(result, values, nulls, 1);
+		sb_result_put(result, row.values, row.nulls, 1);
 		sb_result_write(result);
 	}
-	sb_query_close(query);
+	sb_query_close(row.query);
 }
 
 Oid
@@ -101,6 +125,62 @@ sb_version_make_result(const SbPlan *plan, SbAccumulation accumulation, Oid name
 	if (sb_plan_stands_empty(plan) && accumulation == SB_ACCUMULATING)
 		relations_put_empty(plan, made);
 	return made;
+}
+
+/* Columns that identify a row are not null where the extension has said so, for the index. */
+static Datum
+relations_value_names(const SbPlan *plan)
+{
+	Datum *names = palloc(sizeof(Datum) * (plan->ncolumns + 1));
+	int n = 0;
+
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (plan->columns_out[i].kind == SB_COLUMN_VALUE)
+			names[n++] = CStringGetTextDatum(plan->columns_out[i].name);
+	}
+	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+relations_run(void *arg)
+{
+	sb_version_run(arg, 0, NULL, NULL);
+}
+
+/*
+ * What is not possible on the other columns is left out: where that matters the exchange of the
+ * versions says so.
+ */
+void
+sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to)
+{
+	Oid types[] = {OIDOID, TEXTOID, TEXTARRAYOID};
+	Datum values[] = {ObjectIdGetDatum(from), CStringGetTextDatum(sb_sql_relation(to)),
+	                  relations_value_names(plan)};
+	SPITupleTable *commands;
+	uint64 n;
+
+	sb_version_run(
+	    "SELECT pg_catalog.format('ALTER TABLE %s ADD %s', $2, pg_catalog.pg_get_constraintdef(c.oid))"
+	    " FROM pg_catalog.pg_constraint c WHERE c.conrelid OPERATOR(pg_catalog.=) $1"
+	    " AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'u', 'x']::pg_catalog.\"char\"[])"
+	    " UNION ALL SELECT pg_catalog.format('ALTER TABLE %s ALTER %I SET NOT NULL', $2, a.attname)"
+	    " FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) $1"
+	    " AND a.attnotnull AND NOT a.attisdropped"
+	    " AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($3)",
+	    lengthof(types), types, values);
+	commands = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		ErrorData *error;
+
+		if (!sb_try_part(relations_run, SPI_getvalue(commands->vals[i], commands->tupdesc, 1),
+		                 &error) &&
+		    sb_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+	}
 }
 
 /*

@@ -379,11 +379,9 @@ sub pipeline
 	$p->{counted} = $mode eq 'panes' || !$p->{exact} || chance(0.5);
 	if ($mode eq 'dead')
 	{
-		my $error = pick('100 / @.v_small', 'sqrt(@.v_int + 19)', '@.v_small');
+		my $error = pick('100 / @.v_small', 'sqrt(@.v_int + 19)');
 
-		# it fails or not with what the group has by then
-		if ($error eq '@.v_small') { $p->{error_item} = "model_room($error)" }
-		elsif (chance(0.5)) { $p->{error_item} = $error =~ /sqrt/ ? "count($error)" : "sum($error)" }
+		if (chance(0.5)) { $p->{error_item} = $error =~ /sqrt/ ? "count($error)" : "sum($error)" }
 		elsif (chance(0.5)) { $p->{where} = "$error <> 7" }
 		else { $p->{keys} = [ @{ $p->{keys} }, $error =~ /sqrt/ ? "($error)::int" : "$error" ] }
 	}

@@ -21,7 +21,7 @@ SELECT throws_ok($$SELECT beam.create_pipeline('p', 'SELECT sum(n) FROM ev')$$, 
 SELECT is_empty('SELECT * FROM beam.pipelines', 'nor see those of others');
 RESET ROLE;
 
-SELECT views_are('beam', ARRAY['_restored_definition', 'pipelines', 'stat_pipelines', 'watermarks', 'inputs', 'late_events', 'dead_letters', 'stat_backfill', 'pipeline_versions', 'scheduled_backfills'], 'the views');
+SELECT views_are('beam', ARRAY['_restored_definition', 'pipelines', 'stat_pipelines', 'watermarks', 'inputs', 'late_events', 'dead_letters', 'failed_groups', 'stat_backfill', 'pipeline_versions', 'scheduled_backfills'], 'the views');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'beam'::regnamespace AND proname !~ '^_' AND obj_description(p.oid, 'pg_proc') IS NULL$$,
     'each function says what it is for');
 SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'beam'::regnamespace AND relkind = 'v' AND relname !~ '^_' AND obj_description(c.oid, 'pg_class') IS NULL$$,

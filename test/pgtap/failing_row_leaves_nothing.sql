@@ -4,7 +4,7 @@ SELECT plan(4);
 
 CREATE TABLE ev (id int, at timestamptz, key text, n int, f float8 DEFAULT 0);
 ALTER TABLE ev REPLICA IDENTITY FULL;
-SELECT beam.create_pipeline('plain', 'SELECT key, sum(id) AS ids, sum(f) AS total FROM ev GROUP BY key');
+SELECT beam.create_pipeline('plain', 'SELECT key, sum(id) AS ids, sum(f) AS total FROM ev GROUP BY key', source_mode => 'append_only');
 SELECT beam.create_pipeline('visits', $$
     SELECT w.window_start, w.window_end, key, count(*) AS rows, sum(100 / n) AS quotients
       FROM ev, beam.session(at, '10 min') w GROUP BY w.window_start, w.window_end, key$$, allowed_lateness => '1 day');

@@ -187,6 +187,10 @@ sub create
 	$self->add_pipeline({ name => 'ins_dead', table => 'ins', when => 'now',
 		oracle => 'SELECT k, sum(100 / v) AS s, count(*) AS n, max(id) AS top FROM (SELECT * FROM ins WHERE v <> 0 OFFSET 0) e GROUP BY k',
 		query => 'SELECT e.k, sum(100 / e.v) AS s, count(*) AS n, max(e.id) AS top FROM ins e GROUP BY e.k' });
+	# groups that cannot be computed come and go all the time
+	$self->add_pipeline({ name => 'chg_failed', table => 'chg', when => 'now',
+		oracle => 'SELECT k, v % 10 AS d, sum(v) / (count(*) % 5) AS q, count(*) AS n FROM chg GROUP BY 1, 2 HAVING count(*) % 5 <> 0',
+		query => 'SELECT e.k, e.v % 10 AS d, sum(e.v) / (count(*) % 5) AS q, count(*) AS n FROM chg e GROUP BY 1, 2' });
 	$self->add_pipeline({ name => 'base', table => 'chg', when => 'now',
 		query => q{SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(e.v) AS s FROM chg e, beam.tumble(e.ts, '2 minutes') w GROUP BY 1, 2, 3} });
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });

@@ -23,7 +23,7 @@ my $LARGE_SECONDS = 25; # a reader that is killed again and again is started aft
 
 # All points of the code (scripts/check compares), and what makes a process pass those that the load alone does not
 my %point = (
-	before_result => undef, after_result => undef, before_letters => undef, after_letters => undef, before_state => undef, after_state => undef,
+	before_result => undef, after_result => undef, before_letters => undef, after_letters => undef, before_failed_groups => undef, after_failed_groups => undef, before_state => undef, after_state => undef,
 	before_position => undef, after_position => undef, after_rows => undef, before_commit => undef, after_commit => undef,
 	before_dead_letter => \&failing_row, before_careful_commit => \&failing_row, after_careful_commit => \&failing_row,
 	before_release => undef, after_release => undef, before_publish => undef, after_publish => undef,

@@ -208,6 +208,7 @@ procedure beam.replay_late_events(text)
 procedure beam.wait_for(text,interval,timestamp with time zone)
 procedure beam.wait_for_alter(text,interval)
 relation beam.dead_letters select
+relation beam.failed_groups select
 relation beam.inputs select
 relation beam.late_events select
 relation beam.pipeline_versions select
