@@ -295,6 +295,26 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Cells that are not in memory are found by the timers of the clock, and by what holds the watermark, where a pipeline can have such (sb_state_table.c).
+DO $$
+DECLARE
+    one pg_catalog.record;
+BEGIN
+    FOR one IN SELECT p.state_table::pg_catalog.regclass AS cells,
+                      p.trigger::pg_catalog.text OPERATOR(pg_catalog.~) 'processing_time' AS timers,
+                      p.timestamp_combiner OPERATOR(pg_catalog.<>) 'end_of_window'
+                      OR p.trigger::pg_catalog.text OPERATOR(pg_catalog.!~) '^(continuous|default_trigger|after_watermark)[(]' AS holds
+                 FROM beam.pipeline p
+                 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.state_table LOOP
+        IF one.timers THEN
+            EXECUTE pg_catalog.format('CREATE INDEX ON %s (processing_timer) WHERE processing_timer IS NOT NULL', one.cells);
+        END IF;
+        IF one.holds THEN
+            EXECUTE pg_catalog.format('CREATE INDEX ON %s (window_end) WHERE hold IS NOT NULL', one.cells);
+        END IF;
+    END LOOP;
+END $$;
+
 -- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.
 CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stream_beam_row_hash';

@@ -170,6 +170,7 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
 	cells->hold_heap = pairingheap_allocate(cells_compare_hold, NULL);
 	cells->holds = sb_cells_hold(strategy);
 	cells->in_memory = cells->stored_known = state_table == NULL;
+	cells->asked_watermark = clocks->input_watermark;
 	cells->processing = sb_trigger_uses_processing_time(strategy->trigger);
 	cells->holding = hash_create("stream_beam holding windows", 256, &ctl,
 	                             HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -611,6 +612,7 @@ sb_cells_accept(SbCells *cells)
 	dlist_mutable_iter iter;
 
 	cells->accepted_count = cells->count;
+	cells->asked_watermark = cells->clocks->input_watermark;
 	dlist_foreach_modify(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
@@ -628,6 +630,7 @@ sb_cells_rollback(SbCells *cells)
 	while (!dlist_is_empty(&cells->changed))
 		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
 	cells->count = cells->accepted_count;
+	cells->evicted = true;
 	/* cells may have left memory, or the table, in what is undone: looked at before the next use */
 	sb_stored_forget(cells);
 	cells->stored_known = cells->in_memory;

@@ -120,7 +120,10 @@ struct SbCells
 
 	/* of cells that are in the table and not in memory: all belong to sb_stored.c */
 	bool stored_known; /* false: the table has to be looked at first */
-	bool evicted;      /* some have left memory since */
+	/* some may have left memory since cells of a range were cleared */
+	bool evicted;
+	/* as of the last commit: all cells whose timers it has passed have been asked */
+	TimestampTz asked_watermark;
 	/* windows that end here or between may have some; low > high: none has */
 	TimestampTz stored_low, stored_high;
 	SbStoredFilter *filter;  /* other windows that may; NULL: none */

@@ -28,6 +28,7 @@ sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 	if (!cells->in_memory)
 		n = sb_state_clear(cells, range, inside);
 	cells->count -= n;
+	cells->evicted = false;
 	/* looked at where something may be left */
 	cells->stored_known = cells->in_memory || sb_window_range_is_all(range);
 	sb_cells_know_stored(cells);

@@ -286,7 +286,8 @@ state_look_at_holds(SbCells *cells)
 void
 sb_state_look(SbCells *cells)
 {
-	TimestampTz watermark = cells->clocks->input_watermark;
+	/* the clocks may have moved since: what they have passed is still to be asked */
+	TimestampTz watermark = cells->asked_watermark;
 
 	state_flush_deletions(cells);
 	sb_statement_run(cells->bounds, NULL, NULL);

@@ -178,7 +178,6 @@ sb_stored_forget(SbCells *cells)
 	if (cells->filter)
 		pfree(cells->filter);
 	cells->filter = NULL;
-	cells->evicted = false;
 	cells->stored_low = SB_TIME_MAX;
 	cells->stored_high = cells->stored_last = SB_TIME_MIN;
 	cells->stored_processing = SB_TIME_MAX;
