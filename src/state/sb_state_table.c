@@ -487,6 +487,8 @@ sb_state_load_processing(SbCells *cells)
 
 		state_look_at_processing(cells, clock);
 		cells->stored_processing_last = last;
+		if (cells->stored_processing > last)
+			cells->stored_processing = SB_TIME_MAX;
 	}
 }
 
