@@ -168,7 +168,7 @@ it; --"', $$SELECT "in ""it""
 ", count(*) AS "n""
 ;" FROM "a ""quoted""
 table; DROP TABLE notes; --" t, beam.tumble(t.at, '1 minute') w GROUP BY w.window_start, w.window_end, "in ""it""
-"$$);
+"$$, allowed_lateness => '1 hour');
 INSERT INTO "a ""quoted""
 table; DROP TABLE notes; --" VALUES (1, '2024-01-01'), (2, '2024-01-01');
 CALL beam.wait_for(E'p "of"\nit; --');
@@ -283,7 +283,7 @@ GRANT INSERT ON notes TO PUBLIC;
 GRANT USAGE ON SCHEMA alice TO PUBLIC;
 CREATE TABLE timed (at timestamptz, key int, "Key" text);
 ALTER TABLE timed REPLICA IDENTITY FULL;
-SELECT beam.create_pipeline('taken', 'SELECT key, "Key" AS "rows", count(*) FROM timed, beam.session(at, ''1 minute'') w GROUP BY w.window_start, w.window_end, key, "Key" HAVING count(*) OPERATOR(pg_catalog.<>) 2');
+SELECT beam.create_pipeline('taken', 'SELECT key, "Key" AS "rows", count(*) FROM timed, beam.session(at, ''1 minute'') w GROUP BY w.window_start, w.window_end, key, "Key" HAVING count(*) OPERATOR(pg_catalog.<>) 2', allowed_lateness => '1 hour');
 INSERT INTO timed VALUES ('2024-01-01 00:00:00+00', 1, 'x'), ('2024-01-01 00:02:00+00', 1, NULL);
 CALL beam.wait_for('taken');
 INSERT INTO timed VALUES ('2024-01-01 00:00:30+00', 1, 'x'), ('2024-01-01 00:02:30+00', NULL, NULL);

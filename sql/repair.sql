@@ -4,7 +4,7 @@ SET timezone = 'UTC';
 CREATE TABLE rs (ts timestamptz, k int, v int);
 ALTER TABLE rs REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('repaired', $$SELECT w.window_start, w.window_end, e.k, count(*) AS n, sum(100 / e.v) AS s
-  FROM rs e, beam.tumble(e.ts, '1 hour') w GROUP BY 1, 2, 3$$);
+  FROM rs e, beam.tumble(e.ts, '1 hour') w GROUP BY 1, 2, 3$$, allowed_lateness => '1 hour');
 INSERT INTO rs SELECT '2024-05-01'::timestamptz + i * interval '10 min', i % 2, 1 FROM generate_series(0, 35) i;
 CALL beam.wait_for('repaired');
 

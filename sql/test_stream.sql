@@ -64,7 +64,7 @@ SELECT beam.create_pipeline('proc', 'SELECT w.window_start, w.window_end, sum(n)
 SELECT * FROM run('proc', script(rows('00:01 1'), pt('10 s'), pt('50 s'), pt('1 us'), rows('00:02 2'), pt('-1 day'), pt('2 min')));
 SELECT processing_timer FROM beam.test_stream_state('proc', script(rows('00:01 1')));
 -- a trigger that has finished: what comes later is dropped as closed, what comes after the lateness as expired
-SELECT beam.create_pipeline('once', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.tumble(ts, ''10 min'') w GROUP BY 1, 2',
+SELECT beam.create_pipeline('once', 'SELECT w.window_start, w.window_end, sum(n) AS s FROM ev, beam.tumble(ts, ''10 min'') w GROUP BY 1, 2', allowed_lateness => '1 hour',
 	trigger => beam.after_count(1), allow_unsafe_trigger => true);
 SELECT * FROM run('once', script(rows('00:01 1'), rows('00:02 2'), wm('05:00'), rows('00:03 4')));
 -- no window, no event time: the watermark means nothing before the end

@@ -106,7 +106,6 @@ stream_beam_alter_pipeline(PG_FUNCTION_ARGS)
 	sb_options_take(fcinfo, SB_CALL_ALTER, &creation.row);
 	creation.row.reason = creation.row.rebuild = NULL;
 	creation.row.keep_until = DT_NOEND;
-	sb_creation_check_trigger(&creation);
 	alter_define(&creation, current);
 
 	sb_api_enter(&saved);

@@ -231,19 +231,59 @@ sb_creation_plan(SbCreation *creation)
 	error_context_stack = context.previous;
 }
 
-void
-sb_creation_check_trigger(SbCreation *creation)
+/* What the options say together, once the source and its mode are known. */
+static void
+create_check_trigger(const SbCreation *creation)
 {
 	SbTrigger *trigger = sb_trigger_parse(creation->row.trigger);
-	const char *reason = sb_trigger_unsafe_reason(trigger, creation->row.allowed_lateness_us > 0);
+	const char *reason = sb_trigger_unsafe_reason(trigger, creation->row.allowed_lateness_us != 0);
 
-	if (reason && !creation->row.allow_unsafe_trigger)
+	if (reason == NULL || creation->row.allow_unsafe_trigger)
+		return;
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	     errmsg("trigger %s could lose data: %s", sb_trigger_format(trigger), reason),
+	     sb_trigger_unsafe_reason(trigger, false)
+	         ? errhint(
+	               "Wrap it in beam.repeatedly() where that is meant, or say allow_unsafe_trigger => true.")
+	         : errhint(
+	               "Give it a late trigger, as in beam.after_watermark(late => beam.after_count(1)), or say allowed_lateness => '0'.")));
+}
+
+/* What keeps values of rows in the state of each window; NULL: nothing does. */
+static const char *
+create_keeps_values(const SbCreation *creation)
+{
+	SbQuery *query;
+	const char *aggregate;
+
+	if (sb_plan_merges(creation->plan) && creation->row.retractable)
+		return "a session that rows can leave";
+	query = sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
+	                      creation->row.retractable);
+	aggregate = sb_query_keeps_values(query);
+	sb_query_close(query);
+	return aggregate ? psprintf("aggregate %s", aggregate) : NULL;
+}
+
+static void
+create_tell_kept_values(const SbCreation *creation)
+{
+	const SbPlan *plan = creation->plan;
+	const char *keeps;
+
+	if (creation->row.allowed_lateness_us != SB_LATENESS_NO_LIMIT || plan->maps ||
+	    plan->window_kind == SB_WINDOW_GLOBAL)
+		return;
+	keeps = create_keeps_values(creation);
+	if (keeps)
 		ereport(
-		    ERROR,
-		    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		     errmsg("trigger %s could lose data: %s", sb_trigger_format(trigger), reason),
+		    NOTICE,
+		    (errmsg("%s keeps the values of its rows, in every window, without end", keeps),
+		     errdetail("allowed_lateness has no limit, so no window expires."),
 		     errhint(
-		         "Wrap it in beam.repeatedly() where that is meant, give after_watermark a late trigger, or say allow_unsafe_trigger => true.")));
+		         "If old rows no longer change, say how late they may be, as in allowed_lateness => '7 days'.")));
 }
 
 /* ---- the source ---- */
@@ -315,6 +355,9 @@ sb_creation_check_source(SbCreation *creation)
 		sb_options_refuse_panes(&creation->row);
 	create_check_combiner(creation);
 	create_check_split(creation);
+	sb_options_settle(&creation->row);
+	create_check_trigger(creation);
+	create_tell_kept_values(creation);
 }
 
 static void
@@ -415,7 +458,6 @@ stream_beam_create_pipeline(PG_FUNCTION_ARGS)
 	sb_options_take(fcinfo, SB_CALL_CREATE, &creation.row);
 
 	db = sb_api_require_server();
-	sb_creation_check_trigger(&creation);
 	create_check_name(&creation);
 	create_check_free(&creation);
 	sb_creation_plan(&creation);

@@ -24,11 +24,13 @@ typedef struct SbCreation
 	RawStmt *raw;
 } SbCreation;
 
-extern void sb_creation_check_trigger(SbCreation *creation);
 extern void sb_creation_await_slot(SbDatabase *db);
 /* Parses the text, with the caller's rights and search path, and plans it. */
 extern void sb_creation_plan(SbCreation *creation);
-/* Finds the upstream, and refuses a source whose changes could not be applied. */
+/*
+ * Finds the upstream, and refuses a source whose changes could not be applied, and options that do
+ * not go together.
+ */
 extern void sb_creation_check_source(SbCreation *creation);
 /* Makes the view of this name. */
 extern void sb_creation_view(SbCreation *creation, char *name);

@@ -82,6 +82,62 @@ interval_show(const void *field)
 	           : DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
 }
 
+/*
+ * ---- how late rows may be: likewise; not set: without limit. What creation has as its default
+ * (beam._lateness_by_mode()) no caller means: it has months. Of what there is already null leaves
+ * it as it is, and zero is a limit: there a negative one says that it is not set.
+ */
+
+#define SB_LATENESS_BY_MODE (-2)
+#define SB_LATENESS_BY_MODE_MONTHS PG_INT32_MIN
+
+static Datum
+lateness_parse(const char *by_mode)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->month = SB_LATENESS_BY_MODE_MONTHS;
+	return IntervalPGetDatum(interval);
+}
+
+/* In the sense of an interval: a month is thirty days long. */
+static bool
+interval_is_negative(const Interval *interval)
+{
+	Interval zero = {0};
+
+	return DatumGetBool(
+	    DirectFunctionCall2(interval_lt, IntervalPGetDatum(interval), IntervalPGetDatum(&zero)));
+}
+
+static void
+lateness_take(const SbOption *option, Datum argument, bool create, void *field)
+{
+	const Interval *interval = DatumGetIntervalP(argument);
+	int64 *us = field;
+
+	if (interval->month == SB_LATENESS_BY_MODE_MONTHS)
+		*us = SB_LATENESS_BY_MODE;
+	else if (!create && interval_is_negative(interval))
+		*us = SB_LATENESS_NO_LIMIT;
+	else
+		*us = interval_us(interval, option->name, true);
+}
+
+static char *
+lateness_show(const void *field)
+{
+	return *(const int64 *) field < 0 ? "no limit" : interval_show(field);
+}
+
+/* The result is to be what the query gives, where rows are corrected, however old they are. */
+static void
+lateness_settle(SbPipelineRow *row)
+{
+	if (row->allowed_lateness_us == SB_LATENESS_BY_MODE)
+		row->allowed_lateness_us = row->retractable ? SB_LATENESS_NO_LIMIT : USECS_PER_HOUR;
+}
+
 /* ---- texts: char *; NULL: not set ---- */
 
 static Datum
@@ -170,6 +226,9 @@ either_take(const SbOption *option, Datum argument, bool create, void *field)
 static const SbOptionKind interval_kind = {INT8OID,       "",           interval_parse,
                                            interval_take, interval_put, interval_get,
                                            interval_show};
+static const SbOptionKind lateness_kind = {INT8OID,       "",           lateness_parse,
+                                           lateness_take, interval_put, interval_get,
+                                           lateness_show};
 static const SbOptionKind text_kind = {TEXTOID,  "",       text_parse, text_take,
                                        text_put, text_get, text_show};
 static const SbOptionKind trigger_kind = {TEXTOID,  "::beam.trigger", text_parse, trigger_take,
@@ -232,12 +291,14 @@ const SbOption sb_options[] = {
      .of_table = true,
      .explain = ", idle timeout "},
     {.name = "allowed_lateness",
-     .kind = &interval_kind,
+     .kind = &lateness_kind,
      .field = offsetof(SbPipelineRow, allowed_lateness_us),
-     .default_value = "1 hour",
+     .default_value = "by source_mode",
+     .settle = lateness_settle,
      .calls = SB_CALL_BOTH,
      .kept = SB_KEPT_DEFINITION,
      .column = "allowed_lateness",
+     .nullable = true,
      .explain = "\n  Allowed lateness: "},
     {.name = "timestamp_combiner",
      .kind = &text_kind,
@@ -383,6 +444,16 @@ sb_options_take(FunctionCallInfo fcinfo, SbCall call, SbPipelineRow *row)
 			option->kind->take(option, PG_GETARG_DATUM(i), create, option_field(option, row));
 		else if (option->nullable && (create || option->kept != SB_KEPT_DEFINITION))
 			unset(option, row);
+	}
+}
+
+void
+sb_options_settle(SbPipelineRow *row)
+{
+	for (const SbOption *option = sb_options; option->name; option++)
+	{
+		if (option->settle)
+			option->settle(row);
 	}
 }
 

@@ -62,7 +62,9 @@ struct SbOption
 	const SbOptionKind *kind;
 	size_t field;              /* in SbPipelineRow */
 	const char *default_value; /* as a text; NULL: it is not set */
-	int calls;                 /* the SbCalls that take it */
+	/* where the default follows from other options: once these are known; or NULL */
+	void (*settle)(SbPipelineRow *row);
+	int calls; /* the SbCalls that take it */
 	SbKept kept;
 	const char *column;   /* of beam.pipeline; NULL: it is not kept longer than the call */
 	const SbNames *names; /* its values, where these are names */
@@ -104,6 +106,8 @@ extern void sb_options_refuse_null(FunctionCallInfo fcinfo, const char *function
  * null, or no argument of it, is what sb_options_begin() says.
  */
 extern void sb_options_take(FunctionCallInfo fcinfo, SbCall call, SbPipelineRow *row);
+/* Defaults that follow from other options: of a row whose source, and so the mode, is known. */
+extern void sb_options_settle(SbPipelineRow *row);
 /*
  * What a version begins with: the definition that the row has, or that of a new pipeline, and of
  * the other options the defaults of those that the function takes.

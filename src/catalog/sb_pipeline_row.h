@@ -48,6 +48,8 @@ typedef enum SbStage
 	SB_STAGE_KEPT      /* replaced; it runs on, to go back to */
 } SbStage;
 
+#define SB_LATENESS_NO_LIMIT (-1) /* in the catalog: null */
+
 typedef struct SbPipelineRow
 {
 	int32 id;
@@ -56,8 +58,8 @@ typedef struct SbPipelineRow
 	char *fingerprint;
 	/* its options (catalog/sb_option.c) */
 	int64 watermark_delay_us;
-	int64 allowed_lateness_us;
-	int64 idle_timeout_us; /* -1: none */
+	int64 allowed_lateness_us; /* SB_LATENESS_NO_LIMIT, or not negative */
+	int64 idle_timeout_us;     /* -1: none */
 	char *trigger;
 	char *accumulation;
 	char *timestamp_combiner;

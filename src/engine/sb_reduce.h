@@ -52,7 +52,7 @@ typedef struct SbStrategy
 {
 	const SbTrigger *trigger;
 	bool merging;              /* its windows merge */
-	int64 allowed_lateness_us; /* >= 0 */
+	int64 allowed_lateness_us; /* >= 0; SB_LATE_FOR_EVER: no limit */
 	SbAccumulation accumulation;
 	SbTimestampCombiner combiner;
 	bool on_time_always; /* an ON_TIME pane is emitted even if empty (Beam's default: true) */

@@ -66,6 +66,9 @@ sb_window_range_is_all(const SbWindowRange *range)
 	return range->lo == SB_TIME_MIN && range->hi == SB_TIME_MAX && range->from == SB_TIME_MIN;
 }
 
+/* A lateness without limit. */
+#define SB_LATE_FOR_EVER PG_INT64_MAX
+
 /*
  * min(max_timestamp + allowed_lateness, MAX - 1), without overflow: with the watermark at the end
  * of time every window has expired.
@@ -75,8 +78,9 @@ sb_window_gc_time(SbWindow window, int64 allowed_lateness_us)
 {
 	TimestampTz max = sb_window_max_timestamp(window);
 
-	return max > SB_TIME_MAX - 1 - allowed_lateness_us ? SB_TIME_MAX - 1
-	                                                   : max + allowed_lateness_us;
+	if (allowed_lateness_us == SB_LATE_FOR_EVER || max >= SB_TIME_MAX - 1 - allowed_lateness_us)
+		return SB_TIME_MAX - 1;
+	return max + allowed_lateness_us;
 }
 
 #endif

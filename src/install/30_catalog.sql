@@ -10,7 +10,7 @@ CREATE TABLE beam.pipeline (
     state_table      pg_catalog.oid NOT NULL,
     fingerprint      pg_catalog.text NOT NULL,          -- of the stored view's tree: a replaced view is noticed
     watermark_delay  pg_catalog.int8 NOT NULL,          -- microseconds
-    allowed_lateness pg_catalog.int8 NOT NULL,          -- microseconds
+    allowed_lateness pg_catalog.int8,                   -- microseconds; NULL: no limit
     idle_timeout     pg_catalog.int8,                   -- microseconds; NULL: an idle source does not move the watermark
     trigger          beam.trigger NOT NULL,
     accumulation     pg_catalog.text NOT NULL,

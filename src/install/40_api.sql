@@ -1,8 +1,15 @@
+-- Not a time that could be given. How late rows may be follows from source_mode then.
+CREATE FUNCTION beam._lateness_by_mode() RETURNS pg_catalog.interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT '-178956970 years -8 mons'::pg_catalog.interval;
+END;
+COMMENT ON FUNCTION beam._lateness_by_mode() IS 'internal: what allowed_lateness is where it is not given';
+
 CREATE FUNCTION beam.create_pipeline(
     name                 pg_catalog.text,
     query                pg_catalog.text,
     watermark            pg_catalog.interval DEFAULT '10 seconds',
-    allowed_lateness     pg_catalog.interval DEFAULT '1 hour',
+    allowed_lateness     pg_catalog.interval DEFAULT beam._lateness_by_mode(),
     trigger              beam.trigger DEFAULT 'continuous()',
     accumulation         pg_catalog.text DEFAULT 'accumulating',
     idle_timeout         pg_catalog.interval DEFAULT '1 minute',
@@ -15,7 +22,7 @@ CREATE FUNCTION beam.create_pipeline(
     watermark_by         pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.regclass LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_create_pipeline';
 COMMENT ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) IS
-'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too, watermark_by an expression over the source (a device, a partition) whose values each have a watermark: that of the pipeline is the least of those that are not at rest. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
+'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows (null: without limit, which is the default of source_mode changes; of append_only it is an hour), trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too, watermark_by an expression over the source (a device, a partition) whose values each have a watermark: that of the pipeline is the least of those that are not at rest. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
 REVOKE ALL ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) FROM PUBLIC;
 
 -- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.

@@ -3,6 +3,9 @@
 -- The watermark can be split by an expression over the source. Before the views that have all columns.
 ALTER TABLE beam.pipeline ADD COLUMN watermark_by pg_catalog.text;
 
+-- Rows may be as late as they are. Pipelines keep the limit that they have.
+ALTER TABLE beam.pipeline ALTER COLUMN allowed_lateness DROP NOT NULL;
+
 -- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runner/sb_aside.c).
 CREATE TABLE beam.retry (
     pipeline         pg_catalog.int4 PRIMARY KEY,
@@ -228,11 +231,18 @@ SELECT pg_catalog.set_config('beam_upgrade.granted',
 DROP FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool);
 DROP FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval);
 
+-- Not a time that could be given. How late rows may be follows from source_mode then.
+CREATE FUNCTION beam._lateness_by_mode() RETURNS pg_catalog.interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT '-178956970 years -8 mons'::pg_catalog.interval;
+END;
+COMMENT ON FUNCTION beam._lateness_by_mode() IS 'internal: what allowed_lateness is where it is not given';
+
 CREATE FUNCTION beam.create_pipeline(
     name                 pg_catalog.text,
     query                pg_catalog.text,
     watermark            pg_catalog.interval DEFAULT '10 seconds',
-    allowed_lateness     pg_catalog.interval DEFAULT '1 hour',
+    allowed_lateness     pg_catalog.interval DEFAULT beam._lateness_by_mode(),
     trigger              beam.trigger DEFAULT 'continuous()',
     accumulation         pg_catalog.text DEFAULT 'accumulating',
     idle_timeout         pg_catalog.interval DEFAULT '1 minute',
@@ -245,7 +255,7 @@ CREATE FUNCTION beam.create_pipeline(
     watermark_by         pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.regclass LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_create_pipeline';
 COMMENT ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) IS
-'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows, trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too, watermark_by an expression over the source (a device, a partition) whose values each have a watermark: that of the pipeline is the least of those that are not at rest. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
+'defines a pipeline: a query over a table whose result table, named like the pipeline, is kept up to date; watermark is the out-of-orderness of the event time, allowed_lateness how long a window takes late rows (null: without limit, which is the default of source_mode changes; of append_only it is an hour), trigger when panes are emitted, accumulation accumulating, discarding or retracting, idle_timeout after how long a resting source lets the watermark follow the clock (null: never), timestamp_combiner (end_of_window, earliest, latest) which timestamp a pane has, on_time and closing (fire_always, fire_if_non_empty) whether empty on-time and last panes are emitted, source_mode changes (UPDATE, DELETE and TRUNCATE of the source take rows back; the WAL must have the old values: REPLICA IDENTITY FULL, or an identity that covers the query) or append_only (they become dead letters), history whether the rows that the source has already are taken in, too, watermark_by an expression over the source (a device, a partition) whose values each have a watermark: that of the pipeline is the least of those that are not at rest. Returns the result table. Errors name what in the query cannot be run. Example: SELECT beam.create_pipeline(''per_minute'', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, ''1 minute'') w GROUP BY 1, 2$$)';
 REVOKE ALL ON FUNCTION beam.create_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.bool, pg_catalog.text) FROM PUBLIC;
 
 CREATE FUNCTION beam.alter_pipeline(
@@ -265,7 +275,7 @@ CREATE FUNCTION beam.alter_pipeline(
     watermark_by         pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.int4 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'stream_beam_alter_pipeline';
 COMMENT ON FUNCTION beam.alter_pipeline(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, beam.trigger, pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
-'builds a new version of a pipeline beside the running one, from the history of its source; when it is as far it takes the place of the old one in one transaction: same result table, same rights, dependent views keep working. What is null stays as it is. The old version runs on for the time keep, to go back to with beam.rollback_pipeline() (null: it is dropped). Returns the number of the version; CALL beam.wait_for_alter() waits until it is in place. Example: SELECT beam.alter_pipeline(''per_minute'', allowed_lateness => ''2 hours'')';
+'builds a new version of a pipeline beside the running one, from the history of its source; when it is as far it takes the place of the old one in one transaction: same result table, same rights, dependent views keep working. What is null stays as it is; a negative allowed_lateness is one without limit. The old version runs on for the time keep, to go back to with beam.rollback_pipeline() (null: it is dropped). Returns the number of the version; CALL beam.wait_for_alter() waits until it is in place. Example: SELECT beam.alter_pipeline(''per_minute'', allowed_lateness => ''2 hours'')';
 
 DO $$
 DECLARE
@@ -282,6 +292,26 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION beam.%I TO %s%s', one."function",
             CASE WHEN one."to" OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(one."to"::pg_catalog.oid)) END,
             CASE WHEN one."option" THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END $$;
+
+-- Cells that are not in memory are found by the timers of the clock, and by what holds the watermark, where a pipeline can have such (sb_state_table.c).
+DO $$
+DECLARE
+    one pg_catalog.record;
+BEGIN
+    FOR one IN SELECT p.state_table::pg_catalog.regclass AS cells,
+                      p.trigger::pg_catalog.text OPERATOR(pg_catalog.~) 'processing_time' AS timers,
+                      p.timestamp_combiner OPERATOR(pg_catalog.<>) 'end_of_window'
+                      OR p.trigger::pg_catalog.text OPERATOR(pg_catalog.!~) '^(continuous|default_trigger|after_watermark)[(]' AS holds
+                 FROM beam.pipeline p
+                 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.state_table LOOP
+        IF one.timers THEN
+            EXECUTE pg_catalog.format('CREATE INDEX ON %s (processing_timer) WHERE processing_timer IS NOT NULL', one.cells);
+        END IF;
+        IF one.holds THEN
+            EXECUTE pg_catalog.format('CREATE INDEX ON %s (window_end) WHERE hold IS NOT NULL', one.cells);
+        END IF;
     END LOOP;
 END $$;
 

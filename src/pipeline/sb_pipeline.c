@@ -75,16 +75,18 @@ pipeline_copy_row(const SbPipelineRow *row)
 	return copy;
 }
 
-static void
-pipeline_set_strategy(SbPipeline *pipeline)
+SbStrategy
+sb_pipeline_strategy(const SbPipelineRow *row)
 {
-	pipeline->strategy =
-	    (SbStrategy){.trigger = sb_trigger_parse(pipeline->row->trigger),
-	                 .allowed_lateness_us = pipeline->row->allowed_lateness_us,
-	                 .accumulation = sb_accumulation_of_name(pipeline->row->accumulation),
-	                 .combiner = sb_combiner_of_name(pipeline->row->timestamp_combiner),
-	                 .on_time_always = strcmp(pipeline->row->on_time, SB_FIRE_ALWAYS) == 0,
-	                 .closing_always = strcmp(pipeline->row->closing, SB_FIRE_ALWAYS) == 0};
+	int64 lateness = row->allowed_lateness_us;
+
+	return (SbStrategy){.trigger = sb_trigger_parse(row->trigger),
+	                    .allowed_lateness_us =
+	                        lateness == SB_LATENESS_NO_LIMIT ? SB_LATE_FOR_EVER : lateness,
+	                    .accumulation = sb_accumulation_of_name(row->accumulation),
+	                    .combiner = sb_combiner_of_name(row->timestamp_combiner),
+	                    .on_time_always = strcmp(row->on_time, SB_FIRE_ALWAYS) == 0,
+	                    .closing_always = strcmp(row->closing, SB_FIRE_ALWAYS) == 0};
 }
 
 static void
@@ -136,7 +138,7 @@ sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *instead, void *sink
 	if (instead == NULL)
 		pipeline->limit.account = sb_limit_account(row->owner);
 	pipeline->retractable = row->retractable;
-	pipeline_set_strategy(pipeline);
+	pipeline->strategy = sb_pipeline_strategy(pipeline->row);
 	pipeline_set_progress(pipeline);
 
 	sb_left_out_attach(pipeline);

@@ -92,6 +92,8 @@ sb_input(const SbPipeline *pipeline)
 	return &pipeline->inputs[0];
 }
 
+/* What its options say to the engine, without what the plan does; the trigger is in this context. */
+extern SbStrategy sb_pipeline_strategy(const SbPipelineRow *row);
 /*
  * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction
  * and SPI. With a sink that stands for its tables it starts from nothing, at processing time

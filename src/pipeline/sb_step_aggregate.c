@@ -29,6 +29,7 @@ aggregate_open(SbPipeline *pipeline, const char *state_table)
 	                                   &pipeline->clocks, state_table,
 	                                   AllocSetContextCreate(pipeline->context, "stream_beam cells",
 	                                                         ALLOCSET_DEFAULT_SIZES));
+	sb_cells_set_count(aggregate->cells, pipeline->progress.cells);
 	pipeline->step_state = aggregate;
 	sb_aggregate_forget_deferred(pipeline);
 	return aggregate;
@@ -67,8 +68,8 @@ sb_aggregate_budget(const SbPipeline *pipeline)
 }
 
 /*
- * What is known of windows in the table cannot leave memory, and is little: it may have some where
- * the budget is small.
+ * What is known of windows in the table that hold the output watermark cannot leave memory, and is
+ * little: it may have some where the budget is small.
  */
 #define SB_STORED_SLACK ((Size) 32 * 1024 * 1024)
 
@@ -92,11 +93,11 @@ aggregate_shrink(SbPipeline *pipeline, Size bytes)
 		ereport(
 		    ERROR,
 		    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		     errmsg("the windows of pipeline \"%s\" that have not expired are more than stream_beam.state_memory has room for",
+		     errmsg("the windows of pipeline \"%s\" that hold its output watermark are more than stream_beam.state_memory has room for",
 		            pipeline->row->name),
 		     errdetail("There are " INT64_FORMAT " cells.", sb_cells_count(cells)),
 		     errhint(
-		         "Use longer windows, a longer slide or a shorter allowed lateness, or raise stream_beam.state_memory.")));
+		         "Use longer windows, a longer slide or timestamp_combiner => 'end_of_window', or raise stream_beam.state_memory.")));
 	/* all states are parked */
 	if (sb_aggregate(pipeline)->deferred == NULL)
 		MemoryContextReset(pipeline->bundle);

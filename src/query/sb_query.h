@@ -51,6 +51,8 @@ extern void sb_query_close(SbQuery *query);
  * exact, inverse, extreme, multiset.
  */
 extern const char *sb_query_agg_method(const SbQuery *query, int agg);
+/* The name of the first aggregate that keeps the values of its rows; NULL: none does. */
+extern const char *sb_query_keeps_values(const SbQuery *query);
 
 /* ---- a source row ---- */
 /*

@@ -145,8 +145,9 @@ typedef struct SbAggMethod
 {
 	uint8 id; /* written to the state table: never reuse one */
 	const char *name;
-	bool nulls; /* a VALUE may be null */
-	bool parks; /* what is not null is PARKED at rest, never VALUE */
+	bool nulls;        /* a VALUE may be null */
+	bool parks;        /* what is not null is PARKED at rest, never VALUE */
+	bool keeps_values; /* so it grows with the rows */
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	/* NULL: not of a retractable query; leaves NEW behind the last row */
 	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc);

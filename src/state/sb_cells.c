@@ -105,7 +105,6 @@ cells_match(const SbCells *cells, SbEntry *entry)
 CELLS_EARLIEST_FIRST(cells_compare_event, SbEntry, event_node, event_timer)
 CELLS_EARLIEST_FIRST(cells_compare_processing, SbEntry, processing_node, processing_timer)
 CELLS_EARLIEST_FIRST(cells_compare_hold, SbEntry, hold_node, hold)
-CELLS_EARLIEST_FIRST(cells_compare_stored, SbStoredWindow, event_node, event_timer)
 
 static void
 cells_lay_out(SbCells *cells)
@@ -134,6 +133,13 @@ cells_forget(void *arg)
 	dlist_delete(&((SbCells *) arg)->node);
 }
 
+bool
+sb_cells_hold(const SbStrategy *strategy)
+{
+	return strategy->combiner != SB_COMBINE_END_OF_WINDOW ||
+	       !sb_trigger_fires_at_end(strategy->trigger);
+}
+
 SbCells *
 sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
                 const SbClocks *clocks, const char *state_table, MemoryContext context)
@@ -141,7 +147,7 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbCells *cells = palloc0(sizeof(SbCells));
 	HASHCTL ctl = {.keysize = sizeof(SbWindow),
-	               .entrysize = sizeof(SbStoredWindow),
+	               .entrysize = sizeof(SbHoldingWindow),
 	               .hcxt = context};
 
 	cells->query = query;
@@ -162,13 +168,13 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
 	cells->event_heap = pairingheap_allocate(cells_compare_event, NULL);
 	cells->processing_heap = pairingheap_allocate(cells_compare_processing, NULL);
 	cells->hold_heap = pairingheap_allocate(cells_compare_hold, NULL);
-	cells->holds = strategy->combiner != SB_COMBINE_END_OF_WINDOW ||
-	               !sb_trigger_fires_at_end(strategy->trigger);
+	cells->holds = sb_cells_hold(strategy);
 	cells->in_memory = cells->stored_known = state_table == NULL;
-	cells->stored =
-	    hash_create("stream_beam stored windows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	cells->stored_heap = pairingheap_allocate(cells_compare_stored, NULL);
-	cells->stored_processing = SB_TIME_MAX;
+	cells->asked_watermark = clocks->input_watermark;
+	cells->processing = sb_trigger_uses_processing_time(strategy->trigger);
+	cells->holding = hash_create("stream_beam holding windows", 256, &ctl,
+	                             HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	sb_stored_forget(cells);
 	if (state_table)
 		sb_state_prepare(cells, state_table);
 	dlist_push_tail(&all_cells, &cells->node);
@@ -380,6 +386,7 @@ sb_cells_insert(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *
 	SbEntry *entry = sb_entry_make(cells, key_hash, keys, nulls, window);
 
 	entry->seq = seq;
+	cells->count++;
 	sb_entry_link(cells, entry);
 	/* at once: an error before it gets its first element takes it away again */
 	sb_cells_change(cells, entry);
@@ -444,6 +451,9 @@ sb_cells_set_timers(SbCells *cells, SbEntry *entry, bool decided)
 		if (event < cells->clocks->input_watermark)
 			event = SB_TIME_MAX;
 	}
+	/* until the end of the input is no hold: all is collected before */
+	if (hold >= SB_TIME_MAX - 1)
+		hold = SB_TIME_MAX;
 	entry_place(cells->event_heap, &entry->event_node, &entry->event_timer, event);
 	entry_place(cells->processing_heap, &entry->processing_node, &entry->processing_timer,
 	            processing);
@@ -516,19 +526,11 @@ sb_cells_remove(SbCells *cells, SbEntry *entry)
 	cells_untouch(cells, entry);
 	if (entry->stored && !cells->in_memory)
 		sb_state_delete(cells, entry);
+	cells->count--;
 	sb_entry_unlink(cells, entry);
 }
 
 /* ---- timers ---- */
-
-static TimestampTz
-cells_first_stored(const SbCells *cells)
-{
-	if (pairingheap_is_empty(cells->stored_heap))
-		return SB_TIME_MAX;
-	return pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap))
-	    ->event_timer;
-}
 
 static TimestampTz
 cells_first_event(const SbCells *cells)
@@ -549,47 +551,11 @@ cells_first_processing(const SbCells *cells)
 	    ->processing_timer;
 }
 
-/*
- * A stored window is due: a batch of its cells comes in; when all have, those evicted again have a
- * later timer.
- */
-static void
-cells_bring_due_window(SbCells *cells)
-{
-	SbStoredWindow *stored =
-	    pairingheap_container(SbStoredWindow, event_node, pairingheap_first(cells->stored_heap));
-	TimestampTz timer;
-
-	if (!stored->scanning)
-	{
-		stored->scanning = true;
-		stored->scan_hash = PG_INT64_MIN;
-		stored->scan_seq = -1;
-	}
-	if (sb_state_load_window(cells, stored))
-		return;
-	/* the scan is complete */
-	stored->scanning = false;
-	timer = sb_stored_event_timer(cells, stored->window);
-	pairingheap_remove(cells->stored_heap, &stored->event_node);
-	/* what is due even now is no longer there: counted wrongly, or removed by hand */
-	if (stored->count <= 0 || timer < cells->clocks->input_watermark)
-	{
-		SbWindow window = stored->window;
-
-		cells->nstored -= stored->count;
-		hash_search(cells->stored, &window, HASH_REMOVE, NULL);
-		return;
-	}
-	stored->event_timer = timer;
-	pairingheap_add(cells->stored_heap, &stored->event_node);
-}
-
 bool
 sb_cells_may_be_due(SbCells *cells)
 {
 	sb_cells_know_stored(cells);
-	return Min(cells_first_event(cells), cells_first_stored(cells)) <
+	return Min(cells_first_event(cells), sb_stored_first_event(cells)) <
 	           cells->clocks->input_watermark ||
 	       Min(cells_first_processing(cells), cells->stored_processing) <
 	           cells->clocks->processing_time;
@@ -602,14 +568,14 @@ sb_cells_due(SbCells *cells)
 	for (;;)
 	{
 		TimestampTz event = cells_first_event(cells);
-		TimestampTz stored = cells_first_stored(cells);
+		TimestampTz stored = sb_stored_first_event(cells);
 
 		/*
 		 * of equal timers those in memory first: the next batch comes in when they have been dealt
 		 * with
 		 */
 		if (stored < cells->clocks->input_watermark && stored < event)
-			cells_bring_due_window(cells);
+			sb_stored_bring_due(cells);
 		else if (event < cells->clocks->input_watermark)
 			return pairingheap_container(SbEntry, event_node, pairingheap_first(cells->event_heap));
 		else if (cells->stored_processing < cells->clocks->processing_time)
@@ -627,7 +593,7 @@ sb_cells_next_event(SbCells *cells)
 {
 	if (!cells->stored_known)
 		return SB_TIME_MIN;
-	return Min(cells_first_event(cells), cells_first_stored(cells));
+	return Min(cells_first_event(cells), sb_stored_first_event(cells));
 }
 
 TimestampTz
@@ -641,17 +607,15 @@ sb_cells_next_processing(SbCells *cells)
 TimestampTz
 sb_cells_earliest_hold(SbCells *cells)
 {
-	TimestampTz hold = SB_TIME_MAX;
-	HASH_SEQ_STATUS scan;
-	SbStoredWindow *stored;
+	TimestampTz hold;
 
 	if (!cells->holds)
 		return SB_TIME_MAX;
+	hold = sb_stored_earliest_hold(cells);
 	if (!pairingheap_is_empty(cells->hold_heap))
-		hold = pairingheap_container(SbEntry, hold_node, pairingheap_first(cells->hold_heap))->hold;
-	hash_seq_init(&scan, cells->stored);
-	while ((stored = hash_seq_search(&scan)) != NULL)
-		hold = Min(hold, stored->hold);
+		hold =
+		    Min(hold, pairingheap_container(SbEntry, hold_node, pairingheap_first(cells->hold_heap))
+		                  ->hold);
 	return hold;
 }
 
@@ -673,6 +637,8 @@ sb_cells_accept(SbCells *cells)
 {
 	dlist_mutable_iter iter;
 
+	cells->accepted_count = cells->count;
+	cells->asked_watermark = cells->clocks->input_watermark;
 	dlist_foreach_modify(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
@@ -689,9 +655,9 @@ sb_cells_rollback(SbCells *cells)
 	(void) sb_cells_take_touched(cells);
 	while (!dlist_is_empty(&cells->changed))
 		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
-	/*
-	 * cells may have left memory, or the table, in what is undone: counted anew before the next use
-	 */
+	cells->count = cells->accepted_count;
+	cells->evicted = true;
+	/* cells may have left memory, or the table, in what is undone: looked at before the next use */
 	sb_stored_forget(cells);
 	cells->stored_known = cells->in_memory;
 }
@@ -720,7 +686,13 @@ sb_cells_bytes_of_all(void)
 int64
 sb_cells_count(SbCells *cells)
 {
-	return cells->nentries + cells->nstored;
+	return cells->count;
+}
+
+void
+sb_cells_set_count(SbCells *cells, int64 count)
+{
+	cells->count = cells->accepted_count = count;
 }
 
 void
@@ -739,11 +711,11 @@ sb_cells_evict(SbCells *cells, Size bytes)
 		if (sb_cells_bytes(cells) <= bytes)
 			break;
 		CHECK_FOR_INTERRUPTS();
-		if (entry->dirty || entry->touched)
+		/* what is due has come in to be asked, and would not be found again */
+		if (entry->dirty || entry->touched || entry->event_timer < cells->clocks->input_watermark)
 			continue;
 		Assert(entry->stored);
-		sb_stored_add(cells, sb_cells_cell(cells, entry)->window, 1, entry->event_timer,
-		              entry->processing_timer, entry->hold);
+		sb_stored_left(cells, entry, sb_cells_cell(cells, entry)->window);
 		sb_entry_unlink(cells, entry);
 	}
 #ifdef __GLIBC__

@@ -7,8 +7,8 @@
  *
  * MEMORY. Everything is in the context "stream_beam cells" of the pipeline; sb_cells_bytes() says
  * how much the cells in memory use, and sb_cells_evict() makes room: clean cells leave, the least
- * recently used first. What has left is remembered by window and count only (`stored`), so that a
- * window nothing of which is stored needs no look into the table.
+ * recently used first. Of what has left nothing is remembered that grows with its number
+ * (sb_stored.c): so a window at rest costs no memory, and opening reads what is due only.
  *
  * ROLES. Keys and accumulators are the user's types: what compares, loads, writes or merges cells
  * is called in the bracket of the pipeline's owner. The statements about the table run as the
@@ -17,7 +17,7 @@
  * TRANSACTIONS. A cell that is changed, or has come in from the table (where it may be as this
  * transaction has written it), is on the list `changed` until sb_cells_accept() (the transaction,
  * or the subtransaction, is committed) or sb_cells_rollback() (it is not: these cells leave the
- * memory, and what is stored is counted anew). All others are as of the last commit.
+ * memory, and the table is looked at anew). All others are as of the last commit.
  */
 #ifndef SB_CELLS_H
 #define SB_CELLS_H
@@ -118,7 +118,10 @@ extern SbEntry *sb_cells_find(SbCells *cells, uint64 key_hash, const Datum *keys
  */
 extern SbEntry *sb_cells_of_key(SbCells *cells, uint64 key_hash, const Datum *keys,
                                 const bool *nulls, TimestampTz start);
-/* Counts what is stored where that is not known: at first, and after a rollback. SPI connected. */
+/*
+ * Looks at the table where it is not known what is stored: at first, and after a rollback. SPI
+ * connected.
+ */
 extern void sb_cells_know_stored(SbCells *cells);
 /* Could a cell that is not in memory be in the table? What is stored must be known. */
 extern bool sb_cells_maybe_stored(SbCells *cells, SbWindow window);
@@ -196,14 +199,17 @@ extern void sb_cells_hasten(SbCells *cells, const SbWindowRange *range);
 extern SbEntry *sb_cells_next(SbCells *cells, SbEntry *entry);
 
 extern Size sb_cells_bytes(const SbCells *cells);
-/* What is remembered of windows whose cells have left. */
+/* What is remembered of cells that have left. */
 extern Size sb_cells_stored_bytes(const SbCells *cells);
 /* Both, of all pipelines of this process. */
 extern Size sb_cells_bytes_of_all(void);
 extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included */
+/* How many there are in the table, as it is opened. */
+extern void sb_cells_set_count(SbCells *cells, int64 count);
 /* Evicts clean cells until at most this many bytes are used, or none is left to evict. */
 extern void sb_cells_evict(SbCells *cells, Size bytes);
-/* The SQL that makes a state table of this qualified name. */
-extern char *sb_cells_table_sql(const char *state_table, bool merging);
+/* The SQL that makes a state table of this qualified name, for cells of this kind. */
+extern char *sb_cells_table_sql(const char *state_table, const SbPlan *plan,
+                                const SbStrategy *strategy);
 
 #endif

@@ -53,20 +53,35 @@ typedef struct SbProbe
 #define SB_STATE_FAILED 16
 #define SB_STATE_ALL_FLAGS 31
 
-/* Cells of a window that are in the table and not in memory. */
-typedef struct SbStoredWindow
+/* A window with cells that are in the table, not in memory, and hold the output watermark. */
+typedef struct SbHoldingWindow
 {
 	SbWindow window; /* hash key */
 	int64 count;
-	TimestampTz event_timer;      /* the least */
-	TimestampTz processing_timer; /* the least, SB_TIME_MAX: none */
-	TimestampTz hold;             /* the least, SB_TIME_MAX: none */
-	pairingheap_node event_node;  /* in the heap while in the hash */
-	/* its cells are coming in by batches, in the order of (hash, seq) */
-	bool scanning;
-	int64 scan_hash; /* the last that has come */
-	int16 scan_seq;
-} SbStoredWindow;
+	TimestampTz hold; /* the least */
+} SbHoldingWindow;
+
+/* Windows cells of which may be in the table and not in memory (sb_stored.c). */
+typedef struct SbStoredFilter SbStoredFilter;
+
+/* Cells with one kind of timer that come in when it is due, by the ends of their windows. */
+typedef struct SbStoredScan
+{
+	/* max_timestamp: no window with such a cell has an earlier one; SB_TIME_MAX: there is none */
+	TimestampTz next;
+	bool begun; /* they are coming in by batches; below is the last that has come */
+	SbWindow window;
+	int64 hash;
+	int16 seq;
+} SbStoredScan;
+
+/* Why cells come in from the table. */
+typedef enum SbArrival
+{
+	SB_MISSED,     /* they are needed, or are due by their own timers */
+	SB_AT_ITS_END, /* the watermark has just passed the end of their window */
+	SB_HASTENED    /* they are to be asked, whatever their timers say */
+} SbArrival;
 
 struct SbCells
 {
@@ -97,33 +112,53 @@ struct SbCells
 	SbEntry *touched;
 	pairingheap *event_heap;
 	pairingheap *processing_heap;
-	/*
-	 * used where a hold can lie before the input watermark: not for end_of_window, if the trigger
-	 * fires at the end in any case
-	 */
-	pairingheap *hold_heap;
+	pairingheap *hold_heap; /* used where `holds` */
 	bool holds;
 	bool in_memory; /* there is no table */
 
-	bool stored_known; /* false: `stored` has to be counted first */
-	int64 nstored;
-	HTAB *stored;
-	pairingheap *stored_heap;
-	TimestampTz stored_processing; /* a lower bound of the stored windows' processing timers */
+	/* live cells, stored ones included: now, and as of the last commit */
+	int64 count, accepted_count;
+
+	/* of cells that are in the table and not in memory: all belong to sb_stored.c */
+	bool stored_known; /* false: the table has to be looked at first */
+	/* some may have left memory since cells of a range were cleared */
+	bool evicted;
+	/* as of the last commit: all cells whose timers it has passed have been asked */
+	TimestampTz asked_watermark;
+	/* windows that end here or between may have some; low > high: none has */
+	TimestampTz stored_low, stored_high;
+	SbStoredFilter *filter;  /* other windows that may; NULL: none */
+	TimestampTz stored_last; /* no such window ends later */
+	SbStoredScan ends;       /* those whose windows end */
+	SbStoredScan expiries;   /* those whose windows expire */
+	SbStoredScan hastened;   /* those of a range that was computed anew; next: SB_TIME_MIN or MAX */
+	SbWindowRange hastened_range;
+	bool processing; /* cells can have processing timers */
+	/* bounds of those timers; low > last: there is none */
+	TimestampTz stored_processing, stored_processing_last;
+	HTAB *holding; /* SbHoldingWindow */
 
 	SbStatement *insert; /* cells that have no row yet */
 	SbStatement *update; /* those that have */
 	SbStatement *delete;
 	SbStatement *load_missed;
-	SbStatement *load_window;
+	SbStatement *load_ended;
 	SbStatement *load_processing;
-	SbStatement *count_windows;
+	SbStatement *bounds;
+	SbStatement *next_end;
+	SbStatement *next_processing;
+	SbStatement *holds_of_windows;
 	SbStatement *clear_all;
 	SbStatement *clear_inside;
 	SbStatement *clear_outside;
 };
 
 /* ---- sb_cells.c ---- */
+/*
+ * Can a hold lie before the input watermark? Not for end_of_window, if the trigger fires at the end
+ * in any case.
+ */
+extern bool sb_cells_hold(const SbStrategy *strategy);
 extern SbEntry *sb_entry_make(SbCells *cells, uint64 key_hash, const Datum *keys, const bool *nulls,
                               SbWindow window);
 extern void sb_entry_link(SbCells *cells, SbEntry *entry);
@@ -144,18 +179,22 @@ sb_cells_chunk_bytes(Size size)
 	return 16 + pg_nextpower2_size_t(Max(size, 8));
 }
 
-/* The cell was stored with this event timer, which the watermark may have passed since. */
+/* It is asked when this timer is due, if its own is later. */
 extern void sb_entry_hasten(SbCells *cells, SbEntry *entry, TimestampTz event_timer);
 
 /* ---- sb_stored.c ---- */
-extern void sb_stored_add(SbCells *cells, SbWindow window, int64 count, TimestampTz event_timer,
-                          TimestampTz processing_timer, TimestampTz hold);
-extern TimestampTz sb_stored_event_timer(const SbCells *cells, SbWindow window);
+/* A stored cell is about to leave memory, or has come in. */
+extern void sb_stored_left(SbCells *cells, const SbEntry *entry, SbWindow window);
+extern void sb_stored_came(SbCells *cells, const SbEntry *entry, SbWindow window);
+extern void sb_stored_add_hold(SbCells *cells, SbWindow window, int64 count, TimestampTz hold);
+extern TimestampTz sb_stored_earliest_hold(SbCells *cells);
 /* Nothing is known of what is stored. */
 extern void sb_stored_forget(SbCells *cells);
-extern void sb_stored_subtract(SbCells *cells, SbWindow window, int64 count);
-/* No stored cell has a processing timer before this any more: sets the bounds anew. */
-extern void sb_stored_raise_processing(SbCells *cells, TimestampTz clock);
+extern void sb_stored_hasten(SbCells *cells, const SbWindowRange *range);
+/* No stored cell has an earlier event timer. */
+extern TimestampTz sb_stored_first_event(const SbCells *cells);
+/* Cells with that timer, which is due, come in. */
+extern void sb_stored_bring_due(SbCells *cells);
 
 /* ---- sb_sessions.c ---- */
 /*
@@ -175,12 +214,17 @@ extern void sb_session_decode(SbCells *cells, SbEntry *entry, int flags, const c
 
 /* ---- sb_state_table.c ---- */
 extern void sb_state_prepare(SbCells *cells, const char *state_table);
-extern void sb_state_count(SbCells *cells);
-/* the next batch of a stored window's cells; false: no more */
-extern bool sb_state_load_window(SbCells *cells, SbStoredWindow *stored);
+/* What has to be known of stored cells. */
+extern void sb_state_look(SbCells *cells);
+/* The max_timestamp of the next window that ends later; SB_TIME_MAX: there is none. */
+extern TimestampTz sb_state_next_end(SbCells *cells, TimestampTz end);
+/* the next batch of the cells of windows that start in the range and end by then; false: no more */
+extern bool sb_state_load_ended(SbCells *cells, SbStoredScan *scan, const SbWindowRange *range,
+                                TimestampTz last_end, SbArrival arrival);
 /* all cells with a processing timer that is due */
 extern void sb_state_load_processing(SbCells *cells);
 extern void sb_state_delete(SbCells *cells, SbEntry *entry);
-extern void sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside);
+/* Returns how many there were. */
+extern int64 sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside);
 
 #endif

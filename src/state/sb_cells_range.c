@@ -9,6 +9,7 @@ void
 sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
 	dlist_mutable_iter iter;
+	int64 n = 0;
 
 	if (sb_window_range_is_all(range) && !inside)
 		return;
@@ -17,13 +18,18 @@ sb_cells_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 	{
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
 
-		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window) == inside)
-			sb_entry_unlink(cells, entry);
+		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window) != inside)
+			continue;
+		sb_entry_unlink(cells, entry);
+		n++;
 	}
 	sb_stored_forget(cells);
+	/* all of them are written */
 	if (!cells->in_memory)
-		sb_state_clear(cells, range, inside);
-	/* counted anew where something may be left */
+		n = sb_state_clear(cells, range, inside);
+	cells->count -= n;
+	cells->evicted = false;
+	/* looked at where something may be left */
 	cells->stored_known = cells->in_memory || sb_window_range_is_all(range);
 	sb_cells_know_stored(cells);
 }
@@ -38,8 +44,6 @@ sb_cells_untouch(SbCells *cells)
 void
 sb_cells_hasten(SbCells *cells, const SbWindowRange *range)
 {
-	HASH_SEQ_STATUS scan;
-	SbStoredWindow *stored;
 	dlist_iter iter;
 
 	sb_cells_know_stored(cells);
@@ -50,10 +54,5 @@ sb_cells_hasten(SbCells *cells, const SbWindowRange *range)
 		if (sb_window_range_has(range, sb_cells_cell(cells, entry)->window))
 			sb_entry_hasten(cells, entry, SB_TIME_MIN);
 	}
-	hash_seq_init(&scan, cells->stored);
-	while ((stored = hash_seq_search(&scan)) != NULL)
-	{
-		if (sb_window_range_has(range, stored->window))
-			sb_stored_add(cells, stored->window, 0, SB_TIME_MIN, SB_TIME_MAX, SB_TIME_MAX);
-	}
+	sb_stored_hasten(cells, range);
 }

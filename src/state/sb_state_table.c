@@ -22,7 +22,7 @@
 #define SB_WRITE_BATCH 20000
 
 char *
-sb_cells_table_sql(const char *state_table, bool merging)
+sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy *strategy)
 {
 	/*
 	 * cells of a window stand together and change together, at the latest when it ends: a page has
@@ -41,11 +41,20 @@ sb_cells_table_sql(const char *state_table, bool merging)
 	 * together
 	 */
 	appendStringInfo(&sql, columns, state_table,
-	                 merging ? "key_hash, key_seq, window_end, window_start"
-	                         : "window_end, window_start, key_hash, key_seq",
+	                 sb_plan_merges(plan) ? "key_hash, key_seq, window_end, window_start"
+	                                      : "window_end, window_start, key_hash, key_seq",
 	                 state_table, state_table);
-	if (merging)
+	/* event timers follow from the end of the window */
+	if (sb_plan_merges(plan))
 		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end, window_start, key_hash, key_seq);",
+		                 state_table);
+	/* only where there are such: a change of an indexed column makes an update dearer */
+	if (sb_trigger_uses_processing_time(strategy->trigger))
+		appendStringInfo(&sql,
+		                 "CREATE INDEX ON %s (processing_timer) WHERE processing_timer IS NOT NULL;",
+		                 state_table);
+	if (sb_cells_hold(strategy))
+		appendStringInfo(&sql, "CREATE INDEX ON %s (window_end) WHERE hold IS NOT NULL;",
 		                 state_table);
 	return sql.data;
 }
@@ -85,12 +94,74 @@ state_statement(const char *sql, TupleDesc rows, int nargs, const Oid *types)
 	return statement;
 }
 
+#define SB_STATE_LOAD "SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON " SB_STATE_SAME
+
+/*
+ * Sessions that overlap those of the rows; of each key one that tells its number; and all where
+ * several keys have one hash.
+ */
+#define SB_STATE_LOAD_SESSIONS \
+	"SELECT " SB_STATE_ROW \
+	" FROM %s s JOIN rows r ON s.key_hash OPERATOR(pg_catalog.=) r.key_hash" \
+	" AND s.key_seq OPERATOR(pg_catalog.=) 0::pg_catalog.int2 AND s.window_end OPERATOR(pg_catalog.>) r.window_start" \
+	" AND s.window_start OPERATOR(pg_catalog.<) r.window_end" \
+	" UNION ALL SELECT " SB_STATE_ROW \
+	" FROM (SELECT DISTINCT key_hash FROM rows) r CROSS JOIN LATERAL (SELECT * FROM %s t" \
+	" WHERE t.key_hash OPERATOR(pg_catalog.=) r.key_hash AND t.key_seq OPERATOR(pg_catalog.=) 0::pg_catalog.int2" \
+	" ORDER BY t.window_end DESC, t.window_start DESC LIMIT 1) s" \
+	" UNION ALL SELECT " SB_STATE_ROW " FROM (SELECT DISTINCT key_hash FROM rows) r JOIN %s s" \
+	" ON s.key_hash OPERATOR(pg_catalog.=) r.key_hash AND s.key_seq OPERATOR(pg_catalog.>) 0::pg_catalog.int2"
+
+/* The statements that look for what is due. */
+static void
+state_prepare_timers(SbCells *cells, const char *table)
+{
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT2OID, INT8OID, INT8OID, INT8OID};
+
+	cells->load_ended = state_statement(
+	    psprintf("SELECT " SB_STATE_ROW " FROM %s s"
+	             " WHERE ROW(s.window_end, s.window_start, s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($1, $2, $3, $4)"
+	             " AND s.window_end OPERATOR(pg_catalog.<=) $5"
+	             " AND s.window_start OPERATOR(pg_catalog.>=) $6 AND s.window_start OPERATOR(pg_catalog.<) $7"
+	             " ORDER BY s.window_end, s.window_start, s.key_hash, s.key_seq LIMIT %d",
+	             table, SB_LOAD_BATCH),
+	    NULL, 7, types);
+	cells->load_processing =
+	    state_statement(psprintf("SELECT " SB_STATE_ROW
+	                             " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1",
+	                             table),
+	                    NULL, 1, types);
+	cells->bounds = state_statement(psprintf("SELECT (SELECT pg_catalog.min(window_end) FROM %s),"
+	                                         " (SELECT pg_catalog.max(window_end) FROM %s)",
+	                                         table, table),
+	                                NULL, 0, NULL);
+	cells->next_end =
+	    state_statement(psprintf("SELECT window_end FROM %s WHERE window_end OPERATOR(pg_catalog.>) $1"
+	                             " ORDER BY window_end LIMIT 1",
+	                             table),
+	                    NULL, 1, types);
+	cells->next_processing = state_statement(
+	    psprintf("SELECT (SELECT pg_catalog.min(processing_timer) FROM %s WHERE processing_timer OPERATOR(pg_catalog.>=) $1),"
+	             " (SELECT pg_catalog.max(processing_timer) FROM %s)",
+	             table, table),
+	    NULL, 1, types);
+	cells->holds_of_windows =
+	    state_statement(psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(hold)"
+	                             " FROM %s WHERE hold IS NOT NULL GROUP BY 1, 2",
+	                             table),
+	                    NULL, 0, NULL);
+	sb_statement_by_index(cells->load_ended);
+	sb_statement_by_index(cells->load_processing);
+	sb_statement_by_index(cells->bounds);
+	sb_statement_by_index(cells->next_end);
+	sb_statement_by_index(cells->next_processing);
+	sb_statement_by_index(cells->holds_of_windows);
+}
+
 void
 sb_state_prepare(SbCells *cells, const char *table)
 {
 	TupleDesc row = state_row_desc();
-	Oid window_args[] = {INT8OID, INT8OID, INT8OID, INT2OID};
-	Oid clock_args[] = {INT8OID};
 	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
 	cells->insert =
@@ -105,31 +176,13 @@ sb_state_prepare(SbCells *cells, const char *table)
 	                                         table),
 	                                row, 0, NULL);
 	cells->load_missed =
-	    state_statement(psprintf("SELECT " SB_STATE_ROW " FROM %s s JOIN rows r ON %s", table,
-	                             cells->merging ? "s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
-	                                            : SB_STATE_SAME),
+	    state_statement(psprintf(cells->merging ? SB_STATE_LOAD_SESSIONS : SB_STATE_LOAD, table,
+	                             table, table),
 	                    row, 0, NULL);
-	cells->load_window =
-	    state_statement(psprintf("SELECT " SB_STATE_ROW
-	                             " FROM %s s WHERE s.window_end OPERATOR(pg_catalog.=) $1"
-	                             " AND s.window_start OPERATOR(pg_catalog.=) $2"
-	                             " AND ROW(s.key_hash, s.key_seq) OPERATOR(pg_catalog.>) ROW($3, $4)"
-	                             " ORDER BY s.key_hash, s.key_seq LIMIT %d",
-	                             table, SB_LOAD_BATCH),
-	                    NULL, lengthof(window_args), window_args);
 	sb_statement_by_index(cells->update);
 	sb_statement_by_index(cells->delete);
 	sb_statement_by_index(cells->load_missed);
-	sb_statement_by_index(cells->load_window);
-	cells->load_processing =
-	    state_statement(psprintf("SELECT " SB_STATE_ROW
-	                             " FROM %s s WHERE s.processing_timer OPERATOR(pg_catalog.<) $1",
-	                             table),
-	                    NULL, lengthof(clock_args), clock_args);
-	cells->count_windows = state_statement(
-	    psprintf("SELECT window_end, window_start, pg_catalog.count(*), pg_catalog.min(processing_timer), pg_catalog.min(hold) FROM %s GROUP BY 1, 2",
-	             table),
-	    NULL, 0, NULL);
+	state_prepare_timers(cells, table);
 	cells->clear_all = state_statement(psprintf("DELETE FROM %s", table), NULL, 0, NULL);
 	cells->clear_inside =
 	    state_statement(psprintf("DELETE FROM %s WHERE " SB_STATE_IN_RANGE, table), NULL,
@@ -153,28 +206,72 @@ state_get_int8(HeapTuple tuple, int column)
 	return DatumGetInt64(state_get(tuple, column, &isnull));
 }
 
-static TimestampTz
-state_get_timer(HeapTuple tuple, int column)
+/* Runs what has at least so many rows. */
+static void
+state_flush(SbStatement *statement, int64 rows)
 {
-	bool isnull;
-	Datum value = state_get(tuple, column, &isnull);
-
-	return isnull ? SB_TIME_MAX : DatumGetInt64(value);
+	if (sb_statement_rows(statement) >= rows)
+		sb_statement_run(statement, NULL, NULL);
 }
 
-void
-sb_state_count(SbCells *cells)
+/* Before anything is read: a cell that was removed must not come back. */
+static void
+state_flush_deletions(SbCells *cells)
+{
+	state_flush(cells->delete, 1);
+}
+
+/* A column of the only row; where it is null, or there is no row, `missing`. */
+static int64
+state_get_bound(int column, int64 missing)
+{
+	bool isnull = true;
+	Datum value = (Datum) 0;
+
+	if (SPI_processed > 0)
+		value = state_get(SPI_tuptable->vals[0], column, &isnull);
+	return isnull ? missing : DatumGetInt64(value);
+}
+
+TimestampTz
+sb_state_next_end(SbCells *cells, TimestampTz end)
+{
+	Datum args[] = {Int64GetDatum(end)};
+	TimestampTz next;
+
+	sb_statement_run(cells->next_end, args, NULL);
+	next = SPI_processed > 0
+	           ? sb_window_max_timestamp((SbWindow){.end = state_get_bound(0, SB_TIME_MAX)})
+	           : SB_TIME_MAX;
+	SPI_freetuptable(SPI_tuptable);
+	return next;
+}
+
+/* The bounds of processing timers at or after the clock. */
+static void
+state_look_at_processing(SbCells *cells, TimestampTz clock)
+{
+	Datum args[] = {Int64GetDatum(clock)};
+
+	sb_statement_run(cells->next_processing, args, NULL);
+	cells->stored_processing = state_get_bound(0, SB_TIME_MAX);
+	cells->stored_processing_last = state_get_bound(1, SB_TIME_MIN);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* The windows that hold the output watermark, but for the cells that are in memory. */
+static void
+state_look_at_holds(SbCells *cells)
 {
 	dlist_iter iter;
 
-	sb_statement_run(cells->count_windows, NULL, NULL);
+	sb_statement_run(cells->holds_of_windows, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		SbWindow window = {.end = state_get_int8(tuple, 0), .start = state_get_int8(tuple, 1)};
 
-		sb_stored_add(cells, window, state_get_int8(tuple, 2), sb_stored_event_timer(cells, window),
-		              state_get_timer(tuple, 3), state_get_timer(tuple, 4));
+		sb_stored_add_hold(cells, window, state_get_int8(tuple, 2), state_get_int8(tuple, 3));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	dlist_foreach(iter, &cells->lru)
@@ -182,8 +279,32 @@ sb_state_count(SbCells *cells)
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
 
 		if (entry->stored)
-			sb_stored_subtract(cells, sb_cells_cell(cells, entry)->window, 1);
+			sb_stored_came(cells, entry, sb_cells_cell(cells, entry)->window);
 	}
+}
+
+void
+sb_state_look(SbCells *cells)
+{
+	/* the clocks may have moved since: what they have passed is still to be asked */
+	TimestampTz watermark = cells->asked_watermark;
+
+	state_flush_deletions(cells);
+	sb_statement_run(cells->bounds, NULL, NULL);
+	cells->stored_low = state_get_bound(0, SB_TIME_MAX);
+	cells->stored_high = cells->stored_last = state_get_bound(1, SB_TIME_MIN);
+	SPI_freetuptable(SPI_tuptable);
+	if (cells->stored_high == SB_TIME_MIN)
+		return;
+	cells->expiries.next = sb_window_max_timestamp((SbWindow){.end = cells->stored_low});
+	if (cells->stored_low > watermark)
+		cells->ends.next = cells->expiries.next;
+	else if (cells->stored_high > watermark)
+		cells->ends.next = sb_state_next_end(cells, watermark);
+	if (cells->processing)
+		state_look_at_processing(cells, SB_TIME_MIN);
+	if (cells->holds)
+		state_look_at_holds(cells);
 }
 
 /*
@@ -232,9 +353,25 @@ state_decode(SbCells *cells, SbEntry *entry, SbWindow window, const char *data, 
 		sb_bytes_corrupted("The state of a cell is longer than it should be.");
 }
 
+/* The timer by which a cell that has come in is asked, if its own is later. */
+static TimestampTz
+state_arrival_timer(SbArrival arrival, SbWindow window)
+{
+	switch (arrival)
+	{
+		case SB_MISSED:
+			break;
+		case SB_AT_ITS_END:
+			return sb_window_max_timestamp(window);
+		case SB_HASTENED:
+			return SB_TIME_MIN;
+	}
+	return SB_TIME_MAX;
+}
+
 /* A row of the table becomes a cell in memory, if it is not there already. */
 static void
-state_take(SbCells *cells, HeapTuple tuple)
+state_take(SbCells *cells, HeapTuple tuple, SbArrival arrival)
 {
 	SbWindow window = {.end = state_get_int8(tuple, SB_STATE_WINDOW_END),
 	                   .start = state_get_int8(tuple, SB_STATE_WINDOW_START)};
@@ -248,7 +385,6 @@ state_take(SbCells *cells, HeapTuple tuple)
 	const char *data = VARDATA_ANY(state);
 	const char *end = data + VARSIZE_ANY_EXHDR(state);
 	SbEntry *entry;
-	SbStoredWindow *stored;
 
 	sb_bytes_check_seal(state_seal_place(window, key_hash, seq, key), data, &end);
 	sb_query_keys_decode(cells->query, key, keys, nulls);
@@ -261,40 +397,23 @@ state_take(SbCells *cells, HeapTuple tuple)
 	sb_entry_link(cells, entry);
 	sb_entry_came(cells, entry);
 	sb_cells_set_timers(cells, entry, false);
-	stored = hash_search(cells->stored, &window, HASH_FIND, NULL);
-	if (stored)
-		sb_entry_hasten(cells, entry, stored->event_timer);
-	sb_stored_subtract(cells, window, 1);
+	sb_entry_hasten(cells, entry, state_arrival_timer(arrival, window));
+	sb_stored_came(cells, entry, window);
 }
 
 static void
-state_take_all(SbCells *cells)
+state_take_all(SbCells *cells, SbArrival arrival)
 {
 	MemoryContext old = MemoryContextSwitchTo(cells->scratch);
 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		state_take(cells, SPI_tuptable->vals[i]);
+		state_take(cells, SPI_tuptable->vals[i], arrival);
 		MemoryContextReset(cells->scratch);
 	}
 	MemoryContextSwitchTo(old);
 	SPI_freetuptable(SPI_tuptable);
-}
-
-/* Runs what has at least so many rows. */
-static void
-state_flush(SbStatement *statement, int64 rows)
-{
-	if (sb_statement_rows(statement) >= rows)
-		sb_statement_run(statement, NULL, NULL);
-}
-
-/* Before anything is read: a cell that was removed must not come back. */
-static void
-state_flush_deletions(SbCells *cells)
-{
-	state_flush(cells->delete, 1);
 }
 
 static void
@@ -324,42 +443,58 @@ sb_cells_load(SbCells *cells, const SbMiss *misses, int n)
 		if (sb_statement_rows(cells->load_missed) >= SB_LOAD_BATCH || i == n - 1)
 		{
 			sb_statement_run(cells->load_missed, NULL, NULL);
-			state_take_all(cells);
+			state_take_all(cells, SB_MISSED);
 		}
 	}
 }
 
 bool
-sb_state_load_window(SbCells *cells, SbStoredWindow *stored)
+sb_state_load_ended(SbCells *cells, SbStoredScan *scan, const SbWindowRange *range,
+                    TimestampTz last_end, SbArrival arrival)
 {
-	SbWindow window = stored->window;
-	Datum args[] = {Int64GetDatum(window.end), Int64GetDatum(window.start),
-	                Int64GetDatum(stored->scan_hash), Int16GetDatum(stored->scan_seq)};
+	Datum args[] = {Int64GetDatum(scan->window.end), Int64GetDatum(scan->window.start),
+	                Int64GetDatum(scan->hash),       Int16GetDatum(scan->seq),
+	                Int64GetDatum(last_end),         Int64GetDatum(range->lo),
+	                Int64GetDatum(range->hi)};
 	uint64 n;
 
 	state_flush_deletions(cells);
-	n = sb_statement_run(cells->load_window, args, NULL);
+	n = sb_statement_run(cells->load_ended, args, NULL);
 	if (n > 0)
 	{
 		bool isnull;
 		HeapTuple last = SPI_tuptable->vals[n - 1];
 
-		stored->scan_hash = state_get_int8(last, SB_STATE_KEY_HASH);
-		stored->scan_seq = DatumGetInt16(state_get(last, SB_STATE_KEY_SEQ, &isnull));
+		scan->window.end = state_get_int8(last, SB_STATE_WINDOW_END);
+		scan->window.start = state_get_int8(last, SB_STATE_WINDOW_START);
+		scan->hash = state_get_int8(last, SB_STATE_KEY_HASH);
+		scan->seq = DatumGetInt16(state_get(last, SB_STATE_KEY_SEQ, &isnull));
 	}
-	state_take_all(cells);
+	state_take_all(cells, arrival);
 	return n == SB_LOAD_BATCH;
 }
 
 void
 sb_state_load_processing(SbCells *cells)
 {
-	Datum args[] = {Int64GetDatum(cells->clocks->processing_time)};
+	TimestampTz clock = cells->clocks->processing_time;
+	Datum args[] = {Int64GetDatum(clock)};
 
 	state_flush_deletions(cells);
 	sb_statement_run(cells->load_processing, args, NULL);
-	state_take_all(cells);
-	sb_stored_raise_processing(cells, cells->clocks->processing_time);
+	state_take_all(cells, SB_MISSED);
+	/* those of cells in memory are there too: only as long as one of the others is left */
+	if (cells->stored_processing_last < clock)
+		cells->stored_processing = SB_TIME_MAX;
+	else
+	{
+		TimestampTz last = cells->stored_processing_last;
+
+		state_look_at_processing(cells, clock);
+		cells->stored_processing_last = last;
+		if (cells->stored_processing > last)
+			cells->stored_processing = SB_TIME_MAX;
+	}
 }
 
 void
@@ -369,15 +504,14 @@ sb_state_delete(SbCells *cells, SbEntry *entry)
 	                entry->seq);
 }
 
-void
+int64
 sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
 	Datum args[] = {Int64GetDatum(range->from), Int64GetDatum(range->lo), Int64GetDatum(range->hi)};
 
 	if (sb_window_range_is_all(range))
-		sb_statement_run(cells->clear_all, NULL, NULL);
-	else
-		sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
+		return sb_statement_run(cells->clear_all, NULL, NULL);
+	return sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
 }
 
 /* The cell as a row to be inserted, or updated if it is stored. Its accumulators must be parked. */

@@ -21,6 +21,7 @@
 #include "history/sb_history_part.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "pipeline/sb_pipeline.h"
 #include "query/sb_signature.h"
 #include "sink/sb_queue_table.h"
 #include "source/sb_cut.h"
@@ -260,13 +261,13 @@ void
 sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 {
 	char *name = psprintf("cells_%d", row->id);
-	bool merging = sb_plan_merges(plan);
+	const SbStrategy strategy = sb_pipeline_strategy(row);
 
 	relations_sign(row, plan);
 	row->state_table =
 	    relations_make_member(name,
 	                          sb_cells_table_sql(quote_qualified_identifier("beam_state", name),
-	                                             merging));
+	                                             plan, &strategy));
 	sb_catalog_set_state_table(row->id, row->state_table);
 	name = sb_queue_table_name(row->id);
 	if (!sb_catalog_reads_wal(row))

@@ -16,6 +16,7 @@ import history
 import idle
 import large_transaction
 import map as mapping
+import rest
 import sb_bench as sb
 import state
 import timers
@@ -36,6 +37,7 @@ BENCHES = {
     "map": mapping.run,
     "triggers": triggers.run,
     "timers": timers.run,
+    "rest": rest.run,
     "idle": idle.run,
     "large-transaction": large_transaction.run,
     "update-heavy": update_heavy.run,

@@ -28,7 +28,6 @@ use POSIX qw(strftime floor);
 
 my @GOOD_TIMES = (1, 60, 3600, 6 * 3600);    # seconds: the size of a typical window
 my $BASE = 1711670400;                       # 2024-03-29 UTC: Europe's clocks change two days later
-my $FOREVER = '4000000 days';
 
 # ---- dice ----
 
@@ -407,7 +406,8 @@ sub arguments
 	my %argument;
 
 	$argument{watermark} = interval_text($scale * pick(0, 0.1, 1, 5));
-	$argument{allowed_lateness} = $p->{mode} =~ /now|dead/ ? $FOREVER : interval_text($scale * pick(0, 0, 0.5, 2, 20));
+	# undef: no limit
+	$argument{allowed_lateness} = $p->{mode} =~ /now|dead/ ? undef : interval_text($scale * pick(0, 0, 0.5, 2, 20));
 	$argument{trigger} = 'continuous()';
 	$argument{trigger} = pick('continuous()', 'continuous()', 'repeatedly(after_count(1))', 'repeatedly(after_processing_time(\'30 ms\'))') if $p->{mode} eq 'now';
 	$argument{trigger} = trigger_final($p->{window}) if $p->{mode} =~ /final|panes/;
@@ -463,8 +463,8 @@ sub create_sql
 	my %argument = %{ $p->{argument} };
 
 	return sprintf(
-		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => '%s', trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, source_mode => '%s', allow_unsafe_trigger => true)},
-		$p->{name}, query($p), @argument{qw(watermark allowed_lateness)}, @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}), $argument{source_mode});
+		q{SELECT beam.create_pipeline('%s', $pipeline$%s$pipeline$, watermark => '%s', allowed_lateness => %s, trigger => $trigger$%s$trigger$, accumulation => '%s', idle_timeout => %s, source_mode => '%s', allow_unsafe_trigger => true)},
+		$p->{name}, query($p), $argument{watermark}, quote($argument{allowed_lateness}), @argument{qw(trigger accumulation)}, quote($argument{idle_timeout}), $argument{source_mode});
 }
 
 # ---- loads ----

@@ -61,13 +61,14 @@ my $many = q{SELECT w.window_start, w.window_end, count(*) AS n FROM NAME e, bea
 
 # ---- memory of the runner -------------------------------------------------------------------------------------------------------
 
-promise 'windows_beyond_state_memory_fail_their_pipeline_within_that_memory' => sub {
+promise 'windows_that_hold_the_watermark_beyond_state_memory_fail_their_pipeline_within_that_memory' => sub {
 	my ($pid, $highest, $state, $deadline, $before) = (undef, 0, '', time + 150);
 
 	run(q{CREATE TABLE e (id int, ts timestamptz); ALTER TABLE e REPLICA IDENTITY FULL;
 		CREATE TABLE calm (id int, ts timestamptz); ALTER TABLE calm REPLICA IDENTITY FULL;
 		SELECT beam.create_pipeline('calm_sum', 'SELECT sum(id) AS s, count(*) AS n FROM calm');});
-	run('SELECT beam.create_pipeline(\'many\', $q$' . ($many =~ s/NAME/e/r) . '$q$)');
+	# each holds the output watermark at its first row
+	run('SELECT beam.create_pipeline(\'many\', $q$' . ($many =~ s/NAME/e/r) . '$q$, timestamp_combiner => \'earliest\', trigger => \'after_watermark(late => after_count(1))\')');
 	wait_for($node, 'many');
 	$pid = wait_for_worker($node, 'runner');
 	$before = private_memory($pid);
@@ -91,11 +92,38 @@ promise 'windows_beyond_state_memory_fail_their_pipeline_within_that_memory' => 
 	cmp_ok($highest, '>', 0, 'its memory was looked at');
 	cmp_ok($highest, '<=', ($mb * 1.25 + 64) * 1024, sprintf('the runner had no more than it may: %d MB, %d before', $highest / 1024, $before / 1024));
 	is(run(q{SELECT error_code FROM beam.pipelines WHERE name = 'many'}), '55000', 'with a code');
-	like(run(q{SELECT error_message FROM beam.pipelines WHERE name = 'many'}), qr/windows of pipeline "many" that have not expired are more than stream_beam.state_memory has room for/, 'and with what is too much');
+	like(run(q{SELECT error_message FROM beam.pipelines WHERE name = 'many'}), qr/windows of pipeline "many" that hold its output watermark are more than stream_beam.state_memory has room for/, 'and with what is too much');
 	equal_to_batch($node, 'calm_sum', 'another pipeline goes on');
 	is(pid_of($node, 'runner'), $pid, 'in the same runner');
 	no_crash();
 	run(q{SELECT beam.drop_pipeline('many')});
+};
+
+promise 'more_windows_than_state_memory_has_room_for_are_counted_within_that_memory' => sub {
+	my ($pid, $highest) = (undef, 0);
+
+	run(q{CREATE TABLE m (id int, ts timestamptz); ALTER TABLE m REPLICA IDENTITY FULL;});
+	run('SELECT beam.create_pipeline(\'rest\', $q$' . ($many =~ s/NAME/m/r) . '$q$)');
+	wait_for($node, 'rest');
+	$pid = wait_for_worker($node, 'runner');
+	my $insert = session('rows', q{INSERT INTO m SELECT i, '2026-01-01'::timestamptz + i * interval '100 ms' FROM generate_series(1, 40) i});
+	while ($insert->{run}->pumpable || run(q{SELECT rows_in < 40 FROM beam.stat_pipelines WHERE name = 'rest'}) eq 't')
+	{
+		my $now = private_memory($pid);
+
+		$highest = $now if $now > $highest;
+		$insert->{run}->pump_nb if $insert->{run}->pumpable;
+		usleep(20000); # sleeps: between two looks
+	}
+	$insert->{run}->finish;
+	cmp_ok($highest, '<=', ($mb * 1.25 + 64) * 1024, sprintf('the runner had no more than it may: %d MB', $highest / 1024));
+	is(run(q{SELECT cells FROM beam.stat_pipelines WHERE name = 'rest'}), 400_000, 'all cells are there');
+	# old ones are found again
+	run(q{UPDATE m SET id = -id WHERE id % 10 = 0; DELETE FROM m WHERE id = 5});
+	wait_for($node, 'rest');
+	equal_to_batch($node, 'rest', 'and right');
+	is(pid_of($node, 'runner'), $pid, 'the runner is the same');
+	run(q{SELECT beam.drop_pipeline('rest')});
 };
 
 # ---- scripts --------------------------------------------------------------------------------------------------------------------

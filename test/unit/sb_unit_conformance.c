@@ -360,7 +360,7 @@ case_run(const Block *block, int size, bool restarts)
 	bool ok;
 
 	block_open_runner(block, &runner, restarts);
-	runner.strategy.allowed_lateness_us = PG_INT64_MAX;
+	runner.strategy.allowed_lateness_us = SB_LATE_FOR_EVER;
 	for (int i = 0; i < n; i += abs(size))
 		unit_bundle(&runner, elements + i, Min(abs(size), n - i));
 	unit_watermark(&runner, CASE_WATERMARK);

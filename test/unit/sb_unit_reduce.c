@@ -21,7 +21,7 @@ unit_test_windows(void)
 	unit_ok(sb_window_gc_time(far, 100) == SB_TIME_MAX - 1 &&
 	            sb_window_gc_time(far, 0) == SB_TIME_MAX - 1,
 	        "gc_time does not overflow, and with the end of time all has expired");
-	unit_ok(sb_window_gc_time(windows[0], PG_INT64_MAX) == SB_TIME_MAX - 1 &&
+	unit_ok(sb_window_gc_time(windows[0], SB_LATE_FOR_EVER) == SB_TIME_MAX - 1 &&
 	            sb_window_gc_time(windows[0], 7) == 11,
 	        "gc_time");
 }

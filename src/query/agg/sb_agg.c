@@ -234,6 +234,17 @@ sb_query_agg_method(const SbQuery *query, int agg)
 	return query->aggs[agg].method->name;
 }
 
+const char *
+sb_query_keeps_values(const SbQuery *query)
+{
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		if (query->aggs[i].method->keeps_values)
+			return get_func_name(query->aggs[i].aggref->aggfnoid);
+	}
+	return NULL;
+}
+
 /* ---- the current row ---- */
 
 void

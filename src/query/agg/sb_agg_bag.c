@@ -547,6 +547,7 @@ bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 const SbAggMethod sb_agg_bag = {
     .id = 4,
     .name = "bag",
+    .keeps_values = true,
     .add = bag_add,
     .merge = bag_merge,
     .owns = bag_owns,

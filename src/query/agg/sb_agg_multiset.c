@@ -620,6 +620,7 @@ extreme_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 const SbAggMethod sb_agg_extreme = {
     .id = 8,
     .name = "extreme",
+    .keeps_values = true,
     .add = set_add,
     .retract = set_retract,
     .merge = set_merge,
@@ -632,6 +633,7 @@ const SbAggMethod sb_agg_extreme = {
 const SbAggMethod sb_agg_multiset = {
     .id = 9,
     .name = "multiset",
+    .keeps_values = true,
     .add = set_add,
     .retract = set_retract,
     .merge = set_merge,
