@@ -384,6 +384,14 @@ sub pipeline
 		elsif (chance(0.5)) { $p->{where} = "$error <> 7" }
 		else { $p->{keys} = [ @{ $p->{keys} }, $error =~ /sqrt/ ? "($error)::int" : "$error" ] }
 	}
+	# groups that cannot be computed come and go
+	if ($mode eq 'now' && chance(0.3))
+	{
+		my $divisor = pick('count(*) % 3', 'sum(@.v_small) % 5');
+
+		$p->{error_item} = "100 / ($divisor)";
+		$p->{computable} = "($divisor <> 0) IS NOT FALSE";
+	}
 	# an UPDATE that leaves what the query uses as it was is none: to tell which row was late, each has to be one
 	$p->{where} = join(' AND ', (map { "($_)" } grep { defined } $p->{where}), '@.ver >= 0') if $table->{changes} && $mode ne 'now';
 	$p->{source_alias} = source_alias();
@@ -435,17 +443,20 @@ sub query
 	$text = sprintf('SELECT %s FROM %s', join(', ', map { "$_->{text} AS $_->{name}" } @{ $p->{items} }), $from);
 	$text .= ' WHERE ' . join(' AND ', @conditions) if @conditions;
 	$text .= ' GROUP BY ' . join(', ', @{ $p->{group} }) if @{ $p->{group} };
-	$text .= " HAVING $p->{having}" if defined $p->{having};
+	my @havings = map { "($_)" } grep { defined } $p->{having}, $options{having};
+	$text .= ' HAVING ' . join(' AND ', @havings) if @havings;
 	$text =~ s/\@\./$p->{source_alias}./g;
 	$text =~ s/#s/$alias.$start/g;
 	$text =~ s/#e/$alias.$end/g;
 	return $text;
 }
 
-# The same with the window's columns in front where the pipeline puts them there itself
+# The same with the window's columns in front where the pipeline puts them there itself, without groups that cannot be computed
 sub batch_query
 {
 	my ($p, %options) = @_;
+
+	$options{having} = $p->{computable};
 	my $text = query($p, %options);
 
 	return $text unless $p->{window} && !$p->{window_shown};
