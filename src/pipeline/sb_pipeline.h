@@ -92,7 +92,7 @@ sb_input(const SbPipeline *pipeline)
 	return &pipeline->inputs[0];
 }
 
-/* What its options say to the engine, without what the plan does; the trigger is in this context. */
+/* What its options say to the engine; the plan says the rest. The trigger is in this context. */
 extern SbStrategy sb_pipeline_strategy(const SbPipelineRow *row);
 /*
  * Opens a pipeline from its catalog row (copied). Errors say why it cannot run. Needs a transaction
