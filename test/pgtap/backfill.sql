@@ -7,7 +7,7 @@ CREATE TABLE orders (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL, 
 ALTER TABLE orders REPLICA IDENTITY FULL;
 SELECT beam.create_pipeline('per_hour', $q$
     SELECT w.window_start, w.window_end, o.region, count(*) AS orders, sum(o.amount) AS revenue
-      FROM orders o, beam.tumble(o.created_at, '1 hour') w GROUP BY 1, 2, 3 $q$);
+      FROM orders o, beam.tumble(o.created_at, '1 hour') w GROUP BY 1, 2, 3 $q$, allowed_lateness => '1 hour');
 INSERT INTO orders (created_at, region, amount)
     SELECT '2024-05-01'::timestamptz + i * interval '7 minutes', (ARRAY['north', 'south'])[i % 2 + 1], i FROM generate_series(0, 500) i;
 CALL beam.wait_for('per_hour');
