@@ -43,6 +43,27 @@ SELECT name, state FROM beam.pipelines WHERE name LIKE 'by\_%' ORDER BY name;
 SELECT beam.drop_pipeline('by_type_rows');
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'by\_%' ORDER BY name;
 
+-- the key shown is that of a row which is in the group
+CREATE TABLE gk3 (id int PRIMARY KEY, n numeric, f float8, a numeric[], at timestamptz);
+ALTER TABLE gk3 REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('by_n', 'SELECT n, f, count(*) AS c FROM gk3 GROUP BY n, f');
+SELECT beam.create_pipeline('by_a', 'SELECT a FROM gk3 GROUP BY a');
+SELECT beam.create_pipeline('by_s', $$SELECT w.window_start, w.window_end, n, count(*) AS c FROM gk3, beam.session(at, '1 hour') w GROUP BY 1, 2, 3$$);
+SELECT beam.create_pipeline('by_n_rows', 'SELECT n, sum(c) AS c FROM by_n GROUP BY n');
+INSERT INTO gk3 VALUES (1, 1.0, '-0', '{1.0}', '2026-01-01'), (2, 1.00, 0, '{1.00}', '2026-01-01'), (3, 1.00, 0, '{1.00}', '2026-01-01');
+CALL beam.wait_for('by_n');
+SELECT n, f, c, a FROM by_n, by_a;
+DELETE FROM gk3 WHERE id = 1;
+CALL beam.wait_for('by_n');
+CALL beam.wait_for('by_n_rows');
+SELECT n, f, c, a, (SELECT n FROM by_s) AS s, (SELECT n FROM by_n_rows) AS r FROM by_n, by_a;
+UPDATE gk3 SET n = 1, a = '{1}', f = '-0';
+CALL beam.wait_for('by_n');
+CALL beam.wait_for('by_n_rows');
+SELECT n, f, c, a, (SELECT n FROM by_s) AS s, (SELECT n FROM by_n_rows) AS r FROM by_n, by_a;
+SELECT beam.drop_pipeline('by_n_rows');
+SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'by\_%' ORDER BY name;
+
 -- types that have no hash or no order, also within others
 CREATE TYPE gk_xid AS (x xid);
 CREATE TABLE gk2 (x xid, xs xid[], cx gk_xid, m money, v int, at timestamptz);
@@ -68,5 +89,5 @@ CALL beam.wait_for('gk_none');
 TABLE gk_none;
 SELECT k1, k32, n FROM gk_most ORDER BY k1;
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'gk%' ORDER BY name;
-DROP TABLE gk, gk2, gk_row;
+DROP TABLE gk, gk2, gk3, gk_row;
 DROP TYPE gk_address, gk_colour, gk_xid;

@@ -231,7 +231,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	sb_signature_fix_identity(plan, row->nsignature, row->signature);
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
-	for (int i = 0; i < plan->naggs; i++)
+	for (int i = 0; i < plan->naggs - plan->nspelled; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1,
 		                             sb_query_agg_method(query, i)));
 	sb_query_close(query);
