@@ -21,6 +21,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "catalog/sb_definition.h"
 #include "catalog/sb_lock.h"
 #include "catalog/sb_option.h"
@@ -35,6 +36,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/analyze.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
@@ -212,6 +214,48 @@ create_parse(const char *text)
 	return linitial_node(RawStmt, statements);
 }
 
+static bool
+create_is_time(Oid type)
+{
+	return type == TIMESTAMPTZOID || type == TIMESTAMPOID || type == DATEOID;
+}
+
+/* Is it made of a time, and says of it more than the hour or the weekday? */
+static bool
+create_grows_with_time(const SbKeyDef *key)
+{
+	ListCell *lc;
+
+	if (IsA(key->expr, Var) || !(create_is_time(key->type) || key->type == TEXTOID))
+		return false;
+	foreach (lc, pull_var_clause((Node *) key->expr, 0))
+	{
+		if (create_is_time(exprType(lfirst(lc))))
+			return true;
+	}
+	return false;
+}
+
+/* PostgreSQL cannot know that no row will come for a day that is over; a window can. */
+static void
+create_tell_endless(const SbPlan *plan)
+{
+	if (plan->event_time != NULL || plan->maps)
+		return;
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		if (!create_grows_with_time(&plan->keys[i]))
+			continue;
+		ereport(
+		    NOTICE,
+		    (errmsg("groups by a function of time never end: the state of each is kept for ever"),
+		     errdetail("GROUP BY has a function of a time, and FROM has no window function."),
+		     errhint(
+		         "Write FROM table, beam.tumble(event_time, '1 day') w GROUP BY w.window_start, w.window_end where groups are over some time after they end.")));
+		return;
+	}
+}
+
 void
 sb_creation_plan(SbCreation *creation)
 {
@@ -229,6 +273,7 @@ sb_creation_plan(SbCreation *creation)
 	sb_query_close(sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
 	                             creation->row.retractable));
 	error_context_stack = context.previous;
+	create_tell_endless(creation->plan);
 }
 
 /* What the options say together, once the source and its mode are known. */

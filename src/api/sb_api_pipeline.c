@@ -231,7 +231,7 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	sb_signature_fix_identity(plan, row->nsignature, row->signature);
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
-	for (int i = 0; i < plan->naggs; i++)
+	for (int i = 0; i < plan->naggs - plan->nspelled; i++)
 		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1,
 		                             sb_query_agg_method(query, i)));
 	sb_query_close(query);
@@ -437,6 +437,31 @@ wait_sleep(SbWait *wait)
 		(void) wait_look(wait);
 }
 
+/*
+ * The workers see what this transaction does to a pipeline when it has committed: whoever waited
+ * for that within it would wait for ever, or not at all.
+ */
+static void
+wait_refuse_own(const SbWait *wait)
+{
+	SbBracket saved;
+	SbPipelineRow *row;
+
+	sb_api_enter(&saved);
+	row = sb_api_lookup(wait->name);
+	for (; row; row = row->upstream != 0 ? sb_catalog_find_by_id(row->upstream) : NULL)
+	{
+		if (sb_catalog_is_changed_here(row->name))
+			ereport(ERROR,
+			        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			         errmsg("pipeline \"%s\" has been created or changed by this transaction",
+			                row->name),
+			         errdetail("The workers see that when the transaction has committed."),
+			         errhint("Commit, and call the procedure then.")));
+	}
+	sb_api_leave(&saved);
+}
+
 static void
 wait_stop(int code, Datum db)
 {
@@ -481,6 +506,7 @@ stream_beam_wait_for_alter(PG_FUNCTION_ARGS)
 	               .altered = true};
 
 	wait_arguments(fcinfo, &wait);
+	wait_refuse_own(&wait);
 	wait_loop(&wait);
 	PG_RETURN_VOID();
 }
@@ -499,6 +525,7 @@ stream_beam_wait_for(PG_FUNCTION_ARGS)
 	wait_arguments(fcinfo, &wait);
 	if (!PG_ARGISNULL(2))
 		wait.watermark = PG_GETARG_TIMESTAMPTZ(2);
+	wait_refuse_own(&wait);
 	(void) wait_check(wait.name, wait.user, false);
 	if (wait.watermark == DT_NOBEGIN)
 	{

@@ -2,6 +2,7 @@
  * sb_pipeline_row.c: beam.pipeline and beam.progress; see sb_pipeline_row.h.
  */
 #include "postgres.h"
+#include "access/xact.h"
 
 #include "base/sb_kill_point.h"
 #include "base/sb_statement.h"
@@ -433,6 +434,23 @@ bool
 sb_catalog_has(const char *table)
 {
 	return OidIsValid(get_relname_relid(table, get_namespace_oid("beam", false)));
+}
+
+bool
+sb_catalog_is_changed_here(const char *name)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
+	bool changed = false;
+	bool isnull;
+
+	sb_sql_run("SELECT p.xmin FROM beam.pipeline p WHERE p.name OPERATOR(pg_catalog.=) $1",
+	           lengthof(types), types, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		changed |= TransactionIdIsCurrentTransactionId(DatumGetTransactionId(
+		    SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+	SPI_freetuptable(SPI_tuptable);
+	return changed;
 }
 
 bool

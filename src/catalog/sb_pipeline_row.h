@@ -119,6 +119,8 @@ sb_catalog_is_held(const SbPipelineRow *row)
  * replaced until ALTER EXTENSION ... UPDATE.
  */
 extern bool sb_catalog_has(const char *table);
+/* Has this transaction created or changed a version of the pipeline of this name? */
+extern bool sb_catalog_is_changed_here(const char *name);
 /* Has it been put aside, to be tried again? */
 extern bool sb_catalog_is_retried(int32 id);
 extern const char *sb_pipeline_state_name(SbPipelineState state);

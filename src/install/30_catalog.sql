@@ -48,6 +48,11 @@ CREATE TABLE beam.home (
     database         pg_catalog.oid NOT NULL
 );
 
+-- One row, while no crash has emptied it: then tables that users have made unlogged are as empty (runner/sb_void.c).
+CREATE UNLOGGED TABLE beam.intact (
+    since_crash      pg_catalog.bool PRIMARY KEY
+);
+
 -- What of a pipeline pg_dump takes along: names and settings. Result table and batch view are dumped as what they are; where they are restored
 -- without a row in beam.pipeline, beam.resync_pipeline() makes the pipeline over them. pg_dump locks what it dumps, so everybody may read
 -- it: nothing is in it that pg_class and pg_views do not show. A table that has been dropped would be dumped as a bare number.
@@ -184,7 +189,7 @@ CREATE TABLE beam.retry (
 
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.failed_group, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.intact, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.failed_group, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.

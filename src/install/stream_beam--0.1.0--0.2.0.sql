@@ -359,3 +359,11 @@ SELECT p.name AS pipeline, p.version,
  WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW beam.failed_groups IS 'groups whose row is not in the result, since it cannot be computed or the result refuses it: their source rows stay counted, and it comes by itself when that is mended';
 GRANT SELECT ON beam.failed_groups TO PUBLIC;
+
+-- One row, while no crash has emptied it: then tables that users have made unlogged are as empty (runner/sb_void.c).
+CREATE UNLOGGED TABLE beam.intact (
+    since_crash      pg_catalog.bool PRIMARY KEY
+);
+REVOKE ALL ON beam.intact FROM PUBLIC;
+-- No crash has been seen before.
+INSERT INTO beam.intact VALUES (true);

@@ -204,6 +204,24 @@ sb_pipeline_verify(SbPipeline *pipeline)
 }
 
 bool
+sb_pipeline_is_outgrown(const SbPipelineRow *row)
+{
+	SbBracket saved;
+	SbPlan *plan;
+	SbQuery *query;
+	bool outgrown;
+
+	sb_owner_enter(row, &saved);
+	plan = pipeline_plan(row, row->nsignature, row->signature);
+	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
+	outgrown = sb_signature_has_other_types(query, sb_signature_of(query), row->nsignature,
+	                                        row->signature);
+	sb_query_close(query);
+	sb_bracket_leave(&saved);
+	return outgrown;
+}
+
+bool
 sb_pipeline_result_moved(const SbPipeline *pipeline)
 {
 	return sb_result_has_moved(pipeline->result, pipeline->row->owner);

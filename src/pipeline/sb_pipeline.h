@@ -105,6 +105,8 @@ extern SbPipeline *sb_pipeline_open(const SbPipelineRow *row, const SbSinkKind *
  * Error if it could not be opened as it is now. In the current context, which is to be short-lived.
  */
 extern void sb_pipeline_verify(SbPipeline *pipeline);
+/* Was its state written with other types or aggregates than those of now? Not opened for that. */
+extern bool sb_pipeline_is_outgrown(const SbPipelineRow *row);
 /*
  * Has its result table been renamed, or given to another role, since it was opened? Then it has to
  * be opened again.

@@ -60,12 +60,35 @@ table_check_old_values(const SbPlan *plan, Relation rel)
 }
 
 /*
+ * A query without columns asks for no old value, but for an old row: a table whose replica identity
+ * is nothing has none. False: the user has been told, which is once for all partitions.
+ */
+static bool
+table_tell_no_identity(const SbPlan *plan, Relation rel)
+{
+	if (!bms_is_empty(plan->columns) || rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL ||
+	    OidIsValid(RelationGetReplicaIndex(rel)))
+		return true;
+	ereport(
+	    WARNING,
+	    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	     errmsg("the WAL does not have the deleted rows of table \"%s\"",
+	            RelationGetRelationName(rel)),
+	     errdetail(
+	         "It has no replica identity: the first DELETE would set the pipeline to \"failed\"."),
+	     errhint("ALTER TABLE %s REPLICA IDENTITY FULL; or, if rows are only ever inserted, say source_mode => 'append_only'.",
+	             quote_identifier(RelationGetRelationName(rel)))));
+	return false;
+}
+
+/*
  * Rows can be taken back only if the WAL has their old values. Of a partitioned table, each
  * partition has an identity of its own.
  */
 static void
 table_check(const SbPipelineRow *row, const SbPlan *plan)
 {
+	bool told = false;
 	ListCell *lc;
 
 	if (!row->retractable)
@@ -75,7 +98,10 @@ table_check(const SbPipelineRow *row, const SbPlan *plan)
 		Relation rel = table_open(lfirst_oid(lc), NoLock);
 
 		if (rel->rd_rel->relkind == RELKIND_RELATION)
+		{
 			table_check_old_values(plan, rel);
+			told = told || !table_tell_no_identity(plan, rel);
+		}
 		table_close(rel, NoLock);
 	}
 }

@@ -168,6 +168,7 @@ sb_query_open(const SbPlan *plan, MemoryContext cells, MemoryContext bundle, boo
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	SbQuery *query = palloc0(sizeof(SbQuery));
 
+	sb_plan_spell_keys(unconstify(SbPlan *, plan), retractable);
 	query->plan = plan;
 	query->retractable = retractable;
 	query->memory = memory;

@@ -187,6 +187,7 @@ extern const SbAggMethod sb_agg_exact;
 extern const SbAggMethod sb_agg_inverse;
 extern const SbAggMethod sb_agg_extreme;
 extern const SbAggMethod sb_agg_multiset;
+extern const SbAggMethod sb_agg_spelling;
 
 extern void sb_query_open_aggs(SbQuery *query);
 extern Datum sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull);

@@ -189,6 +189,20 @@ signature_subject(const SbQuery *query, int i)
 	                format_type_be(plan->columns_out[i].type));
 }
 
+bool
+sb_signature_has_other_types(const SbQuery *query, const SbSignature *now, int n,
+                             char *const *texts)
+{
+	int types = query->plan->nkeys + query->plan->naggs + query->plan->ncolumns;
+
+	for (int i = 0; i < types && i < n; i++)
+	{
+		if (strcmp(texts[i], now->texts[i]) != 0)
+			return true;
+	}
+	return n != now->n;
+}
+
 void
 sb_signature_check(const SbQuery *query, const SbSignature *now, int n, char *const *texts,
                    const char *pipeline)

@@ -25,6 +25,9 @@ typedef struct SbSignature
 
 /* Of an open query, in the current context. Names are not in it: renaming changes no bytes. */
 extern SbSignature *sb_signature_of(const SbQuery *query);
+/* Does it differ from what was kept in more than what identifies a row? */
+extern bool sb_signature_has_other_types(const SbQuery *query, const SbSignature *now, int n,
+                                         char *const *texts);
 /* Error 42804, that names what is not as it was. */
 extern void sb_signature_check(const SbQuery *query, const SbSignature *now, int n,
                                char *const *texts, const char *pipeline);

@@ -11,6 +11,7 @@
 #include "runner/sb_opening.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/sb_at_commit.h"
 #include "worker/sb_limit.h"
 #include "worker/sb_postponed.h"
 #include "worker/sb_work.h"
@@ -57,6 +58,45 @@ opening_set_failed(const SbPipelineRow *row, const ErrorData *error)
 	                  error->hint ? errhint("%s", error->hint) : 0));
 }
 
+typedef struct SbOutgrown
+{
+	const SbPipelineRow *row;
+	bool is;
+} SbOutgrown;
+
+static void
+opening_ask_outgrown(void *arg)
+{
+	SbOutgrown *outgrown = arg;
+
+	/* with its signature, which that of an open pipeline has not got */
+	outgrown->is = sb_pipeline_is_outgrown(sb_catalog_find_by_id(outgrown->row->id));
+}
+
+/*
+ * State that was written with other types than those of now cannot be read, and keys that are equal
+ * by now may have two cells: what can be made anew from the source, is. False: it is another error,
+ * or rows that were only ever inserted may be in the source no longer.
+ */
+static bool
+opening_rebuild(const SbPipelineRow *row, ErrorData *error)
+{
+	SbOutgrown outgrown = {.row = row};
+	ErrorData *ignored;
+
+	if (error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH || !row->retractable ||
+	    !sb_postponed_try(opening_ask_outgrown, &outgrown, &ignored) || !outgrown.is)
+		return false;
+	if (row->rebuild)
+		return true;
+	if (row->stage == SB_STAGE_CURRENT)
+		(void) sb_catalog_set_state(row->id, SB_PIPELINE_NEEDS_RESYNC, error);
+	if (sb_catalog_mark_rebuild(row->id, error->message))
+		sb_at_commit_tell_runner();
+	ereport(LOG, (errmsg("pipeline \"%s\" is rebuilt: %s", row->name, error->message)));
+	return true;
+}
+
 /* What may pass is tried again later. */
 static void
 opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr position)
@@ -66,6 +106,8 @@ opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr positio
 	/* it or its source may have been dropped since the catalog was read: that is read again */
 	if (sb_postponed_is_stale())
 		sb_postponed_add(row->id, true);
+	else if (opening_rebuild(row, error))
+		;
 	else if (!sb_error_is_transient(error->sqlerrcode) || !sb_aside_put(row, error, position))
 		opening_set_failed(row, error);
 }

@@ -775,7 +775,7 @@ stream_beam_runner_main(Datum arg)
 		sb_runner_leave();
 	/* before there is a reader */
 	if (runner->lane_kind == SB_LANE_MAIN)
-		sb_void_check_home(runner->db);
+		sb_void_check(runner->db);
 	runner->intake = sb_intake_create(runner->lane, &runner->db->generation, &runner->db->creations,
 	                                  runner->context);
 	if (runner->lane_kind == SB_LANE_MAIN)

@@ -17,12 +17,15 @@
 #include "base/sb_compat.h"
 #include "base/sb_statement.h"
 #include "base/sb_transaction.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "runner/sb_void.h"
+#include "sink/sb_queue_table.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
 #include "worker/sb_slot.h"
 #include "worker/sb_worker.h"
@@ -170,8 +173,13 @@ home_drop_slot(Oid dbid)
 	ReplicationSlotDrop(name, true);
 }
 
-void
-sb_void_check_home(SbDatabase *db)
+/*
+ * Is this still the database, of the server, on the timeline that the positions in the catalog
+ * belong to? If not, drops a slot that is there all the same, marks all pipelines, and makes the
+ * catalog say where it is now.
+ */
+static void
+void_check_home(SbDatabase *db)
 {
 	SbHome then = {0}, now = {.system = (int64) GetSystemIdentifier(),
 	                          .timeline = (int32) GetWALInsertionTimeLine(),
@@ -210,4 +218,59 @@ sb_void_check_home(SbDatabase *db)
 		sb_catalog_forget_definitions();
 	home_write(&now);
 	sb_transaction_commit();
+}
+
+/* ---- what a crash has emptied ---- */
+
+/* The first of a pipeline's tables that is UNLOGGED; NULL: none is. */
+static const char *
+emptied_table(const SbPipelineRow *row)
+{
+	Oid tables[] = {row->result, row->state_table, sb_queue_table_relid(row->id)};
+
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		if (OidIsValid(tables[i]) && get_rel_name(tables[i]) != NULL &&
+		    get_rel_persistence(tables[i]) == RELPERSISTENCE_UNLOGGED)
+			return get_rel_name(tables[i]);
+	}
+	return NULL;
+}
+
+/*
+ * Has the server crashed since this was last asked? Then PostgreSQL has emptied unlogged tables,
+ * beam.intact among them; pipelines that have some are marked.
+ */
+static void
+void_check_emptied(void)
+{
+	ListCell *lc;
+
+	sb_transaction_begin();
+	if (!sb_catalog_has("intact") ||
+	    sb_sql_run("SELECT FROM beam.intact", 0, NULL, NULL, NULL, SPI_OK_SELECT) > 0)
+	{
+		sb_transaction_commit();
+		return;
+	}
+	foreach (lc, sb_catalog_pipelines())
+	{
+		SbPipelineRow *row = lfirst(lc);
+		const char *table = emptied_table(row);
+
+		if (table)
+			sb_void_mark(
+			    row, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			    psprintf("its table \"%s\" is UNLOGGED: a crash of the server has emptied it", /* not SQL */
+			             table));
+	}
+	sb_sql_run("INSERT INTO beam.intact VALUES (true)", 0, NULL, NULL, NULL, SPI_OK_INSERT);
+	sb_transaction_commit();
+}
+
+void
+sb_void_check(SbDatabase *db)
+{
+	void_check_home(db);
+	void_check_emptied();
 }

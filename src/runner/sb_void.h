@@ -25,10 +25,10 @@ extern void sb_void_mark(const SbPipelineRow *row, int sqlerrcode, const char *m
  */
 extern bool sb_void_gapped(XLogRecPtr start);
 /*
- * Is this still the database, of the server, on the timeline that the positions in the catalog
- * belong to? If not, drops a slot that is there all the same, marks all pipelines, and makes the
- * catalog say where it is now. Outside a transaction; before the reader starts.
+ * Can what the catalog says of pipelines still be true? Positions that belong to another server,
+ * database or timeline are void, and so is a table that a crash has emptied. Outside a transaction;
+ * before the reader starts.
  */
-extern void sb_void_check_home(SbDatabase *db);
+extern void sb_void_check(SbDatabase *db);
 
 #endif

@@ -188,7 +188,10 @@ sb_result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accum
 	{
 		const char *name = quote_identifier(plan->columns_out[i].name);
 
-		if (sb_result_identifies(&plan->columns_out[i]))
+		/* a key stays what it is, but may be written in another way */
+		if (sb_result_identifies(&plan->columns_out[i]) &&
+		    !(plan->columns_out[i].kind == SB_COLUMN_KEY &&
+		      sb_plan_is_spelled(plan, plan->columns_out[i].key)))
 			continue;
 		appendStringInfo(&sql, "%s%s = excluded.%s", *separator ? ", " : "UPDATE SET ", name, name);
 		separator = ", ";

@@ -221,5 +221,31 @@ promise 'old_rows_have_the_columns_added_since' => sub {
 		'{"k": 0, "id": 3, "num": 1.5, "late": "late"} {"k": 1, "id": 4, "num": 1.5, "late": "late"}');
 };
 
+promise 'table_that_a_crash_has_emptied_needs_a_resync' => sub {
+	my @all = qw(of_below of_logged of_state of_unlogged);
+
+	run('CREATE TABLE emptied (k int, v int); ALTER TABLE emptied REPLICA IDENTITY FULL');
+	create_pipeline($node, $_, 'SELECT k, count(*) AS n, sum(v) AS s FROM emptied GROUP BY k') for qw(of_logged of_unlogged of_state);
+	create_pipeline($node, 'of_below', 'SELECT sum(n) AS n FROM of_logged');
+	run('INSERT INTO emptied SELECT i % 3, i FROM generate_series(1, 30) i');
+	equal_to_batch($node, $_) for @all;
+	run('ALTER TABLE of_unlogged SET UNLOGGED');
+	run(q{DO $$ BEGIN EXECUTE format('ALTER TABLE %s SET UNLOGGED', (SELECT state_table::regclass FROM beam.pipeline WHERE name = 'of_state')); END $$});
+	run(q{DO $$ BEGIN EXECUTE format('ALTER TABLE beam_state.queue_%s SET UNLOGGED', (SELECT id FROM beam.pipeline WHERE name = 'of_below')); END $$});
+	run('INSERT INTO emptied VALUES (1, 100)');
+	equal_to_batch($node, $_, "$_, unlogged") for @all;
+	$node->restart;
+	run('INSERT INTO emptied VALUES (2, 100)');
+	equal_to_batch($node, $_, "$_, after a restart") for @all;
+	crash_and_start($node);
+	run('INSERT INTO emptied VALUES (2, 200)');
+	wait_for($node, 'of_logged');
+	is(run(q{SELECT string_agg(name || ' ' || state, ', ' ORDER BY name) FROM beam.pipelines WHERE source IN ('emptied'::regclass, 'of_logged'::regclass)}),
+		'of_below needs_resync, of_logged running, of_state needs_resync, of_unlogged needs_resync', 'after a crash those are marked that have lost something');
+	is(run(q{SELECT error_message FROM beam.pipelines WHERE name = 'of_unlogged'}), 'its table "of_unlogged" is UNLOGGED: a crash of the server has emptied it', 'with the reason');
+	run("SELECT beam.resync_pipeline('$_')") for qw(of_below of_state of_unlogged);
+	equal_to_batch($node, $_, "$_, made anew") for @all;
+};
+
 $node->stop;
 done_testing();

@@ -21,6 +21,7 @@
  *   extreme     min, max and whatever has a sort operator: the inputs are retained, and looked
  *               through when a result is due
  *   multiset    everything else: the inputs are retained, and the executor aggregates them
+ *   spelling    no aggregate: how the rows of a group write one of its keys
  *
  * FORM. An accumulator is new (nothing added), a value, live (a state in the bundle's memory) or
  * parked. All methods start at the same new form, so that the first add, a merge into a new one and
@@ -196,12 +197,21 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 {
 	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
 	const void *fast = query->retractable ? NULL : sb_agg_fast_find(aggref);
+	bool spells = agg - query->aggs >= query->plan->naggs - query->plan->nspelled;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	agg_check_permissions(aggref, tuple);
 	agg->aggref = aggref;
 	agg_open_args(query, agg);
+	if (spells)
+	{
+		agg->method = &sb_agg_spelling;
+		agg->add = agg->method->add;
+		agg->retract = agg->method->retract;
+		ReleaseSysCache(tuple);
+		return;
+	}
 	if (query->retractable)
 	{
 		agg_open_retractable(query, agg, tuple);

@@ -73,6 +73,22 @@ sb_query_uses_pane(const SbQuery *query)
 	return query->uses_pane;
 }
 
+/* Keys as one of the rows that are left in the group has them. */
+static void
+output_spell_keys(SbQuery *query, int first_agg)
+{
+	const SbPlan *plan = query->plan;
+	TupleTableSlot *slot = query->out_slot;
+
+	for (int i = 0; i < plan->nspelled; i++)
+	{
+		int agg = first_agg + plan->naggs - plan->nspelled + i;
+
+		if (!slot->tts_isnull[agg])
+			slot->tts_values[SB_OUT_FIRST_KEY - 1 + plan->spelled[i]] = slot->tts_values[agg];
+	}
+}
+
 /*
  * The pane's row goes into the slot. Final functions are called here, in the result row's memory.
  */
@@ -98,6 +114,7 @@ output_fill(SbQuery *query, SbWindow window, const SbPane *pane, SbAcc *accs)
 	for (int i = 0; i < query->plan->naggs; i++)
 		slot->tts_values[first_agg + i] =
 		    sb_agg_result(query, i, &accs[i], &slot->tts_isnull[first_agg + i]);
+	output_spell_keys(query, first_agg);
 	ExecStoreVirtualTuple(slot);
 }
 

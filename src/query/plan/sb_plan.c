@@ -50,20 +50,44 @@ build_filter(SbPlanBuild *build)
 
 /* ---- group keys ---- */
 
+/*
+ * State finds a group by the hash of its keys, and the result by a btree index: a type needs both,
+ * and so does what it is made of.
+ */
 static void
 check_key_type(const SbPlanBuild *build, const SortGroupClause *clause, Node *expr)
 {
-	TypeCacheEntry *entry = lookup_type_cache(exprType(expr), TYPECACHE_HASH_PROC);
+	TypeCacheEntry *entry =
+	    lookup_type_cache(exprType(expr), TYPECACHE_HASH_PROC | TYPECACHE_CMP_PROC);
+	bool hashable = clause->hashable && OidIsValid(entry->hash_proc);
 
-	if (clause->hashable && OidIsValid(entry->hash_proc))
+	if (hashable && OidIsValid(entry->cmp_proc))
 		return;
-	ereport(
-	    ERROR,
-	    (errcode(ERRCODE_UNDEFINED_FUNCTION),
-	     errmsg("cannot group by type %s: it cannot be hashed", format_type_be(exprType(expr))),
-	     errhint(
-	         "Group by an expression of a type with a hash operator class, for example by the value as text."),
-	     sb_plan_position(build, exprLocation(expr))));
+	ereport(ERROR,
+	        (errcode(ERRCODE_UNDEFINED_FUNCTION),
+	         errmsg("cannot group by type %s: it cannot be %s", format_type_be(exprType(expr)),
+	                hashable ? "sorted" : "hashed"),
+	         errhint("Group by an expression of a type with a %s operator class, for example by the value as text.",
+	                 hashable ? "btree" : "hash"),
+	         sb_plan_position(build, exprLocation(expr))));
+}
+
+/* The result has an index over window and keys, and PostgreSQL a limit for that. */
+static void
+check_number_of_keys(const SbPlanBuild *build)
+{
+	int most = INDEX_MAX_KEYS - (build->plan->window_call ? 2 : 0);
+
+	if (list_length(build->key_exprs) <= most)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_TOO_MANY_COLUMNS),
+	         errmsg("cannot group by more than %d keys%s", most,
+	                build->plan->window_call ? " beside the columns of a window" : ""),
+	         errdetail("The result has an index over them."),
+	         errhint(
+	             "Group by an expression that has several of them, for example an array or a text."),
+	         sb_plan_position(build, exprLocation(list_nth(build->key_exprs, most)))));
 }
 
 static void
@@ -205,6 +229,7 @@ build_keys(SbPlanBuild *build)
 			add_key(build, clause, expr);
 	}
 	check_window_is_grouped(build, start, end);
+	check_number_of_keys(build);
 	plan_keys(build);
 	build->plan->grouped = build->query->groupClause != NIL;
 }

@@ -74,7 +74,13 @@ typedef struct SbPlan
 	SbKeyDef *keys;
 	int naggs;
 	Aggref **aggs; /* distinct calls (equal ones are shared); args, filter, order over the source */
-	List *having;  /* implicit-AND list over the output row */
+	/*
+	 * the last of them are none of the query's: each has the spelling of a key that equal rows may
+	 * write in different ways (sb_plan_spell_keys())
+	 */
+	int nspelled;
+	int *spelled; /* their keys */
+	List *having; /* implicit-AND list over the output row */
 	int ncolumns;
 	/*
 	 * the result table's columns, in the order of the select list; with a window function both of
@@ -111,6 +117,18 @@ sb_plan_stands_empty(const SbPlan *plan)
 	return !plan->grouped && plan->window_kind == SB_WINDOW_GLOBAL;
 }
 
+/* May what is shown of the key change while its group lives? */
+static inline bool
+sb_plan_is_spelled(const SbPlan *plan, int key)
+{
+	for (int i = 0; i < plan->nspelled; i++)
+	{
+		if (plan->spelled[i] == key)
+			return true;
+	}
+	return false;
+}
+
 /* Has the result equal rows as often as the query has them, with nothing to tell them apart? */
 static inline bool
 sb_plan_is_bag(const SbPlan *plan)
@@ -126,6 +144,12 @@ sb_plan_is_bag(const SbPlan *plan)
  * (AccessShareLock, retained).
  */
 extern SbPlan *sb_plan_build(Query *query);
+
+/*
+ * Of a query that takes rows back: it keeps how the rows of a group write its keys, where equal
+ * ones may be written in different ways. Of any other: it does not. In the plan's memory.
+ */
+extern void sb_plan_spell_keys(SbPlan *plan, bool retractable);
 
 /*
  * The same with the text that the Query was parsed from (NULL: unknown), which error positions need

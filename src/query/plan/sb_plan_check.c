@@ -215,6 +215,16 @@ check_query_shape(const SbPlanBuild *build)
 		    "Use only columns of the source table; a subquery would read other tables as of another time.");
 }
 
+/* GROUP BY (), which says what a query with aggregates alone says without it. */
+static bool
+groups_by_nothing(const Query *query)
+{
+	const GroupingSet *set = query->groupingSets ? linitial(query->groupingSets) : NULL;
+
+	return list_length(query->groupingSets) == 1 && IsA(set, GroupingSet) &&
+	       set->kind == GROUPING_SET_EMPTY;
+}
+
 /* Clauses that need all of the result at once. */
 static void
 check_result_clauses(const SbPlanBuild *build)
@@ -239,7 +249,7 @@ check_result_clauses(const SbPlanBuild *build)
 		sb_plan_refuse(
 		    build, find_in_query(query, find_window_function), "a window function with OVER",
 		    "Use it in the queries that read the result table; event-time windows are functions in FROM, like beam.tumble().");
-	if (query->groupingSets != NIL)
+	if (query->groupingSets != NIL && !groups_by_nothing(query))
 		sb_plan_refuse(build, exprLocation((Node *) query->groupingSets),
 		               "GROUPING SETS, ROLLUP or CUBE",
 		               "Create a pipeline for each set of group keys.");
@@ -256,7 +266,7 @@ sb_plan_check_clauses(const SbPlanBuild *build)
 	check_query_shape(build);
 	check_result_clauses(build);
 	build->plan->maps = !build->query->hasAggs && build->query->groupClause == NIL &&
-	                    build->query->havingQual == NULL;
+	                    build->query->groupingSets == NIL && build->query->havingQual == NULL;
 }
 
 /* ---- functions ---- */
