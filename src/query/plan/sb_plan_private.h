@@ -44,6 +44,10 @@ typedef enum SbPlanPlace
 	SB_PLACE_AGGREGATE
 } SbPlanPlace;
 
+/* ---- sb_plan.c ---- */
+/* Planned; what the planner depends on is noted in the plan. */
+extern Expr *sb_plan_expression(SbPlan *plan, Expr *expr);
+
 /* ---- sb_plan_check.c ---- */
 /*
  * For use inside ereport(): the error's position, where both the location and the text are known.

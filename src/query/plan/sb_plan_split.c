@@ -100,7 +100,7 @@ split_plan(const SbPlan *plan, const char *text)
 	if (expr == NULL)
 		split_refuse(text);
 	sb_plan_check_expr(&build, expr, SB_PLACE_WINDOW);
-	return expression_planner((Expr *) expr);
+	return sb_plan_expression(build.plan, (Expr *) expr);
 }
 
 Expr *
