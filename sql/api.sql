@@ -185,7 +185,7 @@ ROLLBACK;
 -- too slow: the runner waits for a lock that this session has
 CREATE TABLE slow (n int);
 ALTER TABLE slow REPLICA IDENTITY FULL;
-CREATE FUNCTION gate(n int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN n; END$$;
+CREATE FUNCTION gate(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN n; END$$;
 SELECT beam.create_pipeline('gated', 'SELECT gate(n) AS n, count(*) FROM slow GROUP BY 1');
 SELECT pg_advisory_lock(4711);
 INSERT INTO slow VALUES (1);

@@ -6,7 +6,7 @@ SET search_path = explain;
 CREATE TABLE orders (id bigint, at timestamptz NOT NULL, region text, status text, amount numeric, weight float8, "Odd name" int);
 ALTER TABLE orders REPLICA IDENTITY FULL;
 CREATE FUNCTION half_hours(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz)
-    LANGUAGE sql STABLE AS $$SELECT date_trunc('hour', at), date_trunc('hour', at) + interval '30 minutes'$$;
+    LANGUAGE sql IMMUTABLE AS $$SELECT date_trunc('hour', at), date_trunc('hour', at) + interval '30 minutes'$$;
 CREATE AGGREGATE product(numeric) (SFUNC = numeric_mul, STYPE = numeric, INITCOND = '1');
 \pset format unaligned
 \pset tuples_only on

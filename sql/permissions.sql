@@ -201,20 +201,20 @@ ALTER TABLE ev REPLICA IDENTITY FULL;
 CREATE TABLE notes (v text);
 ALTER TABLE notes REPLICA IDENTITY FULL;
 -- tells who runs it; declared stable, though it is not
-CREATE FUNCTION who(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN current_user; END$$;
-CREATE FUNCTION peek(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN (SELECT v FROM common.secret); END$$;
+CREATE FUNCTION who(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN current_user; END$$;
+CREATE FUNCTION peek(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN (SELECT v FROM common.secret); END$$;
 -- what a stable function may not do, a volatile one may that it calls
 CREATE FUNCTION perform(what text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$BEGIN EXECUTE what; RETURN 'done as ' || current_user; END$$;
-CREATE FUNCTION become(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('SET ROLE postgres'); END$$;
-CREATE FUNCTION unbecome(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('RESET ROLE'); END$$;
-CREATE FUNCTION session_become(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('RESET SESSION AUTHORIZATION'); END$$;
-CREATE FUNCTION config_become(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN set_config('role', 'postgres', false); END$$;
-CREATE FUNCTION promote(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('ALTER ROLE beam_alice SUPERUSER'); END$$;
-CREATE FUNCTION make(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('CREATE TEMP TABLE rows (region text)'); END$$;
-CREATE FUNCTION leave(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('COMMIT'); END$$;
-CREATE FUNCTION listen(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('LISTEN x'); END$$;
-CREATE FUNCTION prepare(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('DEALLOCATE ALL'); END$$;
-CREATE FUNCTION state(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN perform('UPDATE beam.progress SET rows_in = 0'); END$$;
+CREATE FUNCTION become(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('SET ROLE postgres'); END$$;
+CREATE FUNCTION unbecome(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('RESET ROLE'); END$$;
+CREATE FUNCTION session_become(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('RESET SESSION AUTHORIZATION'); END$$;
+CREATE FUNCTION config_become(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN set_config('role', 'postgres', false); END$$;
+CREATE FUNCTION promote(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('ALTER ROLE beam_alice SUPERUSER'); END$$;
+CREATE FUNCTION make(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('CREATE TEMP TABLE rows (region text)'); END$$;
+CREATE FUNCTION leave(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('COMMIT'); END$$;
+CREATE FUNCTION listen(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('LISTEN x'); END$$;
+CREATE FUNCTION prepare(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('DEALLOCATE ALL'); END$$;
+CREATE FUNCTION state(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN perform('UPDATE beam.progress SET rows_in = 0'); END$$;
 -- the first says beam_alice, all others fail
 SELECT beam.create_pipeline('as_' || f, format('SELECT %I(n) AS v, count(*) FROM ev GROUP BY 1', f))
   FROM unnest('{who,peek,become,unbecome,session_become,config_become,promote,make,leave,listen,prepare,state}'::text[]) f;
@@ -245,7 +245,7 @@ RESET ROLE;
 SELECT pid AS runner FROM pg_stat_activity WHERE backend_type = 'stream_beam runner' AND datname = current_database() \gset
 SET ROLE beam_alice;
 TRUNCATE ev;
-CREATE FUNCTION set_path(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN
+CREATE FUNCTION set_path(n int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
     PERFORM set_config('search_path', 'alice, pg_catalog', false), set_config('default_transaction_read_only', 'on', false),
             set_config('timezone', 'Asia/Tokyo', false), set_config('lock_timeout', '1ms', false);
     RETURN n;

@@ -24,12 +24,12 @@ CREATE FUNCTION hidden_clock(timestamptz) RETURNS interval LANGUAGE sql STABLE A
 CREATE FUNCTION wild_window(timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz)
     LANGUAGE sql VOLATILE AS 'SELECT $1, $1';
 CREATE FUNCTION text_window(text) RETURNS TABLE (window_start timestamptz, window_end timestamptz)
-    LANGUAGE sql STABLE AS 'SELECT $1::timestamptz, $1::timestamptz';
+    LANGUAGE sql IMMUTABLE AS 'SELECT $1::timestamptz, $1::timestamptz';
 CREATE FUNCTION wide_window(timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz, n int)
-    LANGUAGE sql STABLE AS 'SELECT $1, $1, 1';
-CREATE FUNCTION bare_window(timestamptz) RETURNS SETOF record LANGUAGE sql STABLE AS 'SELECT $1, $1';
+    LANGUAGE sql IMMUTABLE AS 'SELECT $1, $1, 1';
+CREATE FUNCTION bare_window(timestamptz) RETURNS SETOF record LANGUAGE sql IMMUTABLE AS 'SELECT $1, $1';
 CREATE FUNCTION odd_window(timestamptz) RETURNS TABLE (window_start timestamp, window_end timestamp)
-    LANGUAGE sql STABLE AS 'SELECT $1::timestamp, $1::timestamp';
+    LANGUAGE sql IMMUTABLE AS 'SELECT $1::timestamp, $1::timestamp';
 
 SELECT beam.create_pipeline('p', $$INSERT INTO regions VALUES ('a')$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT region, count(*) INTO other FROM orders GROUP BY region$$); \echo :SQLSTATE
@@ -124,6 +124,25 @@ SELECT beam.create_pipeline('p', $$SELECT count(*) FILTER (WHERE region = curren
 SELECT beam.create_pipeline('p', $$SELECT count(*), current_setting('work_mem') FROM orders$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT count(*), txid_current() FROM orders$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE hidden_clock(created_at) < '1 hour'$$); \echo :SQLSTATE
+-- a function that reads a table is not a function of its arguments, wherever it stands
+CREATE FUNCTION looked_up(text) RETURNS numeric LANGUAGE sql STABLE AS 'SELECT count(*) FROM regions WHERE $1 IS NOT NULL';
+CREATE FUNCTION stable_add(numeric, numeric) RETURNS numeric LANGUAGE sql STABLE AS 'SELECT $1 + $2';
+CREATE AGGREGATE stable_sum(numeric) (SFUNC = stable_add, STYPE = numeric, INITCOND = '0');
+SELECT beam.create_pipeline('p', $$SELECT sum(id * looked_up(region)) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT region, count(*) FROM orders GROUP BY region HAVING looked_up(region) > 0$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT stable_sum(id) FROM orders$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT w.window_start, w.window_end, count(*) FROM orders o, beam.tumble(o.created_at, '1 minute') w GROUP BY 1, 2$$, watermark_by => 'looked_up(region)'); \echo :SQLSTATE
+-- text knows now and today; the catalogs change; the types in arrays and rows are looked at
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE region::date > '2026-01-01'$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE region::timestamptz[] IS NOT NULL$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE region::regclass = 'orders'::regclass$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT concat(region, max(id)::int::regtype) FROM orders GROUP BY region$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE has_table_privilege('orders', region)$$); \echo :SQLSTATE
+SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE table_to_xml('orders', true, true, region) IS NULL$$); \echo :SQLSTATE
+-- settings are kept with the pipeline
+SELECT beam.create_pipeline('allowed', $$SELECT created_at::date AS day, date_trunc('day', created_at) AS hour, to_char(created_at, 'Day') AS name, (created_at + '1 day')::text AS next,
+    max(to_timestamp(region, 'YYYY')) AS year, json_agg(created_at) AS list, max(format('%s', created_at::date)) AS text, max(extract(epoch FROM created_at)) AS epoch FROM orders GROUP BY 1, 2, 3, 4$$);
+SELECT beam.drop_pipeline('allowed');
 
 SELECT beam.create_pipeline('p', $$SELECT count(*) FROM orders WHERE beam.is_last_pane()$$); \echo :SQLSTATE
 SELECT beam.create_pipeline('p', $$SELECT beam.pane_index(), count(*) FROM orders GROUP BY 1$$); \echo :SQLSTATE

@@ -14,7 +14,7 @@ END $$;
 -- ---- one table, a pipeline for each kind of window ----
 CREATE TABLE ev (at timestamptz, key text, amount int);
 ALTER TABLE ev REPLICA IDENTITY FULL;
-CREATE FUNCTION pair(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql STABLE
+CREATE FUNCTION pair(at timestamptz) RETURNS TABLE (window_start timestamptz, window_end timestamptz) LANGUAGE sql IMMUTABLE
     AS $$SELECT date_trunc('hour', at), date_trunc('hour', at) + '1 hour' WHERE at IS NOT NULL
     UNION ALL SELECT date_trunc('day', at), date_trunc('day', at) + '1 day' WHERE at IS NOT NULL$$;
 \pset tuples_only on

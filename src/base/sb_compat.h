@@ -53,6 +53,19 @@
 #define SB_ASSERTION_TYPE const char *type,
 #endif
 
+/* ---- expressions ---- */
+
+/* The type to which JSON_VALUE() and its like convert what they find; InvalidOid: it is none. */
+static inline Oid
+sb_json_returning_type(const Node *node)
+{
+#if PG_VERSION_NUM >= 170000
+	if (IsA(node, JsonExpr) && ((const JsonExpr *) node)->returning)
+		return ((const JsonExpr *) node)->returning->typid;
+#endif
+	return InvalidOid;
+}
+
 /* ---- tuples ---- */
 
 /*

@@ -493,6 +493,8 @@ void
 sb_catalog_forget_definitions(void)
 {
 	sb_sql_run("UPDATE beam.pipeline SET fingerprint = ''", 0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	if (sb_catalog_has("dependency"))
+		sb_sql_run("DELETE FROM beam.dependency", 0, NULL, NULL, NULL, SPI_OK_DELETE);
 }
 
 void
@@ -524,6 +526,16 @@ sb_catalog_mark_rebuild(int32 id, const char *reason)
 	return sb_sql_run(
 	           "UPDATE beam.pipeline SET rebuild = COALESCE(rebuild, $2) WHERE id OPERATOR(pg_catalog.=) $1",
 	           2, types, values, NULL, SPI_OK_UPDATE) > 0;
+}
+
+void
+sb_catalog_forget_rebuild(int32 id)
+{
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(id)};
+
+	sb_sql_run("UPDATE beam.pipeline SET rebuild = NULL WHERE id OPERATOR(pg_catalog.=) $1", 1,
+	           types, values, NULL, SPI_OK_UPDATE);
 }
 
 void
@@ -572,7 +584,9 @@ sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 		put_progress = sb_statement_create(
 		    "UPDATE beam.progress SET position = $2, input_watermark = $3, output_watermark = $4, max_event_time = $5, commit_time = $6,"
 		    " rows_in = $7, bundles = $8, panes = $9, late = $10, dead = $11, cells = $12, updated_at = pg_catalog.now()"
-		    " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND bundles OPERATOR(pg_catalog.=) $13",
+		    " WHERE pipeline OPERATOR(pg_catalog.=) $1 AND bundles OPERATOR(pg_catalog.=) $13"
+		    /* functions of its query may have been replaced while the bundle ran */
+		    " AND NOT EXISTS (SELECT FROM beam.pipeline p WHERE p.id OPERATOR(pg_catalog.=) $1 AND p.state OPERATOR(pg_catalog.=) 'needs_resync')",
 		    NULL, lengthof(types), types);
 		sb_statement_elevate(put_progress);
 		MemoryContextSwitchTo(old);
@@ -583,7 +597,7 @@ sb_catalog_put_progress(const SbProgress *progress, int64 bundles)
 	if (sb_statement_run(put_progress, values, nulls) != 1)
 		ereport(ERROR,
 		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		         errmsg("another process has written bundles of pipeline %d meanwhile, or it has been dropped",
+		         errmsg("another process has written bundles of pipeline %d meanwhile, or it is to run no longer",
 		                progress->pipeline),
 		         errdetail("It was to have %lld.", (long long) bundles)));
 	SB_KILL_POINT("after_position");

@@ -171,6 +171,8 @@ extern void sb_catalog_put_version(const SbPipelineRow *row);
  * already stands. False: dropped.
  */
 extern bool sb_catalog_mark_rebuild(int32 id, const char *reason);
+/* That cannot be done, and is not tried again. */
+extern void sb_catalog_forget_rebuild(int32 id);
 extern void sb_catalog_delete(int32 id);
 /*
  * The row has this number of bundles until now. Another number, and error 40001: another process

@@ -176,6 +176,16 @@ CREATE TABLE beam.history (
     finished_at    pg_catalog.timestamptz
 ) WITH (fillfactor = 20);
 
+-- What the query of a pipeline computes with, as it was when the version was made (catalog/sb_dependency.h).
+CREATE TABLE beam.dependency (
+    pipeline pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    classid  pg_catalog.oid NOT NULL,
+    objid    pg_catalog.oid NOT NULL,
+    name     pg_catalog.text NOT NULL,                          -- as it was told then
+    content  pg_catalog.text,                                   -- of what it consists; NULL: it was gone
+    PRIMARY KEY (pipeline, classid, objid)
+);
+
 -- Pipelines that were put aside, to be tried again; written by the runner alone, and by nobody that could have it locked (runner/sb_aside.c).
 CREATE TABLE beam.retry (
     pipeline         pg_catalog.int4 PRIMARY KEY,
@@ -189,7 +199,7 @@ CREATE TABLE beam.retry (
 
 -- pg_dump reads it, as the database's owner or somebody who may read all.
 GRANT SELECT ON beam.definition TO pg_database_owner, pg_read_all_data;
-REVOKE ALL ON beam._restored_definition, beam.home, beam.intact, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.failed_group, beam.history, beam.input, beam.left_out, beam.retry FROM PUBLIC;
+REVOKE ALL ON beam._restored_definition, beam.home, beam.intact, beam.pipeline, beam.progress, beam.late_event, beam.dead_letter, beam.failed_group, beam.history, beam.input, beam.left_out, beam.dependency, beam.retry FROM PUBLIC;
 
 -- Whose pipelines a role sees: those it owns (or whose owner it is a member of); without definition, errors and row data those whose result it can
 -- read, and a member of pg_monitor all.

@@ -213,6 +213,17 @@ CREATE TABLE beam.left_out (
 
 REVOKE ALL ON beam.left_out FROM PUBLIC;
 
+CREATE TABLE beam.dependency (
+    pipeline pg_catalog.int4 NOT NULL REFERENCES beam.pipeline ON DELETE CASCADE,
+    classid  pg_catalog.oid NOT NULL,
+    objid    pg_catalog.oid NOT NULL,
+    name     pg_catalog.text NOT NULL,
+    content  pg_catalog.text,
+    PRIMARY KEY (pipeline, classid, objid)
+);
+
+REVOKE ALL ON beam.dependency FROM PUBLIC;
+
 CREATE VIEW beam.inputs WITH (security_barrier) AS
 SELECT p.name AS pipeline, i.split, i.max_event_time,
        i.max_event_time OPERATOR(pg_catalog.-) (p.watermark_delay OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval) AS watermark

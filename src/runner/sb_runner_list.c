@@ -7,6 +7,7 @@
 #include "base/sb_compat.h"
 #include "base/sb_kill_point.h"
 #include "base/sb_transaction.h"
+#include "catalog/sb_dependency.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pipeline/sb_chain.h"
@@ -492,6 +493,12 @@ runner_follow_owners(void)
 	sb_postponed_add(0, false);
 }
 
+static void
+runner_check_dependencies(void *arg)
+{
+	(void) sb_dependency_check();
+}
+
 /* The extension is gone: no return; or it has been made again: this process starts anew. */
 static void
 runner_check_extension(void)
@@ -565,7 +572,11 @@ runner_read(MemoryContext scratch, uint32 generation, List **suspects)
 
 	sb_postponed_begin(&runner->db->generation);
 	if (is_main)
+	{
 		runner_follow_owners();
+		/* what nobody could know of while it was being replaced */
+		(void) sb_postponed_try_or_add(runner_check_dependencies, NULL, 0, false);
+	}
 	/* first: who has joined meanwhile has written its position */
 	MemoryContextSwitchTo(runner->context);
 	list_free(runner->laggards);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "base/sb_bracket.h"
 #include "base/sb_compat.h"
@@ -20,9 +21,11 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_dependency.h"
 #include "catalog/sb_pipeline_row.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -56,6 +59,8 @@ static struct
 	 */
 	bool catalog_changed; /* in this database */
 	bool roles_changed;   /* in every database */
+	/* what queries may compute with: it is looked at when the statement is done */
+	bool objects_touched;
 	/* in TopMemoryContext; several: each in a savepoint that was rolled back */
 	List *blocked_dbids;
 	Oid new_dbid; /* made by it: it may be a copy of one that has pipelines */
@@ -89,6 +94,7 @@ hooks_end_of_transaction(bool committed)
 	list_free(transaction.blocked_dbids);
 	transaction.blocked_dbids = NIL;
 	transaction.new_dbid = InvalidOid;
+	transaction.objects_touched = false;
 }
 
 /* After the invalidations are sent and the locks released. */
@@ -224,21 +230,22 @@ hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, 
 	return InvalidOid;
 }
 
-/* An aggregate that is replaced: one that is only being made is not to be seen yet. */
+/*
+ * Something that a query may compute with is replaced, altered or dropped. A function that is only
+ * being made is not to be seen yet.
+ */
 static bool
-hooks_replaces_aggregate(ObjectAccessType access, Oid class, Oid object)
+hooks_touches_query(ObjectAccessType access, Oid class, Oid object)
 {
-	HeapTuple tuple;
-	bool replaces;
-
-	if (class != ProcedureRelationId || access != OAT_POST_CREATE || hooks_watching() == NULL)
+	if (class != ProcedureRelationId && class != OperatorRelationId && class != TypeRelationId)
 		return false;
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(object));
-	if (!HeapTupleIsValid(tuple))
+	if (object < FirstNormalObjectId || hooks_watching() == NULL)
 		return false;
-	replaces = ((Form_pg_proc) GETSTRUCT(tuple))->prokind == PROKIND_AGGREGATE;
-	ReleaseSysCache(tuple);
-	return replaces;
+	if (access == OAT_POST_CREATE)
+		return class == ProcedureRelationId &&
+		       SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(object));
+	/* a type goes with every table; one that is used goes with the batch view */
+	return access == OAT_POST_ALTER || (access == OAT_DROP && class != TypeRelationId);
 }
 
 /* The constraint is one of a result, or of a domain, which a result may have. */
@@ -313,10 +320,10 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 			if (class == InheritsRelationId)
 				sb_partition_note_attached(object);
 		}
-		/* state may have been written with the one of before */
-		if (hooks_replaces_aggregate(access, class, object) ||
-		    hooks_may_mend(access, class, object))
+		if (hooks_may_mend(access, class, object))
 			transaction.catalog_changed = true;
+		if (hooks_touches_query(access, class, object))
+			transaction.catalog_changed = transaction.objects_touched = true;
 		sb_partition_object_access(access, class, object, sub, arg);
 	}
 }
@@ -494,6 +501,29 @@ hooks_follow_owners(const Node *statement)
 	hooks_elevated(sb_catalog_follow_owners);
 }
 
+static void
+hooks_check_dependencies(void)
+{
+	if (sb_dependency_check())
+		sb_at_commit_tell_runner();
+}
+
+/*
+ * Pipelines whose query computes with what the statement has replaced, altered or dropped stand
+ * still from its commit on. Of domains and enums no object access tells all.
+ */
+static void
+hooks_look_at_objects(const Node *statement)
+{
+	if ((IsA(statement, AlterDomainStmt) || IsA(statement, AlterEnumStmt)) && hooks_watching())
+		transaction.catalog_changed = transaction.objects_touched = true;
+	if (!transaction.objects_touched || IsA(statement, TransactionStmt))
+		return;
+	transaction.objects_touched = false;
+	if (OidIsValid(get_extension_oid("stream_beam", true)))
+		hooks_elevated(hooks_check_dependencies);
+}
+
 /*
  * Workers leave a database before the command that needs it for itself; what a command has changed
  * of owners, rights and partitions is looked at after it.
@@ -533,7 +563,10 @@ hooks_utility(PlannedStmt *statement, const char *text, bool read_only,
 	if (OidIsValid(set_logged))
 		sb_partition_after_set_logged(set_logged);
 	if (sb_registry)
+	{
 		hooks_note_rights(statement->utilityStmt);
+		hooks_look_at_objects(statement->utilityStmt);
+	}
 }
 
 void

@@ -198,7 +198,13 @@ sb_version_begin_failed(const SbPipelineRow *row, ErrorData *error)
 {
 	if (sb_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
-	(void) sb_catalog_set_state(row->id, SB_PIPELINE_FAILED, error);
+	/* what stands still since its query means something else goes on standing still */
+	if (row->state == SB_PIPELINE_NEEDS_RESYNC)
+		sb_catalog_forget_rebuild(row->id);
+	(void) sb_catalog_set_state(row->id,
+	                            row->state == SB_PIPELINE_NEEDS_RESYNC ? SB_PIPELINE_NEEDS_RESYNC
+	                                                                   : SB_PIPELINE_FAILED,
+	                            error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
 	                  errmsg("pipeline \"%s\" cannot be built anew: %s", row->name, error->message),
 	                  error->detail ? errdetail("%s", error->detail) : 0,

@@ -12,6 +12,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "catalog/sb_dependency.h"
 #include "catalog/sb_lock.h"
 #include "catalog/sb_owner.h"
 #include "catalog/sb_view.h"
@@ -245,15 +246,20 @@ relations_begin_queue(const SbPipelineRow *row, bool history)
 static void
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
+	List *functions, *types, *hashes;
 	SbSignature *signature;
 	SbBracket saved;
 	SbQuery *query;
+	Expr *split;
 
 	sb_owner_enter(row, &saved);
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	signature = sb_signature_of(query);
 	sb_query_close(query);
+	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
+	sb_plan_objects(plan, split, &functions, &types, &hashes);
 	sb_bracket_leave(&saved);
+	sb_dependency_record(row->id, row->view, functions, types, hashes);
 	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
 }
 

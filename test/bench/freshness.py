@@ -81,7 +81,7 @@ def reader_case(what, note, begin):
     """A pipeline that reads the result of another, and what begin(db) does with it: a context within which it is measured"""
     with sb.database("reader") as db:
         sb.psql(db, "CREATE TABLE source (id bigint, ts timestamptz, key int, amount float8)", "CREATE TABLE behind (id bigint, key int)",
-                "CREATE FUNCTION slow(key int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF key < 0 THEN PERFORM pg_sleep(0.001); END IF; RETURN key; END'")
+                "CREATE FUNCTION slow(key int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN IF key < 0 THEN PERFORM pg_sleep(0.001); END IF; RETURN key; END'")
         sb.create_pipeline(db, "result", QUERY)
         sb.create_pipeline(db, "upstream", "SELECT b.id, b.key, count(*) AS n FROM behind b GROUP BY b.id, b.key")
         sb.psql(db, f"SELECT beam.create_pipeline('reader', '{READER}')")

@@ -64,7 +64,7 @@ sub relations_in
 	my $temporary = $schema eq 'pg_temp' ? 'TEMPORARY' : '';
 	my $name = $schema eq 'pg_temp' ? '' : "$schema.";
 
-	return "CREATE FUNCTION $schema.seen(pg_catalog.int4) RETURNS pg_catalog.bool LANGUAGE plpgsql STABLE AS "
+	return "CREATE FUNCTION $schema.seen(pg_catalog.int4) RETURNS pg_catalog.bool LANGUAGE plpgsql IMMUTABLE AS "
 	  . "\$evil\$BEGIN PERFORM evil.act('relations', '$allowed'); RETURN true; END\$evil\$;\n"
 	  . join('', map { "CREATE $temporary VIEW $name$_ AS SELECT $relations{$_} FROM pg_catalog.$_ WHERE $schema.seen(1);\n" } sort keys %relations)
 	  . join('', map { "CREATE $temporary VIEW $name$_ AS SELECT $shaped{$_} WHERE $schema.seen(1);\n" } sort keys %shaped);

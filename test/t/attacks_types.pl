@@ -16,7 +16,7 @@ admin('GRANT alice TO bob');
 # ---- what alice makes -----------------------------------------------------------------------------------------------------------
 
 # Types, casts and the like; what of them acts says so with evil.act, and is right otherwise
-wait_as('alice', evil_function('alice.f', 'int', 'int', '$1') . evil_function('alice.g', 'int', 'int', '$1', 'alice', 'code', 'STABLE')
+wait_as('alice', evil_function('alice.f', 'int', 'int', '$1') . evil_function('alice.g', 'int', 'int', '$1', 'alice', 'code', 'IMMUTABLE')
   . evil_function('alice.is_good', 'anyelement', 'boolean', 'true') . evil_function('alice.add', 'int, int', 'int', '$1 + $2')
   . evil_function('alice.equal', 'int, int', 'boolean', '$1 = $2')
   . q{

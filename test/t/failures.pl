@@ -56,7 +56,7 @@ promise 'row_that_fails_in_an_argument_is_a_dead_letter' => sub {
 };
 
 promise 'long_text_of_an_error_is_cut' => sub {
-	run(q{CREATE FUNCTION loud(t text) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN RAISE EXCEPTION '%', repeat(t, 100000); END$$});
+	run(q{CREATE FUNCTION loud(t text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RAISE EXCEPTION '%', repeat(t, 100000); END$$});
 	setup('loud', 'SELECT e.k, sum(loud(e.v)) AS s, count(*) AS n FROM SOURCE e GROUP BY e.k');
 	run(q{INSERT INTO e_loud VALUES (1, '2026-01-01', 1, 'ÄÖ')});
 	wait_for($node, 'f_loud');

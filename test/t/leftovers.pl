@@ -13,8 +13,8 @@ my $left = q{(SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND loc
 	+ (SELECT count(*) FROM pg_listening_channels()) + (SELECT count(*) FROM pg_class WHERE relpersistence = 't') + (SELECT count(*) FROM pg_cursors WHERE is_holdable)};
 
 run(qq{CREATE FUNCTION left_here() RETURNS bigint LANGUAGE sql VOLATILE AS \$\$SELECT $left\$\$;
-	CREATE FUNCTION look(int) RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN left_here(); END';
-	CREATE FUNCTION mem(int) RETURNS text LANGUAGE plpgsql STABLE AS 'BEGIN RETURN current_setting(''work_mem''); END'});
+	CREATE FUNCTION look(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN left_here(); END';
+	CREATE FUNCTION mem(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN current_setting(''work_mem''); END'});
 
 my %leaves = (
 	advisory_lock => [ q{SELECT pg_advisory_lock(42), pg_advisory_lock(42)}, q{SELECT pg_advisory_lock_shared(7, 7)} ],
@@ -49,7 +49,7 @@ promise 'what_is_set_for_clients_does_not_reach_the_workers' => sub {
 		session_replication_role => 'replica', default_transaction_isolation => 'serializable', default_transaction_read_only => 'on', search_path => 'pg_temp');
 	my $super = run('SELECT rolname FROM pg_roles WHERE oid = 10');
 
-	run(q{CREATE FUNCTION settings(int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN
+	run(q{CREATE FUNCTION settings(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
 		PERFORM pg_sleep(0.1); -- # sleeps: longer than what is set
 		RETURN (SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings
 		WHERE name IN ('synchronous_commit', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'row_security', 'session_replication_role')); END$$});

@@ -54,8 +54,8 @@ sub is_retrying
 run(q{CREATE TABLE hold (on_ boolean); INSERT INTO hold VALUES (true);
 	CREATE FUNCTION held_now() RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT on_ FROM hold';
 	CREATE FUNCTION naps_now() RETURNS void LANGUAGE plpgsql VOLATILE AS 'BEGIN WHILE held_now() LOOP PERFORM pg_sleep(0.01); END LOOP; END'; -- # sleeps: as long as it is told
-	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF k = 13 THEN PERFORM naps_now(); END IF; RETURN k; END';
-	CREATE FUNCTION stubborn(k int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF k = 13 THEN
+	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN IF k = 13 THEN PERFORM naps_now(); END IF; RETURN k; END';
+	CREATE FUNCTION stubborn(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN IF k = 13 THEN
 		LOOP BEGIN PERFORM naps_now(); RETURN k; EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END IF; RETURN k; END'});
 
 promise 'expression_that_sleeps_is_put_aside' => sub {
@@ -146,7 +146,7 @@ promise 'failing_pipeline_whose_row_is_locked_holds_up_no_other' => sub {
 promise 'code_that_a_function_raises_is_the_row\'s' => sub {
 	my @codes = qw(40001 40P01 53100 53200 53300 55P03 57014 57P01 57P03 58030 08006 0A000 25001 28000 42883 42501 55000 XX000 XX001 P0001);
 
-	run(q{CREATE FUNCTION raises(k int, code text) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF code <> '' THEN RAISE EXCEPTION USING ERRCODE = code, MESSAGE = 'as told'; END IF; RETURN k; END$$;
+	run(q{CREATE FUNCTION raises(k int, code text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN IF code <> '' THEN RAISE EXCEPTION USING ERRCODE = code, MESSAGE = 'as told'; END IF; RETURN k; END$$;
 		CREATE TABLE e_codes (id int, k int, code text); ALTER TABLE e_codes REPLICA IDENTITY FULL; SELECT beam.create_pipeline('p_codes', 'SELECT raises(k, code) AS k, count(*) AS n FROM e_codes GROUP BY 1')});
 	my $runner = wait_for_worker($node, 'runner');
 	for my $code (@codes)
@@ -168,7 +168,7 @@ promise 'code_that_may_pass_is_the_row\'s_after_a_few_tries' => sub {
 
 	run(q{CREATE TABLE taken (i int); INSERT INTO taken VALUES (1);
 		CREATE FUNCTION takes_now() RETURNS void LANGUAGE plpgsql VOLATILE AS $$BEGIN PERFORM FROM taken FOR UPDATE NOWAIT; END$$;
-		CREATE FUNCTION takes(k int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF k = 13 THEN PERFORM takes_now(); END IF; RETURN k; END$$});
+		CREATE FUNCTION takes(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN IF k = 13 THEN PERFORM takes_now(); END IF; RETURN k; END$$});
 	setup('takes', 'SELECT takes(k) AS k, count(*) AS n FROM SOURCE GROUP BY 1');
 	$session->query_safe('BEGIN; SELECT FROM taken FOR UPDATE');
 	run('INSERT INTO e_takes VALUES (2, 13, 1), (3, 3, 1)');
@@ -186,7 +186,7 @@ promise 'code_that_may_pass_is_the_row\'s_after_a_few_tries' => sub {
 # 58P01 that is no RAISE: as far as a process can tell its disk may be gone
 promise 'file_that_a_function_does_not_find_is_its_pipelines_trouble' => sub {
 	run(q{CREATE FUNCTION loads_now() RETURNS void LANGUAGE plpgsql VOLATILE AS $$BEGIN IF (SELECT on_ FROM hold) THEN LOAD '$libdir/plugins/none'; END IF; END$$;
-		CREATE FUNCTION loads(k int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF k = 13 THEN PERFORM loads_now(); END IF; RETURN k; END$$; UPDATE hold SET on_ = true});
+		CREATE FUNCTION loads(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN IF k = 13 THEN PERFORM loads_now(); END IF; RETURN k; END$$; UPDATE hold SET on_ = true});
 	setup('loads', 'SELECT loads(k) AS k, count(*) AS n FROM SOURCE GROUP BY 1');
 	my $runner = pid_of($node, 'runner');
 	run('INSERT INTO e_loads VALUES (2, 13, 1), (3, 3, 1)');

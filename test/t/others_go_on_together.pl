@@ -27,11 +27,11 @@ run(q{CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory; GRANT
 	CREATE TABLE hold (on_ boolean); INSERT INTO hold VALUES (true);
 	CREATE FUNCTION held_now() RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT on_ FROM hold';
 	CREATE FUNCTION naps_now() RETURNS void LANGUAGE plpgsql VOLATILE AS 'BEGIN WHILE held_now() LOOP PERFORM pg_sleep(0.01); END LOOP; END'; -- # sleeps: as long as it is told
-	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF k = 13 THEN PERFORM naps_now(); END IF; RETURN k; END';
-	CREATE FUNCTION stubborn(k int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN IF k = 13 THEN
+	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN IF k = 13 THEN PERFORM naps_now(); END IF; RETURN k; END';
+	CREATE FUNCTION stubborn(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN IF k = 13 THEN
 		LOOP BEGIN PERFORM naps_now(); RETURN k; EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END IF; RETURN k; END';
 	CREATE FUNCTION dozes_now(s float8) RETURNS void LANGUAGE plpgsql VOLATILE AS 'BEGIN IF held_now() THEN PERFORM pg_sleep(s); END IF; END'; -- # sleeps: for less than the limit
-	CREATE FUNCTION dozes(k int, s float8, raises boolean) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF k = 13 THEN PERFORM dozes_now(s); IF raises THEN RAISE 'as told'; END IF; END IF; RETURN k; END$$});
+	CREATE FUNCTION dozes(k int, s float8, raises boolean) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN IF k = 13 THEN PERFORM dozes_now(s); IF raises THEN RAISE 'as told'; END IF; END IF; RETURN k; END$$});
 
 # How long the others wait, in seconds, so many times
 sub waits
@@ -171,7 +171,7 @@ promise 'several_that_catch_the_cancellation_end_the_runner_once_each' => sub {
 
 promise 'constraints_that_a_function_sets_deferred_are_its_pipelines_trouble' => sub {
 	mallory(q{CREATE FUNCTION defers_now() RETURNS void LANGUAGE plpgsql VOLATILE AS $$BEGIN IF held_now() THEN EXECUTE 'SET CONSTRAINTS ALL DEFERRED'; END IF; END$$;
-		CREATE FUNCTION defers(k int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN IF k = 13 THEN PERFORM defers_now(); END IF; RETURN k; END$$});
+		CREATE FUNCTION defers(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN IF k = 13 THEN PERFORM defers_now(); END IF; RETURN k; END$$});
 	setup('defers', 1, 'SELECT defers(k) AS k, count(*) AS n FROM SOURCE GROUP BY 1');
 	# it comes after that one in a bundle
 	run(q{CREATE TABLE keys (k int PRIMARY KEY); INSERT INTO keys SELECT generate_series(0, 2); SELECT beam.create_pipeline('calm_keys', 'SELECT k, count(*) AS n FROM calm GROUP BY k');

@@ -70,7 +70,7 @@ sub pause_with_queue
 # A function that takes a millisecond while it is told to
 run(q{CREATE TABLE hold (on_ boolean); INSERT INTO hold VALUES (false);
 	CREATE FUNCTION naps_now() RETURNS void LANGUAGE plpgsql VOLATILE AS 'BEGIN IF (SELECT on_ FROM hold) THEN PERFORM pg_sleep(0.001); END IF; END'; -- # sleeps: as it is told
-	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN PERFORM naps_now(); RETURN k; END';
+	CREATE FUNCTION naps(k int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM naps_now(); RETURN k; END';
 	CREATE TABLE calm (id int, k int); ALTER TABLE calm REPLICA IDENTITY FULL; SELECT beam.create_pipeline('calm_sum', 'SELECT k, count(*) AS n, sum(id) AS s FROM calm GROUP BY k');
 	CREATE TABLE src (id int, k int, v int, ts timestamptz); ALTER TABLE src REPLICA IDENTITY FULL});
 create_pipeline($node, 'base', q{SELECT e.id, e.k, w.window_start, w.window_end, sum(e.v) AS v FROM src e, beam.tumble(e.ts, '1 hour') w GROUP BY 1, 2, 3, 4});

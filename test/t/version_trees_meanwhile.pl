@@ -206,7 +206,7 @@ promise 'reader_of_another_role_is_not_run_in_its_alterer_s_session' => sub {
 		GRANT SELECT ON s TO reader_owner;
 		SET SESSION AUTHORIZATION reader_owner;
 		CREATE TABLE rates AS SELECT 7 AS rate;
-		CREATE FUNCTION rate() RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT rate FROM rates); END';
+		CREATE FUNCTION rate() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT rate FROM rates); END';
 		SELECT beam.create_pipeline('s_r', 'SELECT sum(n) * rate() AS n FROM s')});
 	wait_for($node, 's_r');
 	my ($rc, $out, $err) = $node->psql('postgres', q{SET SESSION AUTHORIZATION upper_owner;

@@ -28,6 +28,17 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+Expr *
+sb_plan_expression(SbPlan *plan, Expr *expr)
+{
+	List *relations;
+	List *items = NIL;
+	Expr *planned = expression_planner_with_deps(expr, &relations, &items);
+
+	plan->inval_items = list_concat(plan->inval_items, items);
+	return planned;
+}
+
 /* ---- filter ---- */
 
 static void
@@ -42,7 +53,7 @@ build_filter(SbPlanBuild *build)
 		sb_plan_refuse(build, sb_plan_find_var(quals, SB_PLAN_WINDOW),
 		               "a condition on the window in WHERE or ON",
 		               "Put it into HAVING: it is about result rows.");
-	quals = (Node *) expression_planner((Expr *) quals);
+	quals = (Node *) sb_plan_expression(build->plan, (Expr *) quals);
 	build->plan->filter = make_ands_implicit((Expr *) quals);
 	/* x IN (many constants): look up instead of comparing one by one */
 	convert_saop_to_hashed_saop((Node *) build->plan->filter);
@@ -134,7 +145,7 @@ plan_keys(SbPlanBuild *build)
 	{
 		SbKeyDef *key = &plan->keys[foreach_current_index(cell)];
 
-		key->expr = expression_planner(copyObject((Expr *) lfirst(cell)));
+		key->expr = sb_plan_expression(plan, copyObject((Expr *) lfirst(cell)));
 		key->type = exprType(lfirst(cell));
 		key->typmod = exprTypmod(lfirst(cell));
 		key->collation = exprCollation(lfirst(cell));
@@ -292,7 +303,8 @@ aggregate_to_output(SbPlanBuild *build, Aggref *aggregate)
 		sb_plan_refuse(
 		    build, window_location, "window_start or window_end within an aggregate",
 		    "Aggregate columns of the table, and combine the result with the window in the select list: max(t) - w.window_start.");
-	index = add_aggregate(build, (Aggref *) expression_planner(copyObject((Expr *) aggregate)));
+	index = add_aggregate(build, (Aggref *) sb_plan_expression(build->plan,
+	                                                           copyObject((Expr *) aggregate)));
 	return output_var(SB_OUT_FIRST_KEY + build->plan->nkeys + index, aggregate->aggtype, -1,
 	                  aggregate->aggcollid);
 }
@@ -357,7 +369,7 @@ output_mutator(Node *node, void *context)
 static Expr *
 to_output(SbPlanBuild *build, Node *expr)
 {
-	return expression_planner((Expr *) output_mutator(expr, build));
+	return sb_plan_expression(build->plan, (Expr *) output_mutator(expr, build));
 }
 
 /* ---- result columns ---- */
@@ -602,6 +614,56 @@ SbPlan *
 sb_plan_build(Query *query)
 {
 	return sb_plan_build_text(query, NULL);
+}
+
+typedef struct ObjectsContext
+{
+	List *functions;
+	List *types;
+} ObjectsContext;
+
+static bool
+objects_add_function(Oid function, void *context)
+{
+	ObjectsContext *objects = context;
+
+	objects->functions = list_append_unique_oid(objects->functions, function);
+	return false;
+}
+
+static bool
+objects_walker(Node *node, void *context)
+{
+	ObjectsContext *objects = context;
+
+	if (node == NULL)
+		return false;
+	check_functions_in_node(node, objects_add_function, context);
+	if (IsA(node, Var) || IsA(node, Const) || IsA(node, CoerceToDomain))
+		objects->types = list_append_unique_oid(objects->types, exprType(node));
+	return expression_tree_walker(node, objects_walker, context);
+}
+
+void
+sb_plan_objects(const SbPlan *plan, Expr *split, List **functions, List **types, List **hashes)
+{
+	ObjectsContext objects = {0};
+	ListCell *cell;
+
+	(void) objects_walker((Node *) lappend(all_expressions(plan, true), split), &objects);
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		const TypeCacheEntry *entry =
+		    lookup_type_cache(plan->keys[i].type, TYPECACHE_HASH_PROC | TYPECACHE_EQ_OPR);
+
+		(void) objects_add_function(entry->hash_proc, &objects);
+		(void) objects_add_function(get_opcode(entry->eq_opr), &objects);
+	}
+	*functions = objects.functions;
+	*types = objects.types;
+	*hashes = NIL;
+	foreach (cell, plan->inval_items)
+		*hashes = lappend_oid(*hashes, lfirst_node(PlanInvalItem, cell)->hashValue);
 }
 
 const char *

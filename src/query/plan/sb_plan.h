@@ -101,6 +101,8 @@ typedef struct SbPlan
 	 */
 	bool keyed;
 	Oid key_constraint; /* the source's primary key; 0: there is none */
+	/* what the planner depends on: PlanInvalItem; functions that it has inlined are only there */
+	List *inval_items;
 } SbPlan;
 
 /* Are its windows sessions, which merge? */
@@ -163,6 +165,14 @@ extern SbPlan *sb_plan_build_text(Query *query, const char *text);
  * sb_plan_build(). Planned, in the current context; with the current user's rights and search path.
  */
 extern Expr *sb_plan_split(const SbPlan *plan, const char *text);
+
+/*
+ * What the plan, and the expression (NULL: none), compute with beside what stands in the query:
+ * functions and types, OIDs; and hash values of functions in the catalog cache, those that were
+ * inlined among them.
+ */
+extern void sb_plan_objects(const SbPlan *plan, Expr *split, List **functions, List **types,
+                            List **hashes);
 
 /*
  * The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none.

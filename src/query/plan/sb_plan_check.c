@@ -4,59 +4,30 @@
  *
  * RULES. A result row must be a function of the source rows in its window and of nothing else: only
  * then is the stream's answer the batch's, and the replay after a crash the same as the first run.
- * Hence no volatile functions, no clock, no session. Stable functions are let through: they depend
- * on settings that the runner fixes (search_path, time zone).
+ * Hence no volatile functions, no clock, no session. Of the STABLE functions those of PostgreSQL
+ * are let through that depend on settings which the pipeline keeps (sb_plan_stable.c), and our own.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "access/transam.h"
 #include "base/sb_compat.h"
 #include "catalog/dependency.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "query/plan/sb_plan_private.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-
-/*
- * Stable functions whose value comes from the clock, the transaction or the session. The volatile
- * ones need no list.
- */
-static const Oid session_functions[] = {F_NOW,
-                                        F_TRANSACTION_TIMESTAMP,
-                                        F_STATEMENT_TIMESTAMP,
-                                        F_AGE_TIMESTAMPTZ,
-                                        F_AGE_TIMESTAMP,
-                                        F_AGE_XID,
-                                        F_TXID_CURRENT,
-                                        F_TXID_CURRENT_IF_ASSIGNED,
-                                        F_TXID_CURRENT_SNAPSHOT,
-                                        F_PG_CURRENT_XACT_ID,
-                                        F_PG_CURRENT_XACT_ID_IF_ASSIGNED,
-                                        F_PG_CURRENT_SNAPSHOT,
-                                        F_CURRENT_SETTING_TEXT,
-                                        F_CURRENT_SETTING_TEXT_BOOL,
-                                        F_CURRENT_USER,
-                                        F_SESSION_USER,
-                                        F_GETPGUSERNAME,
-                                        F_CURRENT_SCHEMA,
-                                        F_CURRENT_SCHEMAS,
-                                        F_CURRENT_DATABASE,
-                                        F_PG_BACKEND_PID,
-                                        F_PG_MY_TEMP_SCHEMA,
-                                        F_PG_TRIGGER_DEPTH,
-                                        F_PG_CLIENT_ENCODING,
-                                        F_PG_POSTMASTER_START_TIME,
-                                        F_PG_CONF_LOAD_TIME,
-                                        F_INET_CLIENT_ADDR,
-                                        F_INET_CLIENT_PORT,
-                                        F_INET_SERVER_ADDR,
-                                        F_INET_SERVER_PORT};
+#include "utils/syscache.h"
 
 static const struct
 {
@@ -308,10 +279,91 @@ refuse_session_function(const SbPlanBuild *build, int location, const char *name
 	    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 	     errmsg("%s is not allowed in a pipeline's query", name),
 	     errdetail(
-	         "It depends on the clock, the transaction or the session that happens to run it, so that the result could not be computed again."),
+	         "It depends on the clock, the catalogs or the session that happens to run it, so that the result could not be computed again."),
 	     errhint(
 	         "Use columns of the source table; to look at recent windows only, filter in the queries that read the result table."),
 	     sb_plan_position(build, location)));
+}
+
+static void
+refuse_volatile(const SbPlanBuild *build, int location, Oid function)
+{
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+	     errmsg("volatile function %s() is not allowed in a pipeline's query",
+	            get_func_name(function)),
+	     errdetail(
+	         "Its result may differ from call to call, so that the result could not be computed again."),
+	     errhint(
+	         "Compute the value when the row is inserted and store it in a column; or, if the function depends on its arguments only, declare it IMMUTABLE."),
+	     sb_plan_position(build, location)));
+}
+
+static void
+refuse_stable(const SbPlanBuild *build, int location, Oid function)
+{
+	ereport(
+	    ERROR,
+	    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+	     errmsg("stable function %s() is not allowed in a pipeline's query",
+	            get_func_name(function)),
+	     errdetail(
+	         "Its result may change although its arguments do not. Rows that have been computed with it would keep the old result."),
+	     errhint(
+	         "If it depends on its arguments only, declare it IMMUTABLE. If it looks up a table, join that table instead, in the query or with the result, or keep what it finds in a column of the source."),
+	     sb_plan_position(build, location)));
+}
+
+/* A conversion from text, or to it, that knows more than the text and the kept settings. */
+static void
+check_text(const SbPlanBuild *build, int location, Oid type, bool input)
+{
+	Oid found = sb_plan_unstable_text(type, input);
+	bool of_time = found == DATEOID || found == TIMEOID || found == TIMETZOID ||
+	               found == TIMESTAMPOID || found == TIMESTAMPTZOID;
+
+	if (!OidIsValid(found))
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+	         errmsg(input ? "a conversion of text to type %s is not allowed in a pipeline's query"
+	                      : "a conversion of type %s to text is not allowed in a pipeline's query",
+	                format_type_be(found)),
+	         of_time ? errdetail("The text may be 'now' or 'today', which depends on the clock.")
+	                 : errdetail("It may depend on the catalogs or on other tables."),
+	         of_time
+	             ? errhint(
+	                   "Use to_timestamp(text, format) or to_date(text, format), or an IMMUTABLE function of your own.")
+	             : errhint("Use an IMMUTABLE function of your own."),
+	         sb_plan_position(build, location)));
+}
+
+/* The arguments of a call, whatever is called. */
+static List *
+call_arguments(Node *node)
+{
+	if (IsA(node, FuncExpr))
+		return ((FuncExpr *) node)->args;
+	if (IsA(node, OpExpr))
+		return ((OpExpr *) node)->args;
+	return IsA(node, Aggref) ? ((Aggref *) node)->args : NIL;
+}
+
+/* Values of these arguments become text. */
+static void
+check_output(const SbPlanBuild *build, Node *node)
+{
+	ListCell *cell;
+
+	foreach (cell, call_arguments(node))
+	{
+		Node *arg = lfirst(cell);
+
+		if (IsA(arg, TargetEntry))
+			arg = (Node *) ((TargetEntry *) arg)->expr;
+		check_text(build, exprLocation(arg), exprType(arg), false);
+	}
 }
 
 /* check_function_callback: never true, it reports itself */
@@ -319,25 +371,68 @@ static bool
 refuse_function(Oid function, void *context)
 {
 	CheckContext *check = context;
+	int location = exprLocation(check->node);
+	char volatility = func_volatile(function);
 
-	if (func_volatile(function) == PROVOLATILE_VOLATILE)
-		ereport(
-		    ERROR,
-		    (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-		     errmsg("volatile function %s() is not allowed in a pipeline's query",
-		            get_func_name(function)),
-		     errdetail(
-		         "Its result may differ from call to call, so that the result could not be computed again."),
-		     errhint(
-		         "Compute the value when the row is inserted and store it in a column; or, if the function depends on its arguments only, declare it IMMUTABLE or STABLE."),
-		     sb_plan_position(check->build, exprLocation(check->node))));
-	for (int i = 0; i < (int) lengthof(session_functions); i++)
+	if (volatility == PROVOLATILE_IMMUTABLE)
+		return false;
+	if (volatility == PROVOLATILE_VOLATILE)
+		refuse_volatile(check->build, location, function);
+	if (function >= FirstGenbkiObjectId)
 	{
-		if (function == session_functions[i])
-			refuse_session_function(check->build, exprLocation(check->node),
+		if (!sb_plan_is_ours(function))
+			refuse_stable(check->build, location, function);
+		return false;
+	}
+	switch (sb_plan_stable(function))
+	{
+		case SB_STABLE_OTHER:
+			refuse_session_function(check->build, location,
 			                        psprintf("%s()", get_func_name(function)));
+			break;
+		case SB_STABLE_OF_OUTPUT:
+			check_output(check->build, check->node);
+			break;
+		case SB_STABLE_OF_SETTINGS:
+			break;
 	}
 	return false;
+}
+
+/*
+ * The functions that an aggregate is made of, and those that tell equal values and put them in
+ * order.
+ */
+static void
+check_aggregate(CheckContext *check, const Aggref *aggregate)
+{
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate->aggfnoid));
+	Form_pg_aggregate form;
+	ListCell *cell;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggregate->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	{
+		Oid functions[] = {form->aggtransfn,     form->aggfinalfn,    form->aggcombinefn,
+		                   form->aggserialfn,    form->aggdeserialfn, form->aggmtransfn,
+		                   form->aggminvtransfn, form->aggmfinalfn};
+
+		for (int i = 0; i < (int) lengthof(functions); i++)
+		{
+			if (OidIsValid(functions[i]))
+				(void) refuse_function(functions[i], check);
+		}
+	}
+	ReleaseSysCache(tuple);
+	foreach (cell, list_concat_copy(aggregate->aggorder, aggregate->aggdistinct))
+	{
+		const SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
+
+		(void) refuse_function(get_opcode(clause->eqop), check);
+		if (OidIsValid(clause->sortop))
+			(void) refuse_function(get_opcode(clause->sortop), check);
+	}
 }
 
 /* As it stands in the query, for an error about it. */
@@ -399,6 +494,24 @@ check_pane_function(CheckContext *check, FuncExpr *call)
 	     sb_plan_position(check->build, call->location)));
 }
 
+/* The functions of this one node. */
+static void
+check_functions(CheckContext *check, Node *node)
+{
+	const CoerceViaIO *coerce = (const CoerceViaIO *) node;
+	int location = exprLocation(node);
+
+	if (OidIsValid(sb_json_returning_type(node)))
+		check_text(check->build, location, sb_json_returning_type(node), true);
+	if (!IsA(node, CoerceViaIO))
+	{
+		check_functions_in_node(node, refuse_function, check);
+		return;
+	}
+	check_text(check->build, location, exprType((const Node *) coerce->arg), false);
+	check_text(check->build, location, coerce->resulttype, true);
+}
+
 /*
  * Never true: whatever must not be there is an error. Pane functions have values only where a pane
  * is written; within an aggregate the place is another one.
@@ -427,11 +540,12 @@ check_walker(Node *node, void *context)
 		sb_plan_refuse(check->build, exprLocation(node), "a parameter",
 		               "Write the value into the query.");
 	check->node = node;
-	check_functions_in_node(node, refuse_function, check);
+	check_functions(check, node);
 	if (IsA(node, Aggref))
 	{
 		CheckContext inner = {check->build, SB_PLACE_AGGREGATE, NULL};
 
+		check_aggregate(check, (const Aggref *) node);
 		return expression_tree_walker(node, check_walker, &inner);
 	}
 	return expression_tree_walker(node, check_walker, context);

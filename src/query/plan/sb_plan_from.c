@@ -610,7 +610,7 @@ sb_plan_bind_window(SbPlanBuild *build)
 		plan->window_fn = bind_arguments(build, plan->window_kind, call);
 	}
 	/* The call itself must stay a call, so only the arguments are planned. */
-	call->args = (List *) expression_planner((Expr *) call->args);
+	call->args = (List *) sb_plan_expression(plan, (Expr *) call->args);
 	plan->window_call = call;
 	plan->event_time = linitial(call->args);
 }

@@ -44,6 +44,10 @@ typedef enum SbPlanPlace
 	SB_PLACE_AGGREGATE
 } SbPlanPlace;
 
+/* ---- sb_plan.c ---- */
+/* Planned; what the planner depends on is noted in the plan. */
+extern Expr *sb_plan_expression(SbPlan *plan, Expr *expr);
+
 /* ---- sb_plan_check.c ---- */
 /*
  * For use inside ereport(): the error's position, where both the location and the text are known.
@@ -67,6 +71,22 @@ extern void sb_plan_check_privileges(const SbPlan *plan);
 extern bool sb_plan_is_ours(Oid function);
 /* SB_OUT_* for pane_timing() and its like, 0 for any other function. */
 extern AttrNumber sb_plan_pane_column(Oid function);
+
+/* ---- sb_plan_stable.c ---- */
+typedef enum SbStable
+{
+	SB_STABLE_OTHER,
+	SB_STABLE_OF_SETTINGS, /* depends on settings that a pipeline keeps */
+	SB_STABLE_OF_OUTPUT    /* ... and on the output functions of its arguments' types */
+} SbStable;
+
+/* What is known of a STABLE function. */
+extern SbStable sb_plan_stable(Oid function);
+/*
+ * The type whose input (or output) function would have a conversion of this type from (or to) text
+ * depend on anything else: the type itself, or one that it is made of. InvalidOid: none.
+ */
+extern Oid sb_plan_unstable_text(Oid type, bool input);
 
 /* ---- sb_plan_raw.c ---- */
 /*

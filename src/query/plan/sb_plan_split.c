@@ -95,12 +95,12 @@ split_plan(const SbPlan *plan, const char *text)
 		split_refuse(text);
 	expr = (Node *) linitial_node(TargetEntry, query->targetList)->expr;
 	split_check_columns(plan, expr, text);
-	sb_plan_check_expr(&build, expr, SB_PLACE_WINDOW);
 	expr = coerce_to_target_type(NULL, expr, exprType(expr), TEXTOID, -1, COERCION_EXPLICIT,
 	                             COERCE_EXPLICIT_CAST, -1);
 	if (expr == NULL)
 		split_refuse(text);
-	return expression_planner((Expr *) expr);
+	sb_plan_check_expr(&build, expr, SB_PLACE_WINDOW);
+	return sb_plan_expression(build.plan, (Expr *) expr);
 }
 
 Expr *
