@@ -66,6 +66,7 @@ SELECT beam.create_pipeline('verified_appended', 'SELECT k, sum(r) AS s, sum(d) 
 INSERT INTO vs5 SELECT 1, 0.1, 1 / 3.0 FROM generate_series(1, 100000);
 INSERT INTO vs5 SELECT 2, i / 7.0, i / 7.0 FROM generate_series(-20000, 20000) i;
 CALL beam.wait_for('verified_reals');
+CALL beam.wait_for('verified_appended');
 SELECT k, s FROM verified_reals ORDER BY k;
 SELECT kind, key FROM beam.verify('verified_reals');
 SELECT kind, key FROM beam.verify('verified_appended');

@@ -39,7 +39,7 @@ TABLE whole_by_key;
 INSERT INTO ev VALUES ('2024-03-31 00:00:05+00', 'a', 1), ('2024-03-31 00:00:59.999999+00', 'a', 2), ('2024-03-31 00:01:00+00', 'b', 3), (NULL, 'a', 100);
 INSERT INTO ev VALUES ('2024-03-31 00:00:30+00', NULL, 20), ('2024-03-31 00:02:10+00', 'b', 5), ('2024-03-31 00:01:30+00', 'a', NULL);
 INSERT INTO ev VALUES ('2024-03-31 00:00:31+00', NULL, -15), ('2024-03-30 23:59:59+00', 'b', 7);
-CALL beam.wait_for('tumble');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, window_end::time, key, count, sum FROM tumble ORDER BY 1, 3;
 SELECT window_start::time, window_end::time, key, count, sum FROM hop ORDER BY 1, 3;
 SELECT window_start::time, window_end::time, count FROM gaps ORDER BY 1;
@@ -58,14 +58,14 @@ SELECT name, d.* FROM beam.pipelines, differs(name) d;
 
 -- ---- HAVING, false and true again ----
 INSERT INTO ev VALUES ('2024-03-31 00:00:32+00', NULL, 10);
-CALL beam.wait_for('big');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, key, sum FROM big;
 INSERT INTO ev VALUES ('2024-03-31 00:00:33+00', NULL, -10);
-CALL beam.wait_for('big');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, key, sum FROM big;
 -- in and out within a transaction
 INSERT INTO ev VALUES ('2024-03-31 00:00:34+00', NULL, 100), ('2024-03-31 00:00:34+00', NULL, -100);
-CALL beam.wait_for('big');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, key, sum FROM big;
 SELECT name, d.* FROM beam.pipelines, differs(name) d;
 DO $$DECLARE name text; BEGIN FOR name IN SELECT p.name FROM beam.pipelines p LOOP PERFORM beam.drop_pipeline(name); END LOOP; END$$;
