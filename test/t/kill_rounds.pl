@@ -262,6 +262,7 @@ sub one_round
 	}
 	# what is wrong for a moment only is another thing than what is wrong for good
 	diag('looked at again: ' . (eval { $load->wrong } ? 'still wrong' : 'right')) if @wrong;
+	diag(eval { $node->safe_psql('postgres', q{SELECT * FROM beam.watermarks; SELECT * FROM beam.failed_groups; SELECT * FROM beam.pipeline_versions}) } // $@) if @wrong;
 	note($load->summary) if $number % $EPOCH == $EPOCH - 1;
 	return is(join("\n", @wrong), '', "round $number, $what: all results are right");
 }
