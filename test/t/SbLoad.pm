@@ -196,6 +196,8 @@ sub create
 	$self->add_pipeline({ name => 'chained', table => 'base', when => 'now', chained => 1, query => 'SELECT k, count(*) AS windows, sum(n) AS n, max(s) AS s FROM base GROUP BY k' });
 	$self->add_maps;
 	$self->sql("INSERT INTO $_ (ts, k, v, f, t) VALUES ('$AHEAD', 1, 1, 1, 'a')") for qw(ins chg par);
+	# who deletes it before it has been read takes its time with it
+	$self->sql("CALL beam.wait_for('$_->{name}')") for @{ $self->{pipelines} };
 }
 
 # Without groups: rows by their key, with windows too; equal rows; with retractions; appended; over another result
