@@ -162,6 +162,9 @@ bool
 sb_cells_maybe_stored(SbCells *cells, SbWindow window)
 {
 	Assert(cells->stored_known);
+	/* all cells are in memory */
+	if (cells->nentries == cells->count)
+		return false;
 	/* a session is looked for by its key, whatever window it has become */
 	if (cells->merging)
 		return cells->filter != NULL || cells->stored_low <= cells->stored_high;

@@ -127,6 +127,14 @@ promise 'rows_that_take_long_each_and_fail_have_one_limit_together' => sub {
 	drop('fails', 1);
 };
 
+promise 'rows_that_take_long_each_of_one_transaction_have_one_limit_together' => sub {
+	setup('chunks', 1, "SELECT dozes(k, 1, false) AS k, count(*) AS n FROM SOURCE GROUP BY 1");
+	mallory('INSERT INTO e_chunks SELECT i, CASE WHEN i % 10000 = 0 THEN 13 ELSE i % 7 END, 1 FROM generate_series(1, 120000) i');
+	others_go_on();
+	equal_to_batch($node, 'p_chunks_1');
+	drop('chunks', 1);
+};
+
 promise 'one_that_takes_long_again_and_again_goes_on_beside_the_others' => sub {
 	my $offset = -s $node->logfile;
 	my @waits;
