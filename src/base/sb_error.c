@@ -5,8 +5,11 @@
 
 #include "base/sb_error.h"
 
-bool
-sb_error_is_raised(const ErrorData *error)
+/*
+ * A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with.
+ */
+static bool
+error_is_raised(const ErrorData *error)
 {
 	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
 }
@@ -14,7 +17,7 @@ sb_error_is_raised(const ErrorData *error)
 bool
 sb_error_is_of_server(const ErrorData *error)
 {
-	return !sb_error_is_raised(error) &&
+	return !error_is_raised(error) &&
 	       ERRCODE_TO_CATEGORY(error->sqlerrcode) == MAKE_SQLSTATE('5', '7', '0', '0', '0') &&
 	       error->sqlerrcode != ERRCODE_QUERY_CANCELED;
 }
@@ -22,7 +25,7 @@ sb_error_is_of_server(const ErrorData *error)
 bool
 sb_error_is_of_machine(const ErrorData *error)
 {
-	if (sb_error_is_raised(error))
+	if (error_is_raised(error))
 		return false;
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -54,7 +57,7 @@ sb_error_is_transient(int sqlerrcode)
 bool
 sb_error_is_of_data(const ErrorData *error, bool strict)
 {
-	if (sb_error_is_raised(error))
+	if (error_is_raised(error))
 		return true;
 	if (sb_error_is_of_server(error) || sb_error_is_of_machine(error))
 		return false;

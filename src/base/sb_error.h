@@ -6,10 +6,6 @@
 
 #include "postgres.h"
 
-/*
- * A function in PL/pgSQL has said RAISE: whatever code it says, it means what it was called with.
- */
-extern bool sb_error_is_raised(const ErrorData *error);
 /* Is it a passing trouble of the server rather than of the data: then it is tried again later. */
 extern bool sb_error_is_transient(int sqlerrcode);
 /* Does the server, or this process, end? No pipeline is to be blamed for it. */

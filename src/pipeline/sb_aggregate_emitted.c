@@ -88,6 +88,6 @@ sb_aggregate_remove_rows(SbPipeline *pipeline, SbEntry *entry)
 	if (session == NULL || session->removed == NULL)
 		return;
 	for (int i = 0; i < session->nremoved; i++)
-		sb_pipeline_remove_row(pipeline, session->removed[i], keys, nulls);
+		sb_pipeline_remove_row(pipeline, session->removed[i], keys, nulls, SB_ALL_SINKS);
 	sb_cells_clear_removed(sb_aggregate_cells(pipeline), entry);
 }

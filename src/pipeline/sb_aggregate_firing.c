@@ -189,9 +189,9 @@ firings_not_computed(SbFirings *firings, int i, ErrorData *error)
 
 /* ---- saying ---- */
 
-/* The row in out_values; `asking`: to the sinks that may refuse it, else to the others. */
+/* The row in out_values. */
 static void
-firing_put(SbPipeline *pipeline, const SbFiring *firing, int op, bool asking)
+firing_put(SbPipeline *pipeline, const SbFiring *firing, int op, SbSinkSet which)
 {
 	SbSinkRow row = {.pane = &firing->pane,
 	                 .window = sb_cells_cell(sb_aggregate_cells(pipeline), firing->entry)->window,
@@ -199,40 +199,32 @@ firing_put(SbPipeline *pipeline, const SbFiring *firing, int op, bool asking)
 	                 .nulls = pipeline->out_nulls,
 	                 .op = op};
 
-	foreach_ptr(SbSink, sink, pipeline->sinks)
-	{
-		if (sink->kind->may_refuse == asking && (op != 0 || sink->kind->wants_panes))
-			sink->kind->put(sink->sink, &row);
-	}
+	sb_pipeline_put_row(pipeline, &row, which);
 }
 
 static void
-firing_remove(SbPipeline *pipeline, const SbFiring *firing, SbWindow window, bool asking)
+firing_remove(SbPipeline *pipeline, const SbFiring *firing, SbWindow window, SbSinkSet which)
 {
 	const bool *nulls;
 	Datum *keys = sb_cells_keys(sb_aggregate_cells(pipeline), firing->entry, &nulls);
 
-	foreach_ptr(SbSink, sink, pipeline->sinks)
-	{
-		if (sink->kind->may_refuse == asking && sink->kind->remove)
-			sink->kind->remove(sink->sink, window, keys, nulls);
-	}
+	sb_pipeline_remove_row(pipeline, window, keys, nulls, which);
 }
 
 /* The group has no row now, or none of its own. */
 static void
-firing_say_none(SbPipeline *pipeline, const SbFiring *firing, bool asking)
+firing_say_none(SbPipeline *pipeline, const SbFiring *firing, SbSinkSet which)
 {
 	if (pipeline->wants_panes && firing->outcome == SB_PANE_NONE)
-		firing_put(pipeline, firing, 0, asking);
+		firing_put(pipeline, firing, 0, which);
 	else if (!pipeline->wants_panes && sb_aggregate_stands(pipeline, firing->entry))
 		firing_remove(pipeline, firing,
-		              sb_cells_cell(sb_aggregate_cells(pipeline), firing->entry)->window, asking);
+		              sb_cells_cell(sb_aggregate_cells(pipeline), firing->entry)->window, which);
 }
 
 /* What the pane says, by its outcome. Changes nothing in the cell. */
 static void
-firing_say(SbPipeline *pipeline, const SbFiring *firing, bool asking)
+firing_say(SbPipeline *pipeline, const SbFiring *firing, SbSinkSet which)
 {
 	const SbSession *session = sb_cells_session(sb_aggregate_cells(pipeline), firing->entry);
 	MemoryContext old;
@@ -244,17 +236,17 @@ firing_say(SbPipeline *pipeline, const SbFiring *firing, bool asking)
 	for (const char *at = NULL; (packed = sb_aggregate_next_emitted(firing->entry, &at)) != NULL;)
 	{
 		sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
-		firing_put(pipeline, firing, -1, asking);
+		firing_put(pipeline, firing, -1, which);
 	}
 	for (int i = 0; session && i < session->nremoved; i++)
-		firing_remove(pipeline, firing, session->removed[i], asking);
+		firing_remove(pipeline, firing, session->removed[i], which);
 	if (firing->outcome == SB_PANE_ROW)
 	{
 		sb_result_unpack(pipeline->result, firing->row, pipeline->out_values, pipeline->out_nulls);
-		firing_put(pipeline, firing, 1, asking);
+		firing_put(pipeline, firing, 1, which);
 	}
 	else
-		firing_say_none(pipeline, firing, asking);
+		firing_say_none(pipeline, firing, which);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pipeline->element);
 }
@@ -273,7 +265,7 @@ firings_write(SbFirings *firings, ErrorData **error)
 	SbPipeline *pipeline = firings->pipeline;
 
 	for (int i = firings->lo; i < firings->hi; i++)
-		firing_say(pipeline, &firings->at[i], true);
+		firing_say(pipeline, &firings->at[i], SB_SINKS_THAT_REFUSE);
 	if (!sb_pipeline_has_rows(pipeline) || sb_try_part(firings_write_rows, firings, error))
 		return true;
 	foreach_ptr(SbSink, sink, pipeline->sinks)
@@ -381,7 +373,7 @@ firing_finish(SbPipeline *pipeline, const SbFiring *firing)
 	SbCells *cells = sb_aggregate_cells(pipeline);
 	bool failed = firing->outcome == SB_PANE_FAILED || firing->outcome == SB_PANE_STUCK;
 
-	firing_say(pipeline, firing, false);
+	firing_say(pipeline, firing, SB_OTHER_SINKS);
 	if (firing->outcome != SB_PANE_STUCK)
 	{
 		sb_cells_clear_emitted_rows(cells, entry);

@@ -90,7 +90,7 @@ merge_replace_row(SbMerge *merge, SbWindow window, SbEntry **into, int n)
 			sb_cells_add_removed(sb_aggregate_cells(merge->pipeline), into[i], window);
 		return;
 	}
-	sb_pipeline_remove_row(merge->pipeline, window, merge->keys, merge->nulls);
+	sb_pipeline_remove_row(merge->pipeline, window, merge->keys, merge->nulls, SB_ALL_SINKS);
 }
 
 /*

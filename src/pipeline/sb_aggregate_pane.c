@@ -98,7 +98,7 @@ pipeline_emit(SbPipeline *pipeline, SbEntry *entry, const SbPane *pane)
 		sb_pipeline_put(pipeline, window, pane, 0);
 	else if (sb_aggregate_stands(pipeline, entry))
 	{
-		sb_pipeline_remove_row(pipeline, window, keys, nulls);
+		sb_pipeline_remove_row(pipeline, window, keys, nulls, SB_ALL_SINKS);
 		entry->emitted = false;
 	}
 	MemoryContextSwitchTo(old);

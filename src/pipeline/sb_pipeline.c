@@ -431,7 +431,7 @@ pipeline_find_windows(void *arg)
 	sb_bracket_leave(&saved);
 }
 
-void
+uint64
 sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row)
 {
 	SbLeaving leaving = {.pipeline = pipeline, .row = row};
@@ -454,6 +454,8 @@ sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row)
 	if (leaving.nwindows == 0 &&
 	    (pipeline->recompute == NULL || sb_window_range_is_all(&pipeline->recompute->range)))
 		sb_left_out_put(pipeline, hash, SB_NO_WINDOW);
+	sb_left_out_write(pipeline);
+	return hash;
 }
 
 /* Both rows of an UPDATE that leaves the row in its groups: they are found once. */

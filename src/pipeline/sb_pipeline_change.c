@@ -56,9 +56,7 @@ change_leave_out(SbPipeline *pipeline, const SbMessage *message)
 	if (message->left_out != 0)
 		return message->left_out;
 	row = sb_message_new_row(message);
-	sb_pipeline_leave_out(pipeline, &row);
-	sb_left_out_write(pipeline);
-	return sb_left_out_hash(pipeline, &row);
+	return sb_pipeline_leave_out(pipeline, &row);
 }
 
 void

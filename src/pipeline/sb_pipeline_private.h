@@ -20,19 +20,27 @@ extern void sb_pipeline_late(SbPipeline *pipeline, const SbRow *row, TimestampTz
 
 /* ---- rows (sb_pipeline.c) ---- */
 
-/* The row has failed: it is in none of its windows. */
-extern void sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row);
+/* The row has failed: it is in none of its windows. Returns what it is known by from now on. */
+extern uint64 sb_pipeline_leave_out(SbPipeline *pipeline, const SbRow *row);
 
 /* ---- sinks (sb_pipeline_sink.c) ---- */
 
 extern void sb_pipeline_add_sink(SbPipeline *pipeline, const SbSinkKind *kind, void *sink);
 extern void sb_pipeline_remove_sink(SbPipeline *pipeline, const SbSinkKind *kind);
+/* Which of them a row goes to. */
+typedef enum SbSinkSet
+{
+	SB_ALL_SINKS,
+	SB_SINKS_THAT_REFUSE, /* they may (sb_sink.h) */
+	SB_OTHER_SINKS
+} SbSinkSet;
+
 /* The row in out_values, or (op 0) that the window's pane has none. */
 extern void sb_pipeline_put(SbPipeline *pipeline, SbWindow window, const SbPane *pane, int op);
 /* A row of a query without groups. */
-extern void sb_pipeline_put_row(SbPipeline *pipeline, const SbSinkRow *row);
+extern void sb_pipeline_put_row(SbPipeline *pipeline, const SbSinkRow *row, SbSinkSet which);
 extern void sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys,
-                                   const bool *nulls);
+                                   const bool *nulls, SbSinkSet which);
 /* Are there rows to be written, or to vanish? */
 extern bool sb_pipeline_has_rows(const SbPipeline *pipeline);
 extern void sb_pipeline_write_rows(SbPipeline *pipeline);

@@ -45,25 +45,32 @@ sb_pipeline_put(SbPipeline *pipeline, SbWindow window, const SbPane *pane, int o
 	                 .nulls = pipeline->out_nulls,
 	                 .op = op};
 
-	sb_pipeline_put_row(pipeline, &row);
+	sb_pipeline_put_row(pipeline, &row, SB_ALL_SINKS);
+}
+
+static inline bool
+sink_is_of(const SbSink *sink, SbSinkSet which)
+{
+	return which == SB_ALL_SINKS || sink->kind->may_refuse == (which == SB_SINKS_THAT_REFUSE);
 }
 
 void
-sb_pipeline_put_row(SbPipeline *pipeline, const SbSinkRow *row)
+sb_pipeline_put_row(SbPipeline *pipeline, const SbSinkRow *row, SbSinkSet which)
 {
 	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		if (row->op != 0 || sink->kind->wants_panes)
+		if (sink_is_of(sink, which) && (row->op != 0 || sink->kind->wants_panes))
 			sink->kind->put(sink->sink, row);
 	}
 }
 
 void
-sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys, const bool *nulls)
+sb_pipeline_remove_row(SbPipeline *pipeline, SbWindow window, const Datum *keys, const bool *nulls,
+                       SbSinkSet which)
 {
 	foreach_ptr(SbSink, sink, pipeline->sinks)
 	{
-		if (sink->kind->remove)
+		if (sink_is_of(sink, which) && sink->kind->remove)
 			sink->kind->remove(sink->sink, window, keys, nulls);
 	}
 }

@@ -218,7 +218,7 @@ map_put(SbPipeline *pipeline, bytea *packed, int64 op, bool replaced)
 	sb_result_unpack(pipeline->result, packed, pipeline->out_values, pipeline->out_nulls);
 	row.window = sb_plan_row_window(pipeline->plan, pipeline->out_values,
 	                                (SbWindow){.start = SB_TIME_MIN, .end = SB_TIME_MAX});
-	sb_pipeline_put_row(pipeline, &row);
+	sb_pipeline_put_row(pipeline, &row, SB_ALL_SINKS);
 	pipeline->progress.panes += op > 0;
 }
 
