@@ -263,6 +263,8 @@ promise 'two_pipelines_are_one_cut' => sub {
 	make_source($node, 'cut');
 	create_pipeline($node, 'cut_a', 'SELECT count(*) AS n FROM cut');
 	create_pipeline($node, 'cut_b', 'SELECT count(*) AS n FROM cut');
+	# each has had its history, which is read in a bundle of its own
+	wait_for($node, $_) for qw(cut_a cut_b);
 	my $load = start_load($node, q{INSERT INTO cut VALUES (1, now(), 1)}, 'postgres', qw(-c 2 -t 500));
 	is($node->safe_psql('postgres', q{DO $$ BEGIN FOR i IN 1 .. 3000 LOOP
 		IF (SELECT a.n <> b.n FROM cut_a a, cut_b b) THEN RAISE 'apart'; END IF; END LOOP; END $$}), '', 'never apart');
