@@ -34,7 +34,7 @@ alter_lock(const char *name, Oid user)
 	SbPipelineRow *row = sb_api_lock(name, user, true);
 
 	sb_version_check_result(row);
-	if (sb_catalog_building(sb_catalog_versions(row->name)))
+	if (sb_catalog_building(row->name))
 		sb_version_refuse_second(row->name);
 	return row;
 }
@@ -250,7 +250,7 @@ stream_beam_cancel_alter(PG_FUNCTION_ARGS)
 	sb_api_require_server();
 	sb_api_enter(&saved);
 	current = sb_api_lock(name, saved.user, true);
-	row = sb_catalog_building(sb_catalog_versions(current->name));
+	row = sb_catalog_building(current->name);
 	if (row == NULL)
 		ereport(
 		    ERROR,

@@ -263,17 +263,14 @@ wait_check_running(const SbPipelineRow *row, const SbPipelineRow *needed)
  * old ones may be dead. True: there is one, or one will be begun.
  */
 static bool
-wait_check_building(const SbPipelineRow *row, bool altered)
+wait_check_building(List *rows, const SbPipelineRow *row, bool altered)
 {
-	SbPipelineRow *building = sb_catalog_building(sb_catalog_versions(row->name));
-	List *rows;
+	SbPipelineRow *building = sb_catalog_row_of_stage(rows, row->name, SB_STAGE_BUILDING);
 	ListCell *lc;
 
 	if (building == NULL ||
 	    (!altered && (building->reason == NULL || sb_catalog_is_of_backfill(building))))
 		return row->rebuild != NULL && row->state != SB_PIPELINE_FAILED;
-	/* what has gone since is not in the way of who waits: he looks again */
-	rows = sb_catalog_pipelines();
 	foreach (lc, sb_version_tree(rows, building))
 	{
 		SbPipelineRow *version = lfirst(lc);
@@ -325,9 +322,13 @@ wait_check(const char *name, Oid user, bool altered)
 	SbWaitSeen seen = {.history_done = true};
 	SbBracket saved;
 	SbPipelineRow *row;
+	List *rows;
 
 	sb_api_enter(&saved);
 	row = sb_api_lookup(name);
+	/* all that follows is of one reading: versions may take their places at any time */
+	rows = sb_catalog_pipelines();
+	row = row ? sb_catalog_row_of_stage(rows, row->name, SB_STAGE_CURRENT) : NULL;
 	if (row == NULL)
 		sb_api_raise_missing(name);
 	if (!has_privs_of_role(user, row->owner) &&
@@ -336,17 +337,15 @@ wait_check(const char *name, Oid user, bool altered)
 		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		         errmsg("must be owner of pipeline \"%s\" or able to read its result", name)));
 	seen.watermark = row->progress.output_watermark;
-	seen.building = wait_check_building(row, altered);
+	seen.building = wait_check_building(rows, row, altered);
 	/* a pipeline moves when all those upstream of it do */
-	for (const SbPipelineRow *needed = row; !altered && !seen.building;
-	     needed = sb_catalog_find_by_id(needed->upstream))
+	for (const SbPipelineRow *needed = row; needed && !altered && !seen.building;
+	     needed = sb_catalog_row_of_id(rows, needed->upstream))
 	{
 		wait_check_running(row, needed);
 		seen.history_done = seen.history_done && wait_history_is_done(needed) &&
 		                    !sb_database_has_postponed(sb_my_database(), needed->id) &&
 		                    !sb_catalog_is_retried(needed->id);
-		if (sb_catalog_reads_wal(needed))
-			break;
 	}
 	sb_api_leave(&saved);
 	return seen;

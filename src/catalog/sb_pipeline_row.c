@@ -214,25 +214,25 @@ sb_catalog_row_of_id(const List *rows, int32 id)
 	return NULL;
 }
 
-static SbPipelineRow *
-row_of_stage(List *versions, SbStage stage)
+SbPipelineRow *
+sb_catalog_row_of_stage(const List *rows, const char *name, SbStage stage)
 {
 	ListCell *lc;
 
-	foreach (lc, versions)
+	foreach (lc, rows)
 	{
 		SbPipelineRow *row = lfirst(lc);
 
-		if (row->stage == stage)
+		if (row->stage == stage && strcmp(row->name, name) == 0)
 			return row;
 	}
 	return NULL;
 }
 
 SbPipelineRow *
-sb_catalog_building(List *versions)
+sb_catalog_building(const char *name)
 {
-	return row_of_stage(versions, SB_STAGE_BUILDING);
+	return sb_catalog_row_of_stage(sb_catalog_versions(name), name, SB_STAGE_BUILDING);
 }
 
 SbPipelineRow *
@@ -257,10 +257,10 @@ sb_catalog_find_by_result(Oid result)
 SbPipelineRow *
 sb_catalog_lock(const char *name)
 {
-	return row_of_stage(
+	return sb_catalog_row_of_stage(
 	    read_rows("WHERE p.name OPERATOR(pg_catalog.=) $1 ORDER BY p.version FOR NO KEY UPDATE OF p",
 	              TEXTOID, CStringGetTextDatum(name)),
-	    SB_STAGE_CURRENT);
+	    name, SB_STAGE_CURRENT);
 }
 
 static ArrayType *

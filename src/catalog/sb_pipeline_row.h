@@ -131,8 +131,10 @@ extern List *sb_catalog_pipelines(void);
 extern SbPipelineRow *sb_catalog_find(const char *name);
 /* all versions of this name, oldest first */
 extern List *sb_catalog_versions(const char *name);
-/* The one of them that is being built, or NULL. */
-extern SbPipelineRow *sb_catalog_building(List *versions);
+/* The version that is being built, or NULL. */
+extern SbPipelineRow *sb_catalog_building(const char *name);
+/* Of these rows, the current version of this name or the one being built; NULL: there is none. */
+extern SbPipelineRow *sb_catalog_row_of_stage(const List *rows, const char *name, SbStage stage);
 /* The one of these rows with this id; NULL: none has it. */
 extern SbPipelineRow *sb_catalog_row_of_id(const List *rows, int32 id);
 /* The one with this id, which must be there. */

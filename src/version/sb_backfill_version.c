@@ -61,8 +61,7 @@ sb_backfill_begin_version(const SbPipeline *pipeline)
 SbPipelineRow *
 sb_backfill_version(int32 pipeline)
 {
-	SbPipelineRow *building =
-	    sb_catalog_building(sb_catalog_versions(sb_catalog_find_by_id(pipeline)->name));
+	SbPipelineRow *building = sb_catalog_building(sb_catalog_find_by_id(pipeline)->name);
 
 	return building && sb_catalog_is_of_backfill(building) ? building : NULL;
 }

@@ -87,9 +87,8 @@ static void
 version_join(SbPipelineRow *row)
 {
 	SbPipelineRow *upstream = sb_catalog_find_by_id(row->upstream);
-	SbPipelineRow *building = upstream->stage == SB_STAGE_CURRENT
-	                              ? sb_catalog_building(sb_catalog_versions(upstream->name))
-	                              : NULL;
+	SbPipelineRow *building =
+	    upstream->stage == SB_STAGE_CURRENT ? sb_catalog_building(upstream->name) : NULL;
 
 	if (building == NULL)
 		return;
@@ -102,9 +101,9 @@ void
 sb_version_begin(SbPipelineRow *row, const SbPlan *plan)
 {
 	List *versions = sb_catalog_versions(row->name);
-	SbPipelineRow *current = sb_catalog_find(row->name);
+	SbPipelineRow *current = sb_catalog_row_of_stage(versions, row->name, SB_STAGE_CURRENT);
 
-	if (sb_catalog_building(versions))
+	if (sb_catalog_row_of_stage(versions, row->name, SB_STAGE_BUILDING))
 		sb_version_refuse_second(row->name);
 	if (!sb_catalog_reads_wal(row))
 		version_join(row);
@@ -171,7 +170,7 @@ version_rebuild_one(void *arg)
 	if (marked == NULL)
 		return;
 	/* under way: the mark stays until the new version is there */
-	if (marked->stage == SB_STAGE_CURRENT && sb_catalog_building(sb_catalog_versions(marked->name)))
+	if (marked->stage == SB_STAGE_CURRENT && sb_catalog_building(marked->name))
 		return;
 	/* what was kept to go back to is no longer worth it */
 	if (marked->stage == SB_STAGE_KEPT)

@@ -165,7 +165,7 @@ tree_begin_downstream(SbPipelineRow *downstream, const SbPipelineRow *current,
 	downstream = tree_lock_downstream(downstream);
 	if (downstream == NULL || downstream->upstream != current->id)
 		return;
-	building = sb_catalog_building(sb_catalog_versions(downstream->name));
+	building = sb_catalog_building(downstream->name);
 
 	/*
 	 * one that is paused stands still, and so does its upstream's exchange, unless it is rebuilt;
@@ -273,8 +273,7 @@ tree_check_cycle(const char *name, int32 upstream, bool direct)
 		                errmsg("pipeline \"%s\" cannot read its own result", name),
 		                direct ? 0 : errdetail("What it is to read is made from it.")));
 	tree_check_cycle(name, row->upstream, false);
-	building =
-	    row->stage == SB_STAGE_CURRENT ? sb_catalog_building(sb_catalog_versions(row->name)) : NULL;
+	building = row->stage == SB_STAGE_CURRENT ? sb_catalog_building(row->name) : NULL;
 	if (building)
 		tree_check_cycle(name, building->upstream, false);
 }
@@ -290,8 +289,7 @@ tree_complete_one(void *arg)
 {
 	const SbPipelineRow *found = arg;
 	SbPipelineRow *current = sb_lock_pipeline_now(found->name);
-	SbPipelineRow *building =
-	    current ? sb_catalog_building(sb_catalog_versions(found->name)) : NULL;
+	SbPipelineRow *building = current ? sb_catalog_building(found->name) : NULL;
 
 	/* dropped or given up since it was found */
 	if (building == NULL || building->id != found->id)
