@@ -207,8 +207,7 @@ replay_make_row(void *arg)
 	replay->messages[replay->n] =
 	    sb_message_of_tuple(replay->pipeline->plan->source, replay->layout, tuple,
 	                        making->letter->taken_back ? -1 : 1);
-	replay->messages[replay->n].left_out = making->letter->left_out;
-	replay->messages[replay->n++].again = true;
+	replay->messages[replay->n++].letter = &making->letter->left_out;
 }
 
 /* What is no row of the table any more stays a letter. */

@@ -169,8 +169,8 @@ sb_left_out_read(SbPipeline *pipeline, const SbMessage *messages, int lo, int hi
 
 		if (message->source != source || message->control)
 			continue;
-		if (message->left_out != 0)
-			hashes[n++] = message->left_out;
+		if (message->letter && *message->letter != 0)
+			hashes[n++] = *message->letter;
 		else if (message->change.old)
 		{
 			SbRow row = sb_message_old_row(message);

@@ -384,9 +384,9 @@ pipeline_place(SbPipeline *pipeline, const SbRow *row, SbPlace *place)
 static inline uint64
 pipeline_left_out(const SbPipeline *pipeline, const SbRow *row)
 {
-	if (row->weight > 0 || likely(!sb_left_out_any(pipeline)))
-		return row->left_out;
-	return sb_left_out_hash(pipeline, row);
+	if (row->weight > 0)
+		return likely(row->letter == NULL) ? 0 : *row->letter;
+	return likely(!sb_left_out_any(pipeline)) ? 0 : sb_left_out_hash(pipeline, row);
 }
 
 static void

@@ -53,8 +53,8 @@ change_leave_out(SbPipeline *pipeline, const SbMessage *message)
 	if (pipeline->left_out == NULL || message->change.op != SB_CHANGE_INSERT)
 		return 0;
 	/* it has failed again: what has been taken out for it is undone */
-	if (message->left_out != 0)
-		return message->left_out;
+	if (message->letter && *message->letter != 0)
+		return *message->letter;
 	row = sb_message_new_row(message);
 	return sb_pipeline_leave_out(pipeline, &row);
 }

@@ -129,7 +129,7 @@ map_is_outdated(SbPipeline *pipeline, const SbRow *row, const SbNet *net, bytea 
 {
 	bytea *there;
 
-	if (!row->again || pipeline->in_memory)
+	if (row->letter == NULL || pipeline->in_memory)
 		return false;
 	if (net->before || net->after)
 		there = net->after;

@@ -163,9 +163,8 @@ intake_add(SbIntake *intake, Oid source)
 	message->source = source;
 	message->xid = intake->xid;
 	message->position = intake->transaction;
-	message->again = false;
-	message->left_out = 0;
 	message->control = NULL;
+	message->letter = NULL;
 	intake->total++;
 	return message;
 }

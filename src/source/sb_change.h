@@ -84,9 +84,12 @@ typedef struct SbMessage
 	/* the top transaction's; invalid: it has not come through the ring */
 	TransactionId xid;
 	XLogRecPtr position;      /* of the transaction; invalid: it has none of its own */
-	bool again;               /* it was a dead letter, and is older than what has come since */
-	uint64 left_out;          /* what it is known by, of those left out; 0: it is not among them */
 	const SbControl *control; /* NULL: it is a change */
+	/*
+	 * It was a dead letter, and is older than what has come since: what it is known by, of those
+	 * left out; 0: it is not among them. NULL: it was none.
+	 */
+	const uint64 *letter;
 	SbChange change;
 } SbMessage;
 
@@ -99,8 +102,7 @@ typedef struct SbRow
 	const SbLayout *layout;
 	/* of its message */
 	XLogRecPtr position;
-	bool again;
-	uint64 left_out;
+	const uint64 *letter;
 	TransactionId xid;
 	SbChangeOp op;
 } SbRow;
@@ -113,7 +115,7 @@ sb_message_old_row(const SbMessage *message)
 	               .weight = -1,
 	               .layout = message->change.layout,
 	               .position = message->position,
-	               .again = message->again,
+	               .letter = message->letter,
 	               .xid = message->xid,
 	               .op = message->change.op};
 }
@@ -126,8 +128,7 @@ sb_message_new_row(const SbMessage *message)
 	               .weight = 1,
 	               .layout = message->change.layout,
 	               .position = message->position,
-	               .again = message->again,
-	               .left_out = message->left_out,
+	               .letter = message->letter,
 	               .xid = message->xid,
 	               .op = message->change.op};
 }
