@@ -60,6 +60,13 @@ CALL beam.wait_for_alter('told_now');
 ROLLBACK;
 CALL beam.wait_for('told_chain');
 
+-- an aggregate that no row can be taken out of
+CREATE AGGREGATE told_product(numeric) (SFUNC = numeric_mul, STYPE = numeric, INITCOND = '1');
+SELECT beam.create_pipeline('told_sketch', 'SELECT told_product(v::numeric) AS p FROM td');
+SELECT beam.drop_pipeline('told_sketch');
+SELECT beam.create_pipeline('told_sketch', 'SELECT told_product(v::numeric) AS p FROM td', source_mode => 'append_only');
+
 SELECT beam.drop_pipeline('told_chain');
 SELECT beam.drop_pipeline(name) FROM beam.pipelines WHERE name LIKE 'told%' ORDER BY name;
 DROP TABLE td, td_parts;
+DROP AGGREGATE told_product(numeric);

@@ -122,26 +122,26 @@ SELECT beam.create_pipeline('first_two', $$SELECT count(*) FROM tick, beam.tumbl
 \pset tuples_only off
 -- before the end of the window
 INSERT INTO tick VALUES ('2024-01-01 10:00:10', 1);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, count, timing, pane, last FROM live;
 TABLE final;
 TABLE early_late;
 INSERT INTO tick VALUES ('2024-01-01 10:00:20', 2);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, count, timing, pane, last FROM live;
 SELECT window_start::time, count, timing, pane FROM early_late;
 INSERT INTO tick VALUES ('2024-01-01 10:00:30', 3);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 -- at its end
 INSERT INTO tick VALUES ('2024-01-01 10:01:00', 4);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, count, timing, pane, last FROM live ORDER BY 1;
 SELECT window_start::time, count, timing, pane, stamp FROM final;
 SELECT window_start::time, count, timing, pane FROM early_late ORDER BY 1;
 SELECT name, input_watermark, output_watermark, max_event_time FROM beam.watermarks ORDER BY name;
 -- late, but allowed: not for final
 INSERT INTO tick VALUES ('2024-01-01 10:00:40', 5);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, count, timing, pane, last FROM live ORDER BY 1;
 SELECT window_start::time, count, timing, pane FROM final;
 SELECT window_start::time, count, timing, pane FROM early_late ORDER BY 1;
@@ -149,9 +149,9 @@ SELECT pipeline, event_time, window_start::time, window_end::time, reason, water
 TABLE at_last;
 -- two minutes after its end the window is gone, and rows for it are late for all
 INSERT INTO tick VALUES ('2024-01-01 10:03:00', 6);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 INSERT INTO tick VALUES ('2024-01-01 10:00:50', 7);
-CALL beam.wait_for('live');
+SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name \gexec
 SELECT window_start::time, count, timing, pane, last FROM live ORDER BY 1;
 SELECT window_start::time, count, timing, pane FROM final ORDER BY 1;
 SELECT window_start::time, count, timing, pane FROM early_late ORDER BY 1;

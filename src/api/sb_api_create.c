@@ -298,30 +298,45 @@ create_check_trigger(const SbCreation *creation)
 
 /* What keeps values of rows in the state of each window; NULL: nothing does. */
 static const char *
-create_keeps_values(const SbCreation *creation)
+create_keeps_values(const SbCreation *creation, const SbQuery *query)
 {
-	SbQuery *query;
 	const char *aggregate;
 
 	if (sb_plan_merges(creation->plan) && creation->row.retractable)
 		return "a session that rows can leave";
-	query = sb_query_open(creation->plan, CurrentMemoryContext, CurrentMemoryContext,
-	                      creation->row.retractable);
 	aggregate = sb_query_keeps_values(query);
-	sb_query_close(query);
 	return aggregate ? psprintf("aggregate %s", aggregate) : NULL;
 }
 
+/* A sketch, for one: its state is small, but no row can be taken out of it. */
+static void
+create_tell_values_of_sketches(const SbQuery *query)
+{
+	const char *aggregate = sb_query_cannot_retract(query);
+
+	if (aggregate)
+		ereport(
+		    NOTICE,
+		    (errmsg("no row can be taken out of aggregate %s: all values are kept, and each pane reads all of them",
+		            aggregate),
+		     errhint(
+		         "If rows of the source are only inserted, say source_mode => 'append_only': then its state alone is kept.")));
+}
+
+/* What a pipeline keeps of the rows, where users would not think so. */
 static void
 create_tell_kept_values(const SbCreation *creation)
 {
 	const SbPlan *plan = creation->plan;
-	const char *keeps;
+	SbQuery *query =
+	    sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, creation->row.retractable);
+	const char *keeps = create_keeps_values(creation, query);
 
+	create_tell_values_of_sketches(query);
+	sb_query_close(query);
 	if (creation->row.allowed_lateness_us != SB_LATENESS_NO_LIMIT || plan->maps ||
 	    plan->window_kind == SB_WINDOW_GLOBAL)
 		return;
-	keeps = create_keeps_values(creation);
 	if (keeps)
 		ereport(
 		    NOTICE,

@@ -232,8 +232,14 @@ stream_beam_explain_pipeline(PG_FUNCTION_ARGS)
 	explain_put(result, sb_plan_explain(plan));
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	for (int i = 0; i < plan->naggs - plan->nspelled; i++)
-		explain_put(result, psprintf("  Aggregate %d is kept as: %s", i + 1,
-		                             sb_query_agg_method(query, i)));
+	{
+		const char *reads = sb_query_agg_reads(query, i);
+
+		explain_put(result, psprintf("  Aggregate %d is kept as: %s%s%s", i + 1,
+		                             sb_query_agg_method(query, i),
+		                             reads ? ", the values of its rows; a pane reads " : "",
+		                             reads ? reads : ""));
+	}
 	sb_query_close(query);
 	sb_bracket_leave(&saved);
 	return (Datum) 0;

@@ -326,6 +326,64 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Aggregates that a pipeline keeps at little cost (sb_latest.c).
+
+CREATE FUNCTION beam._first_step(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) RETURNS pg_catalog.internal
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_first_step';
+COMMENT ON FUNCTION beam._first_step(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) IS 'internal: transition function of beam.first';
+
+CREATE FUNCTION beam._last_step(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) RETURNS pg_catalog.internal
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_last_step';
+COMMENT ON FUNCTION beam._last_step(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) IS 'internal: transition function of beam.last';
+
+CREATE FUNCTION beam._top_step(pg_catalog.internal, pg_catalog.int4, pg_catalog.anyelement, pg_catalog.anycompatible) RETURNS pg_catalog.internal
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_top_step';
+COMMENT ON FUNCTION beam._top_step(pg_catalog.internal, pg_catalog.int4, pg_catalog.anyelement, pg_catalog.anycompatible) IS 'internal: transition function of beam.top';
+
+CREATE FUNCTION beam._latest_final(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) RETURNS pg_catalog.anyelement
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_latest_final';
+COMMENT ON FUNCTION beam._latest_final(pg_catalog.internal, pg_catalog.anyelement, pg_catalog.anycompatible) IS 'internal: final function of beam.first and beam.last';
+
+CREATE FUNCTION beam._top_final(pg_catalog.internal, pg_catalog.int4, pg_catalog.anyelement, pg_catalog.anycompatible) RETURNS pg_catalog.anyarray
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'stream_beam_top_final';
+COMMENT ON FUNCTION beam._top_final(pg_catalog.internal, pg_catalog.int4, pg_catalog.anyelement, pg_catalog.anycompatible) IS 'internal: final function of beam.top';
+
+CREATE AGGREGATE beam.first(value pg_catalog.anyelement, at pg_catalog.anycompatible) (
+	SFUNC = beam._first_step, STYPE = pg_catalog.internal, FINALFUNC = beam._latest_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE beam.first(pg_catalog.anyelement, pg_catalog.anycompatible) IS
+'the value of the row with the least `at`, of several such rows the least value (a null is less than any); rows whose `at` is null are ignored; null where there is none. In a pipeline a row that comes or goes costs the same however many there are. Error: 42883 where the type of `at` has no order. Example: SELECT device, beam.first(reading, at) FROM readings GROUP BY device';
+
+CREATE AGGREGATE beam.last(value pg_catalog.anyelement, at pg_catalog.anycompatible) (
+	SFUNC = beam._last_step, STYPE = pg_catalog.internal, FINALFUNC = beam._latest_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE beam.last(pg_catalog.anyelement, pg_catalog.anycompatible) IS
+'the value of the row with the greatest `at`, of several such rows the greatest value (a null is less than any); rows whose `at` is null are ignored; null where there is none. In a pipeline a row that comes or goes costs the same however many there are. Error: 42883 where the type of `at` has no order. Example: SELECT device, beam.last(reading, at) FROM readings GROUP BY device';
+
+CREATE AGGREGATE beam.top(n pg_catalog.int4, value pg_catalog.anyelement, at pg_catalog.anycompatible) (
+	SFUNC = beam._top_step, STYPE = pg_catalog.internal, FINALFUNC = beam._top_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE beam.top(pg_catalog.int4, pg_catalog.anyelement, pg_catalog.anycompatible) IS
+'an array of the values of the `n` rows with the greatest `at`, the greatest first; rows with the same `at` by their values. Rows whose `at` is null are ignored; null where there is none. Errors: 22023 where n is null, not between 1 and 10000 or not the same in all rows, 42883 where the type of `at` has no order. Example: SELECT player, beam.top(3, game, score) FROM results GROUP BY player';
+
+-- What aggregates keep of the rows is in a table of its own, a leaf of values a row (sb_items_table.c). What the cells have of it moves there when they change.
+DO $$
+DECLARE
+    one pg_catalog.record;
+BEGIN
+    FOR one IN SELECT p.id, p.state_table::pg_catalog.regclass AS cells
+                 FROM beam.pipeline p
+                 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.state_table
+                WHERE EXISTS (SELECT FROM pg_catalog.unnest(p.signature) AS s (part)
+                               WHERE s.part OPERATOR(pg_catalog.~) '^(bag|extreme|multiset) ')
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                   WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) 'items') LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s ADD COLUMN items pg_catalog.int8[]', one.cells);
+        EXECUTE pg_catalog.format('CREATE TABLE beam_state.%I (tree pg_catalog.int8 NOT NULL, leaf pg_catalog.int4 NOT NULL, items pg_catalog.int4 NOT NULL,'
+            ' rows pg_catalog.int8 NOT NULL, place pg_catalog.int8 NOT NULL, data pg_catalog.bytea NOT NULL,'
+            ' PRIMARY KEY (tree, leaf)) WITH (fillfactor = 70)', 'items_' OPERATOR(pg_catalog.||) one.id::pg_catalog.text);
+        EXECUTE pg_catalog.format('ALTER TABLE beam_state.%I ALTER COLUMN data SET STORAGE EXTERNAL', 'items_' OPERATOR(pg_catalog.||) one.id::pg_catalog.text);
+        EXECUTE pg_catalog.format('REVOKE ALL ON beam_state.%I FROM PUBLIC', 'items_' OPERATOR(pg_catalog.||) one.id::pg_catalog.text);
+    END LOOP;
+END $$;
+
 -- In the index by which rows of a result that nothing identifies are found again. Every owner of a result inserts there, so everybody may call it.
 CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stream_beam_row_hash';

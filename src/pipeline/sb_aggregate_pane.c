@@ -16,8 +16,7 @@ sb_aggregate_forget_accumulators(SbPipeline *pipeline, SbEntry *entry)
 {
 	SbAcc *accs = sb_cells_accs(sb_aggregate_cells(pipeline), entry);
 
-	sb_query_acc_free(pipeline->query, accs);
-	sb_query_acc_init(pipeline->query, accs);
+	sb_query_acc_drop(pipeline->query, accs);
 }
 
 bool

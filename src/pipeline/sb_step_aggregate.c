@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "base/sb_guc.h"
+#include "base/sb_statement.h"
 #include "pipeline/sb_aggregate_firing.h"
 #include "sink/sb_failed_groups.h"
 #include "utils/memutils.h"
@@ -23,12 +24,14 @@ static void *
 aggregate_open(SbPipeline *pipeline, const char *state_table)
 {
 	SbAggregate *aggregate = palloc0(sizeof(SbAggregate));
+	Oid items = state_table ? sb_items_table_relid(pipeline->row->id) : InvalidOid;
 
 	aggregate->merging = sb_plan_merges(pipeline->plan);
-	aggregate->cells = sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy,
-	                                   &pipeline->clocks, state_table,
-	                                   AllocSetContextCreate(pipeline->context, "stream_beam cells",
-	                                                         ALLOCSET_DEFAULT_SIZES));
+	aggregate->cells =
+	    sb_cells_create(pipeline->query, pipeline->plan, &pipeline->strategy, &pipeline->clocks,
+	                    state_table, OidIsValid(items) ? sb_sql_relation(items) : NULL,
+	                    AllocSetContextCreate(pipeline->context, "stream_beam cells",
+	                                          ALLOCSET_DEFAULT_SIZES));
 	sb_cells_set_count(aggregate->cells, pipeline->progress.cells);
 	pipeline->step_state = aggregate;
 	sb_aggregate_forget_deferred(pipeline);

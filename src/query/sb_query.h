@@ -14,6 +14,7 @@
 #include "access/tupdesc.h"
 #include "engine/sb_reduce.h"
 #include "lib/stringinfo.h"
+#include "query/agg/sb_items.h"
 #include "query/plan/sb_plan.h"
 
 /* One aggregate's accumulator in a cell. */
@@ -51,6 +52,19 @@ extern void sb_query_close(SbQuery *query);
  * exact, inverse, extreme, multiset.
  */
 extern const char *sb_query_agg_method(const SbQuery *query, int agg);
+/*
+ * What a pane reads of the values that the aggregate keeps, for explain; NULL: it keeps none.
+ */
+extern const char *sb_query_agg_reads(const SbQuery *query, int agg);
+/*
+ * The first aggregate of the user's that keeps all values only because rows can be taken back;
+ * NULL: none does.
+ */
+extern const char *sb_query_cannot_retract(const SbQuery *query);
+/* Where its items are written; else all of them stay in memory. */
+extern void sb_query_set_items(SbQuery *query, const SbItemStore *store);
+/* The bytes of all items in memory. */
+extern Size sb_query_items_bytes(const SbQuery *query);
 /* The name of the first aggregate that keeps the values of its rows; NULL: none does. */
 extern const char *sb_query_keeps_values(const SbQuery *query);
 
@@ -119,12 +133,18 @@ extern void sb_query_acc_retract(SbQuery *query, SbAcc *accs);
 extern void sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from);
 /*
  * Frees what the accumulators own and makes them new. Live states are left to the reset of the
- * bundle's memory.
+ * bundle's memory. Items that are in the table stay there.
  */
 extern void sb_query_acc_free(SbQuery *query, SbAcc *accs);
+/* The same; they are over, and their items leave the table with the next write. */
+extern void sb_query_acc_drop(SbQuery *query, SbAcc *accs);
+/* What is in the table of their items, and has not changed, leaves memory. */
+extern void sb_query_acc_unload(SbQuery *query, SbAcc *accs);
+/* The numbers of their trees of items, into an array of naggs; returns how many. */
+extern int sb_query_acc_trees(SbQuery *query, const SbAcc *accs, int64 *trees);
 /* turns live internal states into a form that survives the reset of the bundle's memory */
 extern void sb_query_acc_park(SbQuery *query, SbAcc *accs);
-/* by-reference bytes held in `cells`, palloc overhead included; 0 for live */
+/* by-reference bytes held in `cells`, palloc overhead included; 0 for live and for items */
 extern Size sb_query_acc_bytes(SbQuery *query, const SbAcc *accs);
 /* versioned bytes for the state table; parked or plain forms only (park first) */
 extern void sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out);

@@ -13,6 +13,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "query/agg/sb_items.h"
 #include "query/expr/sb_bytes.h"
 #include "query/sb_query.h"
 #include "utils/acl.h"
@@ -148,15 +149,20 @@ typedef struct SbAggMethod
 	bool nulls;        /* a VALUE may be null */
 	bool parks;        /* what is not null is PARKED at rest, never VALUE */
 	bool keeps_values; /* so it grows with the rows */
+	bool items;        /* a VALUE is an SbItems */
+	/* keeps_values: what of them a pane reads */
+	const char *(*reads)(const SbAgg *agg);
 	void (*add)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	/* NULL: not of a retractable query; leaves NEW behind the last row */
 	void (*retract)(SbQuery *query, SbAgg *agg, SbAcc *acc);
 	void (*merge)(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from);
 	void (*park)(SbQuery *query, SbAgg *agg, SbAcc *acc); /* NULL: never live */
-	/* is a non-null VALUE a chunk in `cells` */
+	/* is a non-null VALUE a chunk in `cells`; NULL: with items */
 	bool (*owns)(const SbAgg *agg);
 	void (*encode)(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out);
 	void (*decode)(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end);
+	/* what accumulators of version 1 had other than today's; NULL: nothing */
+	void (*decode_old)(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end);
 	Datum (*result)(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull);
 } SbAggMethod;
 
@@ -181,6 +187,7 @@ extern const SbAggMethod sb_agg_fast;
 extern const SbAggMethod sb_agg_transition;
 extern const SbAggMethod sb_agg_serialized;
 extern const SbAggMethod sb_agg_bag;
+extern const SbAggMethod sb_agg_distinct;
 /* of retractable queries */
 extern const SbAggMethod sb_agg_counted;
 extern const SbAggMethod sb_agg_exact;
@@ -260,6 +267,7 @@ struct SbQuery
 
 	/* aggregates */
 	SbAgg *aggs;
+	SbItemSpace items;
 	bool args_ready; /* the current row's arguments are in the aggs */
 	int element_bits;
 

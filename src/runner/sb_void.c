@@ -24,6 +24,7 @@
 #include "replication/slot.h"
 #include "runner/sb_void.h"
 #include "sink/sb_queue_table.h"
+#include "state/sb_cells.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
@@ -226,7 +227,8 @@ void_check_home(SbDatabase *db)
 static const char *
 emptied_table(const SbPipelineRow *row)
 {
-	Oid tables[] = {row->result, row->state_table, sb_queue_table_relid(row->id)};
+	Oid tables[] = {row->result, row->state_table, sb_items_table_relid(row->id),
+	                sb_queue_table_relid(row->id)};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{

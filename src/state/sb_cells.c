@@ -142,7 +142,8 @@ sb_cells_hold(const SbStrategy *strategy)
 
 SbCells *
 sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
-                const SbClocks *clocks, const char *state_table, MemoryContext context)
+                const SbClocks *clocks, const char *state_table, const char *items_table,
+                MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SbCells *cells = palloc0(sizeof(SbCells));
@@ -175,6 +176,11 @@ sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
 	cells->holding = hash_create("stream_beam holding windows", 256, &ctl,
 	                             HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	sb_stored_forget(cells);
+	if (items_table)
+	{
+		cells->items = sb_items_table_open(items_table, state_table, context);
+		sb_query_set_items(query, sb_items_table_store(cells->items));
+	}
 	if (state_table)
 		sb_state_prepare(cells, state_table);
 	dlist_push_tail(&all_cells, &cells->node);
@@ -527,6 +533,7 @@ sb_cells_remove(SbCells *cells, SbEntry *entry)
 	if (entry->stored && !cells->in_memory)
 		sb_state_delete(cells, entry);
 	cells->count--;
+	sb_query_acc_drop(cells->query, sb_cells_accs(cells, entry));
 	sb_entry_unlink(cells, entry);
 }
 
@@ -656,6 +663,8 @@ sb_cells_rollback(SbCells *cells)
 	while (!dlist_is_empty(&cells->changed))
 		sb_entry_unlink(cells, dlist_head_element(SbEntry, changed_node, &cells->changed));
 	cells->count = cells->accepted_count;
+	if (cells->items)
+		sb_items_table_forget_dropped(cells->items);
 	cells->evicted = true;
 	/* cells may have left memory, or the table, in what is undone: looked at before the next use */
 	sb_stored_forget(cells);
@@ -665,7 +674,8 @@ sb_cells_rollback(SbCells *cells)
 Size
 sb_cells_bytes(const SbCells *cells)
 {
-	return cells->bytes + cells->hash->size * sizeof(SbSlotOfHash);
+	return cells->bytes + sb_query_items_bytes(cells->query) +
+	       cells->hash->size * sizeof(SbSlotOfHash);
 }
 
 Size
@@ -695,6 +705,23 @@ sb_cells_set_count(SbCells *cells, int64 count)
 	cells->count = cells->accepted_count = count;
 }
 
+/* Their items first: a cell that comes in again wants few of them. */
+static void
+cells_unload_items(SbCells *cells, Size bytes)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &cells->lru)
+	{
+		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);
+
+		if (sb_cells_bytes(cells) <= bytes)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		sb_query_acc_unload(cells->query, sb_cells_accs(cells, entry));
+	}
+}
+
 void
 sb_cells_evict(SbCells *cells, Size bytes)
 {
@@ -704,6 +731,8 @@ sb_cells_evict(SbCells *cells, Size bytes)
 	if (cells->in_memory)
 		return;
 	sb_cells_know_stored(cells);
+	if (cells->items)
+		cells_unload_items(cells, bytes);
 	dlist_foreach_modify(iter, &cells->lru)
 	{
 		SbEntry *entry = dlist_container(SbEntry, lru_node, iter.cur);

@@ -97,11 +97,11 @@ typedef struct SbMiss
 
 /*
  * All of it goes with the context. state_table NULL: the cells live in memory only, and writing
- * them is nothing.
+ * them is nothing. items_table NULL: what aggregates retain is in the cells.
  */
 extern SbCells *sb_cells_create(SbQuery *query, const SbPlan *plan, const SbStrategy *strategy,
                                 const SbClocks *clocks, const char *state_table,
-                                MemoryContext context);
+                                const char *items_table, MemoryContext context);
 /* the parts of a cell */
 extern Datum *sb_cells_keys(const SbCells *cells, SbEntry *entry, const bool **nulls);
 extern SbAcc *sb_cells_accs(const SbCells *cells, SbEntry *entry);
@@ -208,8 +208,17 @@ extern int64 sb_cells_count(SbCells *cells); /* live cells, stored ones included
 extern void sb_cells_set_count(SbCells *cells, int64 count);
 /* Evicts clean cells until at most this many bytes are used, or none is left to evict. */
 extern void sb_cells_evict(SbCells *cells, Size bytes);
-/* The SQL that makes a state table of this qualified name, for cells of this kind. */
+/*
+ * The SQL that makes a state table of this qualified name, for cells of this kind; `items`: with a
+ * table of items beside it.
+ */
 extern char *sb_cells_table_sql(const char *state_table, const SbPlan *plan,
-                                const SbStrategy *strategy);
+                                const SbStrategy *strategy, bool items);
+
+/* ---- the table of items (sb_items_table.c) ---- */
+extern char *sb_items_table_name(int32 pipeline);
+/* InvalidOid: it has none. */
+extern Oid sb_items_table_relid(int32 pipeline);
+extern char *sb_items_table_sql(const char *table);
 
 #endif

@@ -23,8 +23,13 @@ enum
 	SB_STATE_HOLD,
 	SB_STATE_KEY,
 	SB_STATE_STATE,
+	SB_STATE_ITEMS, /* only where there is a table of items */
 	SB_STATE_NCOLUMNS
 };
+
+/* from, lo, hi of an SbWindowRange */
+#define SB_STATE_IN_RANGE \
+	"window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
 
 typedef struct SbSlotOfHash
 {
@@ -138,8 +143,9 @@ struct SbCells
 	TimestampTz stored_processing, stored_processing_last;
 	HTAB *holding; /* SbHoldingWindow */
 
-	SbStatement *insert; /* cells that have no row yet */
-	SbStatement *update; /* those that have */
+	struct SbItemsTable *items; /* NULL: there is none */
+	SbStatement *insert;        /* cells that have no row yet */
+	SbStatement *update;        /* those that have */
 	SbStatement *delete;
 	SbStatement *load_missed;
 	SbStatement *load_ended;
@@ -152,6 +158,22 @@ struct SbCells
 	SbStatement *clear_inside;
 	SbStatement *clear_outside;
 };
+
+/* ---- sb_items_table.c ---- */
+
+typedef struct SbItemsTable SbItemsTable;
+
+/* In the current context; what it allocates later is in `context`. */
+extern SbItemsTable *sb_items_table_open(const char *name, const char *state_table,
+                                         MemoryContext context);
+extern const SbItemStore *sb_items_table_store(const SbItemsTable *table);
+/* Trees that are over leave the table (SPI connected); or it has never been said that they are. */
+extern void sb_items_table_drop(SbItemsTable *table);
+extern void sb_items_table_forget_dropped(SbItemsTable *table);
+/* Writes the leaves that are left of those that the store has been given. SPI connected. */
+extern void sb_items_table_write(SbItemsTable *table);
+/* Those of stored cells in the range, or outside. */
+extern void sb_items_table_clear(SbItemsTable *table, const SbWindowRange *range, bool inside);
 
 /* ---- sb_cells.c ---- */
 /*

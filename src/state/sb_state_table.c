@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "state/sb_cells_private.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -22,7 +23,8 @@
 #define SB_WRITE_BATCH 20000
 
 char *
-sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy *strategy)
+sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy *strategy,
+                   bool items)
 {
 	/*
 	 * cells of a window stand together and change together, at the latest when it ends: a page has
@@ -30,7 +32,7 @@ sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy
 	 */
 	const char *columns =
 	    "CREATE TABLE %s (window_end pg_catalog.int8 NOT NULL, window_start pg_catalog.int8 NOT NULL, key_hash pg_catalog.int8 NOT NULL,"
-	    " key_seq pg_catalog.int2 NOT NULL, processing_timer pg_catalog.int8, hold pg_catalog.int8, key pg_catalog.bytea NOT NULL, state pg_catalog.bytea NOT NULL,"
+	    " key_seq pg_catalog.int2 NOT NULL, processing_timer pg_catalog.int8, hold pg_catalog.int8, key pg_catalog.bytea NOT NULL, state pg_catalog.bytea NOT NULL,%s"
 	    " PRIMARY KEY (%s)) WITH (fillfactor = 50);"
 	    "ALTER TABLE %s ALTER COLUMN state SET STORAGE EXTERNAL; REVOKE ALL ON %s FROM PUBLIC;";
 	StringInfoData sql;
@@ -40,7 +42,7 @@ sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy
 	 * sessions are looked for by key, other windows by window: what is looked for together stands
 	 * together
 	 */
-	appendStringInfo(&sql, columns, state_table,
+	appendStringInfo(&sql, columns, state_table, items ? " items pg_catalog.int8[]," : "",
 	                 sb_plan_merges(plan) ? "key_hash, key_seq, window_end, window_start"
 	                                      : "window_end, window_start, key_hash, key_seq",
 	                 state_table, state_table);
@@ -60,9 +62,9 @@ sb_cells_table_sql(const char *state_table, const SbPlan *plan, const SbStrategy
 }
 
 static TupleDesc
-state_row_desc(void)
+state_row_desc(bool items)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(SB_STATE_NCOLUMNS);
+	TupleDesc desc = CreateTemplateTupleDesc(items ? SB_STATE_NCOLUMNS : SB_STATE_ITEMS);
 
 	TupleDescInitEntry(desc, SB_STATE_WINDOW_END + 1, "window_end", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_WINDOW_START + 1, "window_start", INT8OID, -1, 0);
@@ -72,6 +74,8 @@ state_row_desc(void)
 	TupleDescInitEntry(desc, SB_STATE_HOLD + 1, "hold", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_KEY + 1, "key", BYTEAOID, -1, 0);
 	TupleDescInitEntry(desc, SB_STATE_STATE + 1, "state", BYTEAOID, -1, 0);
+	if (items)
+		TupleDescInitEntry(desc, SB_STATE_ITEMS + 1, "items", INT8ARRAYOID, -1, 0);
 	return desc;
 }
 
@@ -80,10 +84,6 @@ state_row_desc(void)
 #define SB_STATE_SAME \
 	"s.window_end OPERATOR(pg_catalog.=) r.window_end AND s.window_start OPERATOR(pg_catalog.=) r.window_start " \
 	"AND s.key_hash OPERATOR(pg_catalog.=) r.key_hash"
-
-/* from, lo, hi of an SbWindowRange */
-#define SB_STATE_IN_RANGE \
-	"window_end OPERATOR(pg_catalog.>) $1 AND window_start OPERATOR(pg_catalog.>=) $2 AND window_start OPERATOR(pg_catalog.<) $3"
 
 static SbStatement *
 state_statement(const char *sql, TupleDesc rows, int nargs, const Oid *types)
@@ -161,15 +161,19 @@ state_prepare_timers(SbCells *cells, const char *table)
 void
 sb_state_prepare(SbCells *cells, const char *table)
 {
-	TupleDesc row = state_row_desc();
+	TupleDesc row = state_row_desc(cells->items != NULL);
 	Oid range_args[] = {INT8OID, INT8OID, INT8OID};
 
 	cells->insert =
 	    state_statement(psprintf("INSERT INTO %s SELECT * FROM rows", table), row, 0, NULL);
 	cells->update = state_statement(
-	    psprintf("UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state FROM rows r WHERE " SB_STATE_SAME
-	             " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
-	             table),
+	    psprintf(
+	        cells->items
+	            ? "UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state, items = r.items FROM rows r WHERE " SB_STATE_SAME
+	              " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq"
+	            : "UPDATE %s s SET processing_timer = r.processing_timer, hold = r.hold, state = r.state FROM rows r WHERE " SB_STATE_SAME
+	              " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
+	        table),
 	    row, 0, NULL);
 	cells->delete = state_statement(psprintf("DELETE FROM %s s USING rows r WHERE " SB_STATE_SAME
 	                                         " AND s.key_seq OPERATOR(pg_catalog.=) r.key_seq",
@@ -509,9 +513,27 @@ sb_state_clear(SbCells *cells, const SbWindowRange *range, bool inside)
 {
 	Datum args[] = {Int64GetDatum(range->from), Int64GetDatum(range->lo), Int64GetDatum(range->hi)};
 
+	/* first: the cells say which trees are theirs */
+	if (cells->items)
+		sb_items_table_clear(cells->items, range, inside);
 	if (sb_window_range_is_all(range))
 		return sb_statement_run(cells->clear_all, NULL, NULL);
 	return sb_statement_run(inside ? cells->clear_inside : cells->clear_outside, args, NULL);
+}
+
+/* The trees of a cell's items as an array, once they are written; 0: it has none. */
+static Datum
+state_trees(SbCells *cells, SbEntry *entry)
+{
+	int64 *trees = palloc(sizeof(int64) * (cells->naggs + 1));
+	int n = sb_query_acc_trees(cells->query, sb_cells_accs(cells, entry), trees);
+	Datum *elements = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(trees[i]);
+	return n == 0 ? (Datum) 0
+	              : PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true,
+	                                                TYPALIGN_DOUBLE));
 }
 
 /* The cell as a row to be inserted, or updated if it is stored. Its accumulators must be parked. */
@@ -524,6 +546,7 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	Datum *keys = sb_cells_keys(cells, entry, &key_nulls);
 	Datum values[SB_STATE_NCOLUMNS];
 	bool nulls[SB_STATE_NCOLUMNS] = {false};
+	Datum items = (Datum) 0;
 	SbSession *session = sb_cells_session(cells, entry);
 	bytea *key = sb_query_keys_encode(cells->query, keys, key_nulls);
 	StringInfoData state;
@@ -547,6 +570,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 		sb_session_encode(session, &state);
 	sb_cell_encode(cells->strategy, cell, &state);
 	sb_query_acc_encode(cells->query, sb_cells_accs(cells, entry), &state);
+	if (cells->items)
+		items = state_trees(cells, entry);
 	seal = sb_bytes_seal(state_seal_place(cell->window, entry->key_hash, entry->seq, key),
 	                     state.data + VARHDRSZ, state.len - VARHDRSZ);
 	appendBinaryStringInfo(&state, (char *) &seal, SB_SEAL_SIZE);
@@ -562,6 +587,8 @@ state_put_entry(SbCells *cells, SbEntry *entry)
 	nulls[SB_STATE_HOLD] = entry->hold == SB_TIME_MAX;
 	values[SB_STATE_KEY] = PointerGetDatum(key);
 	values[SB_STATE_STATE] = PointerGetDatum(state.data);
+	values[SB_STATE_ITEMS] = items;
+	nulls[SB_STATE_ITEMS] = items == (Datum) 0;
 	sb_statement_put(entry->stored ? cells->update : cells->insert, values, nulls);
 }
 
@@ -595,6 +622,8 @@ sb_cells_write(SbCells *cells)
 	old = MemoryContextSwitchTo(cells->scratch);
 	/* first the deletions: a window that merged away may be there again */
 	state_flush_deletions(cells);
+	if (cells->items)
+		sb_items_table_drop(cells->items);
 	dlist_foreach(iter, &cells->changed)
 	{
 		SbEntry *entry = dlist_container(SbEntry, changed_node, iter.cur);
@@ -613,5 +642,7 @@ sb_cells_write(SbCells *cells)
 	}
 	state_flush(cells->insert, 1);
 	state_flush(cells->update, 1);
+	if (cells->items)
+		sb_items_table_write(cells->items);
 	MemoryContextSwitchTo(old);
 }

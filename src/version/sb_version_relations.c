@@ -243,7 +243,8 @@ relations_begin_queue(const SbPipelineRow *row, bool history)
 	sb_catalog_insert_history(&downstream);
 }
 
-static void
+/* Returns whether an aggregate keeps the values of its rows. */
+static bool
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
 	List *functions, *types, *hashes;
@@ -251,16 +252,19 @@ relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 	SbBracket saved;
 	SbQuery *query;
 	Expr *split;
+	bool items;
 
 	sb_owner_enter(row, &saved);
 	query = sb_query_open(plan, CurrentMemoryContext, CurrentMemoryContext, row->retractable);
 	signature = sb_signature_of(query);
+	items = sb_query_keeps_values(query) != NULL;
 	sb_query_close(query);
 	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
 	sb_plan_objects(plan, split, &functions, &types, &hashes);
 	sb_bracket_leave(&saved);
 	sb_dependency_record(row->id, row->view, functions, types, hashes);
 	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
+	return items;
 }
 
 void
@@ -268,13 +272,17 @@ sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history)
 {
 	char *name = psprintf("cells_%d", row->id);
 	const SbStrategy strategy = sb_pipeline_strategy(row);
+	bool items = relations_sign(row, plan);
 
-	relations_sign(row, plan);
 	row->state_table =
 	    relations_make_member(name,
 	                          sb_cells_table_sql(quote_qualified_identifier("beam_state", name),
-	                                             plan, &strategy));
+	                                             plan, &strategy, items));
 	sb_catalog_set_state_table(row->id, row->state_table);
+	name = sb_items_table_name(row->id);
+	if (items)
+		(void) relations_make_member(name, sb_items_table_sql(
+		                                       quote_qualified_identifier("beam_state", name)));
 	name = sb_queue_table_name(row->id);
 	if (!sb_catalog_reads_wal(row))
 	{
@@ -347,6 +355,8 @@ sb_version_drop(const SbPipelineRow *row, int keep)
 	if (!(keep & SB_KEEP_RESULT))
 		sb_version_drop_relation(row->result, RELKIND_RELATION);
 	relations_drop_member(row->state_table);
+	if (OidIsValid(sb_items_table_relid(row->id)))
+		relations_drop_member(sb_items_table_relid(row->id));
 	if (!(keep & SB_KEEP_VIEW) && !relations_view_is_shared(row))
 		sb_version_drop_relation(row->view, RELKIND_VIEW);
 	sb_catalog_delete(row->id);

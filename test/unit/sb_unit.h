@@ -141,6 +141,7 @@ extern void unit_values_sort(UnitValues *values);
 extern void unit_test_text(void);
 extern void unit_test_windows(void);
 extern void unit_test_elements(uint64 seed);
+extern void unit_test_items(uint64 seed, int rounds);
 extern void unit_test_triggers(void);
 extern void unit_test_reduce(void);
 extern void unit_test_codec(void);

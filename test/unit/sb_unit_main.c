@@ -82,6 +82,7 @@ main(int argc, char **argv)
 	unit_test_text();
 	unit_test_windows();
 	unit_test_elements(seed);
+	unit_test_items(seed, Max(rounds / 400, 1));
 	unit_test_triggers();
 	unit_test_reduce();
 	unit_test_codec();

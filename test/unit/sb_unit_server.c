@@ -1,11 +1,15 @@
 /*
  * sb_unit_server.c: what the engine needs of a server, and libpgcommon and libpgport do not have:
- * errors and intervals.
+ * errors, intervals, memory contexts (there is one).
  */
 #include "postgres.h"
+
+#include <malloc.h>
+
 #include "base/sb_compat.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "sb_unit.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -15,6 +19,7 @@
 #undef strerror
 
 ErrorContextCallback *error_context_stack = NULL;
+volatile sig_atomic_t InterruptPending = false;
 UnitError unit_error;
 sigjmp_buf *unit_catch = NULL;
 
@@ -26,6 +31,23 @@ sigjmp_buf *unit_catch = NULL;
 		vsnprintf((target), sizeof(target), fmt, args); \
 		va_end(args); \
 	} while (0)
+
+void
+ProcessInterrupts(void)
+{
+}
+
+void *
+MemoryContextAlloc(MemoryContext context, Size size)
+{
+	return palloc(size);
+}
+
+Size
+GetMemoryChunkSpace(void *pointer)
+{
+	return malloc_usable_size(pointer);
+}
 
 bool
 errstart(int elevel, const char *domain)

@@ -30,6 +30,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "base/sb_compat.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_aggregate.h"
@@ -37,13 +38,17 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "query/agg/sb_latest.h"
 #include "query/sb_query_private.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#define SB_ACCS_VERSION 1
+#define SB_ACCS_VERSION 2
+/* What retained values was one chunk. */
+#define SB_ACCS_VERSION_WITHOUT_ITEMS 1
 /* Set in the version where the query is retractable. */
 #define SB_ACCS_RETRACTABLE 0x80
 
@@ -112,15 +117,29 @@ sb_query_merges(const SbQuery *query)
 	return sb_plan_merges(query->plan);
 }
 
+/*
+ * Is its state all of its values? Since 16 PostgreSQL can serialize some such states: then all of
+ * it would be written with each row.
+ */
+static bool
+agg_collects(Oid aggregate)
+{
+	return aggregate == F_ARRAY_AGG_ANYNONARRAY || aggregate == F_ARRAY_AGG_ANYARRAY ||
+	       aggregate == F_STRING_AGG_TEXT_TEXT || aggregate == F_STRING_AGG_BYTEA_BYTEA;
+}
+
 /* The method of an aggregate that has no fast path. */
 static const SbAggMethod *
 agg_choose(const SbQuery *query, const Aggref *aggref, const FormData_pg_aggregate *form)
 {
-	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL)
+	if (aggref->aggkind == AGGKIND_NORMAL &&
+	    (aggref->aggdistinct != NIL || sb_latest_kind(aggref->aggfnoid) != SB_LATEST_NONE))
+		return &sb_agg_distinct;
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggorder != NIL)
 		return &sb_agg_bag;
 	if (form->aggtranstype == INTERNALOID)
 		return OidIsValid(form->aggcombinefn) && OidIsValid(form->aggserialfn) &&
-		               OidIsValid(form->aggdeserialfn)
+		               OidIsValid(form->aggdeserialfn) && !agg_collects(aggref->aggfnoid)
 		           ? &sb_agg_serialized
 		           : &sb_agg_bag;
 	/* an anonymous record's type is known to this process only */
@@ -225,6 +244,8 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 		sb_agg_fast_open(query, agg, fast);
 	else if (agg->method == &sb_agg_bag)
 		sb_agg_bag_open(query, agg);
+	else if (agg->method == &sb_agg_distinct)
+		sb_agg_multiset_open(query, agg, tuple);
 	else
 		sb_agg_generic_open(query, agg, tuple);
 	ReleaseSysCache(tuple);
@@ -233,6 +254,7 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 void
 sb_query_open_aggs(SbQuery *query)
 {
+	query->items.context = query->cells;
 	query->aggs = palloc0(sizeof(SbAgg) * query->plan->naggs);
 	for (int i = 0; i < query->plan->naggs; i++)
 		agg_open(query, &query->aggs[i], query->plan->aggs[i]);
@@ -242,6 +264,31 @@ const char *
 sb_query_agg_method(const SbQuery *query, int agg)
 {
 	return query->aggs[agg].method->name;
+}
+
+const char *
+sb_query_agg_reads(const SbQuery *query, int agg)
+{
+	const SbAggMethod *method = query->aggs[agg].method;
+
+	return method->keeps_values ? method->reads(&query->aggs[agg]) : NULL;
+}
+
+const char *
+sb_query_cannot_retract(const SbQuery *query)
+{
+	for (int i = 0; i < query->plan->naggs && query->retractable; i++)
+	{
+		const Aggref *aggref = query->aggs[i].aggref;
+
+		/* those with an order, DISTINCT or one of their own would keep them in any case */
+		if (query->aggs[i].method == &sb_agg_multiset && aggref->aggkind == AGGKIND_NORMAL &&
+		    aggref->aggdistinct == NIL && aggref->aggorder == NIL &&
+		    aggref->aggfnoid >= FirstNormalObjectId &&
+		    sb_latest_kind(aggref->aggfnoid) == SB_LATEST_NONE)
+			return format_procedure(aggref->aggfnoid);
+	}
+	return NULL;
 }
 
 const char *
@@ -330,7 +377,16 @@ acc_owns(const SbAgg *agg, const SbAcc *acc)
 {
 	if (acc->form == SB_ACC_PARKED)
 		return true;
-	return acc->form == SB_ACC_VALUE && !acc->isnull && agg->method->owns(agg);
+	return acc->form == SB_ACC_VALUE && !acc->isnull && !agg->method->items &&
+	       agg->method->owns(agg);
+}
+
+/* NULL: it has none. */
+static inline SbItems *
+acc_items(const SbAgg *agg, const SbAcc *acc)
+{
+	return agg->method->items && acc->form == SB_ACC_VALUE ? (SbItems *) DatumGetPointer(acc->value)
+	                                                       : NULL;
 }
 
 void
@@ -358,15 +414,70 @@ sb_query_acc_merge(SbQuery *query, SbAcc *into, SbAcc *from)
  * Live states are left to the reset of the bundle's memory: after a failed bundle they are gone
  * already.
  */
-void
-sb_query_acc_free(SbQuery *query, SbAcc *accs)
+static void
+acc_release(SbQuery *query, SbAcc *accs, void (*release)(SbItemSpace *space, SbItems *items))
 {
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
-		if (acc_owns(&query->aggs[i], &accs[i]))
+		SbItems *items = acc_items(&query->aggs[i], &accs[i]);
+
+		if (items)
+			release(&query->items, items);
+		else if (acc_owns(&query->aggs[i], &accs[i]))
 			pfree(DatumGetPointer(accs[i].value));
 		sb_acc_renew(&accs[i]);
 	}
+}
+
+void
+sb_query_acc_free(SbQuery *query, SbAcc *accs)
+{
+	acc_release(query, accs, sb_items_free);
+}
+
+void
+sb_query_acc_drop(SbQuery *query, SbAcc *accs)
+{
+	acc_release(query, accs, sb_items_drop);
+}
+
+void
+sb_query_acc_unload(SbQuery *query, SbAcc *accs)
+{
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		SbItems *items = acc_items(&query->aggs[i], &accs[i]);
+
+		if (items)
+			sb_items_unload(&query->items, items);
+	}
+}
+
+int
+sb_query_acc_trees(SbQuery *query, const SbAcc *accs, int64 *trees)
+{
+	int n = 0;
+
+	for (int i = 0; i < query->plan->naggs; i++)
+	{
+		SbItems *items = acc_items(&query->aggs[i], &accs[i]);
+
+		if (items && sb_items_tree(items) != 0)
+			trees[n++] = sb_items_tree(items);
+	}
+	return n;
+}
+
+void
+sb_query_set_items(SbQuery *query, const SbItemStore *store)
+{
+	query->items.store = store;
+}
+
+Size
+sb_query_items_bytes(const SbQuery *query)
+{
+	return query->items.bytes;
 }
 
 void
@@ -410,12 +521,6 @@ sb_agg_result(SbQuery *query, int agg, SbAcc *acc, bool *isnull)
 
 /* ---- bytes for the state table ---- */
 
-static uint8
-accs_version(const SbQuery *query)
-{
-	return SB_ACCS_VERSION | (query->retractable ? SB_ACCS_RETRACTABLE : 0);
-}
-
 /*
  * A version, with a bit for the mode; then for each accumulator a byte (method id << 4 | form << 1
  * | isnull) and, unless it is new or null, what the method writes. The method is there so that a
@@ -426,7 +531,8 @@ sb_query_acc_encode(SbQuery *query, const SbAcc *accs, StringInfo out)
 {
 	MemoryContext old = MemoryContextSwitchTo(query->scratch);
 
-	appendStringInfoCharMacro(out, (char) accs_version(query));
+	appendStringInfoCharMacro(out, (char) (SB_ACCS_VERSION |
+	                                       (query->retractable ? SB_ACCS_RETRACTABLE : 0)));
 	for (int i = 0; i < query->plan->naggs; i++)
 	{
 		const SbAggMethod *method = query->aggs[i].method;
@@ -464,7 +570,7 @@ acc_form_valid(const SbAggMethod *method, uint8 form, bool isnull)
 
 /* What this method cannot have written is an error: the bytes are not trusted. */
 static void
-acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, bool old, const char **data, const char *end)
 {
 	uint8 tag = (uint8) *sb_bytes_take(data, end, 1);
 	uint8 form = (tag >> 1) & 7;
@@ -479,7 +585,10 @@ acc_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 		return;
 	if ((tag & 1) == 0)
 	{
-		agg->method->decode(query, agg, acc, data, end);
+		if (old && agg->method->decode_old)
+			agg->method->decode_old(query, agg, acc, data, end);
+		else
+			agg->method->decode(query, agg, acc, data, end);
 		acc->isnull = false;
 	}
 	acc->form = form;
@@ -489,19 +598,20 @@ void
 sb_query_acc_decode(SbQuery *query, SbAcc *accs, const char **data, const char *end)
 {
 	MemoryContext old = MemoryContextSwitchTo(query->scratch);
+	uint8 mode = query->retractable ? SB_ACCS_RETRACTABLE : 0;
 	uint8 version;
 
 	sb_query_acc_init(query, accs);
-	version = (uint8) *sb_bytes_take(data, end, 1);
-	if (version == (accs_version(query) ^ SB_ACCS_RETRACTABLE))
+	version = (uint8) *sb_bytes_take(data, end, 1) ^ mode;
+	if ((version & SB_ACCS_RETRACTABLE) != 0)
 		sb_bytes_corrupted(
 		    query->retractable
 		        ? "Accumulators that cannot be retracted from are read by a query that retracts."
 		        : "Accumulators of a query that retracts are read by one that does not.");
-	if (version != accs_version(query))
+	if (version != SB_ACCS_VERSION && version != SB_ACCS_VERSION_WITHOUT_ITEMS)
 		sb_bytes_corrupted("Accumulators have an unknown version.");
 	for (int i = 0; i < query->plan->naggs; i++)
-		acc_decode(query, &query->aggs[i], &accs[i], data, end);
+		acc_decode(query, &query->aggs[i], &accs[i], version != SB_ACCS_VERSION, data, end);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(query->scratch);
 }

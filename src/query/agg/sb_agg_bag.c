@@ -3,7 +3,7 @@
  * that cannot be serialized.
  *
  * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they
- * came, packed into one growing chunk. When a result is due, the executor runs `SELECT agg(...)
+ * came (sb_items.h). When a result is due, the executor runs `SELECT agg(...)
  * FROM bag` with the aggregate as it stood in the query. So whatever PostgreSQL's Agg node can do
  * is right here too; the price is an executor start for each result, and memory for each row.
  * Constant arguments are left in the query, direct arguments that are group keys become its
@@ -27,25 +27,25 @@
 #include "utils/tuplestore.h"
 
 #define SB_BAG_NAME "bag"
-#define SB_BAG_FIRST_SIZE 128
-/* An accumulator's value. Rows follow: a bitmap of nulls, the values that are not null. */
-typedef struct SbBag
-{
-	Size capacity; /* of the chunk */
-	Size used;     /* of the chunk, this head included */
-	int64 rows;
-} SbBag;
 
-static inline SbBagPlan *
+/* What a bag is beside the plan: items in the order in which they came. */
+typedef struct SbBagMethodPlan
+{
+	SbBagPlan bag; /* first */
+	SbItemOrder order;
+	SbAgg *agg;
+} SbBagMethodPlan;
+
+static inline SbBagMethodPlan *
 bag_plan_of(const SbAgg *agg)
 {
 	return agg->impl;
 }
 
-static inline SbBag *
+static inline SbItems *
 bag_of(const SbAcc *acc)
 {
-	return (SbBag *) DatumGetPointer(acc->value);
+	return (SbItems *) DatumGetPointer(acc->value);
 }
 
 /* ---- opening ---- */
@@ -210,14 +210,25 @@ sb_bag_open_plan(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
 	MemoryContextReset(query->scratch);
 }
 
+static void
+bag_skip(void *arg, const char **data, const char *end)
+{
+	const SbBagMethodPlan *plan = arg;
+
+	sb_bag_skip(plan->agg, &plan->bag, data, end);
+}
+
 void
 sb_agg_bag_open(SbQuery *query, SbAgg *agg)
 {
-	SbBagPlan *bag = palloc0(sizeof(SbBagPlan));
+	SbBagMethodPlan *plan = palloc0(sizeof(SbBagMethodPlan));
 
-	agg->impl = bag;
-	sb_bag_open_columns(agg, bag);
-	sb_bag_open_plan(query, agg, bag);
+	agg->impl = plan;
+	plan->agg = agg;
+	plan->order.arg = plan;
+	plan->order.skip = bag_skip;
+	sb_bag_open_columns(agg, &plan->bag);
+	sb_bag_open_plan(query, agg, &plan->bag);
 }
 
 /* ---- rows as bytes ---- */
@@ -314,91 +325,87 @@ sb_bag_full(const SbAgg *agg)
 
 /* ---- filling ---- */
 
-/* Room for `more` bytes at the end of the bag; makes the bag where there is none. */
-static SbBag *
-bag_reserve(SbQuery *query, SbAgg *agg, SbAcc *acc, Size more)
+static void
+bag_put(SbQuery *query, SbAgg *agg, SbItems *items, const char *data, uint32 size)
 {
-	SbBag *bag = bag_of(acc);
-	Size used = acc->form == SB_ACC_NEW ? sizeof(SbBag) : bag->used;
-	Size capacity = acc->form == SB_ACC_NEW ? SB_BAG_FIRST_SIZE : bag->capacity;
-
-	if (acc->form != SB_ACC_NEW && used + more <= capacity)
-		return bag;
-	if (used + more > SB_BAG_MAX_SIZE)
-		sb_bag_full(agg);
-	while (capacity < used + more)
-		capacity = Min(capacity * 2, SB_BAG_MAX_SIZE);
-	if (acc->form == SB_ACC_NEW)
-	{
-		bag = MemoryContextAlloc(query->cells, capacity);
-		bag->used = sizeof(SbBag);
-		bag->rows = 0;
-	}
-	else
-		bag = repalloc(bag, capacity);
-	bag->capacity = capacity;
-	acc->value = PointerGetDatum(bag);
-	acc->isnull = false;
-	acc->form = SB_ACC_VALUE;
-	return bag;
+	sb_items_add(&query->items, &bag_plan_of(agg)->order, items, data, size, 1);
 }
 
 static void
 bag_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
-	SbBagPlan *plan = bag_plan_of(agg);
-	Size size = sb_bag_measure(agg, plan);
-	SbBag *bag = bag_reserve(query, agg, acc, size);
+	SbBagMethodPlan *plan = bag_plan_of(agg);
+	Size size = sb_bag_measure(agg, &plan->bag);
+	char *bytes;
 
-	sb_bag_write(agg, plan, (char *) bag + bag->used);
-	bag->used += size;
-	bag->rows++;
+	if (size > SB_BAG_MAX_SIZE)
+		sb_bag_full(agg);
+	bytes = palloc(Max(size, 1));
+	sb_bag_write(agg, &plan->bag, bytes);
+	if (acc->form == SB_ACC_NEW)
+	{
+		acc->value = PointerGetDatum(sb_items_make(&query->items));
+		acc->isnull = false;
+		acc->form = SB_ACC_VALUE;
+	}
+	bag_put(query, agg, bag_of(acc), bytes, size);
 }
 
 static void
 bag_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 {
-	Size size = bag_of(from)->used - sizeof(SbBag);
-	SbBag *bag = bag_reserve(query, agg, into, size);
+	SbItems *all =
+	    sb_items_merge(&query->items, &bag_plan_of(agg)->order, bag_of(into), bag_of(from));
 
-	memcpy((char *) bag + bag->used, bag_of(from) + 1, size);
-	bag->used += size;
-	bag->rows += bag_of(from)->rows;
-}
-
-static bool
-bag_owns(const SbAgg *agg)
-{
-	return true;
+	into->value = PointerGetDatum(all);
+	sb_acc_renew(from);
 }
 
 static void
 bag_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 {
-	SbBag *bag = bag_of(acc);
-	uint32 size = bag->used - sizeof(SbBag);
-
-	appendBinaryStringInfo(out, (const char *) &bag->rows, sizeof(bag->rows));
-	appendBinaryStringInfo(out, (const char *) &size, sizeof(size));
-	appendBinaryStringInfo(out, (const char *) (bag + 1), size);
+	sb_items_encode(&query->items, &bag_plan_of(agg)->order, bag_of(acc), out);
 }
 
 static void
 bag_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
+	acc->value =
+	    PointerGetDatum(sb_items_decode(&query->items, &bag_plan_of(agg)->order, data, end));
+}
+
+/* Looks before allocating, so that an error leaves nothing behind. */
+SbItems *
+sb_bag_decode_rows(SbQuery *query, SbAgg *agg, const SbBagPlan *plan, bool nulls,
+                   void (*put)(SbQuery *query, SbAgg *agg, SbItems *items, const char *data,
+                               uint32 size),
+                   const char **data, const char *end)
+{
 	int64 rows;
 	uint32 size;
-	const char *from;
-	SbBag *bag;
+	const char *at;
+	SbItems *items;
 
 	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
-	from = sb_bytes_take_sized(data, end, &size);
-	/* looks before allocating, so that an error leaves nothing behind in `cells` */
-	sb_bag_check_rows(agg, bag_plan_of(agg), rows, from, from + size, true);
-	bag = bag_reserve(query, agg, acc, size);
-	memcpy((char *) bag + bag->used, from, size);
-	bag->used += size;
-	bag->rows = rows;
+	at = sb_bytes_take_sized(data, end, &size);
+	end = at + size;
+	sb_bag_check_rows(agg, plan, rows, at, end, nulls);
+	items = sb_items_make(&query->items);
+	for (int64 n = 0; n < rows; n++)
+	{
+		const char *start = at;
+
+		sb_bag_skip(agg, plan, &at, end);
+		put(query, agg, items, start, at - start);
+	}
+	return items;
+}
+
+static void
+bag_decode_old(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+{
+	acc->value = PointerGetDatum(
+	    sb_bag_decode_rows(query, agg, &bag_plan_of(agg)->bag, true, bag_put, data, end));
 }
 
 /* ---- results ---- */
@@ -435,42 +442,41 @@ bag_receive_end(DestReceiver *self)
 }
 
 void
-sb_bag_put(SbBagPlan *plan, Tuplestorestate *store)
+sb_bag_put(SbAgg *agg, SbBagPlan *plan, Tuplestorestate *store, const char *data, uint32 size)
 {
 	Datum always = BoolGetDatum(true);
 	bool not_null = false;
 
-	if (plan->ncolumns > 0)
-		tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
-	else
+	if (plan->ncolumns == 0)
+	{
 		tuplestore_putvalues(store, plan->desc, &always, &not_null);
+		return;
+	}
+	sb_bag_read(agg, plan, &data, data + size);
+	tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
 }
 
-/*
- * The rows in the order in which they came, for the plan to read. The caller ends the tuplestore.
- */
+/* All rows as they came. */
 static Tuplestorestate *
-bag_unpack(SbAgg *agg, const SbAcc *acc)
+bag_unpack(SbQuery *query, SbAgg *agg, SbItems *items)
 {
-	SbBagPlan *plan = bag_plan_of(agg);
+	SbBagMethodPlan *plan = bag_plan_of(agg);
 	/* random access: the scan wants to rewind, and may not say so later */
 	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
 	MemoryContext row =
 	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(row);
-	const SbBag *bag = bag_of(acc);
-	const char *data = acc->form == SB_ACC_NEW ? NULL : (const char *) (bag + 1);
-	const char *end = acc->form == SB_ACC_NEW ? NULL : (const char *) bag + bag->used;
-	int64 rows = acc->form == SB_ACC_NEW ? 0 : bag->rows;
+	MemoryContext old = CurrentMemoryContext;
+	SbItemScan scan = {0};
+	SbItem item;
 
-	for (int64 n = 0; n < rows; n++)
+	while (items && sb_items_next(&query->items, &plan->order, items, &scan, &item))
 	{
 		CHECK_FOR_INTERRUPTS();
-		sb_bag_read(agg, plan, &data, end);
-		sb_bag_put(plan, store);
+		MemoryContextSwitchTo(row);
+		sb_bag_put(agg, &plan->bag, store, item.data, item.size);
+		MemoryContextSwitchTo(old);
 		MemoryContextReset(row);
 	}
-	MemoryContextSwitchTo(old);
 	MemoryContextDelete(row);
 	return store;
 }
@@ -516,7 +522,7 @@ bag_execute(SbQuery *query, SbBagPlan *plan, Tuplestorestate *store, DestReceive
 }
 
 Datum
-sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, const SbAcc *acc,
+sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, SbItems *items,
            bool *isnull)
 {
 	SbBagReceiver receiver = {
@@ -527,7 +533,7 @@ sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, cons
 	MemoryContext run = AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag result",
 	                                          ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(run);
-	Tuplestorestate *store = unpack(agg, acc);
+	Tuplestorestate *store = unpack(query, agg, items);
 
 	sb_type_init(&receiver.type, agg->aggref->aggtype);
 	bag_execute(query, plan, store, &receiver.base);
@@ -538,20 +544,29 @@ sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, cons
 	return receiver.value;
 }
 
+static const char *
+bag_reads(const SbAgg *agg)
+{
+	return "all of them";
+}
+
 static Datum
 bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
 {
-	return sb_bag_run(query, agg, bag_plan_of(agg), bag_unpack, acc, isnull);
+	return sb_bag_run(query, agg, &bag_plan_of(agg)->bag, bag_unpack,
+	                  acc->form == SB_ACC_NEW ? NULL : bag_of(acc), isnull);
 }
 
 const SbAggMethod sb_agg_bag = {
     .id = 4,
     .name = "bag",
     .keeps_values = true,
+    .items = true,
+    .reads = bag_reads,
     .add = bag_add,
     .merge = bag_merge,
-    .owns = bag_owns,
     .encode = bag_encode,
     .decode = bag_decode,
+    .decode_old = bag_decode_old,
     .result = bag_result,
 };

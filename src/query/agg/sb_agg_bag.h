@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 #include "nodes/plannodes.h"
+#include "query/agg/sb_items.h"
 #include "query/sb_query_private.h"
 #include "utils/tuplestore.h"
 
@@ -55,13 +56,23 @@ extern void sb_bag_skip(const SbAgg *agg, const SbBagPlan *plan, const char **da
 extern _Noreturn void sb_bag_full(const SbAgg *agg);
 
 /*
- * Makes a tuplestore of an accumulator's rows, which may be none; and puts the row just read into
- * it.
+ * The rows of items, which may be none (NULL), in the order in which the executor is to have them.
+ * The caller ends the tuplestore.
  */
-typedef Tuplestorestate *(*SbBagUnpack)(SbAgg *agg, const SbAcc *acc);
-extern void sb_bag_put(SbBagPlan *plan, Tuplestorestate *store);
+typedef Tuplestorestate *(*SbBagUnpack)(SbQuery *query, SbAgg *agg, SbItems *items);
+/* Puts the row with these bytes into it; leaves garbage in the current context. */
+extern void sb_bag_put(SbAgg *agg, SbBagPlan *plan, Tuplestorestate *store, const char *data,
+                       uint32 size);
 /* The aggregate over these rows, by the executor. */
 extern Datum sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack,
-                        const SbAcc *acc, bool *isnull);
+                        SbItems *items, bool *isnull);
+/*
+ * Rows as bags were written before there were items: their number, the number of bytes, the rows.
+ * Each is handed to `put`.
+ */
+extern SbItems *sb_bag_decode_rows(SbQuery *query, SbAgg *agg, const SbBagPlan *plan, bool nulls,
+                                   void (*put)(SbQuery *query, SbAgg *agg, SbItems *items,
+                                               const char *data, uint32 size),
+                                   const char **data, const char *end);
 
 #endif

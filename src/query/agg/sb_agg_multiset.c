@@ -1,68 +1,36 @@
 /*
- * sb_agg_multiset.c: aggregates of retractable queries that retain their inputs: a bag from which
- * one equal row can be taken.
+ * sb_agg_multiset.c: aggregates that retain their inputs in order (sb_items.h): a multiset from
+ * which one equal row can be taken.
  *
- * The rows stand in the order in which they came, packed into one growing chunk as in sb_agg_bag.c,
- * behind a hash table over their bytes. Taking a row out finds the youngest with the same bytes.
- * Where there is none it may still be equal to the types (1.0 and 1.00, 0 and -0, collations): then
- * it is the youngest for which the types' own equality says so; a type without one has only its
- * bytes.
+ * ORDER. One column whose type has an order that a number can stand for, or whose equal values may
+ * have different bytes (1.0 and 1.00, 0 and -0, collations), is in the order of its type: then what
+ * is equal stands together. All else is in the order of a hash of its bytes. Where the query says
+ * nothing of the order of rows, each has the number of its arrival behind its bytes: the executor
+ * is given them in that order, and of equal rows the youngest is taken out.
  *
- * COST. Adding and taking out are O(1) on average: a hash chain, and a mark on the row. Marked rows
- * are squeezed out when half of the bytes are theirs, and the chunk and its table double when they
- * are full, so both are paid by the rows that caused them. Only the search by the types' equality
- * looks at all rows. 12 bytes a row and 4 to 8 for the table are on top of the values; the stored
- * form has neither.
+ * Taking a row out finds one with the same bytes, else one that is equal to the types; a type
+ * without equality has only its bytes.
  *
- * Two methods: `multiset` lets the executor aggregate the rows when a result is due, `extreme`
- * looks through them for the first by the aggregate's sort operator (min, max: CREATE AGGREGATE
- * defines SORTOP as just that), which needs no executor. It is a scan of the rows for each result.
+ * RESULTS. What the order or a count of the tree answers is taken from there, whatever the number
+ * of rows: min and max (CREATE AGGREGATE defines SORTOP as just that), count(DISTINCT), and
+ * percentiles;
+ * mode() looks at each different value once. All others let the executor aggregate the rows when a
+ * result is due; for DISTINCT it is given each different row once.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_am.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "query/agg/sb_agg_bag.h"
+#include "port/pg_bswap.h"
+#include "query/agg/sb_agg_multiset.h"
+#include "utils/float.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
-
-#define SB_SET_FIRST_BUCKETS 8
-#define SB_SET_FIRST_ROOM 128
-/* In a row's size: it has been taken out. */
-#define SB_ROW_DEAD 0x80000000U
-/* Of a bucket and of a row: nothing follows. Offsets count from the first row, and 1 is added. */
-#define SB_ROW_NONE 0
-
-/* An accumulator's value. The table follows: nbuckets offsets; then the rows. */
-typedef struct SbSet
-{
-	Size capacity; /* for rows, behind the table */
-	Size used;     /* of it */
-	Size dead;     /* of that, bytes of rows taken out */
-	int64 rows;    /* those in the bag; 0 never stays */
-	uint32 nbuckets;
-	uint32 buckets[FLEXIBLE_ARRAY_MEMBER];
-} SbSet;
-
-/* A row: this head, then `size` bytes. Not aligned. */
-typedef struct SbSetRow
-{
-	uint32 size; /* and SB_ROW_DEAD */
-	uint32 hash;
-	uint32 next; /* an older one in the same bucket */
-} SbSetRow;
-
-typedef struct SbMultisetPlan
-{
-	SbBagPlan bag;    /* first */
-	FmgrInfo **equal; /* of each column; NULL: the type has no equality */
-	Oid *collations;
-	FmgrInfo better; /* extreme: the sort operator */
-	Oid collation;
-} SbMultisetPlan;
 
 static inline SbMultisetPlan *
 set_plan_of(const SbAgg *agg)
@@ -70,49 +38,131 @@ set_plan_of(const SbAgg *agg)
 	return agg->impl;
 }
 
-static inline SbSet *
+static inline SbItems *
 set_of(const SbAcc *acc)
 {
-	return (SbSet *) DatumGetPointer(acc->value);
+	return (SbItems *) DatumGetPointer(acc->value);
 }
 
-static inline Size
-set_head(uint32 nbuckets)
+/* ---- the order ---- */
+
+static uint64
+set_place_by_hash(void *arg, const char *data, uint32 size)
 {
-	return offsetof(SbSet, buckets) + sizeof(uint32) * (Size) nbuckets;
+	return hash_bytes_extended((const unsigned char *) data, size, 0);
 }
 
-static inline char *
-set_rows(SbSet *set)
+/* The only column; behind the bitmap of nulls. */
+Datum
+sb_set_value(const SbMultisetPlan *plan, const char *data, uint32 size, bool *isnull)
 {
-	return (char *) set + set_head(set->nbuckets);
+	const char *at = data + 1;
+
+	*isnull = (*data & 1) != 0;
+	return *isnull ? (Datum) 0 : sb_datum_read(&plan->value.type, &at, data + size);
 }
 
-static inline SbSetRow
-row_get(const char *at)
+/* Nulls are last. */
+static uint64
+set_place_by_value(void *arg, const char *data, uint32 size)
 {
-	SbSetRow row;
+	const SbMultisetPlan *plan = arg;
+	bool isnull;
+	Datum value = sb_set_value(plan, data, size, &isnull);
 
-	memcpy(&row, at, sizeof(row));
-	return row;
+	return isnull ? PG_UINT64_MAX : sb_value_place(&plan->value, value);
 }
 
-static inline void
-row_put(char *at, SbSetRow row)
+int
+sb_set_compare(void *arg, const SbItem *a, const SbItem *b)
 {
-	memcpy(at, &row, sizeof(row));
+	SbMultisetPlan *plan = arg;
+	bool anull;
+	bool bnull;
+	Datum x = sb_set_value(plan, a->data, a->size, &anull);
+	Datum y = sb_set_value(plan, b->data, b->size, &bnull);
+
+	if (anull || bnull)
+		return (int) anull - (int) bnull;
+	return sb_value_compare(&plan->value, x, y);
 }
 
-static inline Size
-row_size(SbSetRow row)
+/* Two columns, the second of which is not null. */
+void
+sb_set_read_latest(const SbMultisetPlan *plan, const char *data, uint32 size, NullableDatum *value,
+                   Datum *at)
 {
-	return sizeof(SbSetRow) + (row.size & ~SB_ROW_DEAD);
+	const char *from = data + 1;
+	const char *end = data + size;
+
+	value->isnull = (*data & 1) != 0;
+	value->value = value->isnull ? (Datum) 0 : sb_datum_read(&plan->value.type, &from, end);
+	*at = sb_datum_read(&plan->at.type, &from, end);
 }
 
-static inline bool
-row_dead(SbSetRow row)
+static uint64
+set_place_latest(void *arg, const char *data, uint32 size)
 {
-	return (row.size & SB_ROW_DEAD) != 0;
+	const SbMultisetPlan *plan = arg;
+	NullableDatum value;
+	Datum at;
+
+	sb_set_read_latest(plan, data, size, &value, &at);
+	return sb_value_place(&plan->at, at);
+}
+
+/* By the second column, then by the first; where its type has no order the bytes decide. */
+static int
+set_compare_latest(void *arg, const SbItem *a, const SbItem *b)
+{
+	SbMultisetPlan *plan = arg;
+	NullableDatum x;
+	NullableDatum y;
+	Datum xat;
+	Datum yat;
+	int result;
+
+	sb_set_read_latest(plan, a->data, a->size, &x, &xat);
+	sb_set_read_latest(plan, b->data, b->size, &y, &yat);
+	result = sb_value_compare(&plan->at, xat, yat);
+	if (result != 0)
+		return result;
+	if (x.isnull || y.isnull)
+		return (int) y.isnull - (int) x.isnull;
+	/* without an order of the type the bytes decide */
+	return OidIsValid(plan->value.compare.fn_oid) ? sb_value_compare(&plan->value, x.value, y.value)
+	                                              : 0;
+}
+
+static uint64
+set_place_before_arrival(void *arg, const char *data, uint32 size)
+{
+	return set_place_by_hash(arg, data, size - SB_ARRIVAL_SIZE);
+}
+
+/* Rows are the same whenever they came. */
+static int
+set_compare_before_arrival(void *arg, const SbItem *a, const SbItem *b)
+{
+	int result = memcmp(a->data, b->data, Min(a->size, b->size) - SB_ARRIVAL_SIZE);
+
+	return result != 0 ? result : a->size < b->size ? -1 : a->size > b->size;
+}
+
+bool
+sb_set_by_value(const SbMultisetPlan *plan)
+{
+	return plan->order.place == set_place_by_value;
+}
+
+static void
+set_skip(void *arg, const char **data, const char *end)
+{
+	const SbMultisetPlan *plan = arg;
+
+	sb_bag_skip(plan->agg, &plan->bag, data, end);
+	if (plan->arrivals)
+		(void) sb_bytes_take(data, end, SB_ARRIVAL_SIZE);
 }
 
 /* ---- opening ---- */
@@ -154,6 +204,87 @@ set_open_equality(SbMultisetPlan *plan)
 	}
 }
 
+/* The operator that the query itself orders or tells apart the only column by. */
+static Oid
+set_sort_operator(const SbAgg *agg, HeapTuple aggtuple)
+{
+	const Aggref *aggref = agg->aggref;
+	SortGroupClause *clause = NULL;
+
+	if (agg->method == &sb_agg_extreme)
+		return ((Form_pg_aggregate) GETSTRUCT(aggtuple))->aggsortop;
+	if (list_length(aggref->args) == 1)
+		clause = aggref->aggdistinct ? linitial(aggref->aggdistinct)
+		         : aggref->aggorder  ? linitial(aggref->aggorder)
+		                             : NULL;
+	return clause ? clause->sortop : InvalidOid;
+}
+
+/* One of ours, over two columns that are no constants? */
+static bool
+set_open_latest(SbAgg *agg, SbMultisetPlan *plan)
+{
+	const Aggref *aggref = agg->aggref;
+	SbLatestKind kind = sb_latest_kind(aggref->aggfnoid);
+	Form_pg_attribute value = TupleDescAttr(plan->bag.desc, 0);
+	Form_pg_attribute at;
+	bool backwards;
+
+	if (kind == SB_LATEST_NONE || plan->bag.ncolumns != 2 || aggref->aggdistinct ||
+	    aggref->aggorder)
+		return false;
+	at = TupleDescAttr(plan->bag.desc, 1);
+	plan->limit = sb_latest_limit(aggref, kind);
+	if (plan->limit == 0 ||
+	    !sb_value_order_open(&plan->at, at->atttypid, aggref->inputcollid, InvalidOid, &backwards))
+		return false;
+	if (!sb_value_order_open(&plan->value, value->atttypid, aggref->inputcollid, InvalidOid,
+	                         &backwards))
+		sb_type_init(&plan->value.type, value->atttypid);
+	plan->latest = kind;
+	plan->order.place = set_place_latest;
+	plan->order.compare = set_compare_latest;
+	return true;
+}
+
+/* The order that makes results cheapest, of those that the aggregate allows. */
+static void
+set_open_order(SbAgg *agg, SbMultisetPlan *plan, HeapTuple aggtuple)
+{
+	const Aggref *aggref = agg->aggref;
+	Oid sortop = set_sort_operator(agg, aggtuple);
+	bool by_value = false;
+
+	plan->agg = agg;
+	plan->order.arg = plan;
+	plan->order.skip = set_skip;
+	if (set_open_latest(agg, plan))
+		return;
+	if (agg->method == &sb_agg_multiset && aggref->aggkind == AGGKIND_NORMAL &&
+	    aggref->aggdistinct == NIL && aggref->aggorder == NIL)
+	{
+		plan->arrivals = true;
+		plan->order.place = set_place_before_arrival;
+		plan->order.compare = set_compare_before_arrival;
+		return;
+	}
+	if (plan->bag.ncolumns == 1)
+	{
+		Form_pg_attribute att = TupleDescAttr(plan->bag.desc, 0);
+
+		by_value = sb_value_order_open(&plan->value, att->atttypid, att->attcollation, sortop,
+		                               &plan->backwards);
+	}
+	if (by_value &&
+	    (agg->method == &sb_agg_extreme || plan->value.place || !plan->value.equal_is_image))
+	{
+		plan->order.place = set_place_by_value;
+		plan->order.compare = sb_set_compare;
+		return;
+	}
+	plan->order.place = set_place_by_hash;
+}
+
 void
 sb_agg_multiset_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple)
 {
@@ -162,173 +293,93 @@ sb_agg_multiset_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple)
 	agg->impl = plan;
 	sb_bag_open_columns(agg, &plan->bag);
 	set_open_equality(plan);
-	if (agg->method == &sb_agg_extreme)
-	{
-		fmgr_info(get_opcode(((Form_pg_aggregate) GETSTRUCT(aggtuple))->aggsortop), &plan->better);
-		plan->collation = agg->aggref->inputcollid;
-	}
-	else
+	set_open_order(agg, plan, aggtuple);
+	plan->results = sb_set_choose_result(agg, plan);
+	/* such aggregates ignore nulls, those of ordered sets too */
+	plan->ignores_nulls = plan->results != NULL;
+	plan->trims = plan->latest != SB_LATEST_NONE && !query->retractable;
+	if (plan->results == NULL)
 		sb_bag_open_plan(query, agg, &plan->bag);
-}
-
-/* ---- the table ---- */
-
-/* Chains all rows anew, the youngest first, and drops those taken out. */
-static void
-set_rebuild(SbSet *set)
-{
-	char *rows = set_rows(set);
-	Size to = 0;
-	Size size;
-
-	memset(set->buckets, 0, sizeof(uint32) * (Size) set->nbuckets);
-	for (Size from = 0; from < set->used; from += size)
-	{
-		SbSetRow row = row_get(rows + from);
-		uint32 *bucket = &set->buckets[row.hash & (set->nbuckets - 1)];
-
-		size = row_size(row);
-		if (row_dead(row))
-			continue;
-		row.next = *bucket;
-		*bucket = to + 1;
-		if (to != from)
-			memmove(rows + to, rows + from, size);
-		row_put(rows + to, row);
-		to += size;
-	}
-	set->used = to;
-	set->dead = 0;
-}
-
-/* Room for `more` rows of `size` bytes, heads included. Makes the bag where there is none. */
-static SbSet *
-set_reserve(SbQuery *query, SbAgg *agg, SbAcc *acc, int64 more, Size size)
-{
-	SbSet *set = acc->form == SB_ACC_NEW ? NULL : set_of(acc);
-	uint32 nbuckets = set == NULL ? SB_SET_FIRST_BUCKETS : set->nbuckets;
-	Size capacity = set == NULL ? SB_SET_FIRST_ROOM : set->capacity;
-	int64 rows = (set == NULL ? 0 : set->rows) + more;
-
-	if (set != NULL && set->used + size <= capacity && rows <= nbuckets)
-		return set;
-	if (set != NULL && set->dead > 0)
-		set_rebuild(set);
-	size += set == NULL ? 0 : set->used;
-	while (nbuckets < rows && nbuckets < PG_INT32_MAX / 2)
-		nbuckets *= 2;
-	/* with room to spare, or one row out and one in would squeeze the bag each time */
-	while (capacity < size + size / 4)
-		capacity *= 2;
-	capacity = Min(capacity, SB_BAG_MAX_SIZE);
-	if (size > SB_BAG_MAX_SIZE || set_head(nbuckets) + capacity > MaxAllocSize)
-	{
-		/* the last doublings */
-		capacity = size;
-		if (size > SB_BAG_MAX_SIZE || set_head(nbuckets) + capacity > MaxAllocSize)
-			sb_bag_full(agg);
-	}
-	if (set == NULL)
-	{
-		set = MemoryContextAllocZero(query->cells, set_head(nbuckets) + capacity);
-		set->nbuckets = nbuckets;
-	}
-	else if (nbuckets != set->nbuckets || capacity != set->capacity)
-	{
-		set = repalloc(set, set_head(nbuckets) + Max(capacity, set->used));
-		memmove((char *) set + set_head(nbuckets), set_rows(set), set->used);
-		if (nbuckets != set->nbuckets)
-		{
-			set->nbuckets = nbuckets;
-			set_rebuild(set);
-		}
-	}
-	set->capacity = capacity;
-	acc->value = PointerGetDatum(set);
-	acc->isnull = false;
-	acc->form = SB_ACC_VALUE;
-	return set;
-}
-
-/* Puts a row, whose bytes stand behind the place for its head, at the end. There is room. */
-static void
-set_append(SbSet *set, uint32 size)
-{
-	char *at = set_rows(set) + set->used;
-	SbSetRow row = {.size = size,
-	                .hash = hash_bytes((const unsigned char *) at + sizeof(SbSetRow), size)};
-	uint32 *bucket = &set->buckets[row.hash & (set->nbuckets - 1)];
-
-	row.next = *bucket;
-	*bucket = set->used + 1;
-	row_put(at, row);
-	set->used += row_size(row);
-	set->rows++;
-}
-
-/*
- * Takes the row at this offset out of its chain and marks it. The caller gives the link that leads
- * to it: NULL: the bucket.
- */
-static void
-set_take(SbQuery *query, SbAcc *acc, uint32 offset, uint32 before)
-{
-	SbSet *set = set_of(acc);
-	char *rows = set_rows(set);
-	SbSetRow row = row_get(rows + offset);
-
-	if (--set->rows == 0)
-	{
-		pfree(set);
-		sb_acc_renew(acc);
-		return;
-	}
-	if (before == SB_ROW_NONE)
-		set->buckets[row.hash & (set->nbuckets - 1)] = row.next;
-	else
-	{
-		SbSetRow link = row_get(rows + before - 1);
-
-		link.next = row.next;
-		row_put(rows + before - 1, link);
-	}
-	if (offset + row_size(row) == set->used)
-	{
-		/* the youngest of all: its bytes are free at once */
-		set->used = offset;
-		return;
-	}
-	row.size |= SB_ROW_DEAD;
-	row_put(rows + offset, row);
-	set->dead += row_size(row);
-	if (set->dead > set->used / 2)
-		set_rebuild(set);
 }
 
 /* ---- rows ---- */
 
-/* min and max ignore nulls */
 static bool
-set_ignores(const SbAgg *agg)
+set_ignores(const SbAgg *agg, const SbMultisetPlan *plan)
 {
-	return agg->method == &sb_agg_extreme && agg->values[0].isnull;
+	return plan->ignores_nulls &&
+	       agg->values[plan->bag.args[plan->latest == SB_LATEST_NONE ? 0 : 1]].isnull;
+}
+
+/* The current row as bytes, in the row's memory; with room for a number behind it. */
+static char *
+set_row(SbAgg *agg, SbMultisetPlan *plan, uint32 *size)
+{
+	Size needed = sb_bag_measure(agg, &plan->bag);
+	char *bytes;
+
+	if (needed > SB_BAG_MAX_SIZE)
+		sb_bag_full(agg);
+	bytes = palloc(needed + SB_ARRIVAL_SIZE);
+	sb_bag_write(agg, &plan->bag, bytes);
+	*size = needed;
+	return bytes;
+}
+
+/* Behind the bytes of a row; PG_UINT64_MAX: later than all. */
+static void
+set_number(char *bytes, uint32 *size, uint64 arrival)
+{
+	arrival = pg_hton64(arrival);
+	memcpy(bytes + *size, &arrival, SB_ARRIVAL_SIZE);
+	*size += SB_ARRIVAL_SIZE;
+}
+
+static SbItems *
+set_make(SbQuery *query, SbAcc *acc)
+{
+	if (acc->form != SB_ACC_NEW)
+		return set_of(acc);
+	acc->value = PointerGetDatum(sb_items_make(&query->items));
+	acc->isnull = false;
+	acc->form = SB_ACC_VALUE;
+	return set_of(acc);
+}
+
+/* Nothing is taken out of the query: the rows beyond the limit can go. */
+static void
+set_trim(SbQuery *query, SbMultisetPlan *plan, SbItems *items)
+{
+	while (sb_items_rows(items) > plan->limit)
+	{
+		SbItem item = plan->latest == SB_LATEST_FIRST
+		                  ? sb_items_last(&query->items, &plan->order, items)
+		                  : sb_items_first(&query->items, &plan->order, items);
+		char *bytes = palloc(item.size);
+
+		memcpy(bytes, item.data, item.size);
+		(void) sb_items_remove(&query->items, &plan->order, items, bytes, item.size);
+		pfree(bytes);
+	}
 }
 
 static void
 set_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
 	SbMultisetPlan *plan = set_plan_of(agg);
-	Size size;
-	SbSet *set;
+	SbItems *items;
+	uint32 size;
+	char *bytes;
 
-	if (set_ignores(agg))
+	if (set_ignores(agg, plan))
 		return;
-	size = sb_bag_measure(agg, &plan->bag);
-	if (size > SB_BAG_MAX_SIZE)
-		sb_bag_full(agg);
-	set = set_reserve(query, agg, acc, 1, sizeof(SbSetRow) + size);
-	sb_bag_write(agg, &plan->bag, set_rows(set) + set->used + sizeof(SbSetRow));
-	set_append(set, size);
+	bytes = set_row(agg, plan, &size);
+	items = set_make(query, acc);
+	if (plan->arrivals)
+		set_number(bytes, &size, sb_items_next_arrival(items));
+	sb_items_add(&query->items, &plan->order, items, bytes, size, 1);
+	if (plan->trims && sb_items_rows(items) > plan->limit)
+		set_trim(query, plan, items);
 }
 
 /* Is the row just read equal to the current one? */
@@ -370,275 +421,140 @@ set_row_equals(SbAgg *agg, SbMultisetPlan *plan, const Datum *flat, const bool *
 	return true;
 }
 
-/* The youngest row that is equal by the types; its offset + 1. Looks at all. */
-static uint32
-set_find_equal(SbAgg *agg, SbMultisetPlan *plan, SbSet *set)
+/* The bytes of a row that is equal by the types; NULL: there is none. Looks at all. */
+static char *
+set_find_equal(SbQuery *query, SbAgg *agg, SbMultisetPlan *plan, SbItems *items, uint32 *size)
 {
 	MemoryContext context =
 	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	char *rows = set_rows(set);
-	uint32 found = SB_ROW_NONE;
-	Size size;
+	MemoryContext old = CurrentMemoryContext;
+	SbItemScan scan = {0};
+	char *found = NULL;
+	SbItem item;
 
-	for (Size at = 0; at < set->used; at += size)
+	while (found == NULL && sb_items_next(&query->items, &plan->order, items, &scan, &item))
 	{
-		SbSetRow row = row_get(rows + at);
-		const char *data = rows + at + sizeof(SbSetRow);
+		const char *data = item.data;
 
-		size = row_size(row);
 		CHECK_FOR_INTERRUPTS();
-		if (row_dead(row))
-			continue;
-		sb_bag_read(agg, &plan->bag, &data, rows + at + size);
+		MemoryContextSwitchTo(context);
+		sb_bag_read(agg, &plan->bag, &data, item.data + item.size);
 		if (set_row_equals(agg, plan, plan->bag.flat, plan->bag.nulls))
-			found = at + 1;
+		{
+			found = MemoryContextAlloc(old, Max(item.size, 1));
+			memcpy(found, item.data, item.size);
+			*size = item.size;
+		}
+		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
-	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return found;
 }
 
 /*
- * Takes out the youngest row that is equal, by its bytes or else by the types. That there is none
- * is an error: it was never added.
+ * Takes out a row that is equal, by its bytes or else by the types. That there is none is an error:
+ * it was never added.
  */
 static void
 set_retract(SbQuery *query, SbAgg *agg, SbAcc *acc)
 {
 	SbMultisetPlan *plan = set_plan_of(agg);
-	SbSet *set = set_of(acc);
-	uint32 before = SB_ROW_NONE;
-	uint32 link;
-	uint32 wanted = SB_ROW_NONE;
-	uint32 hash;
-	Size size;
+	uint32 size;
 	char *bytes;
 
-	if (set_ignores(agg))
+	if (set_ignores(agg, plan))
 		return;
 	if (acc->form == SB_ACC_NEW)
 		sb_agg_never_added(agg);
-	size = sb_bag_measure(agg, &plan->bag);
-	bytes = palloc(Max(size, 1));
-	sb_bag_write(agg, &plan->bag, bytes);
-	hash = hash_bytes((const unsigned char *) bytes, size);
-	for (link = set->buckets[hash & (set->nbuckets - 1)]; link != SB_ROW_NONE;)
+	bytes = set_row(agg, plan, &size);
+	if (plan->arrivals)
+		set_number(bytes, &size, PG_UINT64_MAX);
+	if (!sb_items_remove(&query->items, &plan->order, set_of(acc), bytes, size))
 	{
-		SbSetRow row = row_get(set_rows(set) + link - 1);
-
-		if (row.hash == hash && row.size == size &&
-		    memcmp(set_rows(set) + link - 1 + sizeof(SbSetRow), bytes, size) == 0)
-			break;
-		before = link;
-		link = row.next;
-	}
-	if (link == SB_ROW_NONE)
-	{
-		wanted = set_find_equal(agg, plan, set);
-		if (wanted == SB_ROW_NONE)
+		/* in the order of values the equal ones stand together, and were found */
+		if (!sb_set_by_value(plan))
+			bytes = set_find_equal(query, agg, plan, set_of(acc), &size);
+		if (sb_set_by_value(plan) || bytes == NULL ||
+		    !sb_items_remove(&query->items, &plan->order, set_of(acc), bytes, size))
 			sb_agg_never_added(agg);
-		hash = row_get(set_rows(set) + wanted - 1).hash;
-		before = SB_ROW_NONE;
-		for (link = set->buckets[hash & (set->nbuckets - 1)]; link != wanted;
-		     link = row_get(set_rows(set) + link - 1).next)
-			before = link;
 	}
-	set_take(query, acc, link - 1, before);
+	if (sb_items_rows(set_of(acc)) > 0)
+		return;
+	sb_items_drop(&query->items, set_of(acc));
+	sb_acc_renew(acc);
 }
 
 static void
 set_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
 {
-	SbSet *other = set_of(from);
-	SbSet *set = set_reserve(query, agg, into, other->rows, other->used - other->dead);
-	char *rows = set_rows(other);
-	Size size;
+	SbItems *all =
+	    sb_items_merge(&query->items, &set_plan_of(agg)->order, set_of(into), set_of(from));
 
-	for (Size at = 0; at < other->used; at += size)
-	{
-		SbSetRow row = row_get(rows + at);
-
-		size = row_size(row);
-		if (row_dead(row))
-			continue;
-		memcpy(set_rows(set) + set->used, rows + at, size);
-		set_append(set, row.size);
-	}
+	into->value = PointerGetDatum(all);
+	sb_acc_renew(from);
+	if (set_plan_of(agg)->trims)
+		set_trim(query, set_plan_of(agg), all);
 }
 
 /* ---- bytes ---- */
 
-static bool
-set_owns(const SbAgg *agg)
-{
-	return true;
-}
-
-/* As a bag's: the number of rows, the number of bytes, the rows without their heads. */
 static void
 set_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
 {
-	SbSet *set = set_of(acc);
-	uint32 total = set->used - set->dead - sizeof(SbSetRow) * set->rows;
-	char *rows = set_rows(set);
-	Size size;
-
-	appendBinaryStringInfo(out, (const char *) &set->rows, sizeof(set->rows));
-	appendBinaryStringInfo(out, (const char *) &total, sizeof(total));
-	enlargeStringInfo(out, total);
-	for (Size at = 0; at < set->used; at += size)
-	{
-		SbSetRow row = row_get(rows + at);
-
-		size = row_size(row);
-		if (!row_dead(row))
-			appendBinaryStringInfo(out, rows + at + sizeof(SbSetRow), row.size);
-	}
+	sb_items_encode(&query->items, &set_plan_of(agg)->order, set_of(acc), out);
 }
 
-/* Looks before allocating, so that an error leaves nothing behind in `cells`. */
 static void
 set_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
-	const SbBagPlan *plan = &set_plan_of(agg)->bag;
-	int64 rows;
-	uint32 total;
-	const char *from;
-	const char *at;
-	SbSet *set;
-
-	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
-	from = sb_bytes_take_sized(data, end, &total);
-	if (rows > SB_BAG_MAX_SIZE / sizeof(SbSetRow))
-		sb_bytes_corrupted("A bag has more rows than it can have.");
-	/* min and max ignore nulls */
-	sb_bag_check_rows(agg, plan, rows, from, from + total, agg->method != &sb_agg_extreme);
-	set = set_reserve(query, agg, acc, rows, total + sizeof(SbSetRow) * rows);
-	at = from;
-	for (int64 n = 0; n < rows; n++)
-	{
-		const char *start = at;
-
-		sb_bag_skip(agg, plan, &at, from + total);
-		memcpy(set_rows(set) + set->used + sizeof(SbSetRow), start, at - start);
-		set_append(set, at - start);
-	}
+	acc->value =
+	    PointerGetDatum(sb_items_decode(&query->items, &set_plan_of(agg)->order, data, end));
 }
 
-/* ---- results ---- */
-
-/* The rows that are still in, for the plan to read. The caller ends the tuplestore. */
-static Tuplestorestate *
-set_unpack(SbAgg *agg, const SbAcc *acc)
-{
-	SbBagPlan *plan = &set_plan_of(agg)->bag;
-	/* random access: the scan wants to rewind, and may not say so later */
-	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
-	MemoryContext context =
-	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	SbSet *set = acc->form == SB_ACC_NEW ? NULL : set_of(acc);
-	Size size;
-
-	for (Size at = 0; set != NULL && at < set->used; at += size)
-	{
-		SbSetRow row = row_get(set_rows(set) + at);
-		const char *data = set_rows(set) + at + sizeof(SbSetRow);
-
-		size = row_size(row);
-		if (row_dead(row))
-			continue;
-		sb_bag_read(agg, plan, &data, data + row.size);
-		sb_bag_put(plan, store);
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	return store;
-}
-
-static Datum
-multiset_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
-{
-	return sb_bag_run(query, agg, &set_plan_of(agg)->bag, set_unpack, acc, isnull);
-}
-
-/* The best row by the sort operator; of equal ones the last, as the built-in functions have it. */
-static Datum
-extreme_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
+static void
+set_put(SbQuery *query, SbAgg *agg, SbItems *items, const char *data, uint32 size)
 {
 	SbMultisetPlan *plan = set_plan_of(agg);
-	const SbType *type = &agg->arg_types[0];
-	SbSet *set = set_of(acc);
-	MemoryContext context;
-	MemoryContext old;
-	const char *end;
-	const char *best = NULL; /* where it stands */
-	Datum best_value = (Datum) 0;
-	Size size;
+	char *bytes = palloc(size + SB_ARRIVAL_SIZE);
 
-	*isnull = acc->form == SB_ACC_NEW;
-	if (*isnull)
-		return (Datum) 0;
-	end = set_rows(set) + set->used;
-	context =
-	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
-	for (const char *at = set_rows(set); at < end; at += size)
-	{
-		SbSetRow row = row_get(at);
-		const char *here = at + sizeof(SbSetRow) + 1; /* behind the bitmap of one column */
-		const char *next = here;
-		Datum value;
-
-		size = row_size(row);
-		if (row_dead(row))
-			continue;
-		if (!type->byval && best != NULL)
-		{
-			/* values may be copies, and comparing leaves more behind */
-			MemoryContextReset(context);
-			next = best;
-			best_value = sb_datum_read(type, &next, end);
-			next = here;
-		}
-		value = sb_datum_read(type, &next, end);
-		if (best != NULL &&
-		    DatumGetBool(FunctionCall2Coll(&plan->better, plan->collation, best_value, value)))
-			continue;
-		best = here;
-		best_value = value;
-	}
-	MemoryContextSwitchTo(old);
-	best_value = sb_datum_copy(type, best_value, old);
-	MemoryContextDelete(context);
-	return best_value;
+	memcpy(bytes, data, size);
+	if (plan->arrivals)
+		set_number(bytes, &size, sb_items_next_arrival(items));
+	sb_items_add(&query->items, &plan->order, items, bytes, size, 1);
+	pfree(bytes);
 }
+
+/* As they were written before there were items: in the order of arrival. */
+static void
+set_decode_rows(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
+{
+	SbMultisetPlan *plan = set_plan_of(agg);
+
+	acc->value = PointerGetDatum(
+	    sb_bag_decode_rows(query, agg, &plan->bag, !plan->ignores_nulls, set_put, data, end));
+}
+
+#define SB_MULTISET_FUNCTIONS \
+	.keeps_values = true, .items = true, .reads = sb_set_reads, .add = set_add, \
+	.retract = set_retract, .merge = set_merge, .encode = set_encode, .decode = set_decode, \
+	.decode_old = set_decode_rows, .result = sb_set_result
 
 const SbAggMethod sb_agg_extreme = {
     .id = 8,
     .name = "extreme",
-    .keeps_values = true,
-    .add = set_add,
-    .retract = set_retract,
-    .merge = set_merge,
-    .owns = set_owns,
-    .encode = set_encode,
-    .decode = set_decode,
-    .result = extreme_result,
+    SB_MULTISET_FUNCTIONS,
 };
 
 const SbAggMethod sb_agg_multiset = {
     .id = 9,
     .name = "multiset",
-    .keeps_values = true,
-    .add = set_add,
-    .retract = set_retract,
-    .merge = set_merge,
-    .owns = set_owns,
-    .encode = set_encode,
-    .decode = set_decode,
-    .result = multiset_result,
+    SB_MULTISET_FUNCTIONS,
+};
+
+/* of queries that do not retract: its rows were a bag before, which its signature still says */
+const SbAggMethod sb_agg_distinct = {
+    .id = 4,
+    .name = "bag",
+    SB_MULTISET_FUNCTIONS,
 };
