@@ -52,13 +52,18 @@ SELECT beam.create_pipeline('by_s', $$SELECT w.window_start, w.window_end, n, co
 SELECT beam.create_pipeline('by_n_rows', 'SELECT n, sum(c) AS c FROM by_n GROUP BY n');
 INSERT INTO gk3 VALUES (1, 1.0, '-0', '{1.0}', '2026-01-01'), (2, 1.00, 0, '{1.00}', '2026-01-01'), (3, 1.00, 0, '{1.00}', '2026-01-01');
 CALL beam.wait_for('by_n');
+CALL beam.wait_for('by_a');
 SELECT n, f, c, a FROM by_n, by_a;
 DELETE FROM gk3 WHERE id = 1;
 CALL beam.wait_for('by_n');
+CALL beam.wait_for('by_a');
+CALL beam.wait_for('by_s');
 CALL beam.wait_for('by_n_rows');
 SELECT n, f, c, a, (SELECT n FROM by_s) AS s, (SELECT n FROM by_n_rows) AS r FROM by_n, by_a;
 UPDATE gk3 SET n = 1, a = '{1}', f = '-0';
 CALL beam.wait_for('by_n');
+CALL beam.wait_for('by_a');
+CALL beam.wait_for('by_s');
 CALL beam.wait_for('by_n_rows');
 SELECT n, f, c, a, (SELECT n FROM by_s) AS s, (SELECT n FROM by_n_rows) AS r FROM by_n, by_a;
 SELECT beam.drop_pipeline('by_n_rows');

@@ -129,6 +129,17 @@ sb_statement_create(const char *sql, TupleDesc rows, int nargs, const Oid *types
 	return statement;
 }
 
+void
+sb_statement_change(SbStatement *statement, const char *sql, bool by_index)
+{
+	if (statement->plan)
+		SPI_freeplan(statement->plan);
+	statement->plan = NULL;
+	pfree(statement->sql);
+	statement->sql = MemoryContextStrdup(GetMemoryChunkContext(statement), sql);
+	statement->by_index = by_index;
+}
+
 static void
 statement_begin_rows(SbStatement *statement)
 {

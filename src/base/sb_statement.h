@@ -52,6 +52,8 @@ extern SbStatement *sb_statement_create(const char *sql, TupleDesc rows, int nar
  * not what they were at planning.
  */
 extern void sb_statement_by_index(SbStatement *statement);
+/* It has another text from now on, for the rows that have been put, too. */
+extern void sb_statement_change(SbStatement *statement, const char *sql, bool by_index);
 /*
  * It is about our own tables only: it runs in the bracket of the extension's owner, wherever it is
  * called.

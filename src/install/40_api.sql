@@ -30,6 +30,11 @@ CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE 
 AS 'MODULE_PATHNAME', 'stream_beam_row_hash';
 COMMENT ON FUNCTION beam._row_hash("any") IS 'internal: a hash of values by their bytes';
 
+-- In the index of a result with group keys that are too large for an index. Every owner of a result inserts there, so everybody may call it.
+CREATE FUNCTION beam._key_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stream_beam_key_hash';
+COMMENT ON FUNCTION beam._key_hash("any") IS 'internal: a hash of values by the equality of their types';
+
 CREATE FUNCTION beam.pause_pipeline(name pg_catalog.text) RETURNS pg_catalog.void LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'stream_beam_pause_pipeline';
 COMMENT ON FUNCTION beam.pause_pipeline(pg_catalog.text) IS

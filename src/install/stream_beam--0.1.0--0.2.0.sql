@@ -389,6 +389,11 @@ CREATE FUNCTION beam._row_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE 
 AS 'MODULE_PATHNAME', 'stream_beam_row_hash';
 COMMENT ON FUNCTION beam._row_hash("any") IS 'internal: a hash of values by their bytes';
 
+-- In the index of a result with group keys that are too large for an index. Every owner of a result inserts there, so everybody may call it.
+CREATE FUNCTION beam._key_hash(VARIADIC "any") RETURNS pg_catalog.int8 LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stream_beam_key_hash';
+COMMENT ON FUNCTION beam._key_hash("any") IS 'internal: a hash of values by the equality of their types';
+
 COMMENT ON PROCEDURE beam.backfill(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
 'computes the windows that overlap from..to (null: no bound) anew from the table, also those long closed, and puts them in the place of what the result says; queries see old or new rows, writers are not held up. Sessions, the global window and windows of functions of your own are computed anew all of them, whatever the range. Cancelling the call takes back what is not done yet; beam.stat_backfill shows progress. Errors: 42704, 42501, 22023 empty range, 55000 not running or a version is being built, 0A000 discarding pipeline that has a downstream pipeline, 25001 inside a transaction. Example: CALL beam.backfill(''per_minute'', ''2024-05-01'', ''2024-05-02'')';
 

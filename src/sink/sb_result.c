@@ -29,8 +29,9 @@ struct SbResult
 	TransactionId xmin; /* who had last written its row of pg_class then */
 	const SbPlan *plan;
 	SbAccumulation accumulation;
-	TupleDesc desc; /* of the plan's columns */
-	Datum *values;  /* scratch: of one row, with op or n */
+	TupleDesc desc;        /* of the plan's columns */
+	TupleDesc insert_desc; /* with op where there is one */
+	Datum *values;         /* scratch: of one row, with op or n */
 	bool *nulls;
 	SbStatement *insert;
 	SbStatement *remove;       /* rows whose identity has no NULL: by the index */
@@ -49,6 +50,10 @@ struct SbResult
 	int64 taken_out; /* how many rows take_out is to find */
 	bool strict;     /* it takes no null in its identity; see sb_result_identity.c */
 	bool has_null;   /* a row was put that has one; until the write */
+	SbEntrySize entry;
+	Oid index;      /* by which rows are found; InvalidOid: not known yet, or there is none */
+	bool by_hash;   /* it is that of the other kind (sb_result_index.c) */
+	bool has_large; /* a row was put that needs it; until the write */
 };
 
 /* Are bytes of the one type those of the other? */
@@ -204,6 +209,79 @@ sb_result_is_altered(const SbResult *result)
 	return TransactionIdIsValid(xmin) && xmin != result->xmin;
 }
 
+/* The statement with this text, which is new or (`statement` not NULL) gets it. */
+static SbStatement *
+result_statement(SbStatement *statement, TupleDesc rows, bool by_index, char *sql)
+{
+	if (statement == NULL)
+		statement = sb_statement_create(sql, rows, 0, NULL);
+	sb_statement_change(statement, sql, by_index);
+	pfree(sql);
+	return statement;
+}
+
+/* The statements whose text depends on how a row is found. */
+static void
+result_open_by_identity(SbResult *result)
+{
+	const SbPlan *plan = result->plan;
+	TupleDesc identity = result->identity_desc;
+	bool by_hash = result->by_hash;
+	char *remove = psprintf("DELETE FROM %s t USING", result->name);
+	char *find = sb_result_find_sql(plan, result->name);
+
+	result->insert =
+	    result_statement(result->insert, result->insert_desc, by_hash,
+	                     sb_result_insert_sql(plan, result->name, result->accumulation, by_hash));
+	result->remove = result_statement(result->remove, identity, true,
+	                                  sb_result_match_sql(plan, remove, false, by_hash));
+	result->remove_nulls = result_statement(result->remove_nulls, identity, true,
+	                                        sb_result_match_sql(plan, remove, true, by_hash));
+	result->find = result_statement(result->find, identity, true,
+	                                sb_result_match_sql(plan, find, false, by_hash));
+	result->find_nulls = result_statement(result->find_nulls, identity, true,
+	                                      sb_result_match_sql(plan, find, true, by_hash));
+}
+
+static void
+result_find_index(SbResult *result)
+{
+	for (int by_hash = 1; by_hash >= 0; by_hash--)
+	{
+		result->by_hash = by_hash == 1;
+		result->index = sb_result_find_index(result->plan, result->table, result->accumulation,
+		                                     result->by_hash);
+		if (OidIsValid(result->index))
+			return;
+	}
+}
+
+/*
+ * The index that is there, which may not be that of before: the transaction that made it was
+ * aborted, or somebody else has changed it. One by hash is made if it is needed. SPI
+ * connected, as the owner.
+ */
+static void
+result_look_at_index(SbResult *result)
+{
+	bool was = result->by_hash;
+
+	/* where no key is without a bound there is one kind only */
+	if (result->entry.n == 0)
+		return;
+	if (!OidIsValid(result->index) ||
+	    !SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(result->index)))
+		result_find_index(result);
+	if (unlikely(result->has_large) && !result->by_hash)
+	{
+		sb_result_index_by_hash(result->plan, result->table, result->accumulation, GetUserId());
+		result_find_index(result);
+	}
+	result->has_large = false;
+	if (unlikely(was != result->by_hash))
+		result_open_by_identity(result);
+}
+
 SbResult *
 sb_result_open(const SbPlan *plan, Oid relation, SbAccumulation accumulation)
 {
@@ -217,6 +295,8 @@ sb_result_open(const SbPlan *plan, Oid relation, SbAccumulation accumulation)
 	result->plan = plan;
 	result->accumulation = accumulation;
 	result->desc = result_desc(plan, NULL, plan->ncolumns, false, NULL, InvalidOid);
+	result->insert_desc = result_desc(plan, NULL, plan->ncolumns, false,
+	                                  accumulation == SB_RETRACTING ? "op" : NULL, INT2OID);
 	result->values = palloc(sizeof(Datum) * (plan->ncolumns + 1));
 	result->nulls = palloc(sizeof(bool) * (plan->ncolumns + 1));
 	result->identity = palloc(sizeof(int) * (plan->ncolumns + 1));
@@ -229,32 +309,11 @@ sb_result_open(const SbPlan *plan, Oid relation, SbAccumulation accumulation)
 	result->identity_nulls = palloc(sizeof(bool) * (result->nidentity + 1));
 	result->identity_desc =
 	    result_desc(plan, result->identity, result->nidentity, true, NULL, InvalidOid);
-	result->insert =
-	    sb_statement_create(sb_result_insert_sql(plan, table, accumulation),
-	                        result_desc(plan, NULL, plan->ncolumns, false,
-	                                    accumulation == SB_RETRACTING ? "op" : NULL, INT2OID),
-	                        0, NULL);
-	result->remove =
-	    sb_statement_create(sb_result_match_sql(plan, psprintf("DELETE FROM %s t USING", table),
-	                                            false),
-	                        result->identity_desc, 0, NULL);
-	result->remove_nulls =
-	    sb_statement_create(sb_result_match_sql(plan, psprintf("DELETE FROM %s t USING", table),
-	                                            true),
-	                        result->identity_desc, 0, NULL);
-	result->find =
-	    sb_statement_create(sb_result_match_sql(plan, sb_result_find_sql(plan, table), false),
-	                        result->identity_desc, 0, NULL);
-	result->find_nulls =
-	    sb_statement_create(sb_result_match_sql(plan, sb_result_find_sql(plan, table), true),
-	                        result->identity_desc, 0, NULL);
+	result->entry = sb_result_entry_size(plan, relation, accumulation);
+	result_open_by_identity(result);
 	result_open_clear(result, table);
 	result_open_take_out(result, table);
 	result->strict = sb_result_is_strict(relation);
-	sb_statement_by_index(result->remove);
-	sb_statement_by_index(result->remove_nulls);
-	sb_statement_by_index(result->find);
-	sb_statement_by_index(result->find_nulls);
 	return result;
 }
 
@@ -289,6 +348,12 @@ sb_result_put(SbResult *result, const Datum *values, const bool *nulls, int op)
 {
 	if (result->strict && unlikely(result_identity_has_null(result, nulls)))
 		result->has_null = true;
+	/* those put before may be gone with an aborted transaction */
+	if (result->has_large && sb_statement_rows(result->insert) == 0)
+		result->has_large = false;
+	if (unlikely(sb_result_may_be_too_large(&result->entry, values, nulls)))
+		result->has_large = result->has_large || result->by_hash ||
+		                    sb_result_is_too_large(&result->entry, values, nulls);
 	if (result->accumulation == SB_RETRACTING)
 		result_put_more(result, result->insert, values, nulls, Int16GetDatum(op));
 	else
@@ -424,8 +489,11 @@ static bytea *
 result_find(SbResult *result)
 {
 	SbStatement *statement = result_put_identity(result, result->find, result->find_nulls);
-	uint64 n = sb_statement_run(statement, NULL, NULL);
 	bytea *packed = NULL;
+	uint64 n;
+
+	result_look_at_index(result);
+	n = sb_statement_run(statement, NULL, NULL);
 
 	result_check_read(result, SPI_tuptable->tupdesc);
 	if (n > 0)
@@ -509,6 +577,7 @@ sb_result_write(SbResult *result)
 	SB_KILL_POINT("before_result");
 	if (unlikely(result->has_null))
 		result_take_nulls(result);
+	result_look_at_index(result);
 	if (sb_statement_rows(result->remove) > 0)
 		sb_statement_run(result->remove, NULL, NULL);
 	if (sb_statement_rows(result->remove_nulls) > 0)

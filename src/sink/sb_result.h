@@ -19,9 +19,12 @@ typedef struct SbResult SbResult;
 /* The SQL that makes a result table of this qualified name, with its index. */
 extern char *sb_result_table_sql(const SbPlan *plan, const char *table,
                                  SbAccumulation accumulation);
-/* The index alone (NULL: it has none); and a column as CREATE TABLE wants it. */
-extern char *sb_result_index_sql(const SbPlan *plan, const char *table,
-                                 SbAccumulation accumulation);
+/*
+ * The index alone (NULL: it has none), on what identifies a row or (`by_hash`) on its hash; and a
+ * column as CREATE TABLE wants it.
+ */
+extern char *sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
+                                 bool by_hash);
 /* Are its rows updated in place? */
 extern bool sb_result_is_updated(const SbPlan *plan, SbAccumulation accumulation);
 extern void sb_result_append_column(StringInfo sql, const char *name, Oid type, int32 typmod,
@@ -43,6 +46,20 @@ extern void sb_result_replace_sql(const SbPlan *plan, const char *from, const ch
  */
 extern void sb_result_check(const SbPlan *plan, Oid table, SbAccumulation accumulation,
                             const char *pipeline);
+
+/*
+ * The index of a result (sb_result_index.c): the one that is there, of the one kind or the other,
+ * or InvalidOid; and how one is made and dropped, as the owner. A result whose rows do not fit into
+ * the one on columns gets that by hash in its place, whatever rows it has. Error 55P03 where
+ * somebody uses the table.
+ */
+extern Oid sb_result_find_index(const SbPlan *plan, Oid table, SbAccumulation accumulation,
+                                bool by_hash);
+extern void sb_result_make_index(const SbPlan *plan, Oid table, SbAccumulation accumulation,
+                                 bool by_hash, Oid owner);
+extern void sb_result_drop_index(Oid index, Oid owner);
+extern void sb_result_index_by_hash(const SbPlan *plan, Oid table, SbAccumulation accumulation,
+                                    Oid owner);
 
 /*
  * The replica identity of a result (sb_result_identity.c). Could a new table with the

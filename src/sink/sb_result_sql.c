@@ -95,9 +95,49 @@ result_append_row(StringInfo sql, const SbPlan *plan, const char *alias)
 		                 quote_identifier(plan->columns_out[i].name));
 }
 
-char *
-sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
+/* beam._key_hash() of the keys that identify a row, each as `prefix` and its name or number. */
+static void
+result_append_key_hash(StringInfo sql, const SbPlan *plan, const char *prefix, bool numbered)
 {
+	const char *separator = "";
+	int n = 0;
+
+	appendStringInfoString(sql, "beam._key_hash(");
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		if (!sb_result_identifies(column))
+			continue;
+		n++;
+		if (column->kind != SB_COLUMN_KEY)
+			continue;
+		appendStringInfo(sql, "%s%s%s", separator, prefix,
+		                 numbered ? psprintf("c%d", n) : quote_identifier(column->name));
+		separator = ", ";
+	}
+	appendStringInfoChar(sql, ')');
+}
+
+/* The window, whose bounds are never null, and the hash of the keys. */
+static void
+result_append_hashed_identity(StringInfo sql, const SbPlan *plan)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+
+		if (sb_result_identifies(column) && column->kind != SB_COLUMN_KEY)
+			appendStringInfo(sql, "%s, ", quote_identifier(column->name));
+	}
+	result_append_key_hash(sql, plan, "", false);
+}
+
+char *
+sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
+                    bool by_hash)
+{
+	bool unique = accumulation == SB_ACCUMULATING && !by_hash;
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -111,10 +151,12 @@ sb_result_index_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 		appendStringInfoChar(&sql, ')');
 		return sql.data;
 	}
-	appendStringInfo(&sql, "CREATE %s ON %s (",
-	                 accumulation == SB_ACCUMULATING ? "UNIQUE INDEX" : "INDEX", table);
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, accumulation == SB_ACCUMULATING ? ") NULLS NOT DISTINCT" : ")");
+	appendStringInfo(&sql, "CREATE %s ON %s (", unique ? "UNIQUE INDEX" : "INDEX", table);
+	if (by_hash)
+		result_append_hashed_identity(&sql, plan);
+	else
+		result_append_identity(&sql, plan);
+	appendStringInfoString(&sql, unique ? ") NULLS NOT DISTINCT" : ")");
 	return sql.data;
 }
 
@@ -148,7 +190,7 @@ sb_result_table_sql(const SbPlan *plan, const char *table, SbAccumulation accumu
 	/* rows are updated in place as long as there is room on their page */
 	if (sb_result_is_updated(plan, accumulation))
 		appendStringInfoString(&sql, " WITH (fillfactor = 70)");
-	index = sb_result_index_sql(plan, table, accumulation);
+	index = sb_result_index_sql(plan, table, accumulation, false);
 	if (index)
 		appendStringInfo(&sql, "; %s", index);
 	return sql.data;
@@ -169,38 +211,6 @@ sb_result_copy_sql(const SbPlan *plan, const char *from, const char *into,
 	return sql.data;
 }
 
-char *
-sb_result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation)
-{
-	StringInfoData sql;
-	const char *separator = "";
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s (", table);
-	result_append_columns(&sql, plan, accumulation);
-	appendStringInfoString(&sql, ") SELECT * FROM rows");
-	if (!sb_result_is_updated(plan, accumulation))
-		return sql.data;
-	appendStringInfoString(&sql, " ON CONFLICT (");
-	result_append_identity(&sql, plan);
-	appendStringInfoString(&sql, ") DO ");
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const char *name = quote_identifier(plan->columns_out[i].name);
-
-		/* a key stays what it is, but may be written in another way */
-		if (sb_result_identifies(&plan->columns_out[i]) &&
-		    !(plan->columns_out[i].kind == SB_COLUMN_KEY &&
-		      sb_plan_is_spelled(plan, plan->columns_out[i].key)))
-			continue;
-		appendStringInfo(&sql, "%s%s = excluded.%s", *separator ? ", " : "UPDATE SET ", name, name);
-		separator = ", ";
-	}
-	if (*separator == '\0')
-		appendStringInfoString(&sql, "NOTHING");
-	return sql.data;
-}
-
 /* The type's own equality as `OPERATOR(schema.=)`: not what a search path would find. */
 static char *
 result_equality(Oid type)
@@ -210,6 +220,107 @@ result_equality(Oid type)
 	if (!OidIsValid(equality))
 		elog(ERROR, "type %s has no equality", format_type_be(type));
 	return sb_sql_operator(equality);
+}
+
+/*
+ * The condition that row t of the table has the identity of row r, whose columns are c1, c2 ... or
+ * (`numbered` false) named as those of the table.
+ */
+static void
+result_append_match(StringInfo sql, const SbPlan *plan, bool numbered, bool with_nulls,
+                    bool by_hash)
+{
+	int n = 0;
+
+	appendStringInfoString(sql, "true");
+	if (by_hash)
+	{
+		appendStringInfoString(sql, " AND ");
+		result_append_key_hash(sql, plan, "t.", false);
+		appendStringInfoString(sql, " OPERATOR(pg_catalog.=) ");
+		result_append_key_hash(sql, plan, "r.", numbered);
+	}
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const SbColumn *column = &plan->columns_out[i];
+		const char *name = quote_identifier(column->name);
+		const char *other;
+
+		if (!sb_result_identifies(column))
+			continue;
+		n++;
+		other = numbered ? psprintf("c%d", n) : name;
+		appendStringInfo(sql, " AND (t.%s %s r.%s", name, result_equality(column->type), other);
+		if (column->kind == SB_COLUMN_KEY && with_nulls)
+			appendStringInfo(sql, " OR t.%s IS NULL AND r.%s IS NULL", name, other);
+		appendStringInfoChar(sql, ')');
+	}
+}
+
+/* How a row becomes the new one, which `from` has; empty: there is nothing to set. */
+static char *
+result_assignments(const SbPlan *plan, const char *from)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		const char *name = quote_identifier(plan->columns_out[i].name);
+
+		/* a key stays what it is, but may be written in another way */
+		if (sb_result_identifies(&plan->columns_out[i]) &&
+		    !(plan->columns_out[i].kind == SB_COLUMN_KEY &&
+		      sb_plan_is_spelled(plan, plan->columns_out[i].key)))
+			continue;
+		appendStringInfo(&sql, "%s%s = %s.%s", sql.len > 0 ? ", " : "", name, from, name);
+	}
+	return sql.data;
+}
+
+/* Without a unique index: the only writer looks itself. */
+static char *
+result_merge_sql(const SbPlan *plan, const char *table)
+{
+	char *assignments = result_assignments(plan, "r");
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "MERGE INTO %s t USING rows r ON ", table);
+	result_append_match(&sql, plan, false, true, true);
+	if (*assignments != '\0')
+		appendStringInfo(&sql, " WHEN MATCHED THEN UPDATE SET %s", assignments);
+	appendStringInfoString(&sql, " WHEN NOT MATCHED THEN INSERT (");
+	result_append_columns(&sql, plan, SB_ACCUMULATING);
+	appendStringInfoString(&sql, ") VALUES (");
+	result_append_row(&sql, plan, "r");
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
+}
+
+char *
+sb_result_insert_sql(const SbPlan *plan, const char *table, SbAccumulation accumulation,
+                     bool by_hash)
+{
+	StringInfoData sql;
+	char *assignments;
+
+	if (by_hash && sb_result_is_updated(plan, accumulation))
+		return result_merge_sql(plan, table);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (", table);
+	result_append_columns(&sql, plan, accumulation);
+	appendStringInfoString(&sql, ") SELECT * FROM rows");
+	if (!sb_result_is_updated(plan, accumulation))
+		return sql.data;
+	appendStringInfoString(&sql, " ON CONFLICT (");
+	result_append_identity(&sql, plan);
+	assignments = result_assignments(plan, "excluded");
+	if (*assignments != '\0')
+		appendStringInfo(&sql, ") DO UPDATE SET %s", assignments);
+	else
+		appendStringInfoString(&sql, ") DO NOTHING");
+	return sql.data;
 }
 
 /* Rows of `of`, with numbers among those that are equal, beyond how many of them `than` has. */
@@ -288,25 +399,13 @@ sb_result_replace_sql(const SbPlan *plan, const char *from, const char *into, ch
 }
 
 char *
-sb_result_match_sql(const SbPlan *plan, const char *what, bool with_nulls)
+sb_result_match_sql(const SbPlan *plan, const char *what, bool with_nulls, bool by_hash)
 {
 	StringInfoData sql;
-	int n = 0;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s rows r WHERE true", what);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		const SbColumn *column = &plan->columns_out[i];
-		const char *name = quote_identifier(column->name);
-
-		if (!sb_result_identifies(column))
-			continue;
-		appendStringInfo(&sql, " AND (t.%s %s r.c%d", name, result_equality(column->type), ++n);
-		if (column->kind == SB_COLUMN_KEY && with_nulls)
-			appendStringInfo(&sql, " OR t.%s IS NULL AND r.c%d IS NULL", name, n);
-		appendStringInfoChar(&sql, ')');
-	}
+	appendStringInfo(&sql, "%s rows r WHERE ", what);
+	result_append_match(&sql, plan, true, with_nulls, by_hash);
 	return sql.data;
 }
 

@@ -91,65 +91,42 @@ swap_move(const SbSwap *swap, const char *sql)
 static const char *
 swap_index_sql(const SbPlan *plan, const SbPipelineRow *row)
 {
-	char *sql = sb_result_index_sql(plan, "t", sb_accumulation_of_name(row->accumulation));
+	char *sql = sb_result_index_sql(plan, "t", sb_accumulation_of_name(row->accumulation), false);
 
 	return sql ? sql : "";
 }
 
-/* The index by which rows without an identity are found again, or InvalidOid. */
-static Oid
-swap_find_hash_index(const SbSwap *swap)
+/* Is there an index by the hash of what identifies a row? */
+static bool
+swap_is_by_hash(const SbPlan *plan, const SbPipelineRow *row)
 {
-	Oid types[] = {OIDOID};
-	Datum values[] = {ObjectIdGetDatum(swap->result)};
-	bool isnull;
+	SbAccumulation accumulation = sb_accumulation_of_name(row->accumulation);
 
-	sb_version_run(
-	    "SELECT i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) i.indexrelid"
-	    " WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
-	    " AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
-	    " AND d.refobjid OPERATOR(pg_catalog.=) 'beam._row_hash(\"any\")'::pg_catalog.regprocedure ORDER BY 1 LIMIT 1",
-	    lengthof(types), types, values);
-	return SPI_processed == 0 ? InvalidOid
-	                          : DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
-	                                                           SPI_tuptable->tupdesc, 1, &isnull));
+	return OidIsValid(sb_result_find_index(plan, row->result, accumulation, true));
 }
 
-/* The index that a version needs on the table, or InvalidOid. */
-static Oid
-swap_find_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row)
+/* The index that a version has on the table, of either kind. */
+static void
+swap_drop_index(const SbSwap *swap, const SbPlan *plan, const SbPipelineRow *row, bool by_hash)
 {
-	Oid types[] = {OIDOID, BOOLOID, TEXTARRAYOID};
-	Datum *names = palloc(sizeof(Datum) * (plan->ncolumns + 1));
-	Datum values[lengthof(types)];
-	Oid found = InvalidOid;
-	bool isnull;
-	int n = 0;
+	sb_result_drop_index(sb_result_find_index(plan, swap->result,
+	                                          sb_accumulation_of_name(row->accumulation), by_hash),
+	                     swap->next->owner);
+}
 
-	if (swap_index_sql(plan, row)[0] == '\0')
-		return InvalidOid;
-	if (sb_plan_is_bag(plan))
-		return swap_find_hash_index(swap);
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		if (plan->columns_out[i].kind != SB_COLUMN_VALUE)
-			names[n++] = CStringGetTextDatum(plan->columns_out[i].name);
-	}
-	values[0] = ObjectIdGetDatum(swap->result);
-	values[1] = BoolGetDatum(sb_accumulation_of_name(row->accumulation) == SB_ACCUMULATING);
-	values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	sb_version_run(
-	    "SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1"
-	    " AND i.indisunique OPERATOR(pg_catalog.=) $2 AND i.indnullsnotdistinct OPERATOR(pg_catalog.=) $2"
-	    " AND i.indpred IS NULL AND NOT i.indisprimary AND (SELECT COALESCE(pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place), '{}')"
-	    " FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k (attnum, place)"
-	    " JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1"
-	    " AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND k.attnum OPERATOR(pg_catalog.>) 0) OPERATOR(pg_catalog.=) $3 ORDER BY 1 LIMIT 1",
-	    lengthof(types), types, values);
-	if (SPI_processed > 0)
-		found = DatumGetObjectId(
-		    SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	return found;
+/* The one that the next version has on its own, instead of what is there. */
+static void
+swap_change_index(const SbSwap *swap)
+{
+	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
+	bool by_hash = swap_is_by_hash(swap->next_plan, swap->next);
+
+	swap_drop_index(swap, swap->next_plan, swap->next, !by_hash);
+	/* it may have gone with a column */
+	if (sb_result_index_sql(swap->next_plan, "t", accumulation, by_hash) &&
+	    !OidIsValid(sb_result_find_index(swap->next_plan, swap->result, accumulation, by_hash)))
+		sb_result_make_index(swap->next_plan, swap->result, accumulation, by_hash,
+		                     swap->next->owner);
 }
 
 /* Empty, the table gets the columns, the index and the storage that the next version wants. */
@@ -158,17 +135,14 @@ swap_reshape(const SbSwap *swap)
 {
 	SbAccumulation accumulation = sb_accumulation_of_name(swap->next->accumulation);
 	bool updated = sb_result_is_updated(swap->next_plan, accumulation);
-	char *index = sb_result_index_sql(swap->next_plan, swap->table, accumulation);
 	bool strict = sb_result_is_strict(swap->result);
 
 	if (swap->index && strict)
 		sb_result_loosen(swap->result, swap->next->owner);
 	if (swap->index && swap->before_plan)
 	{
-		Oid index = swap_find_index(swap, swap->before_plan, swap->before);
-
-		if (OidIsValid(index))
-			swap_run_as_owner(swap, psprintf("DROP INDEX %s", sb_sql_relation(index)));
+		swap_drop_index(swap, swap->before_plan, swap->before, false);
+		swap_drop_index(swap, swap->before_plan, swap->before, true);
 	}
 	if (swap->alter)
 		swap_run_as_owner(swap, swap->alter);
@@ -177,9 +151,7 @@ swap_reshape(const SbSwap *swap)
 	                                    sb_accumulation_of_name(swap->before->accumulation)))
 		swap_run_as_owner(swap, psprintf("ALTER TABLE %s %s", swap->table,
 		                                 updated ? "SET (fillfactor = 70)" : "RESET (fillfactor)"));
-	/* it may have gone with a column */
-	if (index && !OidIsValid(swap_find_index(swap, swap->next_plan, swap->next)))
-		swap_run_as_owner(swap, index);
+	swap_change_index(swap);
 	/* what a user has chosen for its replica identity stays */
 	if (swap->index && strict && sb_result_is_strict(swap->next->result))
 		sb_result_make_strict(swap->next_plan, swap->result, swap->next->owner);
@@ -197,9 +169,12 @@ swap_put_aside(SbSwap *swap)
 	char *side = quote_qualified_identifier(get_namespace_name(namespace), name);
 
 	swap_run_as_owner(swap, sb_result_table_sql(swap->before_plan, side, accumulation));
-	swap_move(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
 	swap->before->result = get_relname_relid(name, namespace);
 	sb_result_identify(swap->before_plan, swap->before->result, accumulation, swap->next->owner);
+	if (OidIsValid(sb_result_find_index(swap->before_plan, swap->result, accumulation, true)))
+		sb_result_index_by_hash(swap->before_plan, swap->before->result, accumulation,
+		                        swap->next->owner);
+	swap_move(swap, sb_result_copy_sql(swap->before_plan, swap->table, side, accumulation));
 }
 
 static void
@@ -504,9 +479,13 @@ swap_plan_work(SbSwap *swap)
 	swap->result = swap->before->result;
 	swap->table = sb_sql_relation(swap->result);
 	swap->alter = sb_version_alter_sql(swap->before, swap->next);
-	/* nulls may come that the table does not take */
+	/*
+	 * nulls may come that the table does not take; and a hash may not be what it was, if the type
+	 * of a key has been altered: no row keeps its own
+	 */
 	swap->index = (sb_result_is_strict(swap->result) && !sb_result_is_strict(swap->next->result)) ||
-	              swap->before_plan == NULL ||
+	              swap->before_plan == NULL || swap_is_by_hash(swap->next_plan, swap->next) ||
+	              swap_is_by_hash(swap->before_plan, swap->before) ||
 	              strcmp(swap_index_sql(swap->before_plan, swap->before),
 	                     swap_index_sql(swap->next_plan, swap->next)) != 0;
 }
