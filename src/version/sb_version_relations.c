@@ -247,7 +247,7 @@ relations_begin_queue(const SbPipelineRow *row, bool history)
 static bool
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
-	List *functions, *types, *hashes;
+	SbPlanObjects *objects;
 	SbSignature *signature;
 	SbBracket saved;
 	SbQuery *query;
@@ -260,9 +260,9 @@ relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 	items = sb_query_keeps_values(query) != NULL;
 	sb_query_close(query);
 	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
-	sb_plan_objects(plan, split, &functions, &types, &hashes);
+	objects = sb_plan_objects(plan, split);
 	sb_bracket_leave(&saved);
-	sb_dependency_record(row->id, row->view, functions, types, hashes);
+	sb_dependency_record(row->id, row->view, objects);
 	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
 	return items;
 }
