@@ -211,9 +211,37 @@ sb_dependency_record(int32 pipeline, Oid view, const SbPlanObjects *objects)
 	        " THEN 'the default collation of the database' ELSE pg_catalog.pg_describe_object(f.classid, f.objid, 0) END, f.content FROM found f"
 	        /* those of C and the like never change */
 	        " WHERE NOT (f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_collation'::pg_catalog.regclass"
-	        " AND f.content OPERATOR(pg_catalog.=) 'd ')",
+	        " AND f.content OPERATOR(pg_catalog.=) 'd ')"
+	        /* says that all is recorded, be it nothing */
+	        " UNION ALL SELECT $1, 'pg_catalog.pg_class'::pg_catalog.regclass, $2, 'the batch view', ''",
 	        dependency_parts, dependency_content("n.classid", "n.objid", "NULL::pg_catalog.text")),
 	    lengthof(argtypes), argtypes, values, NULL, SPI_OK_INSERT);
+}
+
+List *
+sb_dependency_unrecorded(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List *pipelines = NIL;
+	MemoryContext old;
+
+	if (!sb_catalog_has("dependency"))
+		return NIL;
+	sb_sql_run("SELECT p.id FROM beam.pipeline p WHERE NOT EXISTS"
+	           " (SELECT FROM beam.dependency d WHERE d.pipeline OPERATOR(pg_catalog.=) p.id)",
+	           0, NULL, NULL, NULL, SPI_OK_SELECT);
+	old = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+
+		pipelines =
+		    lappend_int(pipelines, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+		                                                       SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	SPI_freetuptable(SPI_tuptable);
+	return pipelines;
 }
 
 /*

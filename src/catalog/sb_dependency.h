@@ -30,6 +30,11 @@ typedef struct SbStaleCollation
  */
 extern void sb_dependency_record(int32 pipeline, Oid view, const SbPlanObjects *objects);
 /*
+ * Ids of the pipelines of which it is not: made before there was such a record; in the current
+ * context.
+ */
+extern List *sb_dependency_unrecorded(void);
+/*
  * Compares what is recorded with what is there now. A pipeline for which it is not the same stands
  * still from the commit of this transaction on: it is rebuilt, or, where its rows cannot be taken
  * back or nobody has it run, says what has changed. True: there is one. What somebody has locked is

@@ -32,6 +32,8 @@ extern void sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to);
  * its source has are to be taken in. The row must be in the catalog.
  */
 extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
+/* What its query computes with, as it is now (catalog/sb_dependency.h). */
+extern void sb_version_record_dependencies(const SbPipelineRow *row, const SbPlan *plan);
 /* What is not dropped with a version. */
 #define SB_KEEP_RESULT 1
 #define SB_KEEP_VIEW 2

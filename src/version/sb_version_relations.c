@@ -243,15 +243,27 @@ relations_begin_queue(const SbPipelineRow *row, bool history)
 	sb_catalog_insert_history(&downstream);
 }
 
+void
+sb_version_record_dependencies(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbPlanObjects *objects;
+	SbBracket saved;
+	Expr *split;
+
+	sb_owner_enter(row, &saved);
+	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
+	objects = sb_plan_objects(plan, split);
+	sb_bracket_leave(&saved);
+	sb_dependency_record(row->id, row->view, objects);
+}
+
 /* Returns whether an aggregate keeps the values of its rows. */
 static bool
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
-	SbPlanObjects *objects;
 	SbSignature *signature;
 	SbBracket saved;
 	SbQuery *query;
-	Expr *split;
 	bool items;
 
 	sb_owner_enter(row, &saved);
@@ -259,10 +271,8 @@ relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 	signature = sb_signature_of(query);
 	items = sb_query_keeps_values(query) != NULL;
 	sb_query_close(query);
-	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
-	objects = sb_plan_objects(plan, split);
 	sb_bracket_leave(&saved);
-	sb_dependency_record(row->id, row->view, objects);
+	sb_version_record_dependencies(row, plan);
 	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
 	return items;
 }
