@@ -27,6 +27,8 @@ extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulatio
  * version computes beside the current one is to be refused before the two are exchanged.
  */
 extern void sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to);
+/* Has the first one got such a constraint since the other one was made? */
+extern bool sb_version_lacks_constraints(const SbPlan *plan, Oid from, Oid to);
 /*
  * The state table, the queue of a downstream pipeline, and (`history`) what says that the rows that
  * its source has are to be taken in. The row must be in the catalog.

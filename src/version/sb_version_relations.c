@@ -186,6 +186,28 @@ sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to)
 }
 
 /*
+ * A constraint that cannot be copied is older than the table, whose number is lower than those of
+ * constraints made since.
+ */
+bool
+sb_version_lacks_constraints(const SbPlan *plan, Oid from, Oid to)
+{
+	Oid types[] = {OIDOID, OIDOID, TEXTARRAYOID};
+	Datum values[] = {ObjectIdGetDatum(from), ObjectIdGetDatum(to), relations_value_names(plan)};
+
+	sb_version_run(
+	    "SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid OPERATOR(pg_catalog.=) $1"
+	    " AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'u', 'x']::pg_catalog.\"char\"[])"
+	    " AND c.oid OPERATOR(pg_catalog.>) $2"
+	    " UNION ALL SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute b ON b.attname OPERATOR(pg_catalog.=) a.attname"
+	    " WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND b.attrelid OPERATOR(pg_catalog.=) $2"
+	    " AND a.attnotnull AND NOT a.attisdropped AND NOT b.attnotnull"
+	    " AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($3)",
+	    lengthof(types), types, values);
+	return SPI_processed > 0;
+}
+
+/*
  * A large table that can only be read in one go keeps the other pipelines of the database waiting
  * meanwhile.
  */

@@ -756,6 +756,39 @@ swap_run(void *arg)
 }
 
 /*
+ * The result has got a constraint since the version's own table was made, so the rows that it
+ * refuses are no failed groups yet. True: the version begins again, with that constraint.
+ */
+static bool
+swap_begin_again(const SbSwapWork *work, const ErrorData *error)
+{
+	ListCell *lc;
+
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		return false;
+	foreach (lc, work->exchanges)
+	{
+		const SbExchange *exchange = lfirst(lc);
+		const SbPipelineRow *row = exchange->building->row;
+		const SbPipelineRow *current;
+
+		if (row != work->at)
+			continue;
+		current =
+		    sb_catalog_row_of_stage(sb_catalog_versions(row->name), row->name, SB_STAGE_CURRENT);
+		if (current == NULL ||
+		    !sb_version_lacks_constraints(exchange->building->plan, current->result, row->result))
+			return false;
+		if (sb_catalog_mark_rebuild(row->id, error->message))
+			sb_at_commit_tell_runner();
+		ereport(LOG, (errmsg("version %d of pipeline \"%s\" is built again: %s", row->version,
+		                     row->name, error->message)));
+		return true;
+	}
+	return false;
+}
+
+/*
  * What may pass is only logged, since the runner tries again; after anything else the version
  * stands still.
  */
@@ -790,7 +823,7 @@ sb_version_try_swap(List *exchanges)
 	ErrorData *error;
 
 	sb_transaction_begin();
-	if (!sb_try(swap_run, &work, &error))
+	if (!sb_try(swap_run, &work, &error) && !swap_begin_again(&work, error))
 		swap_failed(work.at, error);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(context);
