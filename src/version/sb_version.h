@@ -155,7 +155,7 @@ extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
 /* Gives up one that is being built; it is kept on if it was. */
 extern void sb_version_cancel(SbPipelineRow *row);
 
-/* ---- exchanging them (sb_version_swap.c) ---- */
+/* ---- exchanging them (sb_version_ready.c, sb_version_swap.c) ---- */
 
 typedef struct SbExchange
 {
