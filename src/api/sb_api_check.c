@@ -13,6 +13,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
 #include "catalog/sb_definition.h"
+#include "catalog/sb_dependency.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -103,6 +104,35 @@ check_pipelines(ReturnSetInfo *result)
 	          "see error_message in beam.pipelines; beam.resume_pipeline() or beam.resync_pipeline()");
 }
 
+/* Names only of the caller's own pipelines. */
+static void
+check_collations(ReturnSetInfo *result)
+{
+	StringInfoData value;
+	SbBracket saved;
+	int others = 0;
+	List *stale;
+
+	initStringInfo(&value);
+	sb_api_enter(&saved);
+	stale = sb_dependency_stale(0);
+	sb_api_leave(&saved);
+	foreach_ptr(SbStaleCollation, one, stale)
+	{
+		if (has_privs_of_role(GetUserId(), one->owner))
+			appendStringInfo(&value, "%s%s: %s had version %s, now %s", value.len > 0 ? "; " : "",
+			                 one->pipeline, one->collation, one->version, one->now);
+		else
+			others++;
+	}
+	if (others > 0)
+		appendStringInfo(&value, "%s%d of other roles", value.len > 0 ? "; " : "", others);
+	check_put(
+	    result, "collations", stale == NIL,
+	    stale == NIL ? "as they were when pipelines were made" : value.data,
+	    "min, max, comparisons and ORDER BY may have another order now. " SB_STALE_COLLATION_HINT);
+}
+
 static void
 check_workers(ReturnSetInfo *result)
 {
@@ -170,6 +200,7 @@ stream_beam_check(PG_FUNCTION_ARGS)
 		check_retained(result);
 	}
 	check_pipelines(result);
+	check_collations(result);
 	return (Datum) 0;
 }
 

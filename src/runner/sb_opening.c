@@ -3,7 +3,9 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "base/sb_error.h"
+#include "catalog/sb_dependency.h"
 #include "history/sb_backfill.h"
 #include "history/sb_history.h"
 #include "pipeline/sb_split.h"
@@ -112,6 +114,20 @@ opening_leave_out(const SbPipelineRow *row, ErrorData *error, XLogRecPtr positio
 		opening_set_failed(row, error);
 }
 
+/* What it has sorted may be in another order by now: it goes on, and the administrator is told. */
+static void
+opening_warn_collations(const SbPipelineRow *row)
+{
+	foreach_ptr(SbStaleCollation, stale, sb_dependency_stale(row->id)) ereport(
+	    WARNING,
+	    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	     errmsg("pipeline \"%s\" was computed with version %s of %s, which has version %s now",
+	            row->name, stale->version, stale->collation, stale->now),
+	     errdetail(
+	         "Values may be in another order: in min, max, comparisons, ORDER BY and the index of the result."),
+	     errhint(SB_STALE_COLLATION_HINT)));
+}
+
 SbPipeline *
 sb_opening_open(const SbPipelineRow *row, MemoryContext context)
 {
@@ -130,7 +146,10 @@ sb_opening_open(const SbPipelineRow *row, MemoryContext context)
 	opened = sb_postponed_try(opening_run, &opening, &error);
 	sb_pipeline_rests();
 	if (opened)
+	{
+		opening_warn_collations(row);
 		return opening.pipeline;
+	}
 	opening_leave_out(row, error, row->progress.position);
 	if (sb_aside_until(row->id) != 0)
 		sb_postponed_until(row->id, sb_aside_until(row->id));

@@ -499,6 +499,31 @@ runner_check_dependencies(void *arg)
 	(void) sb_dependency_check();
 }
 
+static void
+runner_record_dependencies_of(void *arg)
+{
+	SbPipeline *pipeline = arg;
+
+	sb_pipeline_at_work(pipeline, false);
+	sb_version_record_dependencies(pipeline->row, pipeline->plan);
+}
+
+/* Of those that are older than beam.dependency: what their query computes with now. */
+static void
+runner_record_dependencies(void)
+{
+	ListCell *lc;
+
+	foreach (lc, sb_dependency_unrecorded())
+	{
+		SbPipeline *pipeline = sb_pipeline_find(runner->pipelines, lfirst_int(lc));
+
+		if (pipeline)
+			(void) sb_postponed_try_or_add(runner_record_dependencies_of, pipeline, 0, false);
+		sb_pipeline_rests();
+	}
+}
+
 /* The extension is gone: no return; or it has been made again: this process starts anew. */
 static void
 runner_check_extension(void)
@@ -598,6 +623,7 @@ runner_read(MemoryContext scratch, uint32 generation, List **suspects)
 	runner_publish_results(rows);
 	runner_publish_queues();
 	MemoryContextSwitchTo(scratch);
+	runner_record_dependencies();
 	sb_version_rebuild_marked(rows);
 	sb_version_complete_trees();
 	/* one that is being read still has its turn again */

@@ -15,8 +15,10 @@
 #include "base/sb_compat.h"
 #include "base/sb_partition.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_amproc.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
@@ -231,21 +233,42 @@ hooks_altered_relation(ObjectAccessType access, Oid class, Oid object, int sub, 
 }
 
 /*
+ * A collation, or the database's default one, may have been given another version. Here initdb's
+ * are as good as users'.
+ */
+static bool
+hooks_touches_collation(ObjectAccessType access, Oid class, Oid object)
+{
+	return (class == CollationRelationId && access != OAT_POST_CREATE) ||
+	       (class == DatabaseRelationId && object == MyDatabaseId && access == OAT_POST_ALTER);
+}
+
+/*
  * Something that a query may compute with is replaced, altered or dropped. A function that is only
  * being made is not to be seen yet.
  */
 static bool
-hooks_touches_query(ObjectAccessType access, Oid class, Oid object)
+hooks_touches_query(ObjectAccessType access, Oid class, Oid object, int sub)
 {
-	if (class != ProcedureRelationId && class != OperatorRelationId && class != TypeRelationId)
+	if (hooks_watching() == NULL)
 		return false;
-	if (object < FirstNormalObjectId || hooks_watching() == NULL)
+	if (hooks_touches_collation(access, class, object))
+		return true;
+	if (object < FirstNormalObjectId)
 		return false;
+	/* a row type, which a table has too, gets another column, or has it altered or dropped */
+	if (class == RelationRelationId)
+		return sub > 0;
+	/* how values of a type are compared */
+	if (class == AccessMethodProcedureRelationId)
+		return true;
 	if (access == OAT_POST_CREATE)
 		return class == ProcedureRelationId &&
 		       SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(object));
 	/* a type goes with every table; one that is used goes with the batch view */
-	return access == OAT_POST_ALTER || (access == OAT_DROP && class != TypeRelationId);
+	return ((class == ProcedureRelationId || class == OperatorRelationId) &&
+	        (access == OAT_POST_ALTER || access == OAT_DROP)) ||
+	       (class == TypeRelationId && access == OAT_POST_ALTER);
 }
 
 /* The constraint is one of a result, or of a domain, which a result may have. */
@@ -322,7 +345,7 @@ hooks_object_access(ObjectAccessType access, Oid class, Oid object, int sub, voi
 		}
 		if (hooks_may_mend(access, class, object))
 			transaction.catalog_changed = true;
-		if (hooks_touches_query(access, class, object))
+		if (hooks_touches_query(access, class, object, sub))
 			transaction.catalog_changed = transaction.objects_touched = true;
 		sb_partition_object_access(access, class, object, sub, arg);
 	}

@@ -27,11 +27,15 @@ extern Oid sb_version_make_result(const SbPlan *plan, SbAccumulation accumulatio
  * version computes beside the current one is to be refused before the two are exchanged.
  */
 extern void sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to);
+/* Has the first one got such a constraint since the other one was made? */
+extern bool sb_version_lacks_constraints(const SbPlan *plan, Oid from, Oid to);
 /*
  * The state table, the queue of a downstream pipeline, and (`history`) what says that the rows that
  * its source has are to be taken in. The row must be in the catalog.
  */
 extern void sb_version_make_state(SbPipelineRow *row, const SbPlan *plan, bool history);
+/* What its query computes with, as it is now (catalog/sb_dependency.h). */
+extern void sb_version_record_dependencies(const SbPipelineRow *row, const SbPlan *plan);
 /* What is not dropped with a version. */
 #define SB_KEEP_RESULT 1
 #define SB_KEEP_VIEW 2
@@ -151,7 +155,7 @@ extern void sb_version_drop_tree(const SbPipelineRow *row, int keep);
 /* Gives up one that is being built; it is kept on if it was. */
 extern void sb_version_cancel(SbPipelineRow *row);
 
-/* ---- exchanging them (sb_version_swap.c) ---- */
+/* ---- exchanging them (sb_version_ready.c, sb_version_swap.c) ---- */
 
 typedef struct SbExchange
 {

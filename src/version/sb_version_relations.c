@@ -186,6 +186,28 @@ sb_version_copy_constraints(const SbPlan *plan, Oid from, Oid to)
 }
 
 /*
+ * A constraint that cannot be copied is older than the table, whose number is lower than those of
+ * constraints made since.
+ */
+bool
+sb_version_lacks_constraints(const SbPlan *plan, Oid from, Oid to)
+{
+	Oid types[] = {OIDOID, OIDOID, TEXTARRAYOID};
+	Datum values[] = {ObjectIdGetDatum(from), ObjectIdGetDatum(to), relations_value_names(plan)};
+
+	sb_version_run(
+	    "SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid OPERATOR(pg_catalog.=) $1"
+	    " AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'u', 'x']::pg_catalog.\"char\"[])"
+	    " AND c.oid OPERATOR(pg_catalog.>) $2"
+	    " UNION ALL SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute b ON b.attname OPERATOR(pg_catalog.=) a.attname"
+	    " WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND b.attrelid OPERATOR(pg_catalog.=) $2"
+	    " AND a.attnotnull AND NOT a.attisdropped AND NOT b.attnotnull"
+	    " AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($3)",
+	    lengthof(types), types, values);
+	return SPI_processed > 0;
+}
+
+/*
  * A large table that can only be read in one go keeps the other pipelines of the database waiting
  * meanwhile.
  */
@@ -243,15 +265,27 @@ relations_begin_queue(const SbPipelineRow *row, bool history)
 	sb_catalog_insert_history(&downstream);
 }
 
+void
+sb_version_record_dependencies(const SbPipelineRow *row, const SbPlan *plan)
+{
+	SbPlanObjects *objects;
+	SbBracket saved;
+	Expr *split;
+
+	sb_owner_enter(row, &saved);
+	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
+	objects = sb_plan_objects(plan, split);
+	sb_bracket_leave(&saved);
+	sb_dependency_record(row->id, row->view, objects);
+}
+
 /* Returns whether an aggregate keeps the values of its rows. */
 static bool
 relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 {
-	List *functions, *types, *hashes;
 	SbSignature *signature;
 	SbBracket saved;
 	SbQuery *query;
-	Expr *split;
 	bool items;
 
 	sb_owner_enter(row, &saved);
@@ -259,10 +293,8 @@ relations_sign(const SbPipelineRow *row, const SbPlan *plan)
 	signature = sb_signature_of(query);
 	items = sb_query_keeps_values(query) != NULL;
 	sb_query_close(query);
-	split = row->watermark_by ? sb_plan_split(plan, row->watermark_by) : NULL;
-	sb_plan_objects(plan, split, &functions, &types, &hashes);
 	sb_bracket_leave(&saved);
-	sb_dependency_record(row->id, row->view, functions, types, hashes);
+	sb_version_record_dependencies(row, plan);
 	sb_catalog_set_signature(row->id, signature->n, signature->texts, plan->columns);
 	return items;
 }

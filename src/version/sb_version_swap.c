@@ -32,8 +32,6 @@
 #include "catalog/sb_view.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
-#include "history/sb_history.h"
-#include "pipeline/sb_chain.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -634,95 +632,6 @@ swap_versions(SbSwapWork *work)
 
 /* ---- when ---- */
 
-static SbPipeline *
-swap_current(List *pipelines, const SbPipeline *version)
-{
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-
-		if (pipeline->row->stage == SB_STAGE_CURRENT &&
-		    strcmp(pipeline->row->name, version->row->name) == 0)
-			return pipeline;
-	}
-	return NULL;
-}
-
-/* Does it take its place together with its upstream? */
-static bool
-swap_follows(const SbPipeline *building)
-{
-	return building->row->stage == SB_STAGE_BUILDING && sb_input(building)->upstream &&
-	       sb_input(building)->upstream->row->stage == SB_STAGE_BUILDING;
-}
-
-static bool
-swap_is_ready(const SbPipeline *building, const SbPipeline *current)
-{
-	return (sb_catalog_reads_wal(building->row) || sb_input(building)->upstream) &&
-	       !sb_history_is_read(building) && !sb_input(building)->queue_pending &&
-	       !sb_chain_misses_one(building) &&
-	       (current == NULL || building->progress.position == current->progress.position);
-}
-
-/* The version and those that follow it; NIL: one of them is not as far. */
-static List *
-swap_tree(List *pipelines, SbPipeline *root)
-{
-	List *tree = NIL;
-	List *exchanges = NIL;
-	ListCell *lc;
-
-	/* each is behind its upstream */
-	foreach (lc, pipelines)
-	{
-		SbPipeline *building = lfirst(lc);
-		SbExchange *exchange;
-
-		if (building != root &&
-		    !(swap_follows(building) && list_member_ptr(tree, sb_input(building)->upstream)))
-			continue;
-		exchange = palloc(sizeof(SbExchange));
-		*exchange =
-		    (SbExchange){.building = building, .current = swap_current(pipelines, building)};
-		tree = lappend(tree, building);
-		exchanges = lappend(exchanges, exchange);
-		if (swap_is_ready(building, exchange->current))
-			continue;
-		list_free_deep(exchanges);
-		exchanges = NIL;
-		break;
-	}
-	list_free(tree);
-	return exchanges;
-}
-
-List *
-sb_version_ready(List *pipelines, int32 after)
-{
-	List *first = NIL;
-	ListCell *lc;
-
-	foreach (lc, pipelines)
-	{
-		SbPipeline *pipeline = lfirst(lc);
-		List *exchanges = NIL;
-
-		if (pipeline->row->stage == SB_STAGE_BUILDING && !swap_follows(pipeline) &&
-		    (first == NIL || pipeline->row->id > after))
-			exchanges = swap_tree(pipelines, pipeline);
-		if (exchanges == NIL)
-			continue;
-		list_free_deep(first);
-		first = exchanges;
-		if (pipeline->row->id > after)
-			break;
-	}
-	return first;
-}
-
 static void
 swap_run(void *arg)
 {
@@ -732,6 +641,39 @@ swap_run(void *arg)
 	                         GUC_ACTION_SAVE, true, 0, false);
 	swap_versions(arg);
 	AtEOXact_GUC(((SbSwapWork *) arg)->done, level);
+}
+
+/*
+ * The result has got a constraint since the version's own table was made, so the rows that it
+ * refuses are no failed groups yet. True: the version begins again, with that constraint.
+ */
+static bool
+swap_begin_again(const SbSwapWork *work, const ErrorData *error)
+{
+	ListCell *lc;
+
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		return false;
+	foreach (lc, work->exchanges)
+	{
+		const SbExchange *exchange = lfirst(lc);
+		const SbPipelineRow *row = exchange->building->row;
+		const SbPipelineRow *current;
+
+		if (row != work->at)
+			continue;
+		current =
+		    sb_catalog_row_of_stage(sb_catalog_versions(row->name), row->name, SB_STAGE_CURRENT);
+		if (current == NULL ||
+		    !sb_version_lacks_constraints(exchange->building->plan, current->result, row->result))
+			return false;
+		if (sb_catalog_mark_rebuild(row->id, error->message))
+			sb_at_commit_tell_runner();
+		ereport(LOG, (errmsg("version %d of pipeline \"%s\" is built again: %s", row->version,
+		                     row->name, error->message)));
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -769,7 +711,7 @@ sb_version_try_swap(List *exchanges)
 	ErrorData *error;
 
 	sb_transaction_begin();
-	if (!sb_try(swap_run, &work, &error))
+	if (!sb_try(swap_run, &work, &error) && !swap_begin_again(&work, error))
 		swap_failed(work.at, error);
 	sb_transaction_commit();
 	MemoryContextSwitchTo(context);

@@ -43,6 +43,41 @@ def run():
                  f"maximum {most / 1000:.1f} ms; reader {cpu['reader']:.0f} %, runner {cpu['runner']:.0f} % of a core")
 
 
+VALUES_MANY = 500_000
+VALUES_QUERY = """
+    SELECT s.key, max(s.id) AS last, max(s.amount) AS most, count(DISTINCT s.id % 100000) AS d, beam.last(s.amount, s.ts) AS latest
+      FROM source s GROUP BY s.key"""
+
+
+def measure_values(query, rate):
+    """A writer's group has many rows, whose values are kept: the delays, and MB of WAL a second"""
+    with sb.database("values_freshness") as db:
+        sb.psql(db, "CREATE TABLE source (id bigint, ts timestamptz, key int, amount float8)", "ALTER TABLE source REPLICA IDENTITY FULL",
+                f"INSERT INTO source SELECT -i, now() - i * interval '1 ms', i % 4, i % 100003 FROM generate_series(1, {4 * VALUES_MANY}) i")
+        sb.psql(db, f"SELECT beam.create_pipeline('result', $q${query}$q$)")
+        sb.wait_for(db, "result")
+        sb.settle(db)
+        before = sb.value(db, "SELECT pg_current_wal_insert_lsn()")
+        measured = measure(db, rate, SECONDS)
+        written = int(sb.value(db, f"SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')"))
+        if sb.differences(db, "result"):
+            raise sb.Failure("the result differs from its batch view")
+        return measured, written / 1048576 / SECONDS
+
+
+def run_values():
+    (p50, p99, most, read, rate, rows), _ = measure_values(VALUES_QUERY, 500)
+    yield sb.Row("values, freshness p50", p50 / 1000, "ms", 1, "lower", f"{rows} rows, {rate}/s, groups of {VALUES_MANY}; read every {read} us")
+    yield sb.Row("values, freshness p99", p99 / 1000, "ms", 5, "lower", f"maximum {most / 1000:.1f} ms")
+    # pages that are written as a whole after a checkpoint belong to no row
+    sb.psql("postgres", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+    try:
+        (_, _, _, _, rate, _), written = measure_values("SELECT s.key, max(s.id) AS last FROM source s GROUP BY s.key", 1000)
+    finally:
+        sb.psql("postgres", "ALTER SYSTEM RESET full_page_writes", "SELECT pg_reload_conf()")
+    yield sb.Row("values, WAL of max", round(written, 2), "MB/s", 4, "lower", f"{rate} transactions a second")
+
+
 LAG_RATE = 500
 LAG_ROWS = 1_000_000
 LAG_PAD = 1800

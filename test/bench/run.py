@@ -22,6 +22,7 @@ import state
 import timers
 import triggers
 import update_heavy
+import values
 import writers
 
 BENCHES = {
@@ -41,6 +42,8 @@ BENCHES = {
     "idle": idle.run,
     "large-transaction": large_transaction.run,
     "update-heavy": update_heavy.run,
+    "values": values.run,
+    "values-freshness": freshness.run_values,
 }
 SETTINGS = ("shared_buffers", "max_wal_size", "fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit",
             "stream_beam.ring_size", "stream_beam.state_memory")

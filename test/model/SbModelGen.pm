@@ -16,6 +16,10 @@
 # table is read with source_mode 'changes' only. Where it is truncated too, what has been late before says nothing about the rest, so none of
 # its pipelines has late rows.
 #
+# WHAT CHANGES. Functions are replaced, types altered and values of an enum added between the statements of the writers. Pipelines that are
+# `moving` compute with them: they are of the mode now, over tables that change, so that they can be made anew. The constraints that a result of that
+# mode gets and loses refuse rows that were not refused before.
+#
 # WRITERS. Two hold transactions open at once, driven by one program, so neither may ever wait for the other: each has ids of its own
 # parity, and touches these only.
 #
@@ -28,6 +32,71 @@ use POSIX qw(strftime floor);
 
 my @GOOD_TIMES = (1, 60, 3600, 6 * 3600);    # seconds: the size of a typical window
 my $BASE = 1711670400;                       # 2024-03-29 UTC: Europe's clocks change two days later
+
+# ---- what a round's pipelines compute with, and what becomes of it ----
+
+my @colors; # so far
+
+sub objects_sql
+{
+	return (
+		q{CREATE TYPE model_color AS ENUM ('red', 'green', 'blue'); CREATE TYPE model_pair AS (a int, b int); CREATE DOMAIN model_domain AS int},
+		scaled_sql(1), inlined_sql(1), step_sql(1), q{CREATE AGGREGATE model_stepped(int) (SFUNC = model_step, STYPE = bigint, INITCOND = '0')});
+}
+
+sub drop_objects_sql
+{
+	return q{DROP AGGREGATE IF EXISTS model_stepped(int); DROP FUNCTION IF EXISTS model_step, model_inlined, model_scaled; DROP DOMAIN IF EXISTS model_domain; DROP TYPE IF EXISTS model_pair, model_color};
+}
+
+sub scaled_sql { return "CREATE OR REPLACE FUNCTION model_scaled(v int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN v::bigint * $_[0]; END'" }
+sub inlined_sql { return "CREATE OR REPLACE FUNCTION model_inlined(v int) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT v::bigint % 7 + $_[0]'" }
+sub step_sql { return "CREATE OR REPLACE FUNCTION model_step(s bigint, v int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN s + coalesce(v, 0)::bigint * $_[0]; END'" }
+
+# One statement that alters one of them
+sub alteration_sql
+{
+	my ($round) = @_;
+	my $attributes = $round->{attributes} //= [];
+	my $dice = rand();
+
+	return pick(\&scaled_sql, \&inlined_sql, \&step_sql)->(between(1, 4)) if $dice < 0.5;
+	if ($dice < 0.65)
+	{
+		my $near = pick(@colors);
+
+		push @colors, 'color' . @colors;
+		return "ALTER TYPE model_color ADD VALUE '$colors[-1]' " . pick('BEFORE', 'AFTER') . " '$near'";
+	}
+	if ($dice < 0.85)
+	{
+		return 'ALTER TYPE model_pair DROP ATTRIBUTE ' . shift @$attributes if @$attributes && chance(0.5);
+		push @$attributes, 'c' . ++$round->{attribute};
+		return "ALTER TYPE model_pair ADD ATTRIBUTE $attributes->[-1] " . pick('int', 'text', 'numeric');
+	}
+	$round->{limited} = !$round->{limited};
+	return 'ALTER DOMAIN model_domain ' . ($round->{limited} ? 'ADD CONSTRAINT limited CHECK (VALUE IS NULL OR VALUE::bigint * 2 < 10000000000)' : 'DROP CONSTRAINT limited');
+}
+
+my @MOVING_KEYS = (
+	'@.k_pair', '@.k_pair::text', 'ARRAY[@.k_pair]', '(@.k_pair).a', 'model_scaled(@.v_int) % 5', 'model_inlined(@.k_int)', 'to_jsonb(@.k_pair)', '@.k_enum', 'abs(@.v_small::int)::model_domain');
+my @MOVING_AGGREGATES = (
+	'sum(model_scaled(@.v_int))', 'max(model_inlined(@.v_small))', 'model_stepped(@.v_int)', 'string_agg(@.k_pair::text, \',\' ORDER BY @.id)', 'max(ARRAY[@.k_pair])', 'array_agg(@.k_enum ORDER BY @.k_enum, @.id)',
+	'count(*) FILTER (WHERE model_scaled(@.v_int) > 30)', 'max(@.v_int::model_domain)', 'jsonb_agg(@.k_pair ORDER BY @.id)', 'count(DISTINCT @.k_pair)', 'string_agg(model_inlined(@.v_int)::text, \'+\' ORDER BY model_inlined(@.v_int))');
+
+# A constraint on the result of a pipeline, or that it goes: [condition or undef, statement]
+sub constraint
+{
+	my ($p) = @_;
+	my @names = map { $_->{name} } grep { $_->{name} =~ /^a\d/ } @{ $p->{items} };
+	my @conditions = ($p->{counted} ? ('n % 3 <> 1', 'n < 4', 'n > 1') : (), map { "$_ IS NOT NULL" } @names);
+	my $drop = "ALTER TABLE $p->{name} DROP CONSTRAINT IF EXISTS model_refuses";
+	my $condition;
+
+	return [ undef, $drop ] if !@conditions || chance(0.4);
+	$condition = pick(@conditions);
+	return [ $condition, "$drop, ADD CONSTRAINT model_refuses CHECK ($condition) NOT VALID" ];
+}
 
 # ---- dice ----
 
@@ -72,7 +141,7 @@ my %value = (
 	k_float => sub { pick('0', '-0', 'NaN', '1.5', '1e300', 'Infinity') },
 	k_uuid => sub { '00000000-0000-0000-0000-00000000000' . between(1, 4) },
 	k_char => sub { pick('a', 'a  ', 'b', 'ab ', '') },
-	k_enum => sub { pick('red', 'green', 'blue') },
+	k_enum => sub { pick(@colors) },
 	k_iv => sub { pick('1 day', '24:00:00', '1 mon', '30 days', '-1 us') },
 	k_json => sub { pick('1', '1.0', '{"a": 1}', '[]', 'null', '"x"') },
 	v_int => sub { chance(0.02) ? pick(2147483647, -2147483648) : between(-20, 50) },
@@ -114,7 +183,7 @@ sub table
 	return {
 		name => "model_src$n",
 		columns => [ grep { $_ ne 'junk' } map { $_->[0] } @columns ],
-		ddl => sprintf('CREATE TABLE model_src%d (%s); ALTER TABLE model_src%1$d REPLICA IDENTITY FULL', $n, join(', ', map { "$_->[0] $_->[1]" . ($_->[0] eq 'id' ? ' UNIQUE' : '') } @columns)),
+		ddl => sprintf('CREATE TABLE model_src%d (%s); ALTER TABLE model_src%1$d REPLICA IDENTITY FULL', $n, join(', ', (map { "$_->[0] $_->[1]" . ($_->[0] eq 'id' ? ' UNIQUE' : '') } @columns), 'k_pair model_pair GENERATED ALWAYS AS (ROW(k_int, v_small::int % 3)::model_pair) STORED')),
 		nulls => \%nulls,
 		early_drop => chance(0.3),
 		changes => chance(0.6),
@@ -301,6 +370,7 @@ sub select_list
 	my @items;
 	my $n = 0;
 
+	push @items, { text => pick(@MOVING_AGGREGATES), name => 'moving' } if $p->{moving};
 	for my $i (0 .. $#{ $p->{keys} })
 	{
 		push @items, { text => $p->{keys}[$i], name => "k$i", group => 1 };
@@ -373,7 +443,10 @@ sub pipeline
 	$p->{keys} = [ (shuffle(@keys))[ 0 .. pick(-1, 0, 0, 1, 2) ] ];
 	my %seen;
 	$p->{keys} = [ grep { !$seen{$_}++ } @{ $p->{keys} } ];
+	$p->{moving} = $mode eq 'now' && $table->{changes} && chance(0.6);
+	push @{ $p->{keys} }, pick(@MOVING_KEYS) if $p->{moving} && chance(0.4);
 	$p->{where} = chance(0.4) ? pick(@WHERES) : undef;
+	$p->{where} = 'model_scaled(@.v_int) % 4 <> 1' if $p->{moving} && chance(0.2);
 	$p->{exact} = !($p->{session} && $mode =~ /late|final/);
 	$p->{counted} = $mode eq 'panes' || !$p->{exact} || chance(0.5);
 	if ($mode eq 'dead')
@@ -632,7 +705,13 @@ sub disturb
 		return [ 'setting', $name, pick(@{ $SETTINGS{$name} }) ];
 	}
 	return [ 'kill', $dice < 0.75 ? 'runner' : 'reader' ] if $dice < 0.8;
-	return [ 'stop and go', pick(@{ $round->{pipelines} })->{name} ] if $dice < 0.87;
+	if ($dice < 0.87)
+	{
+		# who is built anew cannot be paused
+		my @still = grep { !$_->{moving} } @{ $round->{pipelines} };
+
+		return @still ? [ 'stop and go', pick(@still)->{name} ] : [ 'check' ];
+	}
 	return [ 'check' ] if $dice < 0.93;
 	return [ 'change', table_change($round) ];
 }
@@ -649,6 +728,8 @@ sub steps
 	{
 		my $writer = between(0, 1);
 
+		push @steps, [ 'alter', alteration_sql($round) ] if $round->{moves} && chance(0.02);
+		push @steps, [ 'constrain', $_, @{ constraint($_) } ] for chance(0.02) ? grep { $_->{mode} eq 'now' } pick(@{ $round->{pipelines} }) : ();
 		if (chance(0.08))
 		{
 			my $step = disturb($round);
@@ -672,6 +753,8 @@ sub round
 	my $round = { seed => $seed, icu => $options{icu}, last_id => 0, version => 0, rows => 0, extra => 0 };
 
 	srand($seed);
+	@colors = qw(red green blue);
+	$round->{moves} = chance(0.7);
 	$round->{scale} = pick(@GOOD_TIMES);
 	$round->{want_rows} = pick(100, 400, 1000, 2500);
 	$round->{tables} = [ map { table($_, $round) } 1 .. pick(1, 2, 2, 3) ];

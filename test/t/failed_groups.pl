@@ -202,4 +202,28 @@ promise 'versions_refuse_what_the_result_refuses' => sub {
 	is(run('TABLE keep_all'), '6|3', 'downstream too');
 };
 
+promise 'constraint_that_comes_while_a_version_is_built' => sub {
+	my $session = $node->background_psql('postgres');
+
+	source('meet');
+	create_pipeline($node, 'meet_sum', 'SELECT k, sum(a) AS s FROM meet GROUP BY k');
+	run('INSERT INTO meet (id, k, a) VALUES (1, 1, 8), (2, 2, 800)');
+	wait_for($node, 'meet_sum');
+	# the exchange is what has to wait for this
+	$session->query_safe(q{SET deadlock_timeout = '1min'});
+	$session->query_safe('BEGIN; LOCK meet_sum IN ROW EXCLUSIVE MODE');
+	run(q{SELECT beam.alter_pipeline('meet_sum', 'SELECT k, sum(a) * 2 AS s FROM meet GROUP BY k')});
+	my $side = run(q{SELECT result::regclass FROM beam.pipeline WHERE name = 'meet_sum' AND stage = 'building'});
+	wait_until($node, "SELECT count(*) = 2 FROM $side");
+	$session->query_safe('ALTER TABLE meet_sum ADD CONSTRAINT few CHECK (s < 100) NOT VALID; COMMIT');
+	$session->quit;
+	run(q{CALL beam.wait_for_alter('meet_sum')});
+	wait_for($node, 'meet_sum');
+	is(failed('meet_sum'), '2', 'the group that is refused has failed');
+	is(run('SELECT k, s FROM meet_sum'), '1|16', 'the others are there');
+	run('ALTER TABLE meet_sum DROP CONSTRAINT few');
+	wait_until($node, 'SELECT count(*) = 2 FROM meet_sum');
+	is(failed('meet_sum'), '', 'it comes back');
+};
+
 done_testing;

@@ -16,7 +16,7 @@ my $node = new_node('main', extension => 0, conf => "stream_beam.lock_timeout = 
 my @released = map { m{stream_beam--([^-]+)\.sql$} } glob "$FindBin::RealBin/../upgrade/stream_beam--*.sql";
 my $newest = $node->safe_psql('postgres', q{SELECT default_version FROM pg_available_extensions WHERE name = 'stream_beam'});
 # that are right for whatever comes in, one of them over another's result
-my @pipelines = qw(by_minute by_key of_keys sessions);
+my @pipelines = qw(by_minute by_key of_keys sessions twices);
 
 sub make_database
 {
@@ -47,6 +47,8 @@ sub make_pipelines
 	create_pipeline($node, 'by_key', 'SELECT k, count(*) AS n, sum(id) AS s, max(v) AS v FROM e GROUP BY k', undef, $db);
 	create_pipeline($node, 'of_keys', 'SELECT count(*) AS keys, sum(n) AS n FROM by_key', undef, $db);
 	create_pipeline($node, 'sessions', q{SELECT w.window_start, w.window_end, e.k, count(*) AS n FROM e, beam.session(e.ts, '10 s') w GROUP BY 1, 2, 3}, undef, $db);
+	$node->safe_psql($db, q{CREATE FUNCTION twice(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN v * 2; END'});
+	create_pipeline($node, 'twices', 'SELECT sum(twice(k)) AS s FROM e', undef, $db);
 	create_pipeline($node, 'paused', 'SELECT count(*) AS n FROM e', undef, $db);
 	create_pipeline($node, 'inverse', 'SELECT sum(1000 / id) AS s FROM e', undef, $db);
 	create_pipeline($node, 'closing', tumble('e'), q{watermark => '0', allowed_lateness => '0'}, $db);
@@ -111,7 +113,7 @@ for my $version (@released)
 		put_aside($db, sub { });
 		equal_to_batch($node, $_, "$_ runs with the catalog of $version", $db) for @pipelines;
 		$states = states_in($db);
-		is($states, 'by_key running, by_minute running, closing running, inverse running, of_keys running, paused paused, sessions running', 'the states');
+		is($states, 'by_key running, by_minute running, closing running, inverse running, of_keys running, paused paused, sessions running, twices running', 'the states');
 		$pid = pid_of($node, 'runner', $db);
 		$load = start_load($node, q{
 			\set i random(1, 5000)
@@ -140,7 +142,9 @@ for my $version (@released)
 		crash_and_start($node);
 		$node->safe_psql($db, q{INSERT INTO e VALUES (3, '2026-01-05', 3, 'x'); DELETE FROM e WHERE id = 2});
 		equal_to_batch($node, $_, "$_ after a crash", $db) for @pipelines, 'paused';
-		$node->safe_psql($db, "SELECT beam.drop_pipeline('$_')") for qw(of_keys by_key by_minute sessions paused inverse closing);
+		$node->safe_psql($db, q{CREATE OR REPLACE FUNCTION twice(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN v * 3; END'});
+		equal_to_batch($node, 'twices', 'a function that is replaced is noticed by a pipeline of then', $db);
+		$node->safe_psql($db, "SELECT beam.drop_pipeline('$_')") for qw(twices of_keys by_key by_minute sessions paused inverse closing);
 		same_catalog($node, $db, 'fresh', 'without pipelines the catalog is that of a fresh installation');
 	};
 }

@@ -616,54 +616,108 @@ sb_plan_build(Query *query)
 	return sb_plan_build_text(query, NULL);
 }
 
-typedef struct ObjectsContext
-{
-	List *functions;
-	List *types;
-} ObjectsContext;
-
 static bool
 objects_add_function(Oid function, void *context)
 {
-	ObjectsContext *objects = context;
+	SbPlanObjects *objects = context;
 
 	objects->functions = list_append_unique_oid(objects->functions, function);
 	return false;
 }
 
+static void
+objects_add_collation(SbPlanObjects *objects, Oid collation)
+{
+	if (OidIsValid(collation))
+		objects->collations = list_append_unique_oid(objects->collations, collation);
+}
+
+/* Values of other kinds of nodes are of the type of one of these, or of a function's result. */
+static bool
+objects_brings_type(const Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_Aggref:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceToDomain:
+		case T_FieldSelect:
+		case T_RowExpr:
+		case T_ArrayExpr:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* What is compared with: a function's collation, those of rows' columns, of sorted arguments. */
+static void
+objects_add_collations(SbPlanObjects *objects, Node *node)
+{
+	ListCell *cell;
+
+	if (IsA(node, RowCompareExpr))
+	{
+		foreach (cell, ((RowCompareExpr *) node)->inputcollids)
+			objects_add_collation(objects, lfirst_oid(cell));
+		return;
+	}
+	objects_add_collation(objects, exprInputCollation(node));
+	if (!IsA(node, Aggref))
+		return;
+	foreach (cell, ((Aggref *) node)->args)
+	{
+		const TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (entry->ressortgroupref != 0)
+			objects_add_collation(objects, exprCollation((Node *) entry->expr));
+	}
+}
+
 static bool
 objects_walker(Node *node, void *context)
 {
-	ObjectsContext *objects = context;
+	SbPlanObjects *objects = context;
 
 	if (node == NULL)
 		return false;
 	check_functions_in_node(node, objects_add_function, context);
-	if (IsA(node, Var) || IsA(node, Const) || IsA(node, CoerceToDomain))
+	if (objects_brings_type(node))
 		objects->types = list_append_unique_oid(objects->types, exprType(node));
+	objects_add_collations(objects, node);
 	return expression_tree_walker(node, objects_walker, context);
 }
 
-void
-sb_plan_objects(const SbPlan *plan, Expr *split, List **functions, List **types, List **hashes)
+SbPlanObjects *
+sb_plan_objects(const SbPlan *plan, Expr *split)
 {
-	ObjectsContext objects = {0};
+	SbPlanObjects *objects = palloc0(sizeof(SbPlanObjects));
 	ListCell *cell;
 
-	(void) objects_walker((Node *) lappend(all_expressions(plan, true), split), &objects);
+	(void) objects_walker((Node *) lappend(all_expressions(plan, true), split), objects);
 	for (int i = 0; i < plan->nkeys; i++)
 	{
+		const SbKeyDef *key = &plan->keys[i];
 		const TypeCacheEntry *entry =
-		    lookup_type_cache(plan->keys[i].type, TYPECACHE_HASH_PROC | TYPECACHE_EQ_OPR);
+		    lookup_type_cache(key->type, TYPECACHE_HASH_PROC | TYPECACHE_EQ_OPR);
 
-		(void) objects_add_function(entry->hash_proc, &objects);
-		(void) objects_add_function(get_opcode(entry->eq_opr), &objects);
+		objects->types = list_append_unique_oid(objects->types, key->type);
+		(void) objects_add_function(entry->hash_proc, objects);
+		(void) objects_add_function(get_opcode(entry->eq_opr), objects);
+		/* rows of a query without groups are told apart by nothing that has an order */
+		if (!plan->maps)
+			objects_add_collation(objects, key->collation);
 	}
-	*functions = objects.functions;
-	*types = objects.types;
-	*hashes = NIL;
 	foreach (cell, plan->inval_items)
-		*hashes = lappend_oid(*hashes, lfirst_node(PlanInvalItem, cell)->hashValue);
+		objects->hashes = lappend_oid(objects->hashes, lfirst_node(PlanInvalItem, cell)->hashValue);
+	return objects;
 }
 
 const char *

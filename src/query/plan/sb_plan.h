@@ -166,13 +166,19 @@ extern SbPlan *sb_plan_build_text(Query *query, const char *text);
  */
 extern Expr *sb_plan_split(const SbPlan *plan, const char *text);
 
-/*
- * What the plan, and the expression (NULL: none), compute with beside what stands in the query:
- * functions and types, OIDs; and hash values of functions in the catalog cache, those that were
- * inlined among them.
- */
-extern void sb_plan_objects(const SbPlan *plan, Expr *split, List **functions, List **types,
-                            List **hashes);
+/* What a query computes with beside what stands in it; OIDs. */
+typedef struct SbPlanObjects
+{
+	List *functions;
+	List *types;
+	List *
+	    collations; /* of what it compares, sorts or groups by; the database's default among them */
+	/* hash values of functions in the catalog cache, those that were inlined among them */
+	List *hashes;
+} SbPlanObjects;
+
+/* Of the plan and the expression (NULL: none), in the current context. */
+extern SbPlanObjects *sb_plan_objects(const SbPlan *plan, Expr *split);
 
 /*
  * The name of the column that has a window's start or end, as it stands in SQL. NULL: it has none.
