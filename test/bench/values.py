@@ -75,18 +75,28 @@ def run_deletes():
                      f"{DELETES} transactions over 1000000 rows; {alone[2]:.2f} s of it after the last one")
 
 
-def rounds_of(db, query, prepare=""):
+def fill(db):
+    """Two million rows of a thousand keys, in transactions of a thousand"""
+    sb.psql(db, """CREATE OR REPLACE PROCEDURE fill() LANGUAGE plpgsql AS $p$
+                   BEGIN
+                       FOR part IN 0 .. 1999 LOOP
+                           INSERT INTO vals SELECT i, i % 1000, now(), i * 7919::bigint % 1000003, 'v' || i * 104729::bigint % 200003, 'kind ' || i % 20
+                             FROM generate_series(part * 1000, part * 1000 + 999) i;
+                           COMMIT;
+                       END LOOP;
+                   END $p$""", "SET synchronous_commit = off", "CALL fill()", "ANALYZE vals")
+
+
+def rounds_of(db, query):
     """Seconds of the batch, and of a pipeline that catches up with the same rows"""
-    sb.psql(db, f"CREATE TABLE vals {SOURCE}", "ALTER TABLE vals REPLICA IDENTITY FULL", prepare or "SELECT 1",
-            f"SELECT beam.create_pipeline('some', $q${query}$q$)", "SELECT beam.pause_pipeline('some')")
-    sb.psql(db, """INSERT INTO vals SELECT i, i % 1000, date_trunc('minute', now()) - i * interval '1 ms', i * 7919::bigint % 1000003 + i % 7 / 8.0,
-                          'v' || i * 104729::bigint % 200003, 'kind ' || i % 20
-                     FROM generate_series(1, 2000000) i""", "ANALYZE vals")
+    sb.psql(db, f"CREATE TABLE vals {SOURCE}", "ALTER TABLE vals REPLICA IDENTITY FULL",
+            f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "SELECT beam.pause_pipeline('kept')")
+    fill(db)
     sb.settle(db)
-    batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE some_batch OFFSET 0) x")
-    stream = sb.resume_and_wait(db, "some")
-    sb.check_equal(db, "some", 1000)
-    sb.psql(db, "SELECT beam.drop_pipeline('some')", "DROP TABLE vals")
+    batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE kept_batch OFFSET 0) x")
+    stream = sb.resume_and_wait(db, "kept")
+    sb.check_equal(db, "kept", 1000)
+    sb.psql(db, "SELECT beam.drop_pipeline('kept')", "DROP TABLE vals")
     return batch, stream
 
 
@@ -107,19 +117,13 @@ def run_percentile():
     try:
         with sb.database("vals_percentile") as db:
             sb.psql(db, f"CREATE TABLE vals {SOURCE}", "ALTER TABLE vals REPLICA IDENTITY FULL",
-                    f"SELECT beam.create_pipeline('some', $q${query}$q$)", "SELECT beam.pause_pipeline('some')",
-                    """CREATE PROCEDURE fill() LANGUAGE plpgsql AS $p$
-                       BEGIN
-                           FOR part IN 0 .. 1999 LOOP
-                               INSERT INTO vals SELECT i, i % 1000, now(), i * 7919::bigint % 1000003, 'v', 'k' FROM generate_series(part * 1000, part * 1000 + 999) i;
-                               COMMIT;
-                           END LOOP;
-                       END $p$""", "SET synchronous_commit = off", "CALL fill()", "ANALYZE vals")
+                    f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "SELECT beam.pause_pipeline('kept')")
+            fill(db)
             sb.settle(db)
-            batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE some_batch OFFSET 0) x")
-            stream = sb.resume_and_wait(db, "some")
+            batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE kept_batch OFFSET 0) x")
+            stream = sb.resume_and_wait(db, "kept")
             bundles = int(sb.value(db, "SELECT bundles FROM beam.stat_pipelines"))
-            sb.check_equal(db, "some", 1000)
+            sb.check_equal(db, "kept", 1000)
     finally:
         sb.psql("postgres", "ALTER SYSTEM RESET stream_beam.bundle_rows", "SELECT pg_reload_conf()")
     yield sb.Row("percentile and mode", round(batch / stream, 3), "ratio to batch", 0.1, "higher",

@@ -28,7 +28,7 @@ typedef struct Leaf
 	bool there;
 	int64 tree;
 	SbLeafRow row;
-	char data[2048];
+	char *data; /* of whoever writes it anew */
 	uint32 size;
 } Leaf;
 
@@ -109,7 +109,10 @@ table_write_leaf(void *arg, int64 tree, const SbLeafRow *row, const StringInfo b
 	Leaf *leaf = leaf_of(tree, row->leaf);
 
 	unit_must(leaf->there == stored, "a leaf is inserted once and updated then");
+	if (leaf->data)
+		pfree(leaf->data);
 	*leaf = (Leaf){.there = true, .tree = tree, .row = *row, .size = bytes->len - VARHDRSZ};
+	leaf->data = palloc(Max(leaf->size, 1));
 	memcpy(leaf->data, bytes->data + VARHDRSZ, leaf->size);
 	written++;
 }

@@ -48,6 +48,7 @@ sb_leaf_change(SbItems *items, SbLeaf *leaf)
 	if (leaf->changed)
 		return;
 	leaf->changed = true;
+	items->nchanged++;
 	dlist_push_tail(&items->changed, &leaf->node);
 }
 
@@ -132,8 +133,8 @@ sb_leaf_count(SbLeaf *leaf, int at, int64 more)
 }
 
 /* The number in as few bytes as it needs. */
-static void
-leaf_put_number(StringInfo out, uint64 number)
+void
+sb_leaf_put_number(StringInfo out, uint64 number)
 {
 	while (number >= 0x80)
 	{
@@ -143,8 +144,8 @@ leaf_put_number(StringInfo out, uint64 number)
 	appendStringInfoCharMacro(out, (char) number);
 }
 
-static uint64
-leaf_take_number(const char **data, const char *end)
+uint64
+sb_leaf_take_number(const char **data, const char *end)
 {
 	uint64 number = 0;
 
@@ -166,8 +167,8 @@ sb_leaf_encode(const SbLeaf *leaf, StringInfo out)
 	{
 		SbItem item = sb_leaf_item(leaf, i);
 
-		leaf_put_number(out, item.size);
-		leaf_put_number(out, item.count);
+		sb_leaf_put_number(out, item.size);
+		sb_leaf_put_number(out, item.count);
 		appendBinaryStringInfo(out, item.data, item.size);
 	}
 }
@@ -179,10 +180,10 @@ sb_leaf_check(const SbItemOrder *order, const char *data, const char *end)
 
 	while (data < end)
 	{
-		uint64 size = leaf_take_number(&data, end);
+		uint64 size = sb_leaf_take_number(&data, end);
 		const char *bytes;
 
-		if (leaf_take_number(&data, end) == 0)
+		if (sb_leaf_take_number(&data, end) == 0)
 			sb_bytes_corrupted("There is no row of an item.");
 		bytes = sb_bytes_take(&data, end, size);
 		order->skip(order->arg, &bytes, data);
@@ -199,8 +200,8 @@ sb_leaf_take_item(const SbItemOrder *order, uint64 nth, const char **data, const
 {
 	SbItem item;
 
-	item.size = leaf_take_number(data, end);
-	item.count = leaf_take_number(data, end);
+	item.size = sb_leaf_take_number(data, end);
+	item.count = sb_leaf_take_number(data, end);
 	item.data = sb_bytes_take(data, end, item.size);
 	item.place = order->place ? order->place(order->arg, item.data, item.size) : nth;
 	return item;

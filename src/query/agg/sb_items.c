@@ -30,15 +30,19 @@ sb_items_make(SbItemSpace *space)
 
 	memset(items, 0, sizeof(SbItems));
 	items->known = true;
+	items->logs = true;
 	dlist_init(&items->changed);
 	return items;
 }
 
 static void
-leaf_free(SbItemSpace *space, SbLeaf *leaf)
+leaf_free(SbItemSpace *space, SbItems *items, SbLeaf *leaf)
 {
 	if (leaf->changed)
+	{
 		dlist_delete(&leaf->node);
+		items->nchanged--;
+	}
 	sb_leaf_unload(space, leaf);
 	sb_items_release(space, leaf);
 }
@@ -47,11 +51,12 @@ void
 sb_items_free(SbItemSpace *space, SbItems *items)
 {
 	for (int i = 0; i < items->nleaves; i++)
-		leaf_free(space, items->leaves[i]);
+		leaf_free(space, items, items->leaves[i]);
 	sb_items_release(space, items->leaves);
 	sb_items_release(space, items->places);
 	sb_items_release(space, items->gone);
 	sb_leaf_unload(space, &items->heap);
+	sb_leaf_unload(space, &items->log);
 	sb_items_release(space, items);
 }
 
@@ -136,7 +141,7 @@ items_remove_leaf(SbItemSpace *space, SbItems *items, int at)
 		}
 		items->gone[items->ngone++] = leaf->id;
 	}
-	leaf_free(space, leaf);
+	leaf_free(space, items, leaf);
 	items->nleaves--;
 	memmove(items->places + at, items->places + at + 1, sizeof(uint64) * (items->nleaves - at));
 	memmove(items->leaves + at, items->leaves + at + 1, sizeof(SbLeaf *) * (items->nleaves - at));
@@ -260,6 +265,29 @@ directory_sort(SbDirectory *directory)
 	}
 }
 
+/* The rows of the leaves of a tree, without those of chunks; returns how many. */
+static int
+directory_leaves(SbItemSpace *space, const SbItems *items, SbLeafRow **rows)
+{
+	int n = space->store->read_tree(space->store->arg, items->tree, rows);
+	int nleaves = 0;
+	int64 total = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		SbLeafRow row = (*rows)[i];
+
+		if (row.leaf >= items->next_leaf || row.items <= 0)
+			sb_bytes_corrupted("A tree of items has a leaf that it cannot have.");
+		total += row.rows;
+		if (row.leaf >= 0)
+			(*rows)[nleaves++] = row;
+	}
+	if (n - nleaves != items->nchunks || total != items->rows - items->heap.rows)
+		sb_bytes_corrupted("The leaves of a tree have not as many rows as the tree.");
+	return nleaves;
+}
+
 /* The directory is read, unless it is there. */
 static void
 items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
@@ -267,21 +295,12 @@ items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	SbDirectory directory = {.space = space, .order = order, .items = items};
 	int32 next_leaf = items->next_leaf;
 	SbLeafRow *rows;
-	int64 total = 0;
 	int n;
 
 	if (items->known)
 		return;
-	n = space->store->read_tree(space->store->arg, items->tree, &rows);
+	n = directory_leaves(space, items, &rows);
 	qsort(rows, n, sizeof(SbLeafRow), directory_compare_rows);
-	for (int i = 0; i < n; i++)
-	{
-		if (rows[i].leaf < 0 || rows[i].leaf >= next_leaf || rows[i].items <= 0)
-			sb_bytes_corrupted("A tree of items has a leaf that it cannot have.");
-		total += rows[i].rows;
-	}
-	if (total != items->rows - items->heap.rows)
-		sb_bytes_corrupted("The leaves of a tree have not as many rows as the tree.");
 	for (int i = 0; i < n; i++)
 	{
 		SbLeaf *leaf = sb_items_add_leaf(space, items, i, rows[i].place);
@@ -295,6 +314,7 @@ items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	pfree(rows);
 	items->known = true;
 	directory_sort(&directory);
+	sb_items_replay(space, order, items);
 }
 
 /* Is the item at or behind the first one of this leaf? */
@@ -452,8 +472,8 @@ items_cut(SbItemSpace *space, SbItems *items, int at, bool grows_at_end)
 }
 
 /* Puts the item into its leaf, or counts it where it is there already. */
-static void
-items_place(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const SbItem *item)
+void
+sb_items_place(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const SbItem *item)
 {
 	SbItemSpot spot;
 	SbLeaf *leaf;
@@ -486,20 +506,27 @@ typedef struct SbHeapOrder
 	const SbLeaf *heap;
 } SbHeapOrder;
 
-static int
-items_compare_slots(const void *a, const void *b, void *arg)
+static inline int
+items_compare_slots(const SbItemSlot *a, const SbItemSlot *b, const SbHeapOrder *heap)
 {
-	const SbHeapOrder *heap = arg;
 	const SbItemSlot *slots = sb_leaf_slots(heap->heap);
 	SbItem x;
 	SbItem y;
 
-	if (((const SbItemSlot *) a)->place != ((const SbItemSlot *) b)->place)
-		return ((const SbItemSlot *) a)->place < ((const SbItemSlot *) b)->place ? -1 : 1;
-	x = sb_leaf_item(heap->heap, (const SbItemSlot *) a - slots);
-	y = sb_leaf_item(heap->heap, (const SbItemSlot *) b - slots);
+	if (a->place != b->place)
+		return a->place < b->place ? -1 : 1;
+	x = sb_leaf_item(heap->heap, a - slots);
+	y = sb_leaf_item(heap->heap, b - slots);
 	return sb_items_compare(heap->order, &x, &y);
 }
+
+#define ST_SORT items_sort_slots
+#define ST_ELEMENT_TYPE SbItemSlot
+#define ST_COMPARE(a, b, arg) items_compare_slots(a, b, arg)
+#define ST_COMPARE_ARG_TYPE const SbHeapOrder
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 void
 sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
@@ -511,12 +538,12 @@ sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	if (heap.n == 0)
 		return;
 	/* comparing may fail: the slots stay where they are, the bundle does not */
-	qsort_arg(heap.data, heap.n, sizeof(SbItemSlot), items_compare_slots, &by);
+	items_sort_slots(sb_leaf_slots(&heap), heap.n, &by);
 	for (int i = 0; i < heap.n; i++)
 	{
 		SbItem item = sb_leaf_item(&heap, i);
 
-		items_place(space, order, items, &item);
+		sb_items_place(space, order, items, &item);
 	}
 	items->heap.n = 0;
 	items->heap.rows = 0;
@@ -539,10 +566,12 @@ sb_items_add(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const
 	{
 		items_know(space, order, items);
 		items->rows += count;
-		items_place(space, order, items, &item);
+		sb_items_log(space, order, items, &item, count);
+		sb_items_place(space, order, items, &item);
 		return;
 	}
 	items->rows += count;
+	sb_items_log(space, order, items, &item, count);
 	sb_leaf_insert(space, &items->heap, items->heap.n, &item);
 	if (items->heap.n > items->rows / SB_HEAP_PART)
 		sb_items_settle(space, order, items);
@@ -601,6 +630,41 @@ items_move_to_same(SbItemSpace *space, const SbItemOrder *order, SbItems *items,
 	return spot->found;
 }
 
+/* One of the item goes, and with the last one its slot, and its leaf where that is empty. */
+static void
+items_take_at(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const SbItemSpot *spot)
+{
+	SbLeaf *leaf = items->leaves[spot->leaf];
+	SbItem item = sb_leaf_item(leaf, spot->at);
+
+	sb_leaf_change(items, leaf);
+	if (item.count > 1)
+	{
+		sb_leaf_count(leaf, spot->at, -1);
+		return;
+	}
+	if (!items_has_same(space, order, items, spot, spot->at + 1, &item))
+		items->groups--;
+	sb_leaf_remove(leaf, spot->at);
+	if (leaf->n == 0)
+		items_remove_leaf(space, items, spot->leaf);
+	else if (items->nleaves > 1 && sb_leaf_used(leaf) < SB_LEAF_SHORT)
+		items_join(space, order, items, spot->leaf);
+}
+
+bool
+sb_items_take(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const SbItem *item)
+{
+	SbItemSpot spot;
+
+	if (items->nleaves == 0)
+		return false;
+	spot = items_find(space, order, items, item);
+	if (spot.found)
+		items_take_at(space, order, items, &spot);
+	return spot.found;
+}
+
 bool
 sb_items_remove(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const char *data,
                 uint32 size)
@@ -610,7 +674,6 @@ sb_items_remove(SbItemSpace *space, const SbItemOrder *order, SbItems *items, co
 	               .data = data,
 	               .size = size};
 	SbItemSpot spot;
-	SbLeaf *leaf;
 
 	if (items->rows == 0)
 		return false;
@@ -618,22 +681,10 @@ sb_items_remove(SbItemSpace *space, const SbItemOrder *order, SbItems *items, co
 	spot = items_find(space, order, items, &item);
 	if (!spot.found && !items_move_to_same(space, order, items, &spot, &item))
 		return false;
-	leaf = items->leaves[spot.leaf];
-	item = sb_leaf_item(leaf, spot.at);
-	sb_leaf_change(items, leaf);
+	item = sb_leaf_item(items->leaves[spot.leaf], spot.at);
+	sb_items_log(space, order, items, &item, -1);
 	items->rows--;
-	if (item.count > 1)
-	{
-		sb_leaf_count(leaf, spot.at, -1);
-		return true;
-	}
-	if (!items_has_same(space, order, items, &spot, spot.at + 1, &item))
-		items->groups--;
-	sb_leaf_remove(leaf, spot.at);
-	if (leaf->n == 0)
-		items_remove_leaf(space, items, spot.leaf);
-	else if (items->nleaves > 1 && sb_leaf_used(leaf) < SB_LEAF_SHORT)
-		items_join(space, order, items, spot.leaf);
+	items_take_at(space, order, items, &spot);
 	return true;
 }
 

@@ -17,8 +17,11 @@ typedef struct SbItemsBytes
 	int64 rows;
 	int64 groups;
 	uint64 next_arrival;
-	int64 tree;      /* with a tree, else not written: */
-	int64 next_leaf; /* likewise */
+	/* with a tree, else not written: */
+	int64 tree;
+	int64 next_leaf;
+	int64 nchunks;
+	int64 in_chunks;
 } SbItemsBytes;
 
 /* Hands what has changed to the store. */
@@ -44,10 +47,12 @@ items_write_leaves(SbItemSpace *space, SbItems *items)
 		leaf->changed = false;
 		dlist_delete(&leaf->node);
 	}
+	items->nchanged = 0;
 	pfree(bytes.data);
 	for (int i = 0; i < items->ngone; i++)
 		store->delete_leaf(store->arg, items->tree, items->gone[i]);
 	items->ngone = 0;
+	sb_items_delete_chunks(space, items);
 }
 
 void
@@ -73,9 +78,15 @@ sb_items_encode(SbItemSpace *space, const SbItemOrder *order, SbItems *items, St
 	}
 	if (items->tree == 0)
 		items->tree = space->store->new_tree(space->store->arg);
-	items_write_leaves(space, items);
+	if (sb_items_log_is_cheaper(items))
+		sb_items_write_log(space, items);
+	else if (items->nchanged + items->ngone > 0)
+		items_write_leaves(space, items);
+	sb_items_clear_log(items);
 	head.tree = items->tree;
 	head.next_leaf = items->next_leaf;
+	head.nchunks = items->nchunks;
+	head.in_chunks = items->in_chunks;
 	appendStringInfoCharMacro(out, SB_ITEMS_TREE);
 	appendBinaryStringInfo(out, (char *) &head, sizeof(head));
 }
@@ -125,7 +136,7 @@ sb_items_decode(SbItemSpace *space, const SbItemOrder *order, const char **data,
 	{
 		memcpy(&head, sb_bytes_take(data, end, sizeof(head)), sizeof(head));
 		if (head.tree == 0 || head.rows <= 0 || head.next_leaf <= 0 ||
-		    head.next_leaf > PG_INT32_MAX)
+		    head.next_leaf > PG_INT32_MAX || head.nchunks < 0 || head.nchunks > PG_INT16_MAX)
 			sb_bytes_corrupted("A tree of items has no leaves.");
 		if (space->store == NULL)
 			sb_bytes_corrupted("A tree of items is read where there is no table of items.");
@@ -141,6 +152,8 @@ sb_items_decode(SbItemSpace *space, const SbItemOrder *order, const char **data,
 	items->known = false;
 	items->tree = head.tree;
 	items->next_leaf = head.next_leaf;
+	items->nchunks = head.nchunks;
+	items->in_chunks = head.in_chunks;
 	items->rows = head.rows;
 	return items;
 }

@@ -48,7 +48,20 @@ struct SbItems
 	int32 *gone; /* numbers of leaves that have a row and are no more */
 	/* a heap of items that are yet to be put in their places; counted in `rows` */
 	SbLeaf heap;
+	/* what has come (count > 0) and gone since the last write, in this order */
+	SbLeaf log;
+	bool logs;       /* that is all of it */
+	int nchanged;    /* leaves on the list */
+	int nchunks;     /* rows of the table with what came and went since leaves were written */
+	int64 in_chunks; /* how many items they have */
 };
+
+/* The numbers of such rows are negative, so that they are not those of leaves. */
+static inline int32
+sb_items_chunk(int n)
+{
+	return -(n + 1);
+}
 
 /* A leaf is laid out like a page: these from its beginning, the bytes of items from its end. */
 typedef struct SbItemSlot
@@ -134,6 +147,9 @@ extern void sb_leaf_remove(SbLeaf *leaf, int at);
 /* There are so many more of it. */
 extern void sb_leaf_count(SbLeaf *leaf, int at, int64 more);
 extern void sb_leaf_encode(const SbLeaf *leaf, StringInfo out);
+/* A number in as few bytes as it needs; and back, error XX001. */
+extern void sb_leaf_put_number(StringInfo out, uint64 number);
+extern uint64 sb_leaf_take_number(const char **data, const char *end);
 /* Error XX001 unless items stand there. Returns the bytes that they need in memory. */
 extern Size sb_leaf_check(const SbItemOrder *order, const char *data, const char *end);
 /* The next item of bytes that have been checked; in the order of arrival it is the nth. */
@@ -146,7 +162,27 @@ extern void sb_leaf_decode(SbItemSpace *space, const SbItemOrder *order, SbLeaf 
 /* ---- sb_items.c ---- */
 /* All items are in their places. */
 extern void sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items);
+/* Puts the item in its place, whose count is not yet in `rows`. */
+extern void sb_items_place(SbItemSpace *space, const SbItemOrder *order, SbItems *items,
+                           const SbItem *item);
+/* Takes one of the item out that stands there with these bytes; false: none does. */
+extern bool sb_items_take(SbItemSpace *space, const SbItemOrder *order, SbItems *items,
+                          const SbItem *item);
 /* A leaf without items, which is to stand here. */
 extern SbLeaf *sb_items_add_leaf(SbItemSpace *space, SbItems *items, int at, uint64 place);
+
+/* ---- sb_items_log.c ---- */
+/* So many of the item have come, or gone. */
+extern void sb_items_log(SbItemSpace *space, const SbItemOrder *order, SbItems *items,
+                         const SbItem *item, int64 count);
+/* The log since the last write is not needed, or has been written. */
+extern void sb_items_clear_log(SbItems *items);
+/* Shall the log be written, rather than the leaves? */
+extern bool sb_items_log_is_cheaper(const SbItems *items);
+extern void sb_items_write_log(SbItemSpace *space, SbItems *items);
+/* The leaves are written: what came and went before is in them. */
+extern void sb_items_delete_chunks(SbItemSpace *space, SbItems *items);
+/* Does what the chunks of the table say, to leaves as they were before. */
+extern void sb_items_replay(SbItemSpace *space, const SbItemOrder *order, SbItems *items);
 
 #endif
