@@ -90,7 +90,7 @@ def fill(db):
 def rounds_of(db, query):
     """Seconds of the batch, and of a pipeline that catches up with the same rows"""
     sb.psql(db, f"CREATE TABLE vals {SOURCE}", "ALTER TABLE vals REPLICA IDENTITY FULL",
-            f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "SELECT beam.pause_pipeline('kept')")
+            f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "CALL beam.wait_for('kept')", "SELECT beam.pause_pipeline('kept')")
     fill(db)
     sb.settle(db)
     batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE kept_batch OFFSET 0) x")
@@ -117,7 +117,7 @@ def run_percentile():
     try:
         with sb.database("vals_percentile") as db:
             sb.psql(db, f"CREATE TABLE vals {SOURCE}", "ALTER TABLE vals REPLICA IDENTITY FULL",
-                    f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "SELECT beam.pause_pipeline('kept')")
+                    f"SELECT beam.create_pipeline('kept', $q${query}$q$)", "CALL beam.wait_for('kept')", "SELECT beam.pause_pipeline('kept')")
             fill(db)
             sb.settle(db)
             batch = catch_up.seconds(db, "SELECT count(x.a), count(x.b) FROM (TABLE kept_batch OFFSET 0) x")
