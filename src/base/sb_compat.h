@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -20,6 +21,7 @@
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
@@ -306,6 +308,27 @@ sb_slot_create(const char *name)
 #else
 	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false);
 #endif
+}
+
+/*
+ * The btree family of an operator that sorts, the type that it is declared for, and whether it
+ * sorts backwards. False: it is none.
+ */
+static inline bool
+sb_ordering_operator(Oid operator, Oid * family, Oid *type, bool *backwards)
+{
+#if PG_VERSION_NUM >= 180000
+	CompareType kind;
+	bool found = get_ordering_op_properties(operator, family, type, &kind);
+
+	*backwards = kind == COMPARE_GT;
+#else
+	int16 strategy = BTLessStrategyNumber;
+	bool found = get_ordering_op_properties(operator, family, type, &strategy);
+
+	*backwards = strategy == BTGreaterStrategyNumber;
+#endif
+	return found;
 }
 
 /* Has it come from the server that this one was a standby of? */

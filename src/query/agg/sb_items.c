@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "miscadmin.h"
 #include "query/agg/sb_items_private.h"
 #include "query/expr/sb_bytes.h"

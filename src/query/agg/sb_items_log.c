@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "base/sb_compat.h"
 #include "query/agg/sb_items_private.h"
 #include "query/expr/sb_bytes.h"
 

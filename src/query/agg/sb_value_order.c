@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "access/nbtree.h"
+#include "base/sb_compat.h"
 #include "catalog/pg_am.h"
 #include "query/agg/sb_value_order.h"
 #include "utils/builtins.h"
@@ -139,12 +140,11 @@ sb_value_order_open(SbValueOrder *order, Oid type, Oid collation, Oid sortop, bo
 	Oid family;
 	Oid input;
 	Oid function;
-	int16 strategy = BTLessStrategyNumber;
 
 	*backwards = false;
 	if (OidIsValid(sortop))
 	{
-		if (!get_ordering_op_properties(sortop, &family, &input, &strategy))
+		if (!sb_ordering_operator(sortop, &family, &input, backwards))
 			return false;
 	}
 	else
@@ -158,7 +158,6 @@ sb_value_order_open(SbValueOrder *order, Oid type, Oid collation, Oid sortop, bo
 	    OidIsValid(family) ? get_opfamily_proc(family, input, input, BTORDER_PROC) : InvalidOid;
 	if (!OidIsValid(function))
 		return false;
-	*backwards = strategy == BTGreaterStrategyNumber;
 	sb_type_init(&order->type, type);
 	order->collation = collation;
 	fmgr_info(function, &order->compare);
