@@ -3,6 +3,7 @@
  * without any wit.
  */
 #include "postgres.h"
+#include "base/sb_compat.h"
 #include "query/agg/sb_items.h"
 #include "query/expr/sb_bytes.h"
 #include "sb_unit.h"
