@@ -102,6 +102,43 @@ SELECT format('CALL beam.wait_for(%L)', name) FROM beam.pipelines ORDER BY name 
 SELECT different('appended'), different('in_sessions'), strays();
 SELECT p.name, c.cells FROM beam.pipeline p JOIN beam.stat_pipelines c USING (name) ORDER BY 1;
 
+-- ---- comparisons that fail while a result is computed: none of the values is lost, none comes twice ----
+CREATE TYPE odd AS (i int);
+CREATE SEQUENCE odd_calls;
+CREATE FUNCTION odd_compare(a odd, b odd) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    call bigint := nextval('public.odd_calls');
+BEGIN
+    IF call BETWEEN 1000000 AND 1012000 AND call % 1100 = 0 THEN
+        RAISE EXCEPTION 'a comparison fails';
+    END IF;
+    RETURN sign(a.i - b.i);
+END $$;
+CREATE FUNCTION odd_eq(a odd, b odd) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT a.i = b.i';
+CREATE FUNCTION odd_lt(a odd, b odd) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT a.i < b.i';
+CREATE FUNCTION odd_gt(a odd, b odd) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT a.i > b.i';
+CREATE OPERATOR = (FUNCTION = odd_eq, LEFTARG = odd, RIGHTARG = odd);
+CREATE OPERATOR < (FUNCTION = odd_lt, LEFTARG = odd, RIGHTARG = odd);
+CREATE OPERATOR > (FUNCTION = odd_gt, LEFTARG = odd, RIGHTARG = odd);
+CREATE OPERATOR CLASS odd_ops DEFAULT FOR TYPE odd USING btree AS OPERATOR 1 <, OPERATOR 3 =, OPERATOR 5 >, FUNCTION 1 odd_compare(odd, odd);
+CREATE TABLE odds (id int PRIMARY KEY, v odd);
+ALTER TABLE odds REPLICA IDENTITY FULL;
+SELECT beam.create_pipeline('oddly', 'SELECT count(DISTINCT v) AS n FROM odds');
+INSERT INTO odds SELECT i, ROW(i * 7919 % 1999)::odd FROM generate_series(1, 2000) i;
+CALL beam.wait_for('oddly');
+SELECT * FROM oddly;
+SELECT setval('odd_calls', 1000250);
+INSERT INTO odds SELECT i, ROW(i * 7919 % 3001)::odd FROM generate_series(2001, 2200) i;
+CALL beam.wait_for('oddly');
+-- once more, should the last comparison have failed
+SELECT setval('odd_calls', 2000000);
+INSERT INTO odds VALUES (2201, ROW(5000));
+CALL beam.wait_for('oddly');
+SELECT n = (SELECT count(DISTINCT v) FROM odds) FROM oddly;
+DELETE FROM odds WHERE id % 3 = 0;
+CALL beam.wait_for('oddly');
+SELECT n = (SELECT count(DISTINCT v) FROM odds), strays() FROM oddly;
+
 -- ---- the aggregates by themselves ----
 SELECT beam.first(v, o), beam.last(v, o), beam.top(2, v, o) FROM (VALUES (1, 3), (2, 1), (3, NULL), (NULL, 3), (5, 2)) r (v, o);
 SELECT beam.first(v, o), beam.last(v, o), beam.top(3, v, o) FROM (VALUES ('a', 1.0), ('b', 1.00), (NULL, 1)) r (v, o);
@@ -114,5 +151,7 @@ SELECT beam.top(i, 1, 1) FROM generate_series(1, 2) i;
 SELECT beam.last(1, '1'::json);
 \set VERBOSITY default
 SELECT beam.drop_pipeline(name) FROM beam.pipelines ORDER BY name;
-DROP TABLE kept, log;
+DROP TABLE kept, log, odds;
+DROP TYPE odd CASCADE;
+DROP SEQUENCE odd_calls;
 DROP FUNCTION fill, different, strays;

@@ -163,12 +163,16 @@ typedef struct Naive
 static Naive naive[MAX_NAIVE];
 static int nnaive;
 
+static int fails_in; /* so many comparisons; 0: none does */
+
 /* Of the type of these items the first byte says nothing: "a1" and "b1" are the same. */
 static int
 compare_types(void *arg, const SbItem *a, const SbItem *b)
 {
 	int result = memcmp(a->data + 1, b->data + 1, Min(a->size, b->size) - 1);
 
+	if (fails_in > 0 && --fails_in == 0)
+		ereport(ERROR, (errmsg("a comparison fails")));
 	return result != 0 ? result : (int) a->size - (int) b->size;
 }
 
@@ -338,10 +342,25 @@ write_and_read(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	return items;
 }
 
+/* A question whose comparisons fail changes nothing; did it? */
+static bool
+ask_in_vain(SbItemSpace *space, SbItems *items)
+{
+	bool failed;
+
+	if (sb_items_rows(items) == 0)
+		return false;
+	fails_in = 1 + random_next() % 400;
+	failed = UNIT_RAISES((void) sb_items_first(space, &by_type, items));
+	fails_in = 0;
+	return failed;
+}
+
 static void
 test_random_items(const SbItemOrder *order, const char *name, int rounds, bool stored)
 {
 	SbItemSpace space = {.store = stored ? &table : NULL};
+	int failed = 0;
 
 	for (int round = 0; round < rounds; round++)
 	{
@@ -366,14 +385,17 @@ test_random_items(const SbItemOrder *order, const char *name, int rounds, bool s
 				items = write_and_read(&space, order, items);
 			else if (random_next() % 3 == 0)
 				sb_items_unload(&space, items);
+			if (order == &by_type && random_next() % 2 == 0)
+				failed += ask_in_vain(&space, items);
 			if (random_next() % 4 == 0)
 				compare_all(&space, order, items);
 		}
 		sb_items_drop(&space, items);
 		unit_must(space.bytes == 0 && table_count() == 0, "something is left of a tree");
 	}
-	unit_ok(true, "items in the order %s%s, against a list: %d rounds", name,
-	        stored ? "" : ", without a table", rounds);
+	unit_ok(order != &by_type || !stored || failed > 0,
+	        "items in the order %s%s, against a list: %d rounds, %d questions failed", name,
+	        stored ? "" : ", without a table", rounds, failed);
 }
 
 static void

@@ -22,6 +22,7 @@ ErrorContextCallback *error_context_stack = NULL;
 volatile sig_atomic_t InterruptPending = false;
 UnitError unit_error;
 sigjmp_buf *unit_catch = NULL;
+sigjmp_buf *PG_exception_stack = NULL;
 
 #define UNIT_FORMAT(target) \
 	do \
@@ -130,7 +131,13 @@ errfinish(const char *filename, int lineno, const char *funcname)
 		        unit_error.detail);
 		abort();
 	}
-	siglongjmp(*unit_catch, 1);
+	pg_re_throw();
+}
+
+void
+pg_re_throw(void)
+{
+	siglongjmp(PG_exception_stack ? *PG_exception_stack : *unit_catch, 1);
 }
 
 void

@@ -14,14 +14,10 @@
 void *
 sb_items_alloc(SbItemSpace *space, void *old, Size size)
 {
-	if (old)
-	{
-		space->bytes -= GetMemoryChunkSpace(old);
-		old = repalloc(old, size);
-	}
-	else
-		old = MemoryContextAlloc(space->context, size);
-	space->bytes += GetMemoryChunkSpace(old);
+	Size before = old ? GetMemoryChunkSpace(old) : 0;
+
+	old = old ? repalloc(old, size) : MemoryContextAlloc(space->context, size);
+	space->bytes += GetMemoryChunkSpace(old) - before;
 	return old;
 }
 
@@ -90,8 +86,10 @@ sb_leaf_reserve(SbItemSpace *space, SbLeaf *leaf, Size more)
 		return;
 	}
 	wanted = Max(wanted, Min(before * 2, SB_LEAF_CHUNK));
-	leaf->capacity = MAXALIGN(Max(wanted, SB_LEAF_FIRST_CHUNK));
-	leaf->data = sb_items_alloc(space, leaf->data, leaf->capacity);
+	wanted = MAXALIGN(Max(wanted, SB_LEAF_FIRST_CHUNK));
+	/* this may fail: then the leaf is as it was */
+	leaf->data = sb_items_alloc(space, leaf->data, wanted);
+	leaf->capacity = wanted;
 	memmove(leaf->data + leaf->capacity - leaf->bytes, leaf->data + before - leaf->bytes,
 	        leaf->bytes);
 }
@@ -112,6 +110,16 @@ sb_leaf_insert(SbItemSpace *space, SbLeaf *leaf, int at, const SbItem *item)
 	memcpy(leaf->data + leaf->capacity - leaf->bytes, item->data, item->size);
 	leaf->n++;
 	leaf->rows += item->count;
+}
+
+void
+sb_leaf_append(SbItemSpace *space, SbLeaf *leaf, const SbItem *item)
+{
+	Size used = sb_leaf_used(leaf);
+
+	if (used + sb_item_length(item) > leaf->capacity)
+		sb_leaf_reserve(space, leaf, Max(sb_item_length(item), used));
+	sb_leaf_insert(space, leaf, leaf->n, item);
 }
 
 void

@@ -6,11 +6,6 @@
  * are the same the leaves' first items decide. It is read when the tree is first asked for more
  * than what stands in the accumulator.
  *
- * THE HEAP. A tree of some size does not fit into the processor's cache beside those of the other
- * groups, and an item that is put into it at once waits for memory several times. So items that
- * come are collected, and put in their places when they are a part of the tree, in their order.
- * Whoever asks anything of the tree has that done first.
- *
  * A leaf that is too long is cut in halves; one that is the last and grows at its end keeps what it
  * has. A leaf that has become short is joined with a neighbour, an empty one goes. All leaves that
  * have been changed are written together: so what is in the table is as of one moment.
@@ -72,6 +67,10 @@ sb_items_drop(SbItemSpace *space, SbItems *items)
 void
 sb_items_unload(SbItemSpace *space, SbItems *items)
 {
+	if (items->heap.n == 0)
+		sb_leaf_unload(space, &items->heap);
+	if (items->log.n == 0)
+		sb_leaf_unload(space, &items->log);
 	if (items->tree == 0)
 		return;
 	for (int i = 0; i < items->nleaves; i++)
@@ -289,18 +288,15 @@ directory_leaves(SbItemSpace *space, const SbItems *items, SbLeafRow **rows)
 	return nleaves;
 }
 
-/* The directory is read, unless it is there. */
+/* Makes the directory from the rows of the leaves, and does what the chunks say. */
 static void
-items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
+items_read(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 {
 	SbDirectory directory = {.space = space, .order = order, .items = items};
 	int32 next_leaf = items->next_leaf;
 	SbLeafRow *rows;
-	int n;
+	int n = directory_leaves(space, items, &rows);
 
-	if (items->known)
-		return;
-	n = directory_leaves(space, items, &rows);
 	qsort(rows, n, sizeof(SbLeafRow), directory_compare_rows);
 	for (int i = 0; i < n; i++)
 	{
@@ -313,9 +309,34 @@ items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	}
 	items->next_leaf = next_leaf;
 	pfree(rows);
-	items->known = true;
 	directory_sort(&directory);
 	sb_items_replay(space, order, items);
+}
+
+/* The directory is read, unless it is there. Comparing may fail: then nothing of it is there. */
+void
+sb_items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
+{
+	int32 next_leaf = items->next_leaf;
+	int64 groups = items->groups;
+
+	if (items->known)
+		return;
+	PG_TRY();
+	{
+		items_read(space, order, items);
+	}
+	PG_CATCH();
+	{
+		while (items->nleaves > 0)
+			leaf_free(space, items, items->leaves[--items->nleaves]);
+		items->ngone = 0;
+		items->next_leaf = next_leaf;
+		items->groups = groups;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	items->known = true;
 }
 
 /* Is the item at or behind the first one of this leaf? */
@@ -500,57 +521,6 @@ sb_items_place(SbItemSpace *space, const SbItemOrder *order, SbItems *items, con
 		items_cut(space, items, spot.leaf, at_end);
 }
 
-/* The heap's items are sorted by their slots. */
-typedef struct SbHeapOrder
-{
-	const SbItemOrder *order;
-	const SbLeaf *heap;
-} SbHeapOrder;
-
-static inline int
-items_compare_slots(const SbItemSlot *a, const SbItemSlot *b, const SbHeapOrder *heap)
-{
-	const SbItemSlot *slots = sb_leaf_slots(heap->heap);
-	SbItem x;
-	SbItem y;
-
-	if (a->place != b->place)
-		return a->place < b->place ? -1 : 1;
-	x = sb_leaf_item(heap->heap, a - slots);
-	y = sb_leaf_item(heap->heap, b - slots);
-	return sb_items_compare(heap->order, &x, &y);
-}
-
-#define ST_SORT items_sort_slots
-#define ST_ELEMENT_TYPE SbItemSlot
-#define ST_COMPARE(a, b, arg) items_compare_slots(a, b, arg)
-#define ST_COMPARE_ARG_TYPE const SbHeapOrder
-#define ST_SCOPE static
-#define ST_DEFINE
-#include "lib/sort_template.h"
-
-void
-sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
-{
-	SbLeaf heap = items->heap;
-	SbHeapOrder by = {.order = order, .heap = &heap};
-
-	items_know(space, order, items);
-	if (heap.n == 0)
-		return;
-	/* comparing may fail: the slots stay where they are, the bundle does not */
-	items_sort_slots(sb_leaf_slots(&heap), heap.n, &by);
-	for (int i = 0; i < heap.n; i++)
-	{
-		SbItem item = sb_leaf_item(&heap, i);
-
-		sb_items_place(space, order, items, &item);
-	}
-	items->heap.n = 0;
-	items->heap.rows = 0;
-	items->heap.bytes = 0;
-}
-
 /* Fewer leaves are in the cache anyhow. */
 #define SB_HEAP_LEAVES 8
 /* The heap is at most this part of the tree. */
@@ -565,7 +535,7 @@ sb_items_add(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const
 	item.place = order->place ? order->place(order->arg, data, size) : items->next_arrival++;
 	if (order->place == NULL || (items->known && items->nleaves < SB_HEAP_LEAVES))
 	{
-		items_know(space, order, items);
+		sb_items_know(space, order, items);
 		items->rows += count;
 		sb_items_log(space, order, items, &item, count);
 		sb_items_place(space, order, items, &item);
@@ -573,8 +543,8 @@ sb_items_add(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const
 	}
 	items->rows += count;
 	sb_items_log(space, order, items, &item, count);
-	sb_leaf_insert(space, &items->heap, items->heap.n, &item);
-	if (items->heap.n > items->rows / SB_HEAP_PART)
+	sb_leaf_append(space, &items->heap, &item);
+	if (items->heap.n > items->rows / SB_HEAP_PART || items->heap.bytes >= SB_HEAP_BYTES)
 		sb_items_settle(space, order, items);
 }
 

@@ -43,7 +43,7 @@ sb_items_log(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const
 	/* what is not in the table yet is written as a whole; and what only grows, at its end */
 	if (items->tree == 0 || order->place == NULL || !items->logs)
 		return;
-	if (log_is_full(items))
+	if (log_is_full(items) || items->log.bytes >= SB_HEAP_BYTES)
 	{
 		items->logs = false;
 		sb_leaf_unload(space, &items->log);
@@ -51,7 +51,7 @@ sb_items_log(SbItemSpace *space, const SbItemOrder *order, SbItems *items, const
 		return;
 	}
 	entry.count = count;
-	sb_leaf_insert(space, &items->log, items->log.n, &entry);
+	sb_leaf_append(space, &items->log, &entry);
 }
 
 bool

@@ -1,6 +1,6 @@
 /*
  * sb_items_private.h: what the files of items share: leaves (sb_item_leaf.c), the tree
- * (sb_items.c), bytes (sb_items_bytes.c).
+ * (sb_items.c), its heap (sb_items_heap.c) and log (sb_items_log.c), bytes (sb_items_bytes.c).
  */
 #ifndef SB_ITEMS_PRIVATE_H
 #define SB_ITEMS_PRIVATE_H
@@ -17,6 +17,8 @@
 #define SB_LEAF_SHORT (SB_LEAF_ROOM / 8)
 /* So many leaves that are missing are read in one go. */
 #define SB_LEAVES_AT_ONCE 16
+/* With so many bytes a heap is put in its place, and a log given up. */
+#define SB_HEAP_BYTES (16 * 1024 * 1024)
 
 typedef struct SbLeaf
 {
@@ -143,6 +145,8 @@ extern void sb_leaf_change(SbItems *items, SbLeaf *leaf);
 extern void sb_leaf_reserve(SbItemSpace *space, SbLeaf *leaf, Size more);
 /* An item, which must not stand in this leaf, becomes the one with this number. */
 extern void sb_leaf_insert(SbItemSpace *space, SbLeaf *leaf, int at, const SbItem *item);
+/* Behind all others; for what is no leaf of a tree: its chunk doubles. */
+extern void sb_leaf_append(SbItemSpace *space, SbLeaf *leaf, const SbItem *item);
 extern void sb_leaf_remove(SbLeaf *leaf, int at);
 /* There are so many more of it. */
 extern void sb_leaf_count(SbLeaf *leaf, int at, int64 more);
@@ -159,9 +163,13 @@ extern SbItem sb_leaf_take_item(const SbItemOrder *order, uint64 nth, const char
 extern void sb_leaf_decode(SbItemSpace *space, const SbItemOrder *order, SbLeaf *leaf, uint64 place,
                            const char *data, const char *end);
 
-/* ---- sb_items.c ---- */
+/* ---- sb_items_heap.c ---- */
 /* All items are in their places. */
 extern void sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items);
+
+/* ---- sb_items.c ---- */
+/* The directory is in memory. An error leaves it out. */
+extern void sb_items_know(SbItemSpace *space, const SbItemOrder *order, SbItems *items);
 /* Puts the item in its place, whose count is not yet in `rows`. */
 extern void sb_items_place(SbItemSpace *space, const SbItemOrder *order, SbItems *items,
                            const SbItem *item);
