@@ -10,6 +10,9 @@
 
 #include "query/agg/sb_items_private.h"
 
+/* An empty heap with a chunk larger than this gives it back. */
+#define SB_HEAP_KEPT 8192
+
 /* The heap's items are sorted by their slots. */
 typedef struct SbHeapOrder
 {
@@ -81,4 +84,6 @@ sb_items_settle(SbItemSpace *space, const SbItemOrder *order, SbItems *items)
 	}
 	PG_END_TRY();
 	heap_forget(&items->heap, placed);
+	if (items->heap.capacity > SB_HEAP_KEPT)
+		sb_leaf_unload(space, &items->heap);
 }
