@@ -315,16 +315,16 @@ sb_slot_create(const char *name)
  * sorts backwards. False: it is none.
  */
 static inline bool
-sb_ordering_operator(Oid operator, Oid * family, Oid *type, bool *backwards)
+sb_ordering_operator(Oid sortop, Oid *family, Oid *type, bool *backwards)
 {
 #if PG_VERSION_NUM >= 180000
 	CompareType kind;
-	bool found = get_ordering_op_properties(operator, family, type, &kind);
+	bool found = get_ordering_op_properties(sortop, family, type, &kind);
 
 	*backwards = kind == COMPARE_GT;
 #else
 	int16 strategy = BTLessStrategyNumber;
-	bool found = get_ordering_op_properties(operator, family, type, &strategy);
+	bool found = get_ordering_op_properties(sortop, family, type, &strategy);
 
 	*backwards = strategy == BTGreaterStrategyNumber;
 #endif

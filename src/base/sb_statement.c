@@ -269,6 +269,13 @@ sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls)
 	return SPI_processed;
 }
 
+void
+sb_statement_flush(SbStatement *statement, int64 rows)
+{
+	if (statement->nrows >= rows)
+		(void) sb_statement_run(statement, NULL, NULL);
+}
+
 bool
 sb_statements_are_empty(void)
 {

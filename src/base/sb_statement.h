@@ -66,6 +66,8 @@ extern int64 sb_statement_rows(const SbStatement *statement);
  * SPI_tuptable.
  */
 extern uint64 sb_statement_run(SbStatement *statement, const Datum *args, const char *nulls);
+/* Runs it, without parameters, if so many rows have been put. */
+extern void sb_statement_flush(SbStatement *statement, int64 rows);
 /* Its run has failed, in a subtransaction that began after the first row was put: they are gone. */
 extern void sb_statement_forget(SbStatement *statement);
 /*

@@ -49,6 +49,10 @@ extern Size sb_datum_padding(const SbType *type, Datum flat, Size offset);
 extern Size sb_datum_size(const SbType *type, Datum flat);
 /* Writes sb_datum_size() bytes, canonical: varlenas get a short header where they may. */
 extern char *sb_datum_write(const SbType *type, Datum flat, char *to);
+/* What it writes of a value that need not be flat, in the current context. */
+extern char *sb_datum_bytes(const SbType *type, Datum value, uint32 *size);
+/* The order of two values by these bytes; 0: they are the same. */
+extern int sb_datum_compare_bytes(const SbType *type, Datum a, Datum b);
 /*
  * Reads what sb_datum_write() wrote and moves *data on. By-reference values point into the bytes
  * where they are aligned there, and are copies in the current context otherwise. Error
@@ -180,14 +184,13 @@ struct SbAgg
 	NullableDatum *values; /* the current row's */
 	bool skip;             /* the current row does not pass the FILTER */
 	struct SbElementArg *element;
-	void *impl; /* the method's: SbFast, SbTransition, SbInverse, SbBagPlan, SbMultisetPlan */
+	void *impl; /* the method's: SbFast, SbTransition, SbInverse, SbMultisetPlan */
 };
 
 extern const SbAggMethod sb_agg_fast;
 extern const SbAggMethod sb_agg_transition;
 extern const SbAggMethod sb_agg_serialized;
 extern const SbAggMethod sb_agg_bag;
-extern const SbAggMethod sb_agg_distinct;
 /* of retractable queries */
 extern const SbAggMethod sb_agg_counted;
 extern const SbAggMethod sb_agg_exact;
@@ -205,7 +208,6 @@ extern void sb_agg_fast_open(SbQuery *query, SbAgg *agg, const void *fast);
 /* Exact. */
 extern Datum sb_int128_to_numeric(int128 value);
 extern void sb_agg_generic_open(SbQuery *query, SbAgg *agg, HeapTuple aggtuple);
-extern void sb_agg_bag_open(SbQuery *query, SbAgg *agg);
 /* The same for retractable queries. */
 extern const void *sb_agg_counted_find(const Aggref *aggref);
 extern void sb_agg_counted_open(SbQuery *query, SbAgg *agg, const void *path);

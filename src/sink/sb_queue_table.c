@@ -196,6 +196,5 @@ sb_queue_table_rows(const SbQueueTable *queue)
 void
 sb_queue_table_write(SbQueueTable *queue)
 {
-	if (sb_statement_rows(queue->statement) > 0)
-		sb_statement_run(queue->statement, NULL, NULL);
+	sb_statement_flush(queue->statement, 1);
 }

@@ -578,14 +578,11 @@ sb_result_write(SbResult *result)
 	if (unlikely(result->has_null))
 		result_take_nulls(result);
 	result_look_at_index(result);
-	if (sb_statement_rows(result->remove) > 0)
-		sb_statement_run(result->remove, NULL, NULL);
-	if (sb_statement_rows(result->remove_nulls) > 0)
-		sb_statement_run(result->remove_nulls, NULL, NULL);
+	sb_statement_flush(result->remove, 1);
+	sb_statement_flush(result->remove_nulls, 1);
 	if (result->take_out && sb_statement_rows(result->take_out) > 0)
 		result_take_out(result);
-	if (sb_statement_rows(result->insert) > 0)
-		sb_statement_run(result->insert, NULL, NULL);
+	sb_statement_flush(result->insert, 1);
 	SB_KILL_POINT("after_result");
 }
 

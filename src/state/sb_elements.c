@@ -9,6 +9,7 @@
 
 #include "base/sb_compat.h"
 #include "engine/sb_number.h"
+#include "query/expr/sb_bytes.h"
 #include "state/sb_elements.h"
 
 #define SB_ELEMENTS_VERSION 1
@@ -16,14 +17,9 @@
 int
 sb_element_compare(const SbElement *a, const SbElement *b)
 {
-	int result;
-
 	if (a->time != b->time)
 		return a->time < b->time ? -1 : 1;
-	result = memcmp(a->data, b->data, Min(a->size, b->size));
-	if (result != 0)
-		return result;
-	return a->size < b->size ? -1 : a->size > b->size;
+	return sb_bytes_compare(a->data, a->size, b->data, b->size);
 }
 
 static int

@@ -196,8 +196,7 @@ leaf_put(SbStatement *statement, int64 tree, const SbLeafRow *row, Datum data)
 	values[SB_LEAF_DATA] = data;
 	nulls[SB_LEAF_DATA] = data == (Datum) 0;
 	sb_statement_put(statement, values, nulls);
-	if (sb_statement_rows(statement) >= SB_LEAF_BATCH)
-		sb_statement_run(statement, NULL, NULL);
+	sb_statement_flush(statement, SB_LEAF_BATCH);
 }
 
 /* The bytes stand behind room for the head of a varlena. */
@@ -247,8 +246,7 @@ sb_items_table_drop(SbItemsTable *table)
 		leaf_put(table->drop, table->dropped[i], &row, (Datum) 0);
 	}
 	table->ndropped = 0;
-	if (sb_statement_rows(table->drop) > 0)
-		sb_statement_run(table->drop, NULL, NULL);
+	sb_statement_flush(table->drop, 1);
 }
 
 void
@@ -260,13 +258,9 @@ sb_items_table_forget_dropped(SbItemsTable *table)
 void
 sb_items_table_write(SbItemsTable *table)
 {
-	SbStatement *statements[] = {table->delete, table->update, table->insert};
-
-	for (int i = 0; i < lengthof(statements); i++)
-	{
-		if (sb_statement_rows(statements[i]) > 0)
-			sb_statement_run(statements[i], NULL, NULL);
-	}
+	sb_statement_flush(table->delete, 1);
+	sb_statement_flush(table->update, 1);
+	sb_statement_flush(table->insert, 1);
 }
 
 void

@@ -210,19 +210,11 @@ state_get_int8(HeapTuple tuple, int column)
 	return DatumGetInt64(state_get(tuple, column, &isnull));
 }
 
-/* Runs what has at least so many rows. */
-static void
-state_flush(SbStatement *statement, int64 rows)
-{
-	if (sb_statement_rows(statement) >= rows)
-		sb_statement_run(statement, NULL, NULL);
-}
-
 /* Before anything is read: a cell that was removed must not come back. */
 static void
 state_flush_deletions(SbCells *cells)
 {
-	state_flush(cells->delete, 1);
+	sb_statement_flush(cells->delete, 1);
 }
 
 /* A column of the only row; where it is null, or there is no row, `missing`. */
@@ -637,11 +629,11 @@ sb_cells_write(SbCells *cells)
 		MemoryContextReset(cells->scratch);
 		entry->dirty = false;
 		entry->stored = true;
-		state_flush(cells->insert, SB_WRITE_BATCH);
-		state_flush(cells->update, SB_WRITE_BATCH);
+		sb_statement_flush(cells->insert, SB_WRITE_BATCH);
+		sb_statement_flush(cells->update, SB_WRITE_BATCH);
 	}
-	state_flush(cells->insert, 1);
-	state_flush(cells->update, 1);
+	sb_statement_flush(cells->insert, 1);
+	sb_statement_flush(cells->update, 1);
 	if (cells->items)
 		sb_items_table_write(cells->items);
 	MemoryContextSwitchTo(old);

@@ -662,8 +662,7 @@ swap_begin_again(const SbSwapWork *work, const ErrorData *error)
 
 		if (row != work->at)
 			continue;
-		current =
-		    sb_catalog_row_of_stage(sb_catalog_versions(row->name), row->name, SB_STAGE_CURRENT);
+		current = sb_catalog_find(row->name);
 		if (current == NULL ||
 		    !sb_version_lacks_constraints(exchange->building->plan, current->result, row->result))
 			return false;

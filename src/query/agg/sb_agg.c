@@ -132,10 +132,7 @@ agg_collects(Oid aggregate)
 static const SbAggMethod *
 agg_choose(const SbQuery *query, const Aggref *aggref, const FormData_pg_aggregate *form)
 {
-	if (aggref->aggkind == AGGKIND_NORMAL &&
-	    (aggref->aggdistinct != NIL || sb_latest_kind(aggref->aggfnoid) != SB_LATEST_NONE))
-		return &sb_agg_distinct;
-	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggorder != NIL)
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL)
 		return &sb_agg_bag;
 	if (form->aggtranstype == INTERNALOID)
 		return OidIsValid(form->aggcombinefn) && OidIsValid(form->aggserialfn) &&
@@ -243,8 +240,6 @@ agg_open(SbQuery *query, SbAgg *agg, const Aggref *aggref)
 	if (fast != NULL)
 		sb_agg_fast_open(query, agg, fast);
 	else if (agg->method == &sb_agg_bag)
-		sb_agg_bag_open(query, agg);
-	else if (agg->method == &sb_agg_distinct)
 		sb_agg_multiset_open(query, agg, tuple);
 	else
 		sb_agg_generic_open(query, agg, tuple);

@@ -1,12 +1,10 @@
 /*
- * sb_agg_bag.c: aggregates that retain their inputs: DISTINCT, ORDER BY, ordered-set ones, states
- * that cannot be serialized.
+ * sb_agg_bag.c: rows that an aggregate retains, as bytes, and the executor over them.
  *
- * An accumulator is a bag: the rows of arguments and sort expressions, in the order in which they
- * came (sb_items.h). When a result is due, the executor runs `SELECT agg(...)
- * FROM bag` with the aggregate as it stood in the query. So whatever PostgreSQL's Agg node can do
- * is right here too; the price is an executor start for each result, and memory for each row.
- * Constant arguments are left in the query, direct arguments that are group keys become its
+ * A row has the arguments and sort expressions. When a result is due that nothing cheaper knows,
+ * the executor runs `SELECT agg(...) FROM bag` with the aggregate as it stood in the query. So
+ * whatever PostgreSQL's Agg node can do is right here too; the price is an executor start for each
+ * result. Constant arguments are left in the query, direct arguments that are group keys become its
  * parameters.
  */
 #include "postgres.h"
@@ -27,26 +25,6 @@
 #include "utils/tuplestore.h"
 
 #define SB_BAG_NAME "bag"
-
-/* What a bag is beside the plan: items in the order in which they came. */
-typedef struct SbBagMethodPlan
-{
-	SbBagPlan bag; /* first */
-	SbItemOrder order;
-	SbAgg *agg;
-} SbBagMethodPlan;
-
-static inline SbBagMethodPlan *
-bag_plan_of(const SbAgg *agg)
-{
-	return agg->impl;
-}
-
-static inline SbItems *
-bag_of(const SbAcc *acc)
-{
-	return (SbItems *) DatumGetPointer(acc->value);
-}
 
 /* ---- opening ---- */
 
@@ -210,27 +188,6 @@ sb_bag_open_plan(SbQuery *query, SbAgg *agg, SbBagPlan *bag)
 	MemoryContextReset(query->scratch);
 }
 
-static void
-bag_skip(void *arg, const char **data, const char *end)
-{
-	const SbBagMethodPlan *plan = arg;
-
-	sb_bag_skip(plan->agg, &plan->bag, data, end);
-}
-
-void
-sb_agg_bag_open(SbQuery *query, SbAgg *agg)
-{
-	SbBagMethodPlan *plan = palloc0(sizeof(SbBagMethodPlan));
-
-	agg->impl = plan;
-	plan->agg = agg;
-	plan->order.arg = plan;
-	plan->order.skip = bag_skip;
-	sb_bag_open_columns(agg, &plan->bag);
-	sb_bag_open_plan(query, agg, &plan->bag);
-}
-
 /* ---- rows as bytes ---- */
 
 Size
@@ -323,91 +280,6 @@ sb_bag_full(const SbAgg *agg)
 	         "Use smaller windows or more group keys, or an aggregate without DISTINCT and ORDER BY.")));
 }
 
-/* ---- filling ---- */
-
-static void
-bag_put(SbQuery *query, SbAgg *agg, SbItems *items, const char *data, uint32 size)
-{
-	sb_items_add(&query->items, &bag_plan_of(agg)->order, items, data, size, 1);
-}
-
-static void
-bag_add(SbQuery *query, SbAgg *agg, SbAcc *acc)
-{
-	SbBagMethodPlan *plan = bag_plan_of(agg);
-	Size size = sb_bag_measure(agg, &plan->bag);
-	char *bytes;
-
-	if (size > SB_BAG_MAX_SIZE)
-		sb_bag_full(agg);
-	bytes = palloc(Max(size, 1));
-	sb_bag_write(agg, &plan->bag, bytes);
-	if (acc->form == SB_ACC_NEW)
-	{
-		acc->value = PointerGetDatum(sb_items_make(&query->items));
-		acc->isnull = false;
-		acc->form = SB_ACC_VALUE;
-	}
-	bag_put(query, agg, bag_of(acc), bytes, size);
-}
-
-static void
-bag_merge(SbQuery *query, SbAgg *agg, SbAcc *into, SbAcc *from)
-{
-	SbItems *all =
-	    sb_items_merge(&query->items, &bag_plan_of(agg)->order, bag_of(into), bag_of(from));
-
-	into->value = PointerGetDatum(all);
-	sb_acc_renew(from);
-}
-
-static void
-bag_encode(SbQuery *query, SbAgg *agg, const SbAcc *acc, StringInfo out)
-{
-	sb_items_encode(&query->items, &bag_plan_of(agg)->order, bag_of(acc), out);
-}
-
-static void
-bag_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
-{
-	acc->value =
-	    PointerGetDatum(sb_items_decode(&query->items, &bag_plan_of(agg)->order, data, end));
-}
-
-/* Looks before allocating, so that an error leaves nothing behind. */
-SbItems *
-sb_bag_decode_rows(SbQuery *query, SbAgg *agg, const SbBagPlan *plan, bool nulls,
-                   void (*put)(SbQuery *query, SbAgg *agg, SbItems *items, const char *data,
-                               uint32 size),
-                   const char **data, const char *end)
-{
-	int64 rows;
-	uint32 size;
-	const char *at;
-	SbItems *items;
-
-	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
-	at = sb_bytes_take_sized(data, end, &size);
-	end = at + size;
-	sb_bag_check_rows(agg, plan, rows, at, end, nulls);
-	items = sb_items_make(&query->items);
-	for (int64 n = 0; n < rows; n++)
-	{
-		const char *start = at;
-
-		sb_bag_skip(agg, plan, &at, end);
-		put(query, agg, items, start, at - start);
-	}
-	return items;
-}
-
-static void
-bag_decode_old(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
-{
-	acc->value = PointerGetDatum(
-	    sb_bag_decode_rows(query, agg, &bag_plan_of(agg)->bag, true, bag_put, data, end));
-}
-
 /* ---- results ---- */
 
 /* Takes the single value of the single row. */
@@ -454,31 +326,6 @@ sb_bag_put(SbAgg *agg, SbBagPlan *plan, Tuplestorestate *store, const char *data
 	}
 	sb_bag_read(agg, plan, &data, data + size);
 	tuplestore_putvalues(store, plan->desc, plan->flat, plan->nulls);
-}
-
-/* All rows as they came. */
-static Tuplestorestate *
-bag_unpack(SbQuery *query, SbAgg *agg, SbItems *items)
-{
-	SbBagMethodPlan *plan = bag_plan_of(agg);
-	/* random access: the scan wants to rewind, and may not say so later */
-	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
-	MemoryContext row =
-	    AllocSetContextCreate(CurrentMemoryContext, "stream_beam bag row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = CurrentMemoryContext;
-	SbItemScan scan = {0};
-	SbItem item;
-
-	while (items && sb_items_next(&query->items, &plan->order, items, &scan, &item))
-	{
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextSwitchTo(row);
-		sb_bag_put(agg, &plan->bag, store, item.data, item.size);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(row);
-	}
-	MemoryContextDelete(row);
-	return store;
 }
 
 /* The group's keys, for direct arguments. */
@@ -543,30 +390,3 @@ sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack, SbIt
 	*isnull = receiver.isnull;
 	return receiver.value;
 }
-
-static const char *
-bag_reads(const SbAgg *agg)
-{
-	return "all of them";
-}
-
-static Datum
-bag_result(SbQuery *query, SbAgg *agg, SbAcc *acc, bool *isnull)
-{
-	return sb_bag_run(query, agg, &bag_plan_of(agg)->bag, bag_unpack,
-	                  acc->form == SB_ACC_NEW ? NULL : bag_of(acc), isnull);
-}
-
-const SbAggMethod sb_agg_bag = {
-    .id = 4,
-    .name = "bag",
-    .keeps_values = true,
-    .items = true,
-    .reads = bag_reads,
-    .add = bag_add,
-    .merge = bag_merge,
-    .encode = bag_encode,
-    .decode = bag_decode,
-    .decode_old = bag_decode_old,
-    .result = bag_result,
-};

@@ -1,6 +1,5 @@
 /*
- * sb_agg_bag.h: retaining inputs and running the executor over them: what sb_agg_bag.c and
- * sb_agg_multiset.c share.
+ * sb_agg_bag.h: rows that an aggregate retains, as bytes, and the executor over them.
  */
 #ifndef SB_AGG_BAG_H
 #define SB_AGG_BAG_H
@@ -66,13 +65,4 @@ extern void sb_bag_put(SbAgg *agg, SbBagPlan *plan, Tuplestorestate *store, cons
 /* The aggregate over these rows, by the executor. */
 extern Datum sb_bag_run(SbQuery *query, SbAgg *agg, SbBagPlan *plan, SbBagUnpack unpack,
                         SbItems *items, bool *isnull);
-/*
- * Rows as bags were written before there were items: their number, the number of bytes, the rows.
- * Each is handed to `put`.
- */
-extern SbItems *sb_bag_decode_rows(SbQuery *query, SbAgg *agg, const SbBagPlan *plan, bool nulls,
-                                   void (*put)(SbQuery *query, SbAgg *agg, SbItems *items,
-                                               const char *data, uint32 size),
-                                   const char **data, const char *end);
-
 #endif

@@ -8,14 +8,16 @@
  * nothing of the order of rows, each has the number of its arrival behind its bytes: the executor
  * is given them in that order, and of equal rows the youngest is taken out.
  *
+ * Where no row is ever taken out, and the query says nothing of what is the same, rows stand as
+ * they came.
+ *
  * Taking a row out finds one with the same bytes, else one that is equal to the types; a type
  * without equality has only its bytes.
  *
  * RESULTS. What the order or a count of the tree answers is taken from there, whatever the number
  * of rows: min and max (CREATE AGGREGATE defines SORTOP as just that), count(DISTINCT), and
- * percentiles;
- * mode() looks at each different value once. All others let the executor aggregate the rows when a
- * result is due; for DISTINCT it is given each different row once.
+ * percentiles; mode() looks at each different value once. All others let the executor aggregate the
+ * rows when a result is due; for DISTINCT it is given each different row once.
  */
 #include "postgres.h"
 
@@ -144,9 +146,7 @@ set_place_before_arrival(void *arg, const char *data, uint32 size)
 static int
 set_compare_before_arrival(void *arg, const SbItem *a, const SbItem *b)
 {
-	int result = memcmp(a->data, b->data, Min(a->size, b->size) - SB_ARRIVAL_SIZE);
-
-	return result != 0 ? result : a->size < b->size ? -1 : a->size > b->size;
+	return sb_bytes_compare(a->data, a->size - SB_ARRIVAL_SIZE, b->data, b->size - SB_ARRIVAL_SIZE);
 }
 
 bool
@@ -259,6 +259,9 @@ set_open_order(SbAgg *agg, SbMultisetPlan *plan, HeapTuple aggtuple)
 	plan->order.arg = plan;
 	plan->order.skip = set_skip;
 	if (set_open_latest(agg, plan))
+		return;
+	/* without a place an item stands where it came */
+	if (agg->method == &sb_agg_bag && aggref->aggdistinct == NIL)
 		return;
 	if (agg->method == &sb_agg_multiset && aggref->aggkind == AGGKIND_NORMAL &&
 	    aggref->aggdistinct == NIL && aggref->aggorder == NIL)
@@ -395,28 +398,11 @@ set_row_equals(SbAgg *agg, SbMultisetPlan *plan, const Datum *flat, const bool *
 			return false;
 		if (value->isnull)
 			continue;
-		if (plan->equal[i] != NULL)
-		{
-			if (!DatumGetBool(
-			        FunctionCall2Coll(plan->equal[i], plan->collations[i], flat[i], value->value)))
-				return false;
-		}
-		else
-		{
-			Datum mine = sb_datum_flatten(type, value->value);
-			Size size = sb_datum_size(type, mine);
-			char *bytes;
-			char *other;
-
-			if (size != sb_datum_size(type, flat[i]))
-				return false;
-			bytes = palloc(size);
-			other = palloc(size);
-			sb_datum_write(type, mine, bytes);
-			sb_datum_write(type, flat[i], other);
-			if (memcmp(bytes, other, size) != 0)
-				return false;
-		}
+		if (plan->equal[i] != NULL
+		        ? !DatumGetBool(
+		              FunctionCall2Coll(plan->equal[i], plan->collations[i], flat[i], value->value))
+		        : sb_datum_compare_bytes(type, flat[i], value->value) != 0)
+			return false;
 	}
 	return true;
 }
@@ -512,27 +498,40 @@ set_decode(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char
 	    PointerGetDatum(sb_items_decode(&query->items, &set_plan_of(agg)->order, data, end));
 }
 
-static void
-set_put(SbQuery *query, SbAgg *agg, SbItems *items, const char *data, uint32 size)
-{
-	SbMultisetPlan *plan = set_plan_of(agg);
-	char *bytes = palloc(size + SB_ARRIVAL_SIZE);
-
-	memcpy(bytes, data, size);
-	if (plan->arrivals)
-		set_number(bytes, &size, sb_items_next_arrival(items));
-	sb_items_add(&query->items, &plan->order, items, bytes, size, 1);
-	pfree(bytes);
-}
-
-/* As they were written before there were items: in the order of arrival. */
+/*
+ * As they were written before there were items: the number of rows, the number of bytes, the rows,
+ * in the order of arrival. Looks before allocating, so that an error leaves nothing behind.
+ */
 static void
 set_decode_rows(SbQuery *query, SbAgg *agg, SbAcc *acc, const char **data, const char *end)
 {
 	SbMultisetPlan *plan = set_plan_of(agg);
+	SbItems *items;
+	const char *at;
+	uint32 total;
+	int64 rows;
 
-	acc->value = PointerGetDatum(
-	    sb_bag_decode_rows(query, agg, &plan->bag, !plan->ignores_nulls, set_put, data, end));
+	memcpy(&rows, sb_bytes_take(data, end, sizeof(rows)), sizeof(rows));
+	at = sb_bytes_take_sized(data, end, &total);
+	end = at + total;
+	sb_bag_check_rows(agg, &plan->bag, rows, at, end, !plan->ignores_nulls);
+	items = sb_items_make(&query->items);
+	for (int64 n = 0; n < rows; n++)
+	{
+		const char *start = at;
+		uint32 size;
+		char *bytes;
+
+		sb_bag_skip(agg, &plan->bag, &at, end);
+		size = at - start;
+		bytes = palloc(size + SB_ARRIVAL_SIZE);
+		memcpy(bytes, start, size);
+		if (plan->arrivals)
+			set_number(bytes, &size, sb_items_next_arrival(items));
+		sb_items_add(&query->items, &plan->order, items, bytes, size, 1);
+		pfree(bytes);
+	}
+	acc->value = PointerGetDatum(items);
 }
 
 #define SB_MULTISET_FUNCTIONS \
@@ -552,8 +551,8 @@ const SbAggMethod sb_agg_multiset = {
     SB_MULTISET_FUNCTIONS,
 };
 
-/* of queries that do not retract: its rows were a bag before, which its signature still says */
-const SbAggMethod sb_agg_distinct = {
+/* of queries that do not retract */
+const SbAggMethod sb_agg_bag = {
     .id = 4,
     .name = "bag",
     SB_MULTISET_FUNCTIONS,

@@ -94,14 +94,7 @@ spellings_add(SbQuery *query, SbAcc *acc, const char *bytes, uint32 size, int64 
 static char *
 spelling_of_row(const SbAgg *agg, uint32 *size)
 {
-	const SbType *type = &agg->arg_types[0];
-	Datum flat = sb_datum_flatten(type, agg->values[0].value);
-	char *bytes;
-
-	*size = sb_datum_size(type, flat);
-	bytes = palloc0(*size);
-	(void) sb_datum_write(type, flat, bytes);
-	return bytes;
+	return sb_datum_bytes(&agg->arg_types[0], agg->values[0].value, size);
 }
 
 static void

@@ -8,6 +8,7 @@
 #include "postgres.h"
 #include "lib/ilist.h"
 #include "query/agg/sb_items.h"
+#include "query/expr/sb_bytes.h"
 
 /* With more bytes a leaf is cut. Its chunk has room for one small item more. */
 #define SB_LEAF_ROOM 992
@@ -118,11 +119,9 @@ sb_items_compare(const SbItemOrder *order, const SbItem *a, const SbItem *b)
 {
 	int result = sb_items_compare_type(order, a, b);
 
-	if (result == 0 && order->place)
-		result = memcmp(a->data, b->data, Min(a->size, b->size));
-	if (result == 0 && order->place)
-		result = a->size < b->size ? -1 : a->size > b->size;
-	return result;
+	return result != 0 || order->place == NULL
+	           ? result
+	           : sb_bytes_compare(a->data, a->size, b->data, b->size);
 }
 
 /* Are they one group? */

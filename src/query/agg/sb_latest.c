@@ -47,37 +47,14 @@ latest_open_column(SbLatestColumn *column, Oid type, Oid collation)
 	column->cache = lookup_type_cache(type, TYPECACHE_CMP_PROC_FINFO);
 }
 
-/* The bytes of a value, as items have them. */
-static char *
-latest_bytes(const SbType *type, Datum value, Size *size)
-{
-	Datum flat = sb_datum_flatten(type, value);
-	char *bytes;
-
-	*size = sb_datum_size(type, flat);
-	bytes = palloc(Max(*size, 1));
-	(void) sb_datum_write(type, flat, bytes);
-	return bytes;
-}
-
 static int
 latest_compare(SbLatestColumn *column, Datum a, Datum b)
 {
-	Size asize;
-	Size bsize;
-	char *x;
-	char *y;
-	int result;
-
-	if (OidIsValid(column->cache->cmp_proc))
-		return DatumGetInt32(
-		    FunctionCall2Coll(&column->cache->cmp_proc_finfo, column->collation, a, b));
-	x = latest_bytes(&column->type, a, &asize);
-	y = latest_bytes(&column->type, b, &bsize);
-	result = memcmp(x, y, Min(asize, bsize));
-	pfree(x);
-	pfree(y);
-	return result != 0 ? result : asize < bsize ? -1 : asize > bsize;
+	/* as items have them */
+	if (!OidIsValid(column->cache->cmp_proc))
+		return sb_datum_compare_bytes(&column->type, a, b);
+	return DatumGetInt32(
+	    FunctionCall2Coll(&column->cache->cmp_proc_finfo, column->collation, a, b));
 }
 
 static int

@@ -32,6 +32,15 @@ extern Size sb_bytes_varlena_size(const char *at, const char *end, bool may_be_c
 /* XX001 unless deforming this tuple of `length` bytes stays within it. */
 extern void sb_bytes_check_tuple(TupleDesc desc, HeapTupleHeader tuple, Size length);
 
+/* As memcmp() says; of two that begin alike the shorter one is first. */
+static inline int
+sb_bytes_compare(const char *a, Size asize, const char *b, Size bsize)
+{
+	int result = memcmp(a, b, Min(asize, bsize));
+
+	return result != 0 ? result : asize < bsize ? -1 : asize > bsize;
+}
+
 /*
  * The seal of `size` bytes, as a continuation of `before`: 0, or the seal of what belongs to them.
  */

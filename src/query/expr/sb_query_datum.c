@@ -116,6 +116,32 @@ sb_datum_write(const SbType *type, Datum flat, char *to)
 	return to + size;
 }
 
+char *
+sb_datum_bytes(const SbType *type, Datum value, uint32 *size)
+{
+	Datum flat = sb_datum_flatten(type, value);
+	char *bytes;
+
+	*size = sb_datum_size(type, flat);
+	bytes = palloc(Max(*size, 1));
+	(void) sb_datum_write(type, flat, bytes);
+	return bytes;
+}
+
+int
+sb_datum_compare_bytes(const SbType *type, Datum a, Datum b)
+{
+	uint32 asize;
+	uint32 bsize;
+	char *x = sb_datum_bytes(type, a, &asize);
+	char *y = sb_datum_bytes(type, b, &bsize);
+	int result = sb_bytes_compare(x, asize, y, bsize);
+
+	pfree(x);
+	pfree(y);
+	return result;
+}
+
 /* What datum_write_byval() has written, which need not be aligned. */
 static Datum
 datum_read_byval(int16 len, const char *at)
