@@ -154,7 +154,9 @@ sub kill_at
 	my ($node, $point, %how) = @_;
 	my $file = $node->data_dir . '/kill_at.conf';
 
-	unlink $file, $node->data_dir . '/stream_beam.killed';
+	unlink $file;
+	# not before the next point: who has not read yet that there is none would kill itself once more
+	unlink $node->data_dir . '/stream_beam.killed' if defined $point;
 	append_to_file($file, sprintf("stream_beam.kill_at = '%s%s'\n", $how{every} ? '' : 'once ', $point)) if defined $point;
 	# the server may be starting
 	$node->reload;
