@@ -172,14 +172,16 @@ table_read_leaves(void *arg, int64 tree, void (*take)(void *to, int32 leaf, cons
 
 /* ---- writing ---- */
 
+/* The last number that this process has given; one is never given again. */
+static int64 last_tree;
+
 static int64
 table_new_tree(void *arg)
 {
-	static int64 last = 0;
 	int64 first = (int64) (U64FromFullTransactionId(GetTopFullTransactionId()) << SB_TREE_BITS);
 
-	last = Max(last + 1, first);
-	return last;
+	last_tree = Max(last_tree + 1, first);
+	return last_tree;
 }
 
 static void
